@@ -1,0 +1,143 @@
+"""Parameters of the pipeline's stages: numbers, booleans and lists of numbers, nothing else.
+
+``dvc exp run -S params.py:Class.NAME=value`` edits the text of this file, and it finds a value only
+by its canonical spelling (``0.001``, not ``1e-3``; no ``100_000``, no strings, no tuples). Strings and
+paths are in params.yaml. What each value means and may be is in src/config.py, which checks them all.
+"""
+
+MULTIPROCESSING: bool = True
+BATCH_SIZE: int = 128
+
+
+class PlateParams:
+    FORMAT_WEIGHTS: list = [0.0, 0.5, 0.5, 0.0, 0.0, 0.0]
+    COLOUR_WEIGHTS: list = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    DIGIT_WEIGHTS: list = [0.05, 0.05, 0.05, 0.15, 0.2, 0.5, 0.0]
+    FAMILY_WEIGHTS: list = [0.8, 0.2, 0.0]
+    GLYPH_VARIANTS: int = 16
+    GLYPH_WIDTH: list = [0.94, 1.06]
+    GLYPH_STROKE: list = [0.115, 0.145]
+    SPACING: list = [0.95, 1.05]
+    SHIELD_HEIGHT: list = [0.92, 1.08]
+    GROUP_GAP_PROBABILITY: float = 0.2
+    FRAME_PROBABILITY: float = 0.0
+    SCREW_PROBABILITY: float = 0.0
+
+
+class SceneParams:
+    BACKGROUND_ROTATION: float = 90.0
+    BACKGROUND_CROP: list = [20, 31]
+    BACKGROUND_PERSPECTIVE_PROBABILITY: float = 0.2
+    CLUTTER_PROBABILITY: float = 0.5
+    CLUTTER_CIRCLES: int = 14
+    CLUTTER_CIRCLE_RADIUS: int = 24
+    CLUTTER_RECTANGLES: int = 4
+    CLUTTER_RECTANGLE_SIDE: int = 49
+    PLATE_SCALE: list = [0.3, 0.6]
+    PLATE_STRETCH: list = [0.6, 1.4]
+    PLATE_ROTATION: float = 20.0
+    PLATE_SHEAR: float = 30.0
+    PLATE_PERSPECTIVE: float = 0.1
+    PLATE_SHIFT: float = 0.5
+    ALIASED_PROBABILITY: float = 0.8
+
+
+class DegradeParams:
+    NOISE_BLUR: list = [1, 19]
+    NOISE_WEIGHT: list = [0.0, 0.5]
+    SHARPNESS: list = [0.0, 5.0]
+    BRIGHTNESS: list = [0.5, 1.5]
+    BLUR_SIGMA: list = [0.1, 0.8]
+    AUTOCONTRAST_PROBABILITY: float = 0.5
+
+
+class LocalizeParams:
+    IMG_SHAPE: list = [1, 84, 84]
+
+
+class PrepareLocalizeParams:
+    SEED: int = 25032023
+    MAX_IMAGES: int = 100000
+    TRAIN_SPLIT: float = 0.8
+    STRUCTURE_PROBABILITY: float = 0.25
+
+
+class LocalizeModelParams:
+    CORNER_NET_CHANNELS: list = [16, 32, 32, 64, 64, 128, 128, 128]
+    CONV_LAYERS: list = [64, 0, 128, 0, 256, 0, 512, 0]
+    AVGPOOL_SIZE: list = [5, 5]
+    HIDDEN_LAYERS: list = [512, 512]
+    DROPOUT: float = 0.4
+
+
+class TrainLocalizeParams:
+    SEED: int = 25032023
+    LR: float = 0.003
+    WEIGHT_DECAY: float = 0.01
+    WARMUP: float = 0.1
+    EMA_DECAY: float = 0.995
+    EPOCHS: int = 4
+    VALIDATE_EVERY: int = 500
+    PATIENCE: int = 5
+
+
+class EvaluateLocalizeParams:
+    SEED: int = 25032023
+
+
+class OCRParams:
+    IMG_SHAPE: list = [1, 84, 84]
+    MAX_LABEL_LENGTH: int = 8
+    GRU_NUM_CLASSES: int = 37
+    GRU_BLANK_CLASS: int = 36
+
+
+class PrepareOCRParams:
+    SEED: int = 25032023
+    MAX_IMAGES: int = 250000
+    TRAIN_SPLIT: float = 0.8
+    IMG_SIZE: list = [256, 256]
+    MARGIN: float = 0.25
+    STRUCTURE_PROBABILITY: float = 0.25
+
+
+class OCRModelParams:
+    CRNN_IMG_SHAPE: list = [1, 32, 128]
+    CRNN_CHANNELS: list = [32, 32, 64, 64, 96, 96, 128, 128]
+    CRNN_HIDDEN_SIZE: int = 128
+    CRNN_NUM_LAYERS: int = 2
+    CRNN_DROPOUT: float = 0.1
+    CONV_LAYERS: list = [64, 0, 128, 0, 256, 0, 256, 0]
+    GRU_AVGPOOL_SIZE: list = [18, 18]
+    GRU_HIDDEN_SIZE: int = 384
+    GRU_NUM_LAYERS: int = 2
+    GRU_DROPOUT: float = 0.5
+
+
+class TrainOCRParams:
+    SEED: int = 25032023
+    LR: float = 0.003
+    WEIGHT_DECAY: float = 0.01
+    WARMUP: float = 0.1
+    EMA_DECAY: float = 0.995
+    EPOCHS: int = 3
+    VALIDATE_EVERY: int = 500
+    PATIENCE: int = 5
+    CORNER_JITTER: float = 0.04
+    BOX_JITTER: float = 0.1
+    BOX_SKEW: float = 2.5
+
+
+class EvaluateOCRParams:
+    SEED: int = 25032023
+
+
+class PrepareStackParams:
+    SEED: int = 25032024
+    MAX_IMAGES: int = 5000
+    IMG_SIZE: list = [256, 256]
+    STRUCTURE_PROBABILITY: float = 0.0
+
+
+class EvaluateStackParams:
+    SEED: int = 25032023

@@ -1,0 +1,79 @@
+"""The characters of a Swiss plate: classes, grammar, encoding and decoding (no torch here).
+
+Classes 0 to 25 are the cantons in alphabetical order of their codes, 26 to 35 the digits 0 to 9, and
+36 is the CTC blank, as in the seed system. A text is a canton and 1 to 7 digits without a leading
+zero: ``ZH123456`` (VZV Art. 83 sets no maximum; seven digits are planned in Zurich).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+CANTONS: tuple[str, ...] = (
+    "AG", "AI", "AR", "BE", "BL", "BS", "FR", "GE", "GL", "GR", "JU", "LU", "NE",
+    "NW", "OW", "SG", "SH", "SO", "SZ", "TG", "TI", "UR", "VD", "VS", "ZG", "ZH",
+)  # fmt: skip
+DIGITS = "0123456789"
+MAX_DIGITS = 7
+
+
+@dataclass(frozen=True)
+class Charset:
+    """The one alphabet of the project.
+
+    Attributes:
+        tokens: the text of each class, the blank left out; its index is the class.
+        blank: the class of the CTC blank, the last one.
+        max_length: the longest text in classes: one canton and seven digits.
+    """
+
+    tokens: tuple[str, ...] = CANTONS + tuple(DIGITS)
+    max_length: int = 1 + MAX_DIGITS
+
+    @property
+    def blank(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.tokens) + 1
+
+    def is_valid(self, text: str) -> bool:
+        """Whether ``text`` obeys the grammar: a canton, then 1 to 7 digits, no leading zero."""
+        return _GRAMMAR.fullmatch(text) is not None
+
+    def encode(self, text: str) -> list[int]:
+        """The classes of a text, its canton first.
+
+        Raises:
+            ValueError: ``text`` is not a canton and 1 to 7 digits without a leading zero.
+        """
+        if not self.is_valid(text):
+            raise ValueError(
+                f"{text!r} is no plate: expected one of {', '.join(CANTONS)}, followed by 1 to "
+                f"{MAX_DIGITS} digits without a leading zero, such as ZH123456"
+            )
+        return [CANTONS.index(text[:2]), *(len(CANTONS) + int(digit) for digit in text[2:])]
+
+    def decode(self, classes: Iterable[int]) -> str:
+        """The text of classes as they stand; the blank is left out.
+
+        Raises:
+            ValueError: a class is not in 0 … ``blank``.
+        """
+        classes = [int(index) for index in classes]
+        if any(not 0 <= index <= self.blank for index in classes):
+            raise ValueError(f"classes must be in 0..{self.blank}, got {classes}")
+        return "".join(self.tokens[index] for index in classes if index != self.blank)
+
+    def collapse(self, path: Sequence[int]) -> list[int]:
+        """The classes of a CTC path: repeats merged, then blanks removed (Graves et al., 2006)."""
+        merged = [int(c) for i, c in enumerate(path) if i == 0 or c != path[i - 1]]
+        return [c for c in merged if c != self.blank]
+
+
+_GRAMMAR = re.compile(f"({'|'.join(CANTONS)})[1-9][0-9]{{0,{MAX_DIGITS - 1}}}")
+
+CHARSET = Charset()

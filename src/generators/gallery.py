@@ -1,0 +1,130 @@
+"""Contact sheets of what the generator makes: plates, scenes with boxes and corners, OCR crops.
+
+python -m src.generators.gallery [--out gallery]     (`make gallery`)
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from src.charset import CANTONS
+from src.config import Config, load_config
+from src.datasets.backgrounds import draw_procedural, load_backgrounds
+from src.datasets.shards import DatasetError
+from src.generators.atlas import Atlas
+from src.generators.draws import Draws
+from src.generators.glyphs import FAMILIES, GlyphStyle
+from src.generators.plate import COLOURS, FORMATS, PlateSpec, draw_plate
+from src.generators.scene import SceneRenderer, draw_scenes
+from src.geometry import rectify
+
+Picture = NDArray[np.uint8]
+PAPER = 128
+
+
+def sheet(pictures: Sequence[Picture], columns: int, gap: int = 6) -> Picture:
+    """Put ``(h, w, 3)`` pictures on one sheet, each in a cell of the largest size."""
+    height = max(picture.shape[0] for picture in pictures) + gap
+    width = max(picture.shape[1] for picture in pictures) + gap
+    rows = -(-len(pictures) // columns)
+    canvas = np.full((rows * height + gap, columns * width + gap, 3), PAPER, np.uint8)
+    for i, picture in enumerate(pictures):
+        top, left = gap + i // columns * height, gap + i % columns * width
+        canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return canvas
+
+
+def _plate(spec: PlateSpec, height: int, style: GlyphStyle) -> Picture:
+    picture, alpha = draw_plate(spec, height, style)
+    picture[alpha < 128] = PAPER
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+
+
+def canton_plates() -> Picture:
+    """All cantons, front and rear in turn, 1 to 6 digits."""
+    digits = "2749386150"
+    plates = []
+    for i, canton in enumerate(CANTONS):
+        number = (digits[i % 9 :] + digits)[: i % 6 + 1].lstrip("0") or "5"
+        plates.append(_plate(PlateSpec(canton + number, 2 - i % 2), 76, GlyphStyle()))
+    return sheet(plates, 4)
+
+
+def format_plates() -> Picture:
+    """Every format with every glyph family, in the colours that occur."""
+    plates = []
+    for index in range(len(FORMATS)):
+        for i, text in enumerate(("ZH7", "BE12345", "GE654321", "VS1234567")):
+            spec = PlateSpec(text, index, (index + 2 * i) % len(COLOURS), group_gap=i == 1)
+            plates.append(_plate(spec, 110, GlyphStyle(FAMILIES[i % len(FAMILIES)])))
+    return sheet(plates, 4)
+
+
+def _scenes(
+    config: Config, backgrounds: Picture, side: int, count: int
+) -> tuple[list[Picture], ...]:
+    seed = config.PrepareOCRParams.SEED
+    block = draw_scenes(
+        Draws(seed, "gallery", np.arange(count)),
+        config.PlateParams,
+        config.SceneParams,
+        config.DegradeParams,
+        config.PrepareOCRParams.STRUCTURE_PROBABILITY,
+        len(backgrounds),
+    )
+    renderer = SceneRenderer(Atlas(config.PlateParams, seed), backgrounds, side)
+    zoom = 3 if side < 128 else 1
+    scenes, crops = [], []
+    for i in range(count):
+        grey = renderer.render(block, i)
+        corners = block.corners[i] * side
+        picture = cv2.resize(grey, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
+        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+        points = np.round((corners * zoom - 0.5) * 16).astype(np.int32)
+        low, high = points.min(axis=0), points.max(axis=0)
+        cv2.rectangle(picture, low.tolist(), high.tolist(), (220, 160, 60), 1, cv2.LINE_AA, 4)
+        cv2.polylines(picture, [points], True, (80, 200, 80), 1, cv2.LINE_AA, 4)
+        # The plate's own top left: it says which way is up.
+        cv2.circle(picture, points[0].tolist(), 3 * 16, (60, 60, 230), -1, cv2.LINE_AA, 4)
+        scenes.append(picture)
+        crop = rectify(grey, corners, (64, 256), margin=0.06)
+        crop = cv2.copyMakeBorder(crop, 0, 20, 0, 0, cv2.BORDER_CONSTANT, value=255)
+        cv2.putText(
+            crop, block.plates[i].text, (4, 79), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 0, 1, cv2.LINE_AA
+        )
+        crops.append(cv2.cvtColor(crop, cv2.COLOR_GRAY2BGR))
+    return scenes, crops
+
+
+def main(config: Config, out: Path) -> None:
+    """Write the sheets as PNGs into ``out``."""
+    try:
+        backgrounds = load_backgrounds(config.backgrounds_folder, "val").pictures
+    except DatasetError as error:
+        print(f"{error}\nThe gallery is drawn over procedural backgrounds instead.")
+        backgrounds = draw_procedural("val", 500)
+    out.mkdir(parents=True, exist_ok=True)
+    scenes, crops = _scenes(config, backgrounds, config.PrepareOCRParams.IMG_SIZE[0], 30)
+    small, _ = _scenes(config, backgrounds, config.LocalizeParams.IMG_SHAPE[1], 30)
+    sheets = {
+        "plates_cantons": canton_plates(),
+        "plates_formats": format_plates(),
+        "scenes": sheet(scenes, 6),
+        "scenes_localize": sheet(small, 6),
+        "crops_ocr": sheet(crops, 5),
+    }
+    for name, picture in sheets.items():
+        cv2.imwrite(str(out / f"{name}.png"), picture)
+        print(out / f"{name}.png")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("gallery"), help="folder of the sheets")
+    main(load_config(), parser.parse_args().out)

@@ -1,0 +1,408 @@
+"""Swiss plates in millimetres: formats, colours, layout, and drawing at any resolution.
+
+Sizes are those of VZV Art. 83 and VTS Art. 45; distances of characters and arms were measured on a
+picture of plates and are given in cap heights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from src.charset import MAX_DIGITS
+from src.generators.glyphs import GlyphStyle, draw_glyph
+from src.generators.shields import SHIELD_ASPECT, draw_shield
+
+Gray = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class PlateFormat:
+    """One format of plate; lengths in millimetres."""
+
+    name: str
+    width: float
+    height: float
+    lines: int
+    arms: bool
+    cap_height: float
+
+    @property
+    def margin(self) -> float:
+        """Distance of the characters and arms from the plate's edge, at least."""
+        return max(0.1 * min(self.height, self.width, 110.0), 10.0)
+
+
+# front_long is what the seed system draws as a front plate: the long plate without arms.
+FORMATS: tuple[PlateFormat, ...] = (
+    PlateFormat("front", 300, 80, lines=1, arms=False, cap_height=52),
+    PlateFormat("front_long", 500, 110, lines=1, arms=False, cap_height=77),
+    PlateFormat("rear_long", 500, 110, lines=1, arms=True, cap_height=77),
+    PlateFormat("rear_high", 300, 160, lines=2, arms=True, cap_height=60),
+    PlateFormat("motorcycle", 180, 140, lines=2, arms=True, cap_height=50),
+    PlateFormat("light_motorcycle", 100, 140, lines=2, arms=True, cap_height=44),
+)
+
+
+@dataclass(frozen=True)
+class PlateColour:
+    """Colours of a class of plates (VZV Art. 82), as RGB."""
+
+    name: str
+    ground: tuple[int, int, int]
+    ink: tuple[int, int, int] = (12, 12, 12)
+
+
+COLOURS: tuple[PlateColour, ...] = (
+    PlateColour("white", (241, 241, 241)),
+    PlateColour("blue", (150, 190, 230)),
+    PlateColour("brown", (224, 160, 100)),
+    PlateColour("green", (160, 205, 140)),
+    PlateColour("yellow", (245, 205, 50)),
+    PlateColour("black", (25, 25, 25), ink=(240, 240, 240)),
+    PlateColour("red", (200, 45, 45)),
+)
+ARMY = "M"
+"""The letter of army plates, white on black with the Swiss arms alone; no canton, so no text."""
+
+RIM_OFFSET = 0.063
+"""Distance of the rim's centre line from the edge, in heights of a long plate (110 mm)."""
+RIM_WIDTH = 0.043
+CORNER_RADIUS = 10.0
+"""Millimetres, VZV Art. 83."""
+DOT_DIAMETER = 0.165
+LETTER_PITCH = 0.741
+DIGIT_PITCH = {False: 0.68, True: 0.593}
+"""Distance of digits' centres in cap heights, without and with arms in the row."""
+DOT_GAPS = {False: (0.75, 0.70), True: (0.66, 0.60)}
+"""Last letter to dot and dot to first digit, centre to centre, in cap heights."""
+TIGHT_DOT_GAPS = {5: 0.92, 6: 0.79, 7: 0.75}
+"""Factor on the gaps beside the dot as digits get more."""
+LEAST_PITCH = 0.53
+"""Below this pitch characters would touch: they get smaller instead."""
+GROUP_GAP = 0.12
+"""Wider gap before the last three digits, in cap heights."""
+SHIELD_HEIGHT = 0.72
+GLYPH_SPAN = 0.51
+FRAME_SIDE, FRAME_BOTTOM = 8.0, 22.0
+"""A dealer's frame reaches this far beyond the plate, in millimetres."""
+
+
+DOT = "·"
+"""The mark between canton and number, drawn like a character."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things stand on a plate: millimetres from its top left.
+
+    Attributes:
+        cap_height: of all characters.
+        marks: centres (x, y) of the letters, of the dot where there is one, and of the digits.
+        row: length of the row of digits, from the first centre of its line to the last.
+        shields: centres of the Swiss and of the canton's arms; empty without arms.
+    """
+
+    cap_height: float
+    marks: tuple[Point, ...]
+    row: float
+    shields: tuple[Point, ...] = ()
+
+
+@cache
+def layout(format_index: int, digits: int) -> Layout:
+    """Layout of a format with 1 to 7 digits.
+
+    Raises:
+        ValueError: ``digits`` is not in 1..7.
+    """
+    if not 1 <= digits <= MAX_DIGITS:
+        raise ValueError(f"a plate has 1 to {MAX_DIGITS} digits, not {digits}")
+    plate = FORMATS[format_index]
+    return _one_line(plate, digits) if plate.lines == 1 else _two_lines(plate, digits)
+
+
+def _one_line(plate: PlateFormat, digits: int) -> Layout:
+    cap = plate.cap_height
+    tighten = TIGHT_DOT_GAPS.get(digits, 1.0)
+    before, after = (gap * tighten for gap in DOT_GAPS[plate.arms])
+    pitch = DIGIT_PITCH[plate.arms] * (0.956 if digits >= 6 else 1.0)
+    offsets = np.cumsum([0.0, LETTER_PITCH, before, after, *[pitch] * (digits - 1)])
+    shield = SHIELD_HEIGHT * SHIELD_ASPECT * cap
+    free = plate.width - 2 * plate.margin - GLYPH_SPAN * cap
+    if plate.arms:
+        free -= 2 * (shield + 0.07 * cap)
+    offsets *= min(cap, free / offsets[-1])
+    x = (offsets + (plate.width - offsets[-1]) / 2).tolist()
+    middle = plate.height / 2
+    marks = [(value, middle) for value in x]
+    marks[2] = (x[2], middle + 0.055 * cap)
+    shields: tuple[Point, ...] = ()
+    if plate.arms:
+        # The arms stand half-way between the text and the edge, but not far from the text.
+        text_edge = x[0] - GLYPH_SPAN * cap / 2
+        away = min(
+            max(text_edge / 2, plate.margin + shield / 2), text_edge - 0.07 * cap - shield / 2
+        )
+        away = max(away, plate.margin + shield / 2)
+        shields = ((away, 0.487 * plate.height), (plate.width - away, 0.487 * plate.height))
+    return Layout(cap, tuple(marks), x[-1] - x[0], shields)
+
+
+def _two_lines(plate: PlateFormat, digits: int) -> Layout:
+    free = plate.width - 2 * plate.margin
+    # The longer of both rows sets the size: the digits, or arms, two letters, arms.
+    arms = 2 * SHIELD_HEIGHT * SHIELD_ASPECT + 0.2
+    rows = ((digits - 1) * LEAST_PITCH + GLYPH_SPAN, LEAST_PITCH + GLYPH_SPAN + arms)
+    cap = min(plate.cap_height, free / max(rows))
+    shield = SHIELD_HEIGHT * SHIELD_ASPECT * cap
+    pitch = DIGIT_PITCH[False] * cap
+    if digits > 1:
+        pitch = min(pitch, (free - GLYPH_SPAN * cap) / (digits - 1))
+    letter_pitch = min(LETTER_PITCH * cap, free - arms * cap - GLYPH_SPAN * cap)
+    gap = (plate.height - 2 * cap) / 3
+    top, bottom = gap + cap / 2, 2 * gap + 1.5 * cap
+    middle = plate.width / 2
+    letters = [(middle - letter_pitch / 2, top), (middle + letter_pitch / 2, top)]
+    number = [(middle + (i - (digits - 1) / 2) * pitch, bottom) for i in range(digits)]
+    text_edge = middle - letter_pitch / 2 - GLYPH_SPAN * cap / 2
+    away = max(plate.margin + shield / 2, text_edge / 2)
+    shields = ((away, top), (plate.width - away, top))
+    return Layout(cap, (*letters, *number), (digits - 1) * pitch, shields)
+
+
+class Tiles(Protocol):
+    """Where drawn glyphs and arms come from: drawn now, or out of an atlas."""
+
+    def glyph(self, char: str) -> Gray:
+        """``(h, w)`` ink of a character or of the dot."""
+        ...
+
+    def shield(self, code: str, height: int) -> tuple[Gray, Gray]:
+        """``(h, w[, 3])`` colours and ``(h, w)`` alpha of arms."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlateSpec:
+    """A plate to draw.
+
+    Attributes:
+        text: canton and number, or ``M`` and number (army).
+        format_index: into FORMATS.
+        colour_index: into COLOURS.
+        spacing: factor on the distances between characters.
+        shield_scale: factor on the height of the arms.
+        group_gap: whether the last three digits stand apart.
+        frame: whether a dealer's frame surrounds the plate.
+        screws: whether two screws show.
+    """
+
+    text: str
+    format_index: int = 2
+    colour_index: int = 0
+    spacing: float = 1.0
+    shield_scale: float = 1.0
+    group_gap: bool = False
+    frame: bool = False
+    screws: bool = False
+
+    @property
+    def format(self) -> PlateFormat:
+        return FORMATS[self.format_index]
+
+    @property
+    def letters(self) -> str:
+        return (
+            self.text[:1] if self.text[:1] == ARMY and self.text[1:2].isdigit() else self.text[:2]
+        )
+
+    @property
+    def digits(self) -> str:
+        return self.text[len(self.letters) :]
+
+    @property
+    def outline(self) -> tuple[float, float, float, float]:
+        """x1, y1, x2, y2 of what is drawn, in millimetres of the plate: its frame, if it has one."""
+        if not self.frame:
+            return (0.0, 0.0, self.format.width, self.format.height)
+        return (
+            -FRAME_SIDE,
+            -FRAME_SIDE,
+            self.format.width + FRAME_SIDE,
+            self.format.height + FRAME_BOTTOM,
+        )
+
+
+@dataclass(frozen=True)
+class PlateInk:
+    """A composed plate before it is coloured.
+
+    Attributes:
+        ink: ``(h, w)`` uint8, 255 where the ink is; covers the plate without a frame.
+        shields: colours, alpha and top left (x, y) of each coat of arms.
+    """
+
+    ink: Gray
+    shields: list[tuple[Gray, Gray, int, int]] = field(default_factory=list)
+
+
+@lru_cache(maxsize=4096)
+def _blank_ink(format_index: int, width: int, height: int) -> Gray:
+    """Ink of an empty plate: its rim. Cached, so it must be copied before drawing on it."""
+    plate = FORMATS[format_index]
+    # Drawn four times larger: OpenCV's own antialiasing knows no filled rings.
+    over = 4 if width < 2000 else 1
+    scale = width / plate.width * over
+    long_height = min(plate.height, 110.0)
+    big = np.zeros((height * over, width * over), np.uint8)
+    middle, half = RIM_OFFSET * long_height, RIM_WIDTH * long_height / 2
+    for inset, value in ((middle - half, 255), (middle + half, 0)):
+        _fill_rounded(big, inset * scale, max(CORNER_RADIUS * 1.6 - inset, 2.0) * scale, value)
+    blank = big if over == 1 else cv2.resize(big, (width, height), interpolation=cv2.INTER_AREA)
+    blank.setflags(write=False)
+    return blank
+
+
+def _fill_rounded(canvas: Gray, inset: float, radius: float, value: int) -> None:
+    height, width = canvas.shape
+    points = rounded_outline(inset, inset, width - inset, height - inset, radius)
+    cv2.fillPoly(canvas, [np.round((points - 0.5) * 16).astype(np.int32)], value, shift=4)
+
+
+def rounded_outline(
+    x1: float, y1: float, x2: float, y2: float, radius: float, steps: int = 4
+) -> NDArray[np.float64]:
+    """``(4 * (steps + 1), 2)`` points of a rectangle with round corners, clockwise."""
+    angles = np.linspace(0, np.pi / 2, steps + 1)
+    quarter = np.stack([-np.cos(angles), -np.sin(angles)], axis=1) * radius
+    points = []
+    for turn, (x, y) in enumerate(
+        ((x1 + radius, y1 + radius), (x2 - radius, y1 + radius),
+         (x2 - radius, y2 - radius), (x1 + radius, y2 - radius))
+    ):  # fmt: skip
+        cos, sin = (1, 0, -1, 0)[turn], (0, 1, 0, -1)[turn]
+        points.append(quarter @ np.array([[cos, sin], [-sin, cos]]) + (x, y))
+    return np.concatenate(points)
+
+
+def draw_dot(cap_pixels: float) -> Gray:
+    """``(h, w)`` ink of the dot at a cap height."""
+    diameter = DOT_DIAMETER * cap_pixels
+    side = int(np.ceil(diameter)) + 1
+    big = np.zeros((side * 8, side * 8), np.uint8)
+    cv2.circle(big, (side * 4, side * 4), round(diameter * 4), 255, -1)
+    return cv2.resize(big, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def _stamp(ink: Gray, tile: Gray, left: int, top: int) -> None:
+    """Add ``tile`` to ``ink`` with its top left there; what falls outside is cut off."""
+    height, width = tile.shape
+    if left < 0 or top < 0 or left + width > ink.shape[1] or top + height > ink.shape[0]:
+        tile = tile[max(-top, 0) : ink.shape[0] - top, max(-left, 0) : ink.shape[1] - left]
+        left, top = max(left, 0), max(top, 0)
+        height, width = tile.shape
+    place = ink[top : top + height, left : left + width]
+    cv2.max(place, tile, place)
+
+
+def compose(spec: PlateSpec, cap_pixels: float, tiles: Tiles) -> PlateInk:
+    """Lay out a plate at ``cap_pixels`` pixels a cap height, from ready tiles.
+
+    Args:
+        spec: the plate.
+        cap_pixels: cap height of the tiles in pixels; it sets the resolution of the whole.
+        tiles: source of glyphs and arms.
+    """
+    plate, letters, digits = spec.format, spec.letters, spec.digits
+    place = layout(spec.format_index, len(digits))
+    scale = cap_pixels / place.cap_height
+    width, height = round(plate.width * scale), round(plate.height * scale)
+    ink = _blank_ink(spec.format_index, width, height).copy()
+    # An army plate's one letter stands where the second of a canton would.
+    marks = place.marks[2 - len(letters) :]
+    text = letters + (DOT if plate.lines == 1 else "") + digits
+    gap, split = 0.0, len(text)
+    stretch = spec.spacing * scale
+    if spec.group_gap and len(digits) > 3:
+        gap, split = GROUP_GAP * cap_pixels / 2, len(text) - 3
+        # The wider gap is taken from the other distances, so that the row keeps its length.
+        stretch -= 2 * gap / place.row
+    middle = plate.width / 2
+    origin = middle * scale
+    number = len(text) - len(digits) if plate.lines == 2 else 0
+    for i, (char, (x, y)) in enumerate(zip(text, marks, strict=True)):
+        tile = tiles.glyph(char)
+        centre = origin + (x - middle) * stretch
+        if gap and i >= number:
+            centre += gap if i >= split else -gap
+        tile_height, tile_width = tile.shape
+        _stamp(ink, tile, round(centre - tile_width / 2), round(y * scale - tile_height / 2))
+    shields = []
+    if place.shields:
+        codes = ("CH",) if letters == ARMY else ("CH", letters)
+        shield_height = max(round(SHIELD_HEIGHT * cap_pixels * spec.shield_scale), 4)
+        for code, (x, y) in zip(codes, place.shields, strict=False):
+            colours, alpha = tiles.shield(code, shield_height)
+            left = min(max(round(x * scale - alpha.shape[1] / 2), 0), width - alpha.shape[1])
+            top = max(round(y * scale - alpha.shape[0] / 2), 0)
+            shields.append((colours, alpha, left, top))
+    return PlateInk(ink, shields)
+
+
+@dataclass(frozen=True)
+class DrawnTiles:
+    """Tiles drawn when they are asked for, in colour, at any size."""
+
+    cap_pixels: float
+    style: GlyphStyle = field(default_factory=GlyphStyle)
+
+    def glyph(self, char: str) -> Gray:
+        if char == DOT:
+            return draw_dot(self.cap_pixels)
+        return draw_glyph(char, self.style, self.cap_pixels)
+
+    def shield(self, code: str, height: int) -> tuple[Gray, Gray]:
+        return draw_shield(code, height)
+
+
+def draw_plate(
+    spec: PlateSpec, height: int, style: GlyphStyle | None = None
+) -> tuple[NDArray[np.uint8], Gray]:
+    """Draw a plate in colour.
+
+    Args:
+        spec: the plate; its frame is left to the scene.
+        height: of the picture in pixels; the width follows from the format.
+        style: of the glyphs.
+
+    Returns:
+        ``(h, w, 3)`` RGB uint8 and ``(h, w)`` alpha uint8 with the round corners.
+    """
+    cap_pixels = (
+        layout(spec.format_index, len(spec.digits)).cap_height * height / spec.format.height
+    )
+    composed = compose(spec, cap_pixels, DrawnTiles(cap_pixels, style or GlyphStyle()))
+    colour = COLOURS[spec.colour_index]
+    ground, ink = np.array(colour.ground, np.float32), np.array(colour.ink, np.float32)
+    weight = composed.ink[..., None].astype(np.float32) / 255
+    picture = ground + (ink - ground) * weight
+    for colours, alpha, left, top in composed.shields:
+        place = picture[top : top + alpha.shape[0], left : left + alpha.shape[1]]
+        part = alpha[: place.shape[0], : place.shape[1], None].astype(np.float32) / 255
+        place += (colours[: place.shape[0], : place.shape[1]] - place) * part
+    mask = np.zeros(composed.ink.shape, np.uint8)
+    _fill_rounded(mask, 0.0, CORNER_RADIUS * composed.ink.shape[0] / spec.format.height, 255)
+    if spec.screws:
+        pixels = composed.ink.shape[0] / spec.format.height
+        for x in (0.14, 0.86):
+            centre = (round(x * spec.format.width * pixels), round(8 * pixels))
+            cv2.circle(picture, centre, max(round(4 * pixels), 1), (150, 150, 150), -1, cv2.LINE_AA)
+    return np.clip(picture + 0.5, 0, 255).astype(np.uint8), mask

@@ -1,0 +1,482 @@
+"""Scenes: a plate on a background, degraded, with exact labels.
+
+A block of samples is drawn at once (``draw_scenes``): all random numbers and all geometry, vectorised.
+Then ``SceneRenderer`` paints one sample after the other at the resolution that is asked for: a
+localizer's 84 pixels, a whole scene of 256, or the window around the plate alone.
+
+The ranges are those of the seed system, so that results compare; lengths in ``SceneParams`` are pixels
+of its 250-pixel scene. Positions here are shares of the scene's side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from src.charset import CANTONS, MAX_DIGITS
+from src.config import DegradeParams, PlateParams, SceneParams
+from src.datasets.shards import BOX_COLUMNS, CORNER_COLUMNS
+from src.generators import degrade
+from src.generators.atlas import Atlas, AtlasTiles
+from src.generators.draws import Draws
+from src.generators.plate import (
+    ARMY,
+    COLOURS,
+    CORNER_RADIUS,
+    FRAME_BOTTOM,
+    FRAME_SIDE,
+    PlateSpec,
+    compose,
+    layout,
+    rounded_outline,
+)
+from src.generators.structure import TEXTURES, structure_bank
+
+SEED_SCENE = 250.0
+"""Side of the seed system's scene, the unit of the lengths in SceneParams."""
+SEED_PLATE = 235.0
+"""Length of the seed system's plate at scale 1."""
+SEED_CAP = SEED_PLATE / 500 * 77
+"""Cap height of the picture that the seed system shrinks to a plate, in pixels."""
+LARGEST_BOX = 0.95
+"""A plate whose box would be larger than this share of the scene is made smaller."""
+
+Gray = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+
+_BLACK = next(i for i, colour in enumerate(COLOURS) if colour.name == "black")
+_LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in grey (ITU-R BT.601), as OpenCV and Pillow have them."""
+_GREYS = [(float(_LUMA @ colour.ground), float(_LUMA @ colour.ink)) for colour in COLOURS]
+
+
+@dataclass(frozen=True)
+class SceneBlock:
+    """What a block of ``n`` scenes holds, before any pixel is drawn.
+
+    Attributes:
+        plates: the specification of each plate.
+        variants: ``(n,)`` glyph variant of the atlas.
+        matrices: homography from the plate's millimetres to shares of the scene, nine numbers each.
+        finest: largest scale of each plate, shares of the scene a millimetre.
+        corners: ``(n, 4, 2)`` the plate's corners, shares of the scene.
+        outlines: ``(n, p, 2)`` what is pasted: the plate with round corners, or its frame.
+        backgrounds: ``(n,)`` index of the background picture.
+        background_matrices: ``(n, 3, 3)`` the background's turn, flips and perspective at 32x32.
+        crops: ``(n, 3)`` x, y and side of the background's crop.
+        circles, rectangles: a list for each scene of clutter, shares of the scene and a grey.
+        numbers: other numbers by name, ``(n,)`` each.
+    """
+
+    plates: list[PlateSpec]
+    variants: list[int]
+    matrices: list[list[float]]
+    finest: list[float]
+    corners: Floats
+    outlines: NDArray[np.float32]
+    backgrounds: list[int]
+    background_matrices: Floats
+    crops: list[list[int]]
+    circles: list[list[list[float]]]
+    rectangles: list[list[list[float]]]
+    numbers: dict[str, list[float]]
+
+    def __len__(self) -> int:
+        return len(self.plates)
+
+    def labels(self, windows: Floats | None = None) -> pd.DataFrame:
+        """One row of labels a scene.
+
+        Args:
+            windows: ``(n, 4)`` x1, y1, x2, y2 of the part that is stored, shares of the scene; the
+                box and the corners are normalised to it. By default the whole scene.
+        """
+        corners = self.corners
+        if windows is not None:
+            origin, size = windows[:, None, :2], windows[:, None, 2:] - windows[:, None, :2]
+            corners = (corners - origin) / size
+        low, high = corners.min(axis=1), corners.max(axis=1)
+        box = np.concatenate([(low + high) / 2, high - low], axis=1)
+        edges = np.roll(self.corners, -1, axis=1) - self.corners
+        lengths = np.linalg.norm(edges, axis=2) * 256
+        army = [plate.colour_index == _BLACK for plate in self.plates]
+        frame = pd.DataFrame(
+            {
+                "plate": ["" if m else p.text for p, m in zip(self.plates, army, strict=True)],
+                "format": [plate.format.name for plate in self.plates],
+                "colour": [COLOURS[plate.colour_index].name for plate in self.plates],
+                "lines": [plate.format.lines for plate in self.plates],
+                "digits": [len(plate.digits) for plate in self.plates],
+                "plate_length": lengths[:, [0, 2]].mean(axis=1).astype(np.float32),
+                "plate_height": lengths[:, [1, 3]].mean(axis=1).astype(np.float32),
+                "angle": np.degrees(np.arctan2(edges[:, 0, 1], edges[:, 0, 0])).astype(np.float32),
+            }
+        )
+        frame[BOX_COLUMNS] = box.astype(np.float32)
+        frame[CORNER_COLUMNS] = corners.reshape(-1, 8).astype(np.float32)
+        return frame
+
+
+def _draw_plates(params: PlateParams, draws: Draws) -> list[PlateSpec]:
+    formats = draws.choice(params.FORMAT_WEIGHTS).tolist()
+    colours = draws.choice(params.COLOUR_WEIGHTS).tolist()
+    cantons = draws.integers(0, len(CANTONS) - 1).tolist()
+    counts = (draws.choice(params.DIGIT_WEIGHTS) + 1).tolist()
+    # The first digit is not 0; so each count's numbers are equally likely.
+    first = draws.integers(1, 9).tolist()
+    others = draws.integers(0, 9, (MAX_DIGITS - 1,)).tolist()
+    spacing = draws.within(params.SPACING).tolist()
+    shields = draws.within(params.SHIELD_HEIGHT).tolist()
+    gaps = draws.chance(params.GROUP_GAP_PROBABILITY).tolist()
+    frames = draws.chance(params.FRAME_PROBABILITY).tolist()
+    screws = draws.chance(params.SCREW_PROBABILITY).tolist()
+    plates = []
+    for i, count in enumerate(counts):
+        number = str(first[i]) + "".join(map(str, others[i][: count - 1]))
+        letters = ARMY if colours[i] == _BLACK else CANTONS[cantons[i]]
+        plates.append(
+            PlateSpec(
+                letters + number,
+                formats[i],
+                colours[i],
+                spacing[i],
+                shields[i],
+                gaps[i],
+                frames[i],
+                screws[i],
+            )
+        )
+    return plates
+
+
+def _apply(matrices: Floats, points: Floats) -> Floats:
+    """``(n, 3, 3)`` homographies on ``(n, p, 2)`` points."""
+    homogeneous = np.concatenate([points, np.ones((*points.shape[:2], 1))], axis=2)
+    mapped = homogeneous @ matrices.transpose(0, 2, 1)
+    return mapped[..., :2] / mapped[..., 2:]
+
+
+def _matrix(rows: list[list[Floats | float]], count: int) -> Floats:
+    result = np.empty((count, 3, 3))
+    for r, row in enumerate(rows):
+        for c, value in enumerate(row):
+            result[:, r, c] = value
+    return result
+
+
+def _place_plates(plates: list[PlateSpec], params: SceneParams, draws: Draws) -> Floats:
+    """``(n, 3, 3)`` homographies from millimetres of each plate to shares of the scene."""
+    n = len(plates)
+    width = np.array([plate.format.width for plate in plates])
+    height = np.array([plate.format.height for plate in plates])
+    scale = draws.within(params.PLATE_SCALE) * SEED_PLATE / SEED_SCENE / width
+    stretch = draws.within(params.PLATE_STRETCH)
+    limit = np.radians(params.PLATE_ROTATION)
+    turn = draws.uniform(-limit, limit)
+    shears = np.tan(np.radians(draws.uniform(-params.PLATE_SHEAR, params.PLATE_SHEAR, (2,))))
+    tilt = draws.uniform(-params.PLATE_PERSPECTIVE, params.PLATE_PERSPECTIVE, (2,))
+    shift = draws.uniform(-0.5, 0.5, (2,)) * params.PLATE_SHIFT
+    cos, sin = np.cos(turn), np.sin(turn)
+    # Applied from right to left: centre; perspective; turn; size; shear along x, then along y.
+    centre = _matrix([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]], n)
+    tilted = _matrix([[1, 0, 0], [0, 1, 0], [tilt[:, 0] / width, tilt[:, 1] / width, 1]], n)
+    turned = _matrix([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], n)
+    sized = _matrix([[scale, 0, 0], [0, scale * stretch, 0], [0, 0, 1]], n)
+    along_x = _matrix([[1, shears[:, 0], 0], [0, 1, 0], [0, 0, 1]], n)
+    along_y = _matrix([[1, 0, 0], [shears[:, 1], 1, 0], [0, 0, 1]], n)
+    matrices = along_y @ along_x @ sized @ turned @ tilted @ centre
+    # What is drawn stays in the scene: a box too large is made smaller, then it is shifted.
+    drawn = _apply(matrices, _outline_corners(plates))
+    low, high = drawn.min(axis=1), drawn.max(axis=1)
+    shrink = np.minimum(1.0, LARGEST_BOX / (high - low).max(axis=1))
+    size = (high - low) * shrink[:, None]
+    target = 0.5 + shift * (1 - size)
+    origin = target - (low + high) / 2 * shrink[:, None]
+    moved = _matrix([[shrink, 0, origin[:, 0]], [0, shrink, origin[:, 1]], [0, 0, 1]], n)
+    return moved @ matrices
+
+
+def _outline_corners(plates: list[PlateSpec]) -> Floats:
+    x1, y1, x2, y2 = np.array([plate.outline for plate in plates]).T
+    return np.stack([x1, y1, x2, y1, x2, y2, x1, y2], axis=1).reshape(-1, 4, 2)
+
+
+@lru_cache(maxsize=16)
+def _round_outline(outline: tuple[float, float, float, float]) -> Floats:
+    return rounded_outline(*outline, CORNER_RADIUS, steps=3)
+
+
+def _turn_backgrounds(params: SceneParams, draws: Draws) -> Floats:
+    """``(n, 3, 3)`` homographies of 32x32 pictures onto themselves: turn, flips, perspective."""
+    n = len(draws)
+    limit = np.radians(params.BACKGROUND_ROTATION)
+    turn = draws.uniform(-limit, limit)
+    cos, sin = np.cos(turn), np.sin(turn)
+    flip = np.where(draws.uniform(shape=(2,)) < 0.5, -1.0, 1.0)
+    seen = draws.chance(params.BACKGROUND_PERSPECTIVE_PROBABILITY)
+    tilt = draws.uniform(-0.4, 0.4, (2,)) * seen[:, None] / 16
+    centre = _matrix([[1, 0, -15.5], [0, 1, -15.5], [0, 0, 1]], n)
+    flips = _matrix([[flip[:, 0], 0, 0], [0, flip[:, 1], 0], [0, 0, 1]], n)
+    tilted = _matrix([[1, 0, 0], [0, 1, 0], [tilt[:, 0], tilt[:, 1], 1]], n)
+    turned = _matrix([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], n)
+    return np.linalg.inv(centre) @ tilted @ turned @ flips @ centre
+
+
+def _draw_clutter(
+    params: SceneParams, draws: Draws
+) -> tuple[list[list[list[float]]], list[list[list[float]]]]:
+    some = draws.chance(params.CLUTTER_PROBABILITY)
+    kinds = []
+    for most, largest, columns in (
+        (params.CLUTTER_CIRCLES, params.CLUTTER_CIRCLE_RADIUS, 1),
+        (params.CLUTTER_RECTANGLES, params.CLUTTER_RECTANGLE_SIDE, 2),
+    ):
+        counts = (draws.integers(0, most) * some).tolist()
+        places = draws.uniform(0, 1, (most, 2))
+        sizes = draws.uniform(1, largest, (most, columns)) / SEED_SCENE
+        greys = draws.integers(0, 255, (most, 1))
+        shapes = np.concatenate([places, sizes, greys], axis=2)
+        kinds.append([shapes[i, :count].tolist() for i, count in enumerate(counts)])
+    return kinds[0], kinds[1]
+
+
+def draw_scenes(
+    draws: Draws,
+    plate: PlateParams,
+    scene: SceneParams,
+    degraded: DegradeParams,
+    structure_probability: float,
+    backgrounds: int,
+) -> SceneBlock:
+    """Draw all random numbers and the geometry of a block of scenes.
+
+    Args:
+        draws: of the samples' numbers.
+        plate, scene, degraded: ranges.
+        structure_probability: share of backgrounds with sharp structure.
+        backgrounds: how many background pictures there are.
+    """
+    plates = _draw_plates(plate, draws)
+    matrices = _place_plates(plates, scene, draws)
+    width = np.array([spec.format.width for spec in plates])
+    height = np.array([spec.format.height for spec in plates])
+    zero = np.zeros_like(width)
+    rectangles = np.stack([zero, zero, width, zero, width, height, zero, height], axis=1)
+    corners = _apply(matrices, rectangles.reshape(-1, 4, 2))
+    edges = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
+    finest = (edges / np.stack([width, height, width, height], axis=1)).max(axis=1)
+    crop = draws.integers(scene.BACKGROUND_CROP[0], scene.BACKGROUND_CROP[1])
+    corner = np.floor(draws.uniform(shape=(2,)) * (33 - crop[:, None]))
+    outlines = np.stack([_round_outline(spec.outline) for spec in plates])
+    circles, panels = _draw_clutter(scene, draws)
+    grain = draws.integers(degraded.NOISE_BLUR[0] // 2, (degraded.NOISE_BLUR[1] - 1) // 2) * 2 + 1
+    numbers = {
+        "noise_box": grain,
+        "noise_weight": draws.within(degraded.NOISE_WEIGHT),
+        "noise_top": draws.uniform(),
+        "noise_left": draws.uniform(),
+        "sharpness": draws.within(degraded.SHARPNESS),
+        "brightness": draws.within(degraded.BRIGHTNESS),
+        "blur": draws.within(degraded.BLUR_SIGMA),
+        "autocontrast": draws.chance(degraded.AUTOCONTRAST_PROBABILITY),
+        "aliased": draws.chance(scene.ALIASED_PROBABILITY),
+        "structure": draws.chance(structure_probability),
+        "structure_index": draws.integers(0, TEXTURES - 1),
+        "structure_top": draws.uniform(),
+        "structure_left": draws.uniform(),
+        "structure_weight": draws.uniform(0.3, 1.0),
+        "ground": draws.uniform(0.92, 1.0),
+    }
+    return SceneBlock(
+        plates=plates,
+        variants=np.floor(draws.uniform(0, plate.GLYPH_VARIANTS)).astype(int).tolist(),
+        matrices=matrices.reshape(-1, 9).tolist(),
+        finest=finest.tolist(),
+        corners=corners,
+        outlines=_apply(matrices, outlines).astype(np.float32),
+        backgrounds=np.floor(draws.uniform(0, backgrounds)).astype(int).tolist(),
+        background_matrices=_turn_backgrounds(scene, draws),
+        crops=np.column_stack([corner, crop]).astype(int).tolist(),
+        circles=circles,
+        rectangles=panels,
+        numbers={name: values.tolist() for name, values in numbers.items()},
+    )
+
+
+def _matmul(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    """Product of two 3x3 matrices as nine numbers; for one pair faster than NumPy."""
+    a, b, c, d, e, f, g, h, i = second
+    rows = (first[0:3], first[3:6], first[6:9])
+    product: list[float] = []
+    for x, y, z in rows:
+        product += (x * a + y * d + z * g, x * b + y * e + z * h, x * c + y * f + z * i)
+    return product
+
+
+def _blend(source: Gray, alpha: Gray, target: Gray) -> None:
+    """Paint ``source`` over ``target`` in place, by ``alpha`` of 0 to 255."""
+    # Whole numbers throughout: on pictures this small, conversions would cost more than the blending.
+    over = cv2.multiply(source, alpha, scale=1 / 255)
+    under = cv2.multiply(target, cv2.bitwise_not(alpha), scale=1 / 255)
+    cv2.add(over, under, target)
+
+
+@dataclass(frozen=True)
+class SceneRenderer:
+    """Paints the scenes of a block.
+
+    Args:
+        atlas: glyph variants.
+        backgrounds: ``(b, 32, 32)`` uint8.
+        side: of the whole scene in pixels.
+    """
+
+    atlas: Atlas
+    backgrounds: Gray
+    side: int
+
+    @property
+    def _detail(self) -> float:
+        """Resolution as a share of the seed's scene; above it nothing gets finer."""
+        return min(self.side / SEED_SCENE, 1.0)
+
+    def render(
+        self, block: SceneBlock, i: int, window: tuple[int, int, int, int] | None = None
+    ) -> Gray:
+        """Paint sample ``i`` of a block.
+
+        Args:
+            block: the scenes.
+            i: position in the block.
+            window: x1, y1, x2, y2 in pixels of the part that is wanted; by default all of it.
+
+        Returns:
+            ``(y2 - y1, x2 - x1)`` uint8.
+        """
+        x1, y1, x2, y2 = window or (0, 0, self.side, self.side)
+        picture = self._background(block, i)[y1:y2, x1:x2]
+        picture = self._paste(block, i, np.ascontiguousarray(picture), x1, y1)
+        return self._degrade(block, i, picture)
+
+    def _background(self, block: SceneBlock, i: int) -> Gray:
+        side = self.side
+        # Turned at 32x32 without interpolation, as the seed does: black corners with hard steps stay.
+        turned = cv2.warpPerspective(
+            self.backgrounds[block.backgrounds[i]],
+            block.background_matrices[i],
+            (32, 32),
+            flags=cv2.INTER_NEAREST,
+        )
+        x, y, crop = block.crops[i]
+        picture = cv2.resize(turned[y : y + crop, x : x + crop], (side, side))
+        numbers = block.numbers
+        if numbers["structure"][i]:
+            texture = structure_bank(self._detail)[int(numbers["structure_index"][i])]
+            if texture.shape[0] < side:
+                texture = cv2.resize(texture, (side + 1, side + 1))
+            weight = numbers["structure_weight"][i]
+            at = (numbers["structure_top"][i], numbers["structure_left"][i])
+            picture = degrade.add_noise(picture, texture, at, weight)
+        for cx, cy, radius, grey in block.circles[i]:
+            cv2.circle(
+                picture, (round(cx * side), round(cy * side)), round(radius * side), grey, -1
+            )
+        for left, top, width, height, grey in block.rectangles[i]:
+            start = (round(left * side), round(top * side))
+            end = (round((left + width) * side), round((top + height) * side))
+            cv2.rectangle(picture, start, end, grey, -1)
+        return picture
+
+    def _paste(self, block: SceneBlock, i: int, picture: Gray, left: int, top: int) -> Gray:
+        spec, side = block.plates[i], self.side
+        cap = layout(spec.format_index, len(spec.digits)).cap_height
+        # Below about 180 pixels the seed's aliasing has been averaged away.
+        aliased = block.numbers["aliased"][i] and self._detail > 0.7
+        cap_pixels = SEED_CAP if aliased else block.finest[i] * side * cap
+        tiles = self.atlas.tiles(block.variants[i], cap_pixels)
+        texture, (origin_x, origin_y) = self._texture(block, i, tiles)
+        # Pixel centres lie at halves; OpenCV's points are in sixteenths of a pixel here.
+        outline = block.outlines[i] * side
+        outline -= (left + 0.5, top + 0.5)
+        x, y, width, height = cv2.boundingRect(outline)
+        x, y = max(x - 1, 0), max(y - 1, 0)
+        region = picture[y : y + height + 2, x : x + width + 2]
+        height, width = region.shape
+        # Texture pixels to millimetres, to shares of the scene, to pixels of the region.
+        fine = cap / tiles.cap_pixels
+        to_plate = (fine, 0, fine / 2 + origin_x, 0, fine, fine / 2 + origin_y, 0, 0, 1)
+        to_region = (side, 0, -left - x - 0.5, 0, side, -top - y - 0.5, 0, 0, 1)
+        matrix = _matmul(to_region, _matmul(block.matrices[i], to_plate))
+        warped = cv2.warpPerspective(
+            texture,
+            np.array(matrix).reshape(3, 3),
+            (width, height),
+            flags=cv2.INTER_NEAREST if aliased else cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        mask = np.zeros((height, width), np.uint8)
+        outline -= (x, y)
+        outline *= 16
+        points = outline.round().astype(np.int32)
+        if aliased:
+            cv2.fillConvexPoly(mask, points, 255, cv2.LINE_8, 4)
+            cv2.copyTo(warped, mask, region)
+        else:
+            cv2.fillConvexPoly(mask, points, 255, cv2.LINE_AA, 4)
+            _blend(warped, mask, region)
+        return picture
+
+    def _texture(
+        self, block: SceneBlock, i: int, tiles: AtlasTiles
+    ) -> tuple[Gray, tuple[float, float]]:
+        """The plate's grey texture and the millimetres of its top left corner."""
+        spec, cap_pixels = block.plates[i], tiles.cap_pixels
+        composed = compose(spec, cap_pixels, tiles)
+        ground, ink = _GREYS[spec.colour_index]
+        ground *= block.numbers["ground"][i]
+        # grey = ground + (ink - ground) * coverage
+        texture = cv2.convertScaleAbs(composed.ink, alpha=(ink - ground) / 255, beta=ground)
+        for colours, alpha, left, top in composed.shields:
+            place = texture[top : top + alpha.shape[0], left : left + alpha.shape[1]]
+            height, width = place.shape
+            _blend(colours[:height, :width], alpha[:height, :width], place)
+        scale = cap_pixels / layout(spec.format_index, len(spec.digits)).cap_height
+        if spec.screws:
+            for x in (0.14, 0.86):
+                centre = (round(x * texture.shape[1]), round(8 * scale))
+                cv2.circle(texture, centre, max(round(4 * scale), 1), 140, -1)
+        if not spec.frame:
+            return texture, (0.0, 0.0)
+        side, bottom = max(round(FRAME_SIDE * scale), 1), max(round(FRAME_BOTTOM * scale), 1)
+        framed = cv2.copyMakeBorder(
+            texture, side, bottom, side, side, cv2.BORDER_CONSTANT, value=35
+        )
+        # The dealer's name: dashes at this size.
+        length = max(bottom // 2, 1)
+        middle = framed.shape[0] - bottom // 2
+        for x in range(
+            framed.shape[1] // 4, framed.shape[1] * 3 // 4, length + max(length // 2, 1)
+        ):
+            end = (x + length - 1, middle + bottom // 4)
+            cv2.rectangle(framed, (x, middle - bottom // 4), end, 200, -1)
+        return framed, (-side / scale, -side / scale)
+
+    def _degrade(self, block: SceneBlock, i: int, picture: Gray) -> Gray:
+        numbers, detail = block.numbers, self._detail
+        texture = degrade.noise_texture(int(numbers["noise_box"][i]), detail)
+        if texture.shape[0] < max(picture.shape):
+            texture = cv2.resize(texture, (max(picture.shape) + 1,) * 2)
+        at = (numbers["noise_top"][i], numbers["noise_left"][i])
+        picture = degrade.add_noise(picture, texture, at, numbers["noise_weight"][i])
+        picture = degrade.sharpen(picture, numbers["sharpness"][i], detail)
+        picture = degrade.brighten(picture, numbers["brightness"][i])
+        picture = degrade.blur(picture, numbers["blur"][i])
+        if numbers["autocontrast"][i]:
+            picture = degrade.autocontrast(picture)
+        return picture

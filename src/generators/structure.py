@@ -1,0 +1,154 @@
+"""Sharp structure for blurry backgrounds: edges, panels, grilles, bricks and lines of text.
+
+An upscaled CIFAR-10 picture is blurry and a plate is sharp, so a network would learn that what is
+sharp is a plate. A bank of drawn textures is made once; scenes mix a cut of one into their background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from src.generators.draws import Draws
+from src.generators.glyphs import CHARACTERS, GlyphStyle, draw_glyph
+
+Gray = NDArray[np.uint8]
+
+TEXTURES = 96
+SIDE = 384
+"""Side of a texture in pixels of a 250-pixel scene's resolution."""
+
+
+@lru_cache(maxsize=8)
+def structure_bank(scale: float) -> NDArray[np.uint8]:
+    """``(TEXTURES, side, side)`` uint8 textures at ``scale`` of a 250-pixel scene's resolution.
+
+    They are part of the generator and do not depend on a set's seed.
+    """
+    side = round(SIDE * scale)
+    bank = np.empty((TEXTURES, side, side), np.uint8)
+    kinds = (_panels, _grille, _text, _bricks, _ellipses, _stripes)
+    draws = Draws(0, "structure", np.arange(TEXTURES))
+    # Enough numbers for the busiest texture; each takes what it needs from its own row.
+    numbers = draws.uniform(shape=(600,))
+    for i in range(TEXTURES):
+        texture = kinds[i % len(kinds)](iter(numbers[i].tolist()))
+        bank[i] = cv2.resize(texture, (side, side), interpolation=cv2.INTER_AREA)
+    bank.setflags(write=False)
+    return bank
+
+
+def _between(numbers: Iterator[float], low: float, high: float) -> float:
+    return low + (high - low) * next(numbers)
+
+
+def _grey(numbers: Iterator[float]) -> int:
+    return int(_between(numbers, 0, 256))
+
+
+def _panels(numbers: Iterator[float]) -> Gray:
+    """Overlapping turned rectangles with an outline."""
+    canvas = np.full((SIDE, SIDE), _grey(numbers), np.uint8)
+    for _ in range(18):
+        centre = (_between(numbers, 0, SIDE), _between(numbers, 0, SIDE))
+        size = (_between(numbers, 10, 180), _between(numbers, 8, 90))
+        corners = cv2.boxPoints((centre, size, _between(numbers, -30, 30)))
+        points = np.round(corners).astype(np.int32)
+        cv2.fillConvexPoly(canvas, points, _grey(numbers), cv2.LINE_AA)
+        if next(numbers) < 0.6:
+            cv2.polylines(
+                canvas, [points], True, _grey(numbers), int(_between(numbers, 1, 5)), cv2.LINE_AA
+            )
+    return canvas
+
+
+def _grille(numbers: Iterator[float]) -> Gray:
+    """Crossing bars, as of a radiator."""
+    canvas = np.full((SIDE, SIDE), _grey(numbers), np.uint8)
+    turn = _between(numbers, -0.5, 0.5)
+    for angle in (turn, turn + np.pi / 2):
+        step, width = _between(numbers, 6, 40), int(_between(numbers, 1, 8))
+        grey = _grey(numbers)
+        along = np.array([np.cos(angle), np.sin(angle)])
+        across = np.array([-along[1], along[0]])
+        for k in np.arange(-SIDE, SIDE, step):
+            middle = np.array([SIDE / 2, SIDE / 2]) + across * k
+            start, end = middle - along * SIDE, middle + along * SIDE
+            cv2.line(
+                canvas,
+                np.round(start).astype(int).tolist(),
+                np.round(end).astype(int).tolist(),
+                grey,
+                width,
+                cv2.LINE_AA,
+            )
+    return canvas
+
+
+@lru_cache(maxsize=len(CHARACTERS))
+def _character(char: str) -> Gray:
+    return draw_glyph(char, GlyphStyle(), 44)
+
+
+def _text(numbers: Iterator[float]) -> Gray:
+    """Lines of random characters: signs and stickers that are no plates."""
+    ground, ink = _grey(numbers), _grey(numbers)
+    canvas = np.full((SIDE, SIDE), ground, np.uint8)
+    widen = _between(numbers, 0.7, 1.6)
+    top = 4
+    while top < SIDE - 16:
+        height = int(_between(numbers, 10, 44))
+        left = int(_between(numbers, -20, 40))
+        spent = 0
+        while left < SIDE and spent < 12:
+            char = CHARACTERS[int(_between(numbers, 0, len(CHARACTERS)))]
+            tile = _character(char)
+            width = max(round(tile.shape[1] * widen * height / tile.shape[0]), 1)
+            tile = cv2.resize(tile, (width, height), interpolation=cv2.INTER_AREA)
+            x, y = max(left, 0), min(top, SIDE - tile.shape[0])
+            place = canvas[y : y + tile.shape[0], x : x + tile.shape[1]]
+            weight = tile[:, : place.shape[1]].astype(np.float32) / 255
+            place[:] = (place + (ink - place.astype(np.float32)) * weight).astype(np.uint8)
+            left += tile.shape[1] + height // 6
+            spent += 1
+        top += height + int(_between(numbers, 6, 40))
+    return canvas
+
+
+def _bricks(numbers: Iterator[float]) -> Gray:
+    """Rows of shifted blocks with joints."""
+    width, height = int(_between(numbers, 16, 70)), int(_between(numbers, 8, 34))
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE]
+    row = rows // height
+    column = (columns + (row % 2) * (width // 2)) // width
+    shade = ((row * 131 + column * 71) % 23) / 23
+    canvas = _grey(numbers) + (shade - 0.5) * _between(numbers, 20, 120)
+    joint = (rows % height < 2) | ((columns + (row % 2) * (width // 2)) % width < 2)
+    canvas = np.where(joint, _grey(numbers), canvas)
+    return np.clip(canvas, 0, 255).astype(np.uint8)
+
+
+def _ellipses(numbers: Iterator[float]) -> Gray:
+    """Rings and discs: wheels, lamps, badges."""
+    canvas = np.full((SIDE, SIDE), _grey(numbers), np.uint8)
+    for _ in range(16):
+        centre = (int(_between(numbers, 0, SIDE)), int(_between(numbers, 0, SIDE)))
+        axes = (int(_between(numbers, 6, 80)), int(_between(numbers, 6, 80)))
+        thickness = -1 if next(numbers) < 0.5 else int(_between(numbers, 1, 9))
+        angle = _between(numbers, 0, 180)
+        cv2.ellipse(canvas, centre, axes, angle, 0, 360, _grey(numbers), thickness, cv2.LINE_AA)
+    return canvas
+
+
+def _stripes(numbers: Iterator[float]) -> Gray:
+    """Long edges: kerbs, lane marks, bodywork."""
+    canvas = np.full((SIDE, SIDE), _grey(numbers), np.uint8)
+    for _ in range(14):
+        start = (int(_between(numbers, 0, SIDE)), int(_between(numbers, 0, SIDE)))
+        end = (int(_between(numbers, 0, SIDE)), int(_between(numbers, 0, SIDE)))
+        cv2.line(canvas, start, end, _grey(numbers), int(_between(numbers, 1, 30)), cv2.LINE_AA)
+    return canvas

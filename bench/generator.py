@@ -1,0 +1,175 @@
+"""Benchmark of the generator on one core: samples a second, and what each step takes.
+
+    python bench/generator.py [--samples 50000] [--json]
+
+Beside it a fixed kernel is timed in the same run (OpenCV's bicubic resize of a 250x250 colour picture
+to 84x84), so that figures of different machines compare. The making of the atlas and of the textures
+is counted in the rates. The default parameters of params.py are measured, over procedural backgrounds
+unless data/datasets/backgrounds is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from src.config import Config, load_config
+from src.datasets.backgrounds import draw_procedural, load_backgrounds
+from src.datasets.shards import DatasetError
+from src.generators import degrade, scene, structure
+from src.generators.atlas import Atlas
+from src.generators.draws import Draws
+from src.ocr.prepare import PlateWindows
+from src.utils.prepare import SceneSource, WholeScenes
+
+SHARD = 2000
+STEPS = {
+    "draw": (scene, "draw_scenes"),
+    "background": (scene.SceneRenderer, "_background"),
+    "plate texture": (scene.SceneRenderer, "_texture"),
+    "paste": (scene.SceneRenderer, "_paste"),
+    "degrade": (scene.SceneRenderer, "_degrade"),
+}
+"""Paste contains the plate's texture; the table takes it out again."""
+
+
+def calibrate(repeats: int = 3000) -> float:
+    """Bicubic resizes of a 250x250 colour picture to 84x84 a second."""
+    numbers = Draws(0, "calibration", np.arange(250)).integers(0, 255, (750,))
+    picture = numbers.astype(np.uint8).reshape(250, 250, 3)
+    start = time.perf_counter()
+    for _ in range(repeats):
+        cv2.resize(picture, (84, 84), interpolation=cv2.INTER_CUBIC)
+    return repeats / (time.perf_counter() - start)
+
+
+@contextmanager
+def timed_steps(spent: dict[str, float]) -> Iterator[None]:
+    """Add up the seconds of each step while the block runs."""
+
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*args, **kwargs)
+            spent[name] += time.perf_counter() - start
+            return result
+
+        return call
+
+    originals = {name: getattr(owner, attribute) for name, (owner, attribute) in STEPS.items()}
+    for name, (owner, attribute) in STEPS.items():
+        setattr(owner, attribute, timed(name, originals[name]))
+    from src.utils import prepare
+
+    prepare.draw_scenes = scene.draw_scenes
+    try:
+        yield
+    finally:
+        for name, (owner, attribute) in STEPS.items():
+            setattr(owner, attribute, originals[name])
+        prepare.draw_scenes = scene.draw_scenes
+
+
+def measure(config: Config, task: str, samples: int) -> dict[str, Any]:
+    """Rate and shares of the steps of one task.
+
+    Args:
+        config: the parameters.
+        task: ``localize`` or ``ocr``.
+        samples: how many are made, in shards, as the stage does.
+    """
+    params = config.PrepareLocalizeParams if task == "localize" else config.PrepareOCRParams
+    side = (
+        config.LocalizeParams.IMG_SHAPE[1]
+        if task == "localize"
+        else config.PrepareOCRParams.IMG_SIZE[0]
+    )
+    for cache in (degrade.noise_texture, structure.structure_bank):
+        cache.cache_clear()
+    start = time.perf_counter()
+    atlas = Atlas(config.PlateParams, params.SEED)
+    structure.structure_bank(min(side / scene.SEED_SCENE, 1.0))
+    made = time.perf_counter() - start
+    source = SceneSource(
+        config, params.SEED, task, "train", side, params.STRUCTURE_PROBABILITY, atlas
+    )
+    make = (
+        WholeScenes(source)
+        if task == "localize"
+        else PlateWindows(source, config.PrepareOCRParams.MARGIN)
+    )
+    start = time.perf_counter()
+    for first in range(0, samples, SHARD):
+        make(range(first, min(first + SHARD, samples)))
+    total = time.perf_counter() - start
+    # The steps are timed in a pass of their own, so that the clock does not slow the rate.
+    spent = dict.fromkeys(STEPS, 0.0)
+    start = time.perf_counter()
+    with timed_steps(spent):
+        make(range(SHARD))
+    pass_seconds = time.perf_counter() - start
+    spent["paste"] -= spent["plate texture"]
+    spent["rest"] = pass_seconds - sum(spent.values())
+    return {
+        "samples": samples,
+        "per_second": samples / (total + made),
+        "per_second_warm": samples / total,
+        "atlas_seconds": made,
+        "step_share": {name: seconds / pass_seconds for name, seconds in spent.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--samples", type=int, default=50000, help="samples of each task")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    config = load_config()
+    try:
+        source = load_backgrounds(config.backgrounds_folder, "train").source
+    except DatasetError:
+        source = "procedural"
+        from src.datasets.backgrounds import Backgrounds
+        from src.utils import prepare
+
+        pictures = draw_procedural("train", 2000)
+        prepare.load_backgrounds = lambda folder, split: Backgrounds(pictures, source)
+    before = calibrate()
+    result: dict[str, Any] = {"backgrounds": source, "opencv": cv2.__version__}
+    for task in ("localize", "ocr"):
+        result[task] = measure(config, task, arguments.samples)
+    result["calibration_per_second"] = (before + calibrate()) / 2
+    for task in ("localize", "ocr"):
+        result[task]["per_calibration"] = (
+            result[task]["per_second"] / result["calibration_per_second"]
+        )
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+        return
+    print(f"calibration kernel: {result['calibration_per_second']:,.0f} /s; backgrounds: {source}")
+    for task in ("localize", "ocr"):
+        row = result[task]
+        print(
+            f"{task:9s} {row['per_second']:8,.0f} samples/s on one core "
+            f"({row['per_calibration']:.3f} of the kernel's rate), atlas {row['atlas_seconds']:.2f} s"
+        )
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in row["step_share"].items())
+        print(f"          {shares}")
+
+
+if __name__ == "__main__":
+    main()

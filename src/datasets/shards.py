@@ -1,0 +1,235 @@
+"""Prepared sets: shards of pictures as ``.npy`` with their labels as Parquet beside them.
+
+A set is a folder of ``images-00000.npy`` and ``labels-00000.parquet``, ``…-00001`` and so on, and a
+``meta.json``. Pictures are uint8: ``(n, H, W)`` where all have one size, else one flat buffer with
+``offset``, ``height`` and ``width`` among the labels. Labels (a row a sample): ``index`` (the sample's
+number, from which it can be made again), ``plate``, ``format``, ``colour``, the box ``cx cy w h`` and the
+corners ``x0 y0 … x3 y3``, both normalised to the picture, and what else describes the sample.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+SHARD_SIZE = 2000
+CORNER_COLUMNS = [f"{axis}{corner}" for corner in range(4) for axis in "xy"]
+BOX_COLUMNS = ["cx", "cy", "w", "h"]
+_REQUIRED = {"index", "plate", *BOX_COLUMNS, *CORNER_COLUMNS}
+
+
+class DatasetError(Exception):
+    """A prepared set is missing or damaged, or cannot be written."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Samples as they are made: pictures ``(H, W)`` uint8 and one row of labels for each."""
+
+    images: list[NDArray[np.uint8]]
+    labels: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class NewSet:
+    """A set to write.
+
+    Attributes:
+        folder: of the set; what is there is replaced.
+        indices: numbers of its samples.
+        make: gives the samples of a range of numbers; picklable, as workers call it.
+        meta: written to meta.json with the count of samples and of shards.
+    """
+
+    folder: Path
+    indices: range
+    make: Callable[[range], Shard]
+    meta: dict[str, Any]
+
+    @property
+    def partial(self) -> Path:
+        """Where the set is written until it is complete."""
+        return self.folder.with_name(f".{self.folder.name}.partial")
+
+
+def write_sets(sets: Sequence[NewSet], workers: int = 1, shard_size: int = SHARD_SIZE) -> None:
+    """Make samples and write them; the folders appear when all sets are written.
+
+    Args:
+        sets: what to write; one pool of workers makes them all.
+        workers: processes; the bytes do not depend on it.
+        shard_size: samples in a shard.
+
+    Raises:
+        DatasetError: the disk is full, or a folder cannot be written.
+    """
+    items = [
+        (number, shard, new.indices[start : start + shard_size])
+        for number, new in enumerate(sets)
+        for shard, start in enumerate(range(0, len(new.indices), shard_size))
+    ]
+    try:
+        for new in sets:
+            shutil.rmtree(new.partial, ignore_errors=True)
+            new.partial.mkdir(parents=True)
+        names = ", ".join(str(new.folder) for new in sets)
+        total = sum(len(new.indices) for new in sets)
+        with tqdm(total=total, unit=" samples", desc=names, mininterval=0.5) as progress:
+            for count in _write_shards(sets, items, min(workers, len(items))):
+                progress.update(count)
+        for number, new in enumerate(sets):
+            shards = sum(item[0] == number for item in items)
+            meta = {"count": len(new.indices), "shards": shards, **new.meta}
+            (new.partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+        for new in sets:
+            shutil.rmtree(new.folder, ignore_errors=True)
+            new.partial.rename(new.folder)
+    except OSError as error:
+        raise DatasetError(
+            f"{sets[0].folder.parent}: cannot write the prepared set: {error.strerror or error}. "
+            "Free some space (`dvc gc -w` drops unused cache) or point prepared_data_path in "
+            "params.yaml elsewhere."
+        ) from error
+    finally:
+        for new in sets:
+            shutil.rmtree(new.partial, ignore_errors=True)
+
+
+Item = tuple[int, int, range]
+"""Number of the set, of the shard in it, and the numbers of its samples."""
+
+
+def _write_shards(sets: Sequence[NewSet], items: list[Item], workers: int) -> Iterator[int]:
+    if workers <= 1:
+        yield from (_write_shard(sets, item) for item in items)
+        return
+    # Spawned, not forked: OpenCV's threads do not survive a fork. What makes the samples (an atlas
+    # of some megabytes) goes to each worker once, not with every shard.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(sets,)
+    ) as pool:
+        yield from pool.map(_write_in_worker, items)
+
+
+_worker_sets: list[NewSet] = []
+"""What a worker process writes; filled once when it starts."""
+
+
+def _start_worker(sets: Sequence[NewSet]) -> None:
+    _worker_sets[:] = sets
+    cv2.setNumThreads(1)
+
+
+def _write_in_worker(item: Item) -> int:
+    return _write_shard(_worker_sets, item)
+
+
+def _write_shard(sets: Sequence[NewSet], item: Item) -> int:
+    new, number, indices = sets[item[0]], item[1], item[2]
+    shard, folder = new.make(indices), new.partial
+    labels = shard.labels.assign(index=np.asarray(indices, dtype=np.int64))
+    if len({image.shape for image in shard.images}) == 1 and "height" not in labels:
+        pixels = np.stack(shard.images)
+    else:
+        shapes = np.array([image.shape for image in shard.images])
+        sizes = shapes.prod(axis=1)
+        labels = labels.assign(
+            offset=np.cumsum(sizes) - sizes, height=shapes[:, 0], width=shapes[:, 1]
+        )
+        pixels = np.concatenate([image.ravel() for image in shard.images])
+    # Written buffered: a full disk is an error here, and a SIGBUS under a mapped write.
+    np.save(folder / f"images-{number:05d}.npy", pixels, allow_pickle=False)
+    labels.to_parquet(folder / f"labels-{number:05d}.parquet", index=False)
+    return len(indices)
+
+
+class ShardedSet:
+    """A prepared set, its pictures mapped into memory.
+
+    Args:
+        folder: of the set.
+
+    Raises:
+        DatasetError: the folder or one of its files is missing, damaged or contradicts another.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
+            shards = range(self.meta["shards"])
+            tables = [pd.read_parquet(folder / f"labels-{n:05d}.parquet") for n in shards]
+            self._images = [
+                np.load(folder / f"images-{n:05d}.npy", mmap_mode="r", allow_pickle=False)
+                for n in shards
+            ]
+        except (OSError, ValueError, KeyError) as error:
+            raise self._damaged(str(error)) from error
+        for number, (table, images) in enumerate(zip(tables, self._images, strict=True)):
+            if missing := _REQUIRED - set(table.columns):
+                raise self._damaged(f"labels-{number:05d}.parquet lacks {sorted(missing)}")
+            wanted = (
+                int((table["height"] * table["width"]).sum()) if images.ndim == 1 else len(table)
+            )
+            if len(images) != wanted:
+                raise self._damaged(f"images-{number:05d}.npy does not fit its labels")
+        self._starts = np.cumsum([0] + [len(table) for table in tables])
+        if not tables or self._starts[-1] != self.meta["count"]:
+            raise self._damaged(f"{self._starts[-1]} samples, not {self.meta['count']}")
+        self.labels = pd.concat(tables, ignore_index=True)
+
+    def _damaged(self, what: str) -> DatasetError:
+        return DatasetError(
+            f"{self.folder}: the prepared set is missing or damaged: {what}. Make it again with "
+            f"`dvc repro -f prepare_{self.folder.parent.name}`."
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def boxes(self) -> NDArray[np.float32]:
+        """``(n, 4)`` as cx, cy, w, h, normalised to the picture."""
+        return self.labels[BOX_COLUMNS].to_numpy(np.float32)
+
+    @cached_property
+    def corners(self) -> NDArray[np.float32]:
+        """``(n, 4, 2)``, normalised to the picture, clockwise from the plate's own top left."""
+        return self.labels[CORNER_COLUMNS].to_numpy(np.float32).reshape(-1, 4, 2)
+
+    @cached_property
+    def plates(self) -> list[str]:
+        """The texts."""
+        return self.labels["plate"].tolist()
+
+    @cached_property
+    def _layout(self) -> NDArray[np.int64] | None:
+        if "offset" not in self.labels:
+            return None
+        return self.labels[["offset", "height", "width"]].to_numpy(np.int64)
+
+    def image(self, i: int) -> NDArray[np.uint8]:
+        """Picture ``i``: ``(H, W)`` uint8, a read-only view of the file."""
+        shard = int(np.searchsorted(self._starts, i, side="right")) - 1
+        if self._layout is None:
+            return self._images[shard][i - self._starts[shard]]
+        offset, height, width = self._layout[i]
+        return self._images[shard][offset : offset + height * width].reshape(height, width)
+
+    def images(self, indices: ArrayLike | Iterable[int]) -> NDArray[np.uint8]:
+        """``(n, H, W)`` pictures of one size."""
+        return np.stack([self.image(int(i)) for i in np.asarray(indices)])

@@ -1,0 +1,117 @@
+"""The three prepare stages on a few samples: files, labels, what is shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.config import Config, load_config
+from src.datasets import backgrounds
+from src.datasets.shards import ShardedSet
+from src.geometry import corners_to_box
+from src.localize import prepare as prepare_localize
+from src.ocr import prepare as prepare_ocr
+from src.stack import prepare as prepare_stack
+from src.utils.prepare import split_counts
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    folder = tmp_path_factory.mktemp("workspace")
+    whole = load_config(ROOT)
+    small = {
+        name: getattr(whole, name).model_copy(update={"MAX_IMAGES": 30})
+        for name in ("PrepareLocalizeParams", "PrepareOCRParams", "PrepareStackParams")
+    }
+    config = whole.model_copy(
+        update={
+            **small,
+            "MULTIPROCESSING": False,
+            "dataset_path": str(folder / "datasets"),
+            "prepared_data_path": str(folder / "prepared"),
+            "out_path": str(folder / "out"),
+            "backgrounds": whole.backgrounds.model_copy(update={"source": "procedural"}),
+        }
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backgrounds, "PROCEDURAL_COUNTS", {"train": 40, "val": 20})
+        backgrounds.write_backgrounds(config)
+    for stage in (prepare_localize, prepare_ocr, prepare_stack):
+        stage.main(config)
+    return config
+
+
+def test_localize_has_pictures_of_the_localizers_size(config: Config) -> None:
+    train = ShardedSet(config.prepared("localize") / "train")
+    val = ShardedSet(config.prepared("localize") / "val")
+    assert (len(train), len(val)) == (24, 6)
+    assert train.images(range(24)).shape == (24, 84, 84)
+    assert train.meta["backgrounds"] == "procedural"
+    assert set(train.labels["index"]).isdisjoint(val.labels["index"])
+
+
+def test_ocr_holds_windows_around_the_plate_at_native_resolution(config: Config) -> None:
+    data = ShardedSet(config.prepared("ocr") / "train")
+    margin = config.PrepareOCRParams.MARGIN
+    for i in range(len(data)):
+        height, width = data.image(i).shape
+        corners = data.corners[i]
+        assert corners.min() >= 0
+        assert corners.max() <= 1
+        # A plate far from the rim has the whole margin on each side.
+        box = corners_to_box(corners)
+        assert box[2] >= 1 / (1 + 2 * margin) - 2 / width
+        assert box[3] >= 1 / (1 + 2 * margin) - 2 / height
+        lengths = np.linalg.norm((np.roll(corners, -1, axis=0) - corners) * (width, height), axis=1)
+        assert lengths[[1, 3]].mean() == pytest.approx(data.labels["plate_height"][i], rel=0.01)
+
+
+def test_stack_has_whole_scenes(config: Config) -> None:
+    data = ShardedSet(config.prepared("stack") / "val")
+    assert data.images(range(30)).shape == (30, 256, 256)
+
+
+@pytest.mark.parametrize("task", ["localize", "ocr", "stack"])
+def test_overview_counts_every_sample(config: Config, task: str) -> None:
+    folder = config.out("prepared", task)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert sum(metrics["samples"].values()) == 30
+    assert metrics["backgrounds"] == "procedural"
+    for name in ("cantons", "digits", "formats", "sizes", "angles"):
+        table = pd.read_csv(folder / "plots" / f"{name}.csv")
+        assert list(table.columns) == ["set", "value", "count"]
+        assert table["count"].sum() == 30
+    pictures = [cv2.imread(str(folder / "plots/images" / f"sample_{i}.png")) for i in range(5)]
+    assert all(picture is not None and picture.std() > 5 for picture in pictures)
+
+
+@pytest.mark.parametrize(
+    ("total", "share", "expected"), [(10, 0.8, (8, 2)), (10, 0.99, (9, 1)), (10, 0.01, (1, 9))]
+)
+def test_split_gives_each_side_something(
+    total: int, share: float, expected: tuple[int, int]
+) -> None:
+    splits = split_counts(total, share)
+    assert tuple(len(indices) for indices in splits.values()) == expected
+    assert [*splits["train"], *splits["val"]] == list(range(total))
+
+
+def test_the_same_set_again_has_the_same_bytes(config: Config, tmp_path: Path) -> None:
+    again = config.model_copy(
+        update={"prepared_data_path": str(tmp_path / "prepared"), "out_path": str(tmp_path / "out")}
+    )
+    prepare_ocr.main(again)
+
+    def contents(which: Config) -> dict[str, bytes]:
+        folder = which.prepared("ocr")
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    assert contents(config) == contents(again)

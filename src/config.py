@@ -6,7 +6,7 @@ module says what each means and may be. An error names the file, the parameter a
 
 from __future__ import annotations
 
-import runpy
+import ast
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,12 +22,13 @@ from pydantic import (
 )
 
 from src.charset import CHARSET, MAX_DIGITS
+from src.errors import UserError
 
 PARAMS_FILE = Path("params.py")
 PATHS_FILE = Path("params.yaml")
 
 
-class ConfigError(Exception):
+class ConfigError(UserError):
     """A parameter is unknown, missing, of the wrong type or out of its range."""
 
 
@@ -420,14 +421,29 @@ class Config(_Section):
 
 
 def _read_params(path: Path) -> dict[str, Any]:
+    """The assignments of params.py, read as DVC reads them: as literals, without running the file."""
+    body = ast.parse(path.read_text(encoding="utf-8"), filename=str(path)).body
+    return _read_assignments(body, path.name, "")
+
+
+def _read_assignments(body: list[ast.stmt], file: str, prefix: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for name, value in runpy.run_path(str(path)).items():
-        if name.startswith("_"):
-            continue
-        is_section = isinstance(value, type)
-        values[name] = (
-            {k: v for k, v in vars(value).items() if not k.startswith("_")} if is_section else value
-        )
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            values[node.name] = _read_assignments(node.body, file, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            try:
+                values[node.target.id] = ast.literal_eval(node.value)
+            except ValueError as error:
+                raise ConfigError(
+                    f"{file}: {prefix}{node.target.id}: a number, True, False or a list of numbers "
+                    f"is wanted (is {ast.unparse(node.value)})"
+                ) from error
+        elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            raise ConfigError(
+                f"{file}: line {node.lineno}: only `NAME: type = value` and classes of such lines "
+                f"are allowed (is {ast.unparse(node)})"
+            )
     return values
 
 
@@ -452,6 +468,8 @@ def load_config(folder: Path = Path()) -> Config:
         raise ConfigError(f"{strings}: cannot be read: {error}") from error
     if not isinstance(texts, dict):
         raise ConfigError(f"{strings}: expected a mapping of parameters")
+    if both := sorted(set(texts) & set(values)):
+        raise ConfigError(f"{strings}: {', '.join(both)}: set in {python} already; remove it here")
     try:
         return Config(**{**texts, **values})
     except ValidationError as error:

@@ -25,21 +25,29 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from src.errors import UserError
+
 SHARD_SIZE = 2000
 CORNER_COLUMNS = [f"{axis}{corner}" for corner in range(4) for axis in "xy"]
 BOX_COLUMNS = ["cx", "cy", "w", "h"]
 _REQUIRED = {"index", "plate", *BOX_COLUMNS, *CORNER_COLUMNS}
 
 
-class DatasetError(Exception):
+class DatasetError(UserError):
     """A prepared set is missing or damaged, or cannot be written."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Samples as they are made: pictures ``(H, W)`` uint8 and one row of labels for each."""
+    """Samples as they are made.
 
-    images: list[NDArray[np.uint8]]
+    Attributes:
+        images: ``(n, H, W)`` uint8, or a list of ``(H, W)`` pictures of any sizes, which are stored as
+            one flat buffer. All shards of a set are of one kind.
+        labels: one row for each.
+    """
+
+    images: NDArray[np.uint8] | list[NDArray[np.uint8]]
     labels: pd.DataFrame
 
 
@@ -142,8 +150,8 @@ def _write_shard(sets: Sequence[NewSet], item: Item) -> int:
     new, number, indices = sets[item[0]], item[1], item[2]
     shard, folder = new.make(indices), new.partial
     labels = shard.labels.assign(index=np.asarray(indices, dtype=np.int64))
-    if len({image.shape for image in shard.images}) == 1 and "height" not in labels:
-        pixels = np.stack(shard.images)
+    if isinstance(shard.images, np.ndarray):
+        pixels = shard.images
     else:
         shapes = np.array([image.shape for image in shard.images])
         sizes = shapes.prod(axis=1)
@@ -177,7 +185,7 @@ class ShardedSet:
                 np.load(folder / f"images-{n:05d}.npy", mmap_mode="r", allow_pickle=False)
                 for n in shards
             ]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(str(error)) from error
         for number, (table, images) in enumerate(zip(tables, self._images, strict=True)):
             if missing := _REQUIRED - set(table.columns):

@@ -88,7 +88,8 @@ class WholeScenes:
 
     def __call__(self, indices: range) -> Shard:
         block, renderer = self.source.block(indices), self.source.renderer
-        return Shard([renderer.render(block, i) for i in range(len(block))], block.labels())
+        images = np.stack([renderer.render(block, i) for i in range(len(block))])
+        return Shard(images, block.labels())
 
 
 def worker_count(config: Config) -> int:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from src.config import Config, ConfigError, load_config
-from src.datasets.shards import DatasetError
+from src.config import Config, load_config
+from src.errors import UserError
 
 
-class StageError(Exception):
-    """Something a user can mend: the message says what is wrong, in which file, and the remedy."""
+class StageError(UserError):
+    """A stage cannot do its work for a reason that is neither its data's nor its model's."""
 
 
 def run_stage(main: Callable[[Config], None]) -> None:
     """Call a stage with the checked parameters; exit with status 1 on an error a user can mend."""
     try:
         main(load_config())
-    except (ConfigError, DatasetError, StageError) as error:
+    except UserError as error:
         sys.exit(f"error: {error}")

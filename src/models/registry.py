@@ -1,0 +1,183 @@
+"""The models by name, and their files.
+
+A model's file is safetensors with metadata: its kind, its name, and the arguments that build it, so
+that a later change of params.py cannot break an old file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from src.config import Config
+from src.models.base import Localizer, ModelError, Reader
+from src.models.localizers import CornerNet, PlateLocalizerV3
+from src.models.readers import CRNN, PlateOCRV2
+
+Model = TypeVar("Model", Localizer, Reader)
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Model]):
+    """A model: its class, and how its arguments come from the parameters. Its input size is among
+    them, so that no two models need to share one.
+    """
+
+    module: Callable[..., Model]
+    arguments: Callable[[Config], dict[str, Any]]
+
+    def __call__(self, config: Config) -> Model:
+        return self.module(**self.arguments(config))
+
+
+LOCALIZERS: dict[str, Entry[Localizer]] = {
+    "corner_net": Entry(
+        CornerNet,
+        lambda config: {
+            "input_shape": config.LocalizeParams.IMG_SHAPE,
+            "channels": config.LocalizeModelParams.CORNER_NET_CHANNELS,
+        },
+    ),
+    "plate_localizer_v3": Entry(
+        PlateLocalizerV3,
+        lambda config: {
+            "input_shape": config.LocalizeParams.IMG_SHAPE,
+            "layers": config.LocalizeModelParams.CONV_LAYERS,
+            "pooling": config.LocalizeModelParams.AVGPOOL_SIZE,
+            "hidden": config.LocalizeModelParams.HIDDEN_LAYERS,
+            "dropout": config.LocalizeModelParams.DROPOUT,
+        },
+    ),
+}
+
+READERS: dict[str, Entry[Reader]] = {
+    "crnn": Entry(
+        CRNN,
+        lambda config: {
+            "input_shape": config.OCRModelParams.CRNN_IMG_SHAPE,
+            "channels": config.OCRModelParams.CRNN_CHANNELS,
+            "hidden_size": config.OCRModelParams.CRNN_HIDDEN_SIZE,
+            "layers": config.OCRModelParams.CRNN_NUM_LAYERS,
+            "dropout": config.OCRModelParams.CRNN_DROPOUT,
+            "num_classes": config.OCRParams.GRU_NUM_CLASSES,
+        },
+    ),
+    "plate_ocr_v2": Entry(
+        PlateOCRV2,
+        lambda config: {
+            "input_shape": config.OCRParams.IMG_SHAPE,
+            "layers": config.OCRModelParams.CONV_LAYERS,
+            "pooling": config.OCRModelParams.GRU_AVGPOOL_SIZE,
+            "hidden_size": config.OCRModelParams.GRU_HIDDEN_SIZE,
+            "gru_layers": config.OCRModelParams.GRU_NUM_LAYERS,
+            "dropout": config.OCRModelParams.GRU_DROPOUT,
+            "num_classes": config.OCRParams.GRU_NUM_CLASSES,
+        },
+    ),
+}
+
+
+def build_localizer(name: str, config: Config) -> Localizer:
+    """The localizer ``name`` with fresh weights.
+
+    Raises:
+        ModelError: the name is unknown, or the parameters cannot build it.
+    """
+    return _entry(LOCALIZERS, name, "params.yaml: models.localizer")(config)
+
+
+def build_reader(name: str, config: Config) -> Reader:
+    """The reader ``name`` with fresh weights.
+
+    Raises:
+        ModelError: the name is unknown, or the parameters cannot build it.
+    """
+    return _entry(READERS, name, "params.yaml: models.reader")(config)
+
+
+def _entry(entries: Mapping[str, Entry[Model]], name: str, where: str) -> Entry[Model]:
+    if name not in entries:
+        raise ModelError(f"{where}: unknown model {name!r}; known are {', '.join(sorted(entries))}")
+    return entries[name]
+
+
+def save_model(model: Localizer | Reader, path: Path) -> None:
+    """Write a model's file; it appears when all of it is written.
+
+    Raises:
+        ModelError: the model's class is not registered, or the file cannot be written.
+    """
+    kind, entries = _kind_of(model)
+    names = [name for name, entry in entries.items() if entry.module is type(model)]
+    if not names:
+        raise ModelError(f"{type(model).__name__} is not in src/models/registry.py")
+    metadata = {
+        "kind": kind,
+        "name": names[0],
+        "parameters": json.dumps(model.parameters_of_class),
+    }
+    # Copied, as safetensors wants plain layout and training uses channels-last.
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(state, temporary, metadata)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot write the model: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _kind_of(model: Localizer | Reader) -> tuple[str, Mapping[str, Entry[Any]]]:
+    return ("localizer", LOCALIZERS) if isinstance(model, Localizer) else ("reader", READERS)
+
+
+def load_localizer(path: Path) -> Localizer:
+    """The localizer of a file, in evaluation mode.
+
+    Raises:
+        ModelError: there is no such file, it is damaged, or it holds something else.
+    """
+    return _load(path, "localizer", LOCALIZERS, "train_localize")
+
+
+def load_reader(path: Path) -> Reader:
+    """The reader of a file, in evaluation mode.
+
+    Raises:
+        ModelError: there is no such file, it is damaged, or it holds something else.
+    """
+    return _load(path, "reader", READERS, "train_ocr")
+
+
+def _load(path: Path, kind: str, entries: Mapping[str, Entry[Model]], stage: str) -> Model:
+    remedy = f"Train it with `dvc repro {stage}`."
+    if not path.is_file():
+        raise ModelError(f"{path}: there is no such model. {remedy}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: the model is damaged: {error}. {remedy}") from error
+    if metadata.get("kind") != kind:
+        raise ModelError(
+            f"{path} holds {metadata.get('kind', 'no model of this project')}"
+            f" {metadata.get('name', '')}, not a {kind}. {remedy}"
+        )
+    entry = _entry(entries, metadata.get("name", ""), str(path))
+    try:
+        model = entry.module(**json.loads(metadata["parameters"]))
+        model.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"{path}: its weights do not fit the model {metadata['name']}: {error}. {remedy}"
+        ) from error
+    return model.eval()

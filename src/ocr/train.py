@@ -1,0 +1,75 @@
+"""Train the reader of params.yaml on the prepared set: `python -m src.ocr.train`.
+
+Reads data/prepared/ocr, writes the weights with the best exact match to
+out/models/ocr/model.safetensors, curves to out/runs/ocr and checkpoints to out/checkpoints/ocr,
+from which a killed training goes on. Parameters: TrainOCRParams.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from src.config import Config
+from src.datasets.ocr import OCRBatch, OCRDataset
+from src.models.base import Reader
+from src.models.registry import build_reader
+from src.utils.stage import run_stage
+from src.utils.training import TrainingModule, train
+
+
+class ReaderTraining(TrainingModule):
+    """A reader, measured by the share of texts that greedy decoding gets wholly right."""
+
+    model: Reader
+    measure = "exact_match"
+
+    def batch_loss(self, batch: OCRBatch) -> Tensor:
+        logits = self.model(self.pictures(batch.images))
+        return self.model.loss(logits, batch.targets, batch.lengths)
+
+    def batch_sums(self, batch: OCRBatch) -> dict[str, Tensor]:
+        logits = self.model(self.pictures(batch.images))
+        right = (greedy(logits, self.model.blank, batch.targets.shape[1]) == batch.targets).all(
+            dim=1
+        )
+        loss = self.model.loss(logits, batch.targets, batch.lengths)
+        return {"loss": loss * len(right), "exact_match": right.sum()}
+
+
+def greedy(logits: Tensor, blank: int, length: int) -> Tensor:
+    """The classes of the likeliest CTC path: repeats merged, blanks removed.
+
+    Args:
+        logits: ``(N, T, C)``.
+        blank: class of the blank.
+        length: of the longest text.
+
+    Returns:
+        ``(N, length)`` classes padded with the blank; all blank where the text is too long.
+    """
+    path = logits.argmax(dim=-1)
+    kept = path != blank
+    kept[:, 1:] &= path[:, 1:] != path[:, :-1]
+    count = kept.sum(dim=1, keepdim=True)
+    # What is dropped goes to a column of its own, behind all others.
+    places = torch.where(kept, kept.cumsum(dim=1) - 1, path.shape[1])
+    classes = torch.full((len(path), path.shape[1] + 1), blank, device=path.device)
+    classes = classes.scatter(1, places, path)[:, :length]
+    return torch.where(count <= length, classes, blank)
+
+
+def main(config: Config) -> None:
+    params, prepared = config.TrainOCRParams, config.prepared("ocr")
+    torch.manual_seed(params.SEED)
+    model = build_reader(config.models.reader, config)
+    train_set, val_set = (
+        OCRDataset(prepared / split, model.rectification, model.input_shape, params, split == "val")
+        for split in ("train", "val")
+    )
+    module = ReaderTraining(model, train_set, val_set, params, config.BATCH_SIZE)
+    train(module, config, "ocr", config.models.reader)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,57 @@
+"""The reader's training learns; each registered reader runs through the stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from src.charset import CHARSET
+from src.config import load_config
+from src.models.registry import load_reader
+from src.ocr import train
+from tests.conftest import set_params, set_texts
+
+
+@pytest.mark.parametrize("name", ["crnn", "plate_ocr_v2"])
+def test_reader_runs_through_the_stage_and_its_loss_falls(
+    name: str, tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_workspace)
+    set_texts(tiny_workspace, "reader: crnn", f"reader: {name}")
+    set_params(
+        tiny_workspace,
+        {
+            "OCRModelParams.CONV_LAYERS": [4, 0, 8, 0, 8, 0],
+            "OCRModelParams.GRU_AVGPOOL_SIZE": [4, 18],
+            "OCRModelParams.GRU_HIDDEN_SIZE": 16,
+            "OCRModelParams.GRU_NUM_LAYERS": 1,
+            "TrainOCRParams.EPOCHS": 6,
+            "TrainOCRParams.VALIDATE_EVERY": 4,
+        },
+    )
+    train.main(load_config(tiny_workspace))
+    plots = tiny_workspace / "out/runs/ocr/plots/metrics/val"
+    loss = pd.read_csv(plots / "loss.tsv", sep="\t")["loss"]
+    assert len(loss) == 6
+    assert loss.iloc[-1] < 0.6 * loss.iloc[0]
+    assert pd.read_csv(plots / "exact_match.tsv", sep="\t")["exact_match"].between(0, 1).all()
+    model = load_reader(tiny_workspace / "out/models/ocr/model.safetensors")
+    assert model.rectification == {"crnn": "corners", "plate_ocr_v2": "box"}[name]
+
+
+def test_greedy_is_what_the_charset_collapses() -> None:
+    generator = torch.Generator().manual_seed(0)
+    # Few classes, so that repeats and blanks are many and some texts are too long.
+    paths = torch.randint(33, 37, (300, 18), generator=generator)
+    logits = torch.nn.functional.one_hot(paths, CHARSET.num_classes).float()
+    found = train.greedy(logits, CHARSET.blank, CHARSET.max_length)
+    lengths = set()
+    for path, row in zip(paths.tolist(), found.tolist(), strict=True):
+        classes = CHARSET.collapse(path)
+        lengths.add(len(classes) > CHARSET.max_length)
+        classes = [] if len(classes) > CHARSET.max_length else classes
+        assert row == classes + [CHARSET.blank] * (CHARSET.max_length - len(classes))
+    assert lengths == {True, False}

@@ -1,0 +1,338 @@
+"""The shared training: best weights, averages, resuming after SIGKILL, two processes, errors."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from src.config import Config, load_config
+from src.datasets.localize import LocalizeDataset
+from src.localize.train import LocalizerTraining, main
+from src.models.registry import build_localizer, load_localizer
+from src.utils import training
+from src.utils.stage import StageError
+from src.utils.training import hardware, resumable_step
+from tests.conftest import ROOT, set_params, set_texts
+
+MODEL = Path("out/models/localize/model.safetensors")
+CHECKPOINTS = Path("out/checkpoints/localize")
+RUNS = Path("out/runs/localize")
+
+
+def command(*start: str) -> list[str]:
+    return [sys.executable, *start, "-m", "src.localize.train"]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_localizer(folder / MODEL).state_dict()
+
+
+def plot(folder: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(folder / RUNS / f"plots/metrics/{name}.tsv", sep="\t")
+
+
+def module_of(config: Config, folder: Path) -> LocalizerTraining:
+    model = build_localizer(config.models.localizer, config)
+    prepared = folder / "data/prepared/localize"
+    sets = [LocalizeDataset(prepared / split, model.input_shape) for split in ("train", "val")]
+    return LocalizerTraining(model, *sets, config.TrainLocalizeParams, config.BATCH_SIZE)
+
+
+@pytest.fixture
+def workspace(tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tiny_workspace)
+    # As on hardware without bf16, so that two runs can be compared to the last digits.
+    set_texts(tiny_workspace, "precision: auto", "precision: 32-true")
+    return tiny_workspace
+
+
+def train_here(folder: Path, **params: object) -> None:
+    set_params(folder, {f"TrainLocalizeParams.{name}": value for name, value in params.items()})
+    main(load_config(folder))
+
+
+def test_a_training_leaves_model_plots_and_no_resumable_checkpoint(workspace: Path) -> None:
+    train_here(workspace)
+    assert [path.name for path in (workspace / CHECKPOINTS).iterdir()] == ["best.ckpt"]
+    assert list((workspace / RUNS / "tensorboard").glob("events*"))
+    # Every third step, and the last one.
+    assert plot(workspace, "val/iou")["step"].tolist() == [3, 6, 8]
+    assert plot(workspace, "train/learning_rate")["step"].tolist() == [3, 6, 8]
+    metrics = json.loads((workspace / RUNS / "metrics.json").read_text())
+    assert metrics["step"] == 8
+    assert metrics["train"]["samples_per_second"] > 0
+    assert metrics["train"]["epoch"] == 2
+
+
+def test_the_model_is_the_best_not_the_last(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With measures that fall, the model is that of the first validation; with a copy of it."""
+    measures = iter([0.9, 0.5, 0.1])
+    seen: list[dict[str, torch.Tensor]] = []
+
+    class Falling(LocalizerTraining):
+        def on_validation_epoch_end(self) -> None:
+            seen.append({name: value.clone() for name, value in self.model.state_dict().items()})
+            value = next(measures)
+            self._sums["iou"] = torch.tensor(value * self.validation_count)
+            super().on_validation_epoch_end()
+
+    monkeypatch.setattr("src.localize.train.LocalizerTraining", Falling)
+    # The averaged weights are back in the model's place when the module's hook is called; without
+    # an average of the past, both are the same.
+    train_here(workspace, EMA_DECAY=0.0, LR=0.01)
+    assert len(seen) == 3
+    found = weights(workspace)
+    name = "trunk.0.0.weight"
+    torch.testing.assert_close(found[name], seen[0][name])
+    assert not torch.allclose(found[name], seen[2][name])
+
+
+def test_early_stopping_counts_validations(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Constant(LocalizerTraining):
+        def on_validation_epoch_end(self) -> None:
+            self._sums["iou"] = torch.tensor(1.0)
+            super().on_validation_epoch_end()
+
+    monkeypatch.setattr("src.localize.train.LocalizerTraining", Constant)
+    train_here(workspace, EPOCHS=50, VALIDATE_EVERY=1, PATIENCE=2)
+    assert plot(workspace, "val/iou")["step"].tolist() == [1, 2, 3]
+
+
+def test_average_is_what_the_formula_says() -> None:
+    update = training._moving_average(0.9)
+    average, weight = [torch.tensor([1.0])], torch.tensor([2.0])
+    update(average, [weight], torch.tensor(1))
+    decay = 2 / 11
+    assert average[0].item() == pytest.approx(decay * 1 + (1 - decay) * 2)
+    before = average[0].item()
+    update(average, [weight], torch.tensor(1000))
+    assert average[0].item() == pytest.approx(0.9 * before + 0.1 * 2)
+    counts = [torch.tensor(3)]
+    update(counts, [torch.tensor(7)], torch.tensor(1000))
+    assert counts[0].item() == 7
+
+
+def test_rate_rises_then_falls_to_almost_nothing(workspace: Path) -> None:
+    set_params(workspace, {"TrainLocalizeParams.EPOCHS": 25, "TrainLocalizeParams.WARMUP": 0.1})
+    module = module_of(load_config(workspace), workspace)
+    rates = [module.rate(step) for step in range(module.steps)]
+    assert module.steps == 100
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == 1
+    assert rates[-1] < 0.001
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
+
+
+def test_norms_and_biases_do_not_decay(workspace: Path) -> None:
+    module = module_of(load_config(workspace), workspace)
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    assert {value.ndim for value in groups[0]["params"]} == {4}
+    assert {value.ndim for value in groups[1]["params"]} == {1}
+    assert groups[0]["weight_decay"] > groups[1]["weight_decay"] == 0
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(workspace: Path) -> None:
+    """A real SIGKILL after the first checkpoint, then the same command again."""
+    params = {"EPOCHS": 25, "VALIDATE_EVERY": 2, "PATIENCE": 1000}
+    set_params(workspace, {f"TrainLocalizeParams.{name}": value for name, value in params.items()})
+    killed = subprocess.Popen(
+        command(), cwd=workspace, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    last = workspace / CHECKPOINTS / "last.ckpt"
+    deadline = time.monotonic() + 90
+    while not last.exists() and time.monotonic() < deadline and killed.poll() is None:
+        time.sleep(0.005)
+    time.sleep(0.2)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    step = torch.load(last, weights_only=True)["global_step"]
+    assert 0 < step < 100
+    resumed = subprocess.run(
+        command(), cwd=workspace, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"last.ckpt: resumed at step {step}" in resumed.stderr
+    assert not last.exists()
+    # Each step is plotted once, also those between the checkpoint and the kill.
+    iou = plot(workspace, "val/iou")
+    assert iou["step"].tolist() == list(range(2, 101, 2))
+    found = weights(workspace)
+    main(load_config(workspace))
+    expected = weights(workspace)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4, msg=name)
+    again = plot(workspace, "val/iou")
+    assert again["iou"].tolist() == pytest.approx(iou["iou"].tolist(), abs=1e-3)
+
+
+class KilledError(Exception):
+    pass
+
+
+def interrupt(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A training that ends at its second validation; gives its checkpoint, of step 3."""
+
+    class Interrupted(LocalizerTraining):
+        def on_validation_epoch_end(self) -> None:
+            if self.global_step > 3:
+                raise KilledError
+            super().on_validation_epoch_end()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("src.localize.train.LocalizerTraining", Interrupted)
+        with pytest.raises(KilledError):
+            main(load_config(workspace))
+    return workspace / CHECKPOINTS / "last.ckpt"
+
+
+def test_what_is_not_resumed_and_why(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = interrupt(workspace, monkeypatch)
+    config = load_config(workspace)
+
+    def found(config: Config, name: str) -> tuple[int, str]:
+        capsys.readouterr()
+        module = module_of(config, workspace)
+        wanted = training.fingerprint(module, config, "localize", name)
+        return resumable_step(last, wanted), capsys.readouterr().err
+
+    assert found(config, "corner_net") == (3, f"{Path(last)}: resumed at step 3\n")
+    step, text = found(config.model_copy(update={"BATCH_SIZE": 8}), "corner_net")
+    assert step == 0
+    assert "starts anew: other parameters than now" in text
+    step, text = found(config, "plate_localizer_v3")
+    assert step == 0
+    assert "it is a checkpoint of corner_net, not of plate_localizer_v3" in text
+    images = workspace / "data/prepared/localize/train/images-00000.npy"
+    content = bytearray(images.read_bytes())
+    content[-1] ^= 1
+    images.write_bytes(content)
+    step, text = found(config, "corner_net")
+    assert step == 0
+    assert "starts anew: other data than now" in text
+    last.write_bytes(last.read_bytes()[:1000])
+    step, text = found(config, "corner_net")
+    assert step == 0
+    assert "damaged" in text
+    torch.save({"weights": 1}, last)
+    assert found(config, "corner_net")[0] == 0
+
+
+def test_a_truncated_checkpoint_is_not_fatal(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = interrupt(workspace, monkeypatch)
+    last.write_bytes(last.read_bytes()[:-100])
+    main(load_config(workspace))
+    assert "damaged" in capsys.readouterr().err
+    assert plot(workspace, "val/iou")["step"].tolist() == [3, 6, 8]
+
+
+def test_a_checkpoint_between_validations_loses_none(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "LOG_EVERY", 1)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+
+    class Interrupted(LocalizerTraining):
+        def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+            super().on_train_batch_start(batch, batch_idx)
+            if self.global_step == 5:
+                raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("src.localize.train.LocalizerTraining", Interrupted)
+        with pytest.raises(KilledError):
+            main(load_config(workspace))
+    main(load_config(workspace))
+    assert "resumed at step 5" in capsys.readouterr().err
+    assert plot(workspace, "val/iou")["step"].tolist() == [3, 6, 8]
+    assert plot(workspace, "train/loss")["step"].tolist() == list(range(1, 9))
+    found = weights(workspace)
+    main(load_config(workspace))
+    for name, value in weights(workspace).items():
+        torch.testing.assert_close(found[name], value, msg=name)
+
+
+def test_two_processes_train_to_the_same_metrics(workspace: Path) -> None:
+    """Two CPU processes under torchrun (gloo): the same batches, the same samples measured."""
+    # Enough channels and a rate low enough that half a batch's statistics make little difference.
+    params = {"EPOCHS": 16, "VALIDATE_EVERY": 3, "LR": 0.003, "PATIENCE": 100}
+    set_params(workspace, {f"TrainLocalizeParams.{name}": value for name, value in params.items()})
+    set_params(workspace, {"LocalizeModelParams.CORNER_NET_CHANNELS": [16] * 8, "BATCH_SIZE": 20})
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    torchrun += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, "-m", "src.localize.train"],
+        cwd=workspace, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    two = {name: plot(workspace, f"val/{name}") for name in ("iou", "loss")}
+    main(load_config(workspace))
+    one = {name: plot(workspace, f"val/{name}") for name in ("iou", "loss")}
+    assert two["iou"]["step"].tolist() == one["iou"]["step"].tolist() == list(range(3, 49, 3))
+    assert one["iou"]["iou"].iloc[-1] > one["iou"]["iou"].iloc[0]
+    assert two["iou"]["iou"].iloc[-1] == pytest.approx(one["iou"]["iou"].iloc[-1], abs=0.08)
+    assert two["loss"]["loss"].iloc[-1] == pytest.approx(one["loss"]["loss"].iloc[-1], rel=0.25)
+
+
+def test_batch_must_divide_among_processes(workspace: Path) -> None:
+    set_texts(workspace, "devices: 1", "devices: 3")
+    with pytest.raises(StageError, match=r"BATCH_SIZE: 16 is not divisible by the 3 processes"):
+        main(load_config(workspace))
+
+
+def test_a_loss_that_is_no_number_stops_with_the_remedy(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Diverging(LocalizerTraining):
+        def batch_loss(self, batch: object) -> torch.Tensor:
+            return super().batch_loss(batch) * math.nan  # type: ignore[arg-type]  # any batch
+
+    monkeypatch.setattr("src.localize.train.LocalizerTraining", Diverging)
+    with pytest.raises(
+        StageError, match=r"the loss is nan at step 3.*Lower TrainLocalizeParams\.LR"
+    ):
+        main(load_config(workspace))
+    assert not (workspace / MODEL).exists()
+    assert not (workspace / CHECKPOINTS / "last.ckpt").exists()
+
+
+def test_hardware_is_found_or_named(workspace: Path) -> None:
+    config = load_config(workspace)
+    auto = config.trainer.model_copy(update={"precision": "auto"})
+    accelerator, precision = hardware(config.model_copy(update={"trainer": auto}))
+    assert accelerator == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert precision in {"bf16-mixed", "32-true"}
+    if not torch.cuda.is_available():
+        cuda = config.trainer.model_copy(update={"accelerator": "cuda"})
+        with pytest.raises(StageError, match=r"trainer\.accelerator: there is no CUDA device"):
+            hardware(config.model_copy(update={"trainer": cuda}))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_training_on_a_gpu(workspace: Path) -> None:
+    set_texts(workspace, "precision: 32-true", "precision: auto")
+    train_here(workspace)
+    assert plot(workspace, "val/iou")["step"].tolist() == [3, 6, 8]

@@ -1,0 +1,258 @@
+"""What the evaluations share: measures over whole sets, their tables and their files.
+
+Every measure is summed over samples; none is an average of batches.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torchmetrics.detection import MeanAveragePrecision
+from torchmetrics.functional.text import char_error_rate
+
+from src.utils.stage import StageError
+
+RECALL_AT = (0.5, 0.7, 0.9)
+HEIGHT_EDGES = (0, 10, 15, 20, 25, 30, 40, math.inf)
+"""Bins of a plate's height in pixels."""
+ANGLE_EDGES = (0, 10, 20, 30, 40, math.inf)
+"""Bins of the size of a plate's angle in degrees."""
+NOTHING = "(none)"
+"""Stands in the confusion matrix for a character that is on one side only."""
+
+SHEET = 16
+"""Most pictures on a sheet of failures."""
+
+_DECIMALS = 5
+_NORMAL_95 = 1.959964
+FloatArray = NDArray[np.floating]
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson, 1927), which holds near 0 and 1 too."""
+    share, square = right / count, _NORMAL_95**2
+    centre = share + square / (2 * count)
+    half = _NORMAL_95 * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
+    scale = 1 + square / count
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def iou_measures(iou: FloatArray) -> dict[str, float]:
+    """Mean and recalls of ``(N,)`` intersections over union, one for each true plate."""
+    recalls = {f"recall_{round(100 * at)}": float((iou >= at).mean()) for at in RECALL_AT}
+    return {"mean_iou": float(iou.mean()), **recalls}
+
+
+def average_precision(
+    found: Sequence[FloatArray], scores: Sequence[FloatArray], true: Sequence[FloatArray]
+) -> dict[str, float]:
+    """COCO's mean average precision of boxes.
+
+    Args:
+        found: for each picture ``(P, 4)`` boxes x1, y1, x2, y2 in pixels.
+        scores: for each picture ``(P,)``.
+        true: for each picture ``(K, 4)`` boxes.
+    """
+    metric = MeanAveragePrecision(box_format="xyxy", iou_type="bbox")
+    metric.update(
+        [
+            {
+                "boxes": torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+                "scores": torch.as_tensor(score, dtype=torch.float32),
+                "labels": torch.zeros(len(boxes), dtype=torch.int64),
+            }
+            for boxes, score in zip(found, scores, strict=True)
+        ],
+        [
+            {
+                "boxes": torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+                "labels": torch.zeros(len(boxes), dtype=torch.int64),
+            }
+            for boxes in true
+        ],
+    )
+    result = metric.compute()
+    return {name: float(result[name]) for name in ("map", "map_50", "map_75")}
+
+
+def corner_errors(found: FloatArray, true: FloatArray) -> FloatArray:
+    """Mean distance of each plate's corners: two ``(N, 4, 2)`` to ``(N,)``, in their unit."""
+    return np.linalg.norm(found - true, axis=-1).mean(axis=-1)
+
+
+def spread(values: FloatArray) -> dict[str, float]:
+    """Mean, median and 95th percentile of ``(N,)`` values."""
+    return {
+        "mean": float(np.mean(values)),
+        "median": float(np.median(values)),
+        "p95": float(np.percentile(values, 95)),
+    }
+
+
+def character_error_rate(read: Sequence[str], true: Sequence[str]) -> float:
+    """Edit distance of all texts together over the number of true characters."""
+    return float(char_error_rate(list(read), list(true)))
+
+
+def align(true: Sequence[str], read: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of a true and a read character by least edit distance; NOTHING where one is missing."""
+    costs = np.zeros((len(true) + 1, len(read) + 1), dtype=int)
+    costs[:, 0], costs[0] = np.arange(len(true) + 1), np.arange(len(read) + 1)
+    for i, actual in enumerate(true, start=1):
+        for j, predicted in enumerate(read, start=1):
+            costs[i, j] = min(
+                costs[i - 1, j - 1] + (actual != predicted),
+                costs[i - 1, j] + 1,
+                costs[i, j - 1] + 1,
+            )
+    pairs = []
+    i, j = len(true), len(read)
+    while i or j:
+        if i and j and costs[i, j] == costs[i - 1, j - 1] + (true[i - 1] != read[j - 1]):
+            i, j = i - 1, j - 1
+            pairs.append((true[i], read[j]))
+        elif i and costs[i, j] == costs[i - 1, j] + 1:
+            i -= 1
+            pairs.append((true[i], NOTHING))
+        else:
+            j -= 1
+            pairs.append((NOTHING, read[j]))
+    return pairs[::-1]
+
+
+def confusion(true: Sequence[str], read: Sequence[str]) -> pd.DataFrame:
+    """Counts of (actual, predicted) characters of plates' texts; a canton is one character."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for actual, predicted in zip(true, read, strict=True):
+        first, second = [[text[:2], *text[2:]] for text in (actual, predicted)]
+        counts.update(zip(first, second, strict=True) if first == second else align(first, second))
+    rows = [(*pair, count) for pair, count in sorted(counts.items())]
+    return pd.DataFrame(rows, columns=["actual", "predicted", "count"])
+
+
+def by_bins(
+    frame: pd.DataFrame, column: str, edges: Sequence[float], measures: Mapping[str, str]
+) -> dict[str, dict[str, float]]:
+    """Means of measures over the samples of each bin; empty bins are left out.
+
+    Args:
+        frame: a row a sample.
+        column: whose values are put into bins.
+        edges: of the bins; the lower one belongs to a bin.
+        measures: names in the result, and the columns they are the means of.
+    """
+    names = [
+        f"{low:g}+" if math.isinf(high) else f"{low:g}-{high:g}" for low, high in pairwise(edges)
+    ]
+    bins = pd.cut(frame[column], list(edges), right=False, labels=names)
+    return by_value(frame.assign(_bin=bins), "_bin", measures)
+
+
+def by_value(
+    frame: pd.DataFrame, column: str, measures: Mapping[str, str]
+) -> dict[str, dict[str, float]]:
+    """Means of measures over the samples of each value of a column, with their count."""
+    return {
+        str(value): {
+            "count": len(group),
+            **{name: float(group[source].mean()) for name, source in measures.items()},
+        }
+        for value, group in frame.groupby(column, observed=True, sort=True)
+    }
+
+
+def curve(
+    frame: pd.DataFrame, column: str, step: float, measures: Mapping[str, str]
+) -> pd.DataFrame:
+    """For a plot: means of measures at the middle of each bin of ``step``, with their count."""
+    middle = (np.floor(frame[column] / step) + 0.5) * step
+    groups = frame.assign(_middle=middle).groupby("_middle")
+    means = groups[list(measures.values())].mean().set_axis(list(measures), axis=1)
+    return means.assign(count=groups.size()).rename_axis(column).reset_index()
+
+
+def batches(count: int, size: int) -> Iterator[range]:
+    """The numbers 0 to ``count`` in batches."""
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))
+
+
+def rounded(value: Any) -> Any:
+    """Nested plain values, floats rounded so that differences in git stay readable.
+
+    What is no number (a mean of nothing) becomes None, as JSON has no NaN.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return round(float(value), _DECIMALS) if math.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value
+
+
+@contextmanager
+def results_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write results into, with ``plots/images``; it appears when all is written.
+
+    Raises:
+        StageError: the disk is full, or the folder cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        (temporary / "plots" / "images").mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        raise StageError(
+            f"{folder}: cannot write the results: {error.strerror or error}. Free some space, or "
+            "point out_path in params.yaml elsewhere."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write ``metrics.json`` into a folder of results."""
+    text = json.dumps(rounded(metrics), indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_plot(folder: Path, name: str, table: pd.DataFrame) -> None:
+    """Write a table as ``plots/NAME.csv`` into a folder of results, for ``dvc plots``."""
+    table.round(_DECIMALS).to_csv(folder / "plots" / f"{name}.csv", index=False)
+
+
+def chosen(count: int, seed: int, wanted: int = 10) -> list[int]:
+    """Numbers of ``wanted`` of ``count`` samples, drawn by a seed; fewer where there are fewer."""
+    generator = np.random.default_rng(seed)
+    return generator.choice(count, min(wanted, count), replace=False).tolist()
+
+
+def worst(frame: pd.DataFrame, failed: pd.Series, by: str, ascending: bool) -> list[int]:
+    """Row numbers of the worst failures, at most a sheet's.
+
+    Args:
+        frame: a row a sample, numbered from 0.
+        failed: ``(N,)`` whether a sample is a failure.
+        by: column to sort by.
+        ascending: whether the lowest is the worst.
+    """
+    failures = frame[failed].sort_values(by=by, ascending=ascending, kind="stable")
+    return failures.index[:SHEET].tolist()

@@ -1,0 +1,325 @@
+"""evaluate_stack on models that know the answer, or fail where they are told to; truth files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from src.config import Config
+from src.datasets.shards import CORNER_COLUMNS, DatasetError
+from src.models.base import ModelError
+from src.stack import evaluate
+from src.stack.pipeline import Stack
+from tests.standins import (
+    OracleLocalizer,
+    OracleReader,
+    config_below,
+    files_below,
+    metrics_of,
+    picture_of,
+    plate_text,
+    prepared_set,
+    true_corners,
+)
+
+COUNT = 30
+FAR = 0.7
+"""A shift that takes every crop off its plate."""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    config = config_below(tmp_path)
+    prepared_set(config.prepared("stack") / "val", (256, 256), COUNT)
+    return config
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make the commands use a stack of given models."""
+
+    def use_models(localizer: OracleLocalizer, reader: OracleReader) -> None:
+        stack = Stack(localizer, reader, batch_size=8)
+        monkeypatch.setattr(Stack, "of", lambda config: stack)
+        monkeypatch.setattr(evaluate, "TIMED", 3)
+
+    return use_models
+
+
+def test_a_perfect_stack(config: Config, use: Any) -> None:
+    use(OracleLocalizer(), OracleReader())
+    evaluate.main(config)
+    metrics = metrics_of(config, "stack")
+    assert metrics["val_acc"] == 1
+    assert metrics["val_acc_95"]["low"] == pytest.approx(0.88649, abs=1e-5)
+    assert metrics["lost_by_localizer"] == metrics["lost_by_reader"] == 0
+    assert metrics["mean_iou"] == pytest.approx(1, abs=1e-4)
+    assert metrics["map"] == pytest.approx(1)
+    assert metrics["corner_error_px"]["p95"] < 0.01
+    assert metrics["count"] == metrics["count_with_text"] == metrics["pictures"] == COUNT
+    assert metrics["backgrounds"] == "procedural"
+    assert metrics["notes"] == []
+    assert 0 < metrics["latency"]["median_ms"] <= metrics["latency"]["p95_ms"]
+    assert metrics["latency"]["pictures_per_second"] > 0
+    assert set(metrics["by_angle"]) == {"0-10", "20-30"}
+    assert files_below(config.out("evaluations", "stack")) == {
+        "metrics.json",
+        "plots/accuracy_by_height.csv",
+        "plots/accuracy_by_angle.csv",
+        *(f"plots/images/stack_pred_{i}.png" for i in range(10)),
+        "plots/images/worst_failures.png",
+    }
+
+
+def test_each_failure_is_somebodys(config: Config, use: Any) -> None:
+    # 3 fails on the true corners as well, so it is the reader's though it was not found either.
+    wrong, shifted = {1, 2, 3}, {3, 4, 5, 6, 7}
+    use(OracleLocalizer(FAR, shifted), OracleReader(wrong))
+    evaluate.main(config)
+    metrics = metrics_of(config, "stack")
+    assert metrics["val_acc"] == pytest.approx(1 - 7 / COUNT, abs=1e-5)
+    assert metrics["lost_by_reader"] == pytest.approx(3 / COUNT, abs=1e-5)
+    assert metrics["lost_by_localizer"] == pytest.approx(4 / COUNT, abs=1e-5)
+    assert metrics["acc_on_true_corners"] == pytest.approx(1 - 3 / COUNT, abs=1e-5)
+    assert metrics["recall_50"] == pytest.approx(1 - 5 / COUNT, abs=1e-5)
+    for name in ("by_height", "by_angle"):
+        lost = sum(row["count"] * (1 - row["accuracy"]) for row in metrics[name].values())
+        assert lost == pytest.approx(7, abs=1e-3)
+    # Of 1 to 7, four are turned.
+    assert metrics["by_angle"]["20-30"]["accuracy"] == pytest.approx(1 - 4 / 15, abs=1e-5)
+    table = pd.read_csv(config.out("evaluations", "stack") / "plots" / "accuracy_by_angle.csv")
+    assert table["count"].sum() == COUNT
+
+
+def test_a_missing_model_says_how_to_get_it(config: Config) -> None:
+    with pytest.raises(ModelError, match=r"localize/model\.safetensors.*dvc repro train_localize"):
+        evaluate.main(config)
+    assert not config.out("evaluations", "stack").exists()
+
+
+def test_a_missing_set_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"stack/val.*dvc repro -f prepare_stack"):
+        evaluate.main(config_below(tmp_path))
+
+
+# Truth files.
+
+SIZES = [(240, 320), (100, 180), (300, 200), (256, 256)]
+
+
+def write_pictures(folder: Path) -> list[dict[str, Any]]:
+    """Picture files of several sizes, kinds and colours, and rows of truth with every column."""
+    rows = []
+    for i, (height, width) in enumerate(SIZES):
+        image = Image.fromarray(picture_of(i, (height, width)))
+        name = f"{i}.png"
+        if i == 1:
+            image = image.convert("RGB")
+        if i == 2:
+            # As a camera held upright stores it: turned, with a tag that says so.
+            name, exif = "2.webp", Image.Exif()
+            exif[0x0112] = 6
+            image.transpose(Image.Transpose.ROTATE_90).save(folder / name, lossless=True, exif=exif)
+        else:
+            image.save(folder / name)
+        corners = true_corners(i)
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        middle, size = (low + high) / 2, high - low
+        rows.append(
+            {
+                "file": name,
+                "plate": plate_text(i),
+                **dict(zip(("cx", "cy", "w", "h"), [*middle, *size], strict=True)),
+                **dict(
+                    zip(
+                        ("x1", "y1", "x2", "y2"),
+                        [*low * (width, height), *high * (width, height)],
+                        strict=True,
+                    )
+                ),
+                "corners": corners,
+                "corners_px": corners * (width, height),
+            }
+        )
+    return rows
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> Path:
+    """Rows with some of their columns; the corners' columns are made from ``corners``."""
+    table = pd.DataFrame(rows)
+    for name in ("corners", "corners_px"):
+        if name in columns:
+            table = table.drop(columns=[n for n in CORNER_COLUMNS if n in table])
+            values = np.stack([row[name].ravel() for row in rows])
+            table[CORNER_COLUMNS] = values
+            columns = [n for n in columns if n != name] + CORNER_COLUMNS
+    table[columns].to_csv(path, index=False)
+    return path
+
+
+def measured(path: Path, config: Config, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    evaluate.measure_labels(path, True, config)
+    metrics = json.loads(capsys.readouterr().out)
+    metrics.pop("latency")
+    return metrics
+
+
+NORMALISED, PIXELS = ["cx", "cy", "w", "h"], ["x1", "y1", "x2", "y2"]
+
+
+def test_all_forms_of_a_truth_file_agree(
+    tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(OracleLocalizer(), OracleReader({1}))
+    rows = write_pictures(tmp_path)
+    before = files_below(tmp_path)
+    forms = {
+        "normalised": ["file", "plate", *NORMALISED],
+        "pixels": ["file", "plate", *PIXELS],
+        "corners": ["file", "plate", "corners_px"],
+        "box_and_corners": ["file", "plate", *NORMALISED, "corners"],
+    }
+    results = {
+        name: measured(write_csv(tmp_path / f"{name}.csv", rows, columns), config, capsys)
+        for name, columns in forms.items()
+    }
+    assert results["normalised"] == results["pixels"]
+    assert results["corners"] == results["box_and_corners"]
+    for metrics in results.values():
+        assert metrics["val_acc"] == 0.75
+        assert metrics["mean_iou"] == pytest.approx(1, abs=1e-4)
+    # A reader by corners is not blamed for what it cannot read in an upright box.
+    assert results["normalised"]["lost_by_reader"] is None
+    assert "by_angle" not in results["normalised"]
+    assert len(results["normalised"]["notes"]) == 2
+    assert results["corners"]["lost_by_reader"] == 0.25
+    assert results["corners"]["notes"] == []
+    assert files_below(tmp_path) == before | {f"{name}.csv" for name in forms}
+
+
+def test_a_reader_by_box_can_be_judged_by_boxes(
+    tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(OracleLocalizer(FAR, {0}), OracleReader({1}, rectification="box"))
+    path = write_csv(tmp_path / "t.csv", write_pictures(tmp_path), ["file", "plate", *PIXELS])
+    metrics = measured(path, config, capsys)
+    assert metrics["lost_by_reader"] == metrics["lost_by_localizer"] == 0.25
+    assert metrics["val_acc"] == 0.5
+
+
+def test_without_texts_the_boxes_are_measured(
+    tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(OracleLocalizer(), OracleReader())
+    path = write_csv(tmp_path / "t.csv", write_pictures(tmp_path), ["file", *PIXELS])
+    metrics = measured(path, config, capsys)
+    assert metrics["val_acc"] is None
+    assert "lost_by_reader" not in metrics
+    assert metrics["count_with_text"] == 0
+    assert metrics["mean_iou"] == pytest.approx(1, abs=1e-4)
+    assert any("no text" in note for note in metrics["notes"])
+
+
+def test_a_plate_without_text_counts_for_its_box_alone(
+    tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(OracleLocalizer(), OracleReader({0}))
+    rows = write_pictures(tmp_path)
+    rows[2]["plate"] = ""
+    path = write_csv(tmp_path / "t.csv", rows, ["file", "plate", "corners_px"])
+    metrics = measured(path, config, capsys)
+    assert (metrics["count"], metrics["count_with_text"]) == (4, 3)
+    assert metrics["val_acc"] == pytest.approx(2 / 3, abs=1e-5)
+    assert metrics["lost_by_reader"] == pytest.approx(1 / 3, abs=1e-5)
+
+
+def test_a_second_plate_in_a_picture_is_lost_by_the_localizer(
+    tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(OracleLocalizer(), OracleReader())
+    rows = write_pictures(tmp_path)[:1]
+    # Stands first, so that the answer is not simply given to the first row.
+    other = {**rows[0], "corners_px": rows[0]["corners_px"] - [0, 60]}
+    path = write_csv(tmp_path / "t.csv", [other, rows[0]], ["file", "plate", "corners_px"])
+    metrics = measured(path, config, capsys)
+    assert (metrics["count"], metrics["pictures"]) == (2, 1)
+    assert metrics["val_acc"] == 0.5
+    assert metrics["recall_50"] == 0.5
+    # The oracle reads nothing at the other place, where no plate was drawn.
+    assert metrics["lost_by_reader"] + metrics["lost_by_localizer"] == 0.5
+
+
+def test_the_table_is_for_people(
+    tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(OracleLocalizer(), OracleReader())
+    path = write_csv(tmp_path / "t.csv", write_pictures(tmp_path), ["file", "plate", *PIXELS])
+    evaluate.measure_labels(path, False, config)
+    shown = capsys.readouterr()
+    wanted = ("val_acc ", "lost_by_reader ")
+    lines = dict(
+        line.split(maxsplit=1) for line in shown.out.splitlines() if line.startswith(wanted)
+    )
+    assert lines["val_acc"] == "1.0"
+    assert lines["lost_by_reader"] == "not measured"
+    assert "note: no corners are given" in shown.out
+    assert "pictures/s" in shown.err
+
+
+GOOD = "file,plate,x1,y1,x2,y2\n0.png,ZH1,10,10,90,40\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "file,plate,x1,y1,x2\n0.png,ZH1,1,1,9\n",
+            r"t\.csv: a column is missing \(y2\).*cx,cy,w,h",
+        ),
+        ("plate,x1,y1,x2,y2\nZH1,1,1,9,9\n", r"a column is missing \(file\)"),
+        ("file,x1,y1,x2,y2\n", "holds no row"),
+        ("", "cannot be read as CSV"),
+        (GOOD + "0.png,0W17,1,1,9,9\n", r"line 3: `plate`: '0W17'.*AG, AI.*ZH123456"),
+        (GOOD + "0.png,ZH012,1,1,9,9\n", r"line 3: `plate`.*without a leading zero"),
+        (GOOD + "0.png,ZH1,1,one,9,9\n", r"line 3: `y1` must be a number, not 'one'"),
+        (GOOD + "0.png,ZH1,1,,9,9\n", r"line 3: `y1` must be a number, not ''"),
+        (GOOD + "0.png,ZH1,9,1,1,9\n", r"line 3: `x1` must be less than `x2`"),
+        (GOOD + "0.png,ZH1,900,1,990,9\n", r"line 3: the box lies outside of 0\.png.*320x240"),
+        (GOOD + "none.png,ZH1,1,1,9,9\n", r"line 3: .*none\.png.*No such file"),
+        (GOOD + "t.csv,ZH1,1,1,9,9\n", r"line 3: .*t\.csv is no picture"),
+        (GOOD + "cut.jpg,ZH1,1,1,9,9\n", r"line 3: .*cut\.jpg: cannot read"),
+        (GOOD + ",ZH1,1,1,9,9\n", r"line 3: `file` is empty"),
+        ("file,cx,cy,w,h\n0.png,50,40,20,10\n", r"line 2: `cx` must be in \[0, 1\].*x1,y1,x2,y2"),
+        ("file,cx,cy,w,h\n0.png,0.5,0.5,0,0.1\n", r"line 2: `w` and `h` must be above 0"),
+    ],
+)
+def test_errors_name_the_row_and_what_is_allowed(
+    text: str, message: str, tmp_path: Path, config: Config, use: Any
+) -> None:
+    use(OracleLocalizer(), OracleReader())
+    write_pictures(tmp_path)
+    Image.fromarray(picture_of(0, (200, 200))).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        evaluate.measure_labels(path, True, config)
+
+
+def test_a_missing_truth_file_is_named(tmp_path: Path, config: Config) -> None:
+    with pytest.raises(DatasetError, match=r"absent\.csv: cannot be read"):
+        evaluate.measure_labels(tmp_path / "absent.csv", True, config)
+
+
+def test_the_command_line() -> None:
+    options = evaluate.parse(["--labels", "t.csv", "--json"])
+    assert (options.labels, options.json) == (Path("t.csv"), True)
+    assert evaluate.parse([]).labels is None
+    with pytest.raises(SystemExit):
+        evaluate.parse(["--json"])

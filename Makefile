@@ -1,0 +1,64 @@
+# Needs Python 3.11 or newer, git and make; everything else goes into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.synced
+PROFILE ?= quick
+ARGS ?=
+
+# The first Python that is new enough; PYTHON=... chooses another.
+PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+
+# Stages call `python`, and this is the one, with or without an activated environment.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup run test test-all lint format gallery bench exp-show reset lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## build the environment in .venv; a second when nothing has changed
+
+$(STAMP): requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer was found; install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment; on Debian, install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[^ ;]*' requirements.txt)"
+	$(BIN)/uv pip sync --python $(BIN)/python requirements.txt
+	@touch $@
+
+run: setup ## run the whole pipeline, then show metrics (PROFILE=quick|smoke|full, ARGS="-S name=value")
+	@python -m scripts.run $(PROFILE) $(ARGS)
+
+test: setup ## run the tests, but those that take minutes or need more than Python
+	python -m pytest -m "not slow" $(ARGS)
+
+test-all: setup ## run all tests
+	python -m pytest $(ARGS)
+
+lint: setup ## check style, format and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: setup ## mend style and format
+	ruff check --fix .
+	ruff format .
+
+gallery: setup ## draw contact sheets of plates, scenes and crops
+	python -m src.generators.gallery $(ARGS)
+
+bench: setup ## measure the generator
+	python bench/generator.py $(ARGS)
+
+exp-show: setup ## list all experiments with their metrics
+	dvc exp show --only-changed --no-pager
+
+reset: setup ## restore the committed parameters and results after a run
+	@python -m scripts.reset
+
+lock: setup ## resolve pyproject.toml anew into requirements.txt (UPGRADE=--upgrade: newest versions)
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+		--no-annotate --no-header --no-emit-index-url --quiet $(UPGRADE) -o requirements.txt

@@ -1,0 +1,163 @@
+"""make run: profiles that set what exists, the backgrounds' source, a name for Git, the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+
+from scripts import run as script
+from src.config import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.txt"))
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Git clone with the parameters and the profiles, as the current folder."""
+    for name in ("params.py", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    _set_source(tmp_path, "auto")
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@localhost"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "Start"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _set_source(folder: Path, source: str) -> None:
+    apply_overrides(str(folder / "params.yaml"), [f"backgrounds.source={source}"])
+
+
+class Commands:
+    """Stands in for DVC: keeps its command line."""
+
+    def __init__(self, status: int = 0) -> None:
+        self.status = status
+        self.command: list[str] = []
+        self.real = subprocess.run
+
+    def __call__(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if command[0] != "dvc":
+            return self.real(command, **options)
+        self.command = command
+        return subprocess.CompletedProcess(command, self.status)
+
+    @property
+    def overrides(self) -> list[str]:
+        return [item for item in self.command[3:] if item != "-S"]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_override_of_a_profile_sets_a_parameter(clone: Path, name: str) -> None:
+    for override in script.read_profile(name):
+        file, setting = override.split(":", 1) if ":" in override else ("params.yaml", override)
+        apply_overrides(str(clone / file), [setting])
+        value: Any = load_config(clone)
+        for part in setting.split("=")[0].split("."):
+            value = getattr(value, part)
+        assert str(value) == setting.split("=")[1]
+
+
+def test_an_unknown_profile_is_told_with_the_known_ones(clone: Path) -> None:
+    with pytest.raises(script.RunError, match=r"profiles/nosuch\.txt.*quick.*smoke"):
+        script.read_profile("nosuch")
+
+
+def test_a_folder_without_git_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(script.RunError, match="no Git clone"):
+        script.committed(Path("params.py"))
+
+
+@pytest.mark.parametrize("left_by_the_last_run", ["auto", "cifar10", "procedural"])
+def test_the_source_is_detected_anew_at_each_run(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, left_by_the_last_run: str
+) -> None:
+    _set_source(clone, left_by_the_last_run)
+    dvc = Commands()
+    monkeypatch.setattr(subprocess, "run", dvc)
+    monkeypatch.setattr(script, "detected_source", lambda: "cifar10")
+    assert script.run("quick", []) == 0
+    assert dvc.overrides[-1] == "backgrounds.source=cifar10"
+    assert set(script.read_profile("quick")) < set(dvc.overrides)
+
+
+def test_a_full_run_after_a_quick_one_is_a_full_one(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_config(clone)
+    apply_overrides(str(clone / "params.py"), ["PrepareOCRParams.MAX_IMAGES=1234"])
+    dvc = Commands()
+    monkeypatch.setattr(subprocess, "run", dvc)
+    monkeypatch.setattr(script, "detected_source", lambda: "procedural")
+    assert script.run("full", []) == 0
+    wanted = before.PrepareOCRParams.MAX_IMAGES
+    assert f"params.py:PrepareOCRParams.MAX_IMAGES={wanted}" in dvc.overrides
+    assert f"params.py:MULTIPROCESSING={before.MULTIPROCESSING}" in dvc.overrides
+
+
+def test_a_source_that_was_asked_for_is_not_detected(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dvc = Commands()
+    monkeypatch.setattr(subprocess, "run", dvc)
+    assert script.run("smoke", ["backgrounds.source=procedural"]) == 0
+    assert dvc.overrides[-1] == "backgrounds.source=procedural"
+    assert sum("backgrounds.source" in item for item in dvc.overrides) == 1
+
+
+def test_the_status_is_that_of_dvc(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(subprocess, "run", Commands(status=255))
+    monkeypatch.setattr(script, "detected_source", lambda: "cifar10")
+    assert script.run("quick", []) == 255
+    output = capsys.readouterr()
+    assert "Done" not in output.out
+    assert "has stopped" in output.err
+
+
+def test_metrics_pictures_and_models_are_shown(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = clone / "out" / "evaluations" / "stack"
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps({"val_acc": 0.9876543, "by_angle": {"0": 1}}))
+    monkeypatch.setattr(subprocess, "run", Commands())
+    monkeypatch.setattr(script, "detected_source", lambda: "cifar10")
+    assert script.run("quick", []) == 0
+    output = capsys.readouterr().out
+    assert "-S params.py:PrepareLocalizeParams.MAX_IMAGES=" in output
+    assert "0.9877" in output
+    assert "by_angle" not in output
+    assert "out/models/ocr/model.safetensors" in output
+    assert "make reset" in output
+
+
+def test_git_gets_a_name_only_where_it_knows_none(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    assert script.stage_environment()["GIT_COMMITTER_NAME"] == "Swiss Plate Reader"
+    subprocess.run(["git", "config", "user.name", "Someone"], check=True)
+    subprocess.run(["git", "config", "user.email", "someone@localhost"], check=True)
+    assert "GIT_COMMITTER_NAME" not in script.stage_environment()
+
+
+def test_the_stages_python_is_this_one(clone: Path) -> None:
+    path = script.stage_environment()["PATH"]
+    python = shutil.which("python", path=path)
+    assert python is not None
+    assert Path(python).parent == Path(script.sys.executable).parent

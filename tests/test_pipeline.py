@@ -1,0 +1,465 @@
+"""The pipeline, end to end: the README's smoke command in a fresh clone, and what DVC then knows.
+
+All tests of a run share one run. They use the commands that people use.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import resource
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+PATHS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+STAGES = list(PIPELINE["stages"])
+# dvc.yaml says why they are no dependencies.
+NO_DEPENDENCIES = {"src/config.py", "src/errors.py", "src/utils/stage.py"}
+SMOKE_SECONDS = 180
+
+
+def _resolved(text: str) -> str:
+    return re.sub(r"\$\{(\w+)\}", lambda match: str(PATHS[match[1]]), text)
+
+
+def _imports(path: Path) -> set[Path]:
+    """A module and those of the project that it imports, directly or through others."""
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        module = waiting.pop()
+        if module in found or module.as_posix() in NO_DEPENDENCIES:
+            continue
+        found.add(module)
+        for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            files = [Path(*name.split(".")).with_suffix(".py") for name in names]
+            waiting += [file for file in files if file.parts[0] == "src" and (ROOT / file).exists()]
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_dependencies_of_a_stage_are_its_imports(stage: str) -> None:
+    definition = PIPELINE["stages"][stage]
+    module = Path(*definition["cmd"].split()[-1].split(".")).with_suffix(".py")
+    imports = {path.as_posix() for path in _imports(module)}
+    code = {dep for dep in map(_resolved, definition["deps"]) if dep.startswith("src/")}
+    missing = {
+        path for path in imports if not any(f"{path}/".startswith(f"{dep}/") for dep in code)
+    }
+    needless = {
+        dep for dep in code if not any(f"{path}/".startswith(f"{dep}/") for path in imports)
+    }
+    assert (missing, needless) == (set(), set())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_parameters_of_a_stage_are_those_it_reads(stage: str) -> None:
+    """Sections that the stage's code names are among its params, and the other way round."""
+    definition = PIPELINE["stages"][stage]
+    module = Path(*definition["cmd"].split()[-1].split(".")).with_suffix(".py")
+    known = [name for name in _sections() if name != "MULTIPROCESSING"]
+    declared = {name.split(".")[0] for item in definition["params"] for name in _names(item)}
+    read: set[str] = set()
+    for path in _imports(module):
+        text = (ROOT / path).read_text(encoding="utf-8")
+        read |= {name for name in known if re.search(rf"config\.{name}\b", text)}
+    # A task's models share their modules with the other task's.
+    other = {"localize": ("OCR",), "ocr": ("Localize",), "stack": ("OCR", "Localize")}
+    task = definition["cmd"].split(".")[-2]
+    ours = {name for name in read if not name.startswith(other.get(task, ()))}
+    if not stage.startswith("train"):
+        # Models are built from what their own file says, not from params.py.
+        ours = {
+            name for name in ours if not re.match(r"models|trainer|(Localize|OCR)ModelParams", name)
+        }
+    assert ours <= declared | _UNREAD.get(stage, set()), f"{stage} reads more than dvc.yaml says"
+    assert declared <= read, f"{stage} does not read all that dvc.yaml says"
+
+
+_UNREAD: dict[str, set[str]] = {
+    # src/models builds models from parameters only when they are trained.
+    "evaluate_localize": {"LocalizeParams"},
+    "evaluate_ocr": {"OCRParams"},
+    # The source of backgrounds is in their folder's metadata.
+    **{f"prepare_{task}": {"backgrounds"} for task in ("localize", "ocr", "stack")},
+}
+
+
+def _sections() -> list[str]:
+    from src.config import Config
+
+    return list(Config.model_fields)
+
+
+def _names(item: str | dict[str, list[str]]) -> list[str]:
+    return [item] if isinstance(item, str) else [name for names in item.values() for name in names]
+
+
+def test_multiprocessing_makes_nothing_again() -> None:
+    assert "MULTIPROCESSING" not in (ROOT / "dvc.yaml").read_text().split("stages:")[1]
+
+
+# --- one run for all tests below ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """A clone in which the smoke command has been run.
+
+    Attributes:
+        folder: the clone.
+        cpu_seconds: time of all its processes on the processor.
+        name: of the experiment.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+    cpu_seconds: float
+    name: str
+
+    def __call__(self, *command: str, cwd: Path | None = None, status: int = 0) -> str:
+        """Run a command in the clone; its standard output."""
+        result = subprocess.run(
+            command, cwd=cwd or self.folder, env=self.environment, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert result.returncode == status, f"{command}\n{result.stdout}\n{result.stderr}"
+        return result.stdout
+
+    def would_run(self) -> set[str]:
+        """The stages that ``dvc repro`` would run now, and those after them."""
+        output = self("dvc", "repro", "--dry", "--force-downstream")
+        return set(re.findall(r"Running stage '(\w+)'", output))
+
+    @contextmanager
+    def changed(self, file: str, old: str, new: str) -> Iterator[None]:
+        """A file of the clone, changed for a while."""
+        path = self.folder / file
+        text = path.read_text(encoding="utf-8")
+        assert re.search(old, text, re.MULTILINE)
+        path.write_text(re.sub(old, new, text, count=1, flags=re.MULTILINE), encoding="utf-8")
+        try:
+            yield
+        finally:
+            path.write_text(text, encoding="utf-8")
+
+
+def smoke_command() -> list[str]:
+    """The smoke command as it stands in the README."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    command = re.search(
+        r"^dvc exp run -S \"params\.py:MULTIPROCESSING=False\"(.*\\\n)*.*$", text, re.MULTILINE
+    )
+    assert command is not None
+    return shlex.split(command[0].replace("\\\n", " "))
+
+
+def _copy_tree(target: Path) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    base = tmp_path_factory.mktemp("pipeline")
+    folder, home = base / "clone", base / "home"
+    folder.mkdir()
+    home.mkdir()
+    _copy_tree(folder)
+    environment = {
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("GIT_", "DVC_"))
+        },
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        # A fresh machine: no settings, and Git knows nobody's name.
+        "HOME": str(home),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+    }
+    if root := environment.get("CIFAR10_ROOT"):
+        environment["CIFAR10_ROOT"] = str(Path(root).resolve())
+    else:
+        # The tests fetch nothing.
+        with_source = re.sub(
+            r"source: auto", "source: procedural", (folder / "params.yaml").read_text()
+        )
+        (folder / "params.yaml").write_text(with_source)
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@localhost"]
+    for command in (
+        ["init", "-q", "-b", "main"],
+        ["add", "-A"],
+        [*identity, "commit", "-qm", "Start"],
+    ):
+        subprocess.run(["git", *command], cwd=folder, env=environment, check=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = subprocess.run(
+        smoke_command(), cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-5000:]
+    name = re.search(r"Ran experiment\(s\): (\S+)", result.stdout)
+    assert name is not None
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Run(folder, environment, cpu, name[1])
+
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_the_smoke_run_ends_within_three_minutes_on_two_cores(run: Run) -> None:
+    # Time on the processor, as other processes may keep the cores busy.
+    assert run.cpu_seconds < 2 * SMOKE_SECONDS
+
+
+def test_a_run_leaves_its_parameters_and_results(run: Run) -> None:
+    params = (run.folder / "params.py").read_text()
+    assert "MULTIPROCESSING: bool = False" in params
+    assert params.count("MAX_IMAGES: int = 256") == 3
+    for task in ("localize", "ocr"):
+        assert (run.folder / f"out/models/{task}/model.safetensors").stat().st_size > 1000
+        assert list((run.folder / f"out/runs/{task}/tensorboard").rglob("events.out.tfevents.*"))
+    for task in ("localize", "ocr", "stack"):
+        pictures = {
+            path.name for path in (run.folder / f"out/prepared/{task}/plots/images").iterdir()
+        }
+        assert {f"sample_{i}.png" for i in range(5)} <= pictures
+        pictures = {p.name for p in (run.folder / f"out/evaluations/{task}/plots/images").iterdir()}
+        prefix = "stack_pred" if task == "stack" else "pred"
+        assert {f"{prefix}_{i}.png" for i in range(10)} <= pictures
+    metrics = json.loads((run.folder / "out/evaluations/stack/metrics.json").read_text())
+    assert 0 <= metrics["val_acc"] <= 1
+
+
+def test_nothing_is_left_to_do_after_a_run(run: Run) -> None:
+    assert json.loads(run("dvc", "status", "--json")) == {}
+    assert "Running stage" not in run("dvc", "repro")
+
+
+STACK_SEED = r"(class EvaluateStackParams:\n    SEED: int = )\d+"
+TRAINED_LOCALIZER = {"train_localize", "evaluate_localize", "evaluate_stack"}
+TRAINED_READER = {"train_ocr", "evaluate_ocr", "evaluate_stack"}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stages"),
+    [
+        (
+            "params.py",
+            STACK_SEED,
+            r"\g<1>7",
+            {"evaluate_stack"},
+        ),
+        (
+            "params.py",
+            r"(class TrainOCRParams:(\n.*)*?    LR: float = )\S+",
+            r"\g<1>0.002",
+            TRAINED_READER,
+        ),
+        (
+            "params.py",
+            r"(class PrepareLocalizeParams:\n    SEED: int = )\d+",
+            r"\g<1>7",
+            {"prepare_localize"} | TRAINED_LOCALIZER,
+        ),
+        ("params.py", r"MULTIPROCESSING: bool = False", "MULTIPROCESSING: bool = True", set()),
+        ("params.yaml", r"reader: crnn", "reader: plate_ocr_v2", TRAINED_READER),
+        (
+            "params.yaml",
+            r"precision: auto",
+            "precision: 32-true",
+            TRAINED_LOCALIZER | TRAINED_READER,
+        ),
+        ("src/stack/evaluate.py", r"\Z", "# changed\n", {"evaluate_stack"}),
+        ("src/localize/evaluate.py", r"\Z", "# changed\n", {"evaluate_localize"}),
+        (
+            "src/models/registry.py",
+            r"\Z",
+            "# changed\n",
+            TRAINED_LOCALIZER | TRAINED_READER,
+        ),
+        ("src/generators/scene.py", r"\Z", "# changed\n", set(STAGES) - {"fetch_backgrounds"}),
+        ("src/config.py", r"\Z", "# changed\n", set()),
+        ("src/datasets/backgrounds.py", r"\Z", "# changed\n", set(STAGES)),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "/" in value else None,
+)
+def test_a_change_makes_again_what_depends_on_it_and_nothing_else(
+    run: Run, file: str, old: str, new: str, stages: set[str]
+) -> None:
+    with run.changed(file, old, new):
+        assert run.would_run() == stages
+
+
+def test_a_changed_parameter_runs_its_stage_alone(run: Run, tmp_path: Path) -> None:
+    results = run.folder / "out/evaluations/stack"
+    shutil.copytree(results, tmp_path / "results")
+    shutil.copy(run.folder / "dvc.lock", tmp_path)
+    with run.changed("params.py", STACK_SEED, r"\g<1>8"):
+        output = run("dvc", "repro")
+        assert re.findall(r"Running stage '(\w+)'", output) == ["evaluate_stack"]
+        assert run.would_run() == set()
+    # As it was, for the other tests.
+    shutil.rmtree(results)
+    shutil.copytree(tmp_path / "results", results)
+    shutil.copy(tmp_path / "dvc.lock", run.folder)
+    assert run.would_run() == set()
+
+
+def test_a_wrong_parameter_ends_with_one_clear_message(run: Run) -> None:
+    command = PIPELINE["stages"]["evaluate_stack"]["cmd"].split()
+    with run.changed("params.py", STACK_SEED, r"\g<1>-1"):
+        result = subprocess.run(
+            command,
+            cwd=run.folder,
+            env=run.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 1
+    assert "error: params.py: EvaluateStackParams.SEED" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_dvc_shows_the_experiment(run: Run) -> None:
+    shown = json.loads(run("dvc", "exp", "show", "--json"))
+    experiments = [item for baseline in shown for item in baseline["experiments"] or []]
+    revision = next(rev for item in experiments if item["name"] == run.name for rev in item["revs"])
+    params = revision["data"]["params"]["params.py"]["data"]
+    assert params["PrepareOCRParams"]["MAX_IMAGES"] == 256
+    metrics = revision["data"]["metrics"]
+    assert 0 <= metrics["out/evaluations/stack/metrics.json"]["data"]["val_acc"] <= 1
+    assert run.name in run("dvc", "exp", "list", "--name-only")
+
+
+def test_dvc_shows_metrics_and_the_graph(run: Run) -> None:
+    metrics = json.loads(run("dvc", "metrics", "show", "--json"))[""]["data"]
+    assert set(metrics) == {_resolved(path) for path in PIPELINE["metrics"]}
+    assert all("data" in entry for entry in metrics.values())
+    graph = run("dvc", "dag", "--md")
+    assert all(stage in graph for stage in STAGES)
+
+
+@pytest.mark.parametrize("command", ["show", "diff"])
+def test_dvc_draws_every_plot(run: Run, tmp_path: Path, command: str) -> None:
+    result = subprocess.run(
+        ["dvc", "plots", command, "--out", str(tmp_path)], cwd=run.folder, env=run.environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    if command == "show":
+        # The commit before has no results, so that a difference may lack some.
+        assert "failed to load" not in result.stderr
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    for plot in PIPELINE["plots"]:
+        name, settings = next(iter(plot.items())) if isinstance(plot, dict) else (plot, None)
+        if settings and "title" in settings:
+            assert settings["title"] in page.replace("\\u0027", "'"), f"{name} is not drawn"
+    assert page.count("<img") >= 3 * 5 + 3 * 10
+
+
+def test_an_experiment_becomes_a_branch(run: Run) -> None:
+    run("dvc", "exp", "branch", run.name, "an-experiment")
+    assert "an-experiment" in run("git", "branch", "--list")
+    assert "out/evaluations/stack/metrics.json" in run(
+        "git", "ls-tree", "-r", "--name-only", "an-experiment"
+    )
+
+
+def test_pushed_data_make_a_clone_complete(run: Run, tmp_path: Path) -> None:
+    """Push to a folder, clone the experiment's branch, pull: nothing is left to do there either."""
+    remote, clone = tmp_path / "remote", tmp_path / "clone"
+    run("dvc", "exp", "branch", run.name, "pushed")
+    run("dvc", "remote", "add", "--default", "--local", "here", str(remote))
+    try:
+        run("dvc", "push")
+        assert any((remote / "files" / "md5").iterdir())
+        run("git", "clone", "-q", "-b", "pushed", str(run.folder), str(clone))
+        run("dvc", "remote", "add", "--default", "--local", "here", str(remote), cwd=clone)
+        run("dvc", "pull", cwd=clone)
+        assert json.loads(run("dvc", "status", "--json", cwd=clone)) == {}
+        assert (clone / "out/models/ocr/model.safetensors").exists()
+    finally:
+        run("dvc", "remote", "remove", "--local", "here")
+
+
+def test_reset_restores_the_committed_state(run: Run, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(run.folder, clone, symlinks=True)
+    (clone / "notes.txt").write_text("the user's own")
+    (clone / "out" / "notes.txt").write_text("the user's own")
+    output = run("python", "-m", "scripts.reset", cwd=clone)
+    assert "params.py" in output
+    assert (
+        run("git", "status", "--short", "--", "params.py", "dvc.lock", "out/evaluations", cwd=clone)
+        == ""
+    )
+    assert (clone / "notes.txt").exists()
+    assert (clone / "out" / "notes.txt").exists()
+    run("git", "apply", ".dvc/tmp/reset.patch", cwd=clone)
+    assert "MULTIPROCESSING: bool = False" in (clone / "params.py").read_text()
+
+
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310  # our own localhost
+        return json.load(response)
+
+
+def test_tensorboard_serves_both_trainings(run: Run) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    logs = "localize:out/runs/localize/tensorboard,ocr:out/runs/ocr/tensorboard"
+    command = ["tensorboard", f"--logdir_spec={logs}", "--port", str(port), "--load_fast=false"]
+    with subprocess.Popen(
+        command,
+        cwd=run.folder,
+        env=run.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        try:
+            runs: list[str] = []
+            deadline = time.monotonic() + 60
+            while len(runs) < 2 and time.monotonic() < deadline:
+                assert server.poll() is None, "tensorboard has ended"
+                time.sleep(0.5)
+                try:
+                    runs = _get(f"http://127.0.0.1:{port}/data/runs")
+                except OSError:
+                    continue
+            assert {name.split("/")[0] for name in runs} == {"localize", "ocr"}
+            tags = _get(f"http://127.0.0.1:{port}/data/plugin/scalars/tags")
+            assert sum(len(of_run) for of_run in tags.values()) >= 4
+        finally:
+            server.terminate()

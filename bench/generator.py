@@ -167,11 +167,8 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(result, indent=2))
         return
-    print(
-        parser=argparse.ArgumentParser(
-            description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-    )
+    rate = result["calibration_per_second"]
+    print(f"calibration kernel: {rate:,.0f} /s; backgrounds: {result['backgrounds']}")
     for task in ("localize", "ocr"):
         row = result[task]
         print(

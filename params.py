@@ -6,7 +6,7 @@ paths are in params.yaml. What each value means and may be is in src/config.py, 
 """
 
 MULTIPROCESSING: bool = True
-BATCH_SIZE: int = 128
+BATCH_SIZE: int = 64
 
 
 class PlateParams:
@@ -76,8 +76,8 @@ class TrainLocalizeParams:
     WEIGHT_DECAY: float = 0.01
     WARMUP: float = 0.1
     EMA_DECAY: float = 0.995
-    EPOCHS: int = 4
-    VALIDATE_EVERY: int = 500
+    EPOCHS: int = 6
+    VALIDATE_EVERY: int = 1000
     PATIENCE: int = 5
 
 
@@ -116,14 +116,14 @@ class OCRModelParams:
 
 class TrainOCRParams:
     SEED: int = 25032023
-    LR: float = 0.003
+    LR: float = 0.002
     WEIGHT_DECAY: float = 0.01
     WARMUP: float = 0.1
     EMA_DECAY: float = 0.995
-    EPOCHS: int = 3
-    VALIDATE_EVERY: int = 500
+    EPOCHS: int = 2
+    VALIDATE_EVERY: int = 1000
     PATIENCE: int = 5
-    CORNER_JITTER: float = 0.04
+    CORNER_JITTER: float = 0.12
     BOX_JITTER: float = 0.1
     BOX_SKEW: float = 2.5
 

@@ -357,10 +357,12 @@ class BackgroundsConfig(_Section):
 
 
 class ModelsConfig(_Section):
-    localizer: str
-    """Name of a localizer in src/models/registry.py."""
-    reader: str
-    """Name of a reader in src/models/registry.py."""
+    # The names are those of src/models/registry.py: here too, so that a wrong one is an error before
+    # the sets are prepared and not after.
+    localizer: Literal["corner_net", "plate_localizer_v3"]
+    """Network that finds plates."""
+    reader: Literal["crnn", "plate_ocr_v2"]
+    """Network that reads plates."""
 
 
 class TrainerConfig(_Section):

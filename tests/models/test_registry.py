@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from src.charset import CHARSET
-from src.config import Config, load_config
+from src.config import Config, ModelsConfig, load_config
 from src.datasets.ocr import encode_texts
 from src.datasets.shards import CORNER_COLUMNS
 from src.models.base import Localizer, ModelError, Reader
@@ -206,3 +207,9 @@ def test_wrong_files_are_refused_with_the_remedy(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4096])
     with pytest.raises(ModelError, match="damaged"):
         load_reader(path)
+
+
+def test_the_names_of_the_configuration_are_those_of_the_registry() -> None:
+    fields = ModelsConfig.model_fields
+    assert set(get_args(fields["localizer"].annotation)) == set(LOCALIZERS)
+    assert set(get_args(fields["reader"].annotation)) == set(READERS)

@@ -20,6 +20,8 @@ class PlateParams:
     SPACING: list = [0.95, 1.05]
     SHIELD_HEIGHT: list = [0.92, 1.08]
     GROUP_GAP_PROBABILITY: float = 0.2
+    FOOT_PROBABILITY: float = 0.7
+    GROUND: list = [0.92, 1.0]
     FRAME_PROBABILITY: float = 0.0
     SCREW_PROBABILITY: float = 0.0
 
@@ -28,6 +30,8 @@ class SceneParams:
     BACKGROUND_ROTATION: float = 90.0
     BACKGROUND_CROP: list = [20, 31]
     BACKGROUND_PERSPECTIVE_PROBABILITY: float = 0.2
+    BACKGROUND_PERSPECTIVE: float = 0.4
+    STRUCTURE_WEIGHT: list = [0.3, 1.0]
     CLUTTER_PROBABILITY: float = 0.5
     CLUTTER_CIRCLES: int = 14
     CLUTTER_CIRCLE_RADIUS: int = 24
@@ -76,7 +80,7 @@ class TrainLocalizeParams:
     WEIGHT_DECAY: float = 0.01
     WARMUP: float = 0.1
     EMA_DECAY: float = 0.995
-    EPOCHS: int = 6
+    EPOCHS: int = 5
     VALIDATE_EVERY: int = 1000
     PATIENCE: int = 5
 

@@ -8,7 +8,7 @@ zero: ``ZH123456`` (VZV Art. 83 sets no maximum; seven digits are planned in Zur
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 CANTONS: tuple[str, ...] = (
@@ -67,11 +67,6 @@ class Charset:
         if any(not 0 <= index <= self.blank for index in classes):
             raise ValueError(f"classes must be in 0..{self.blank}, got {classes}")
         return "".join(self.tokens[index] for index in classes if index != self.blank)
-
-    def collapse(self, path: Sequence[int]) -> list[int]:
-        """The classes of a CTC path: repeats merged, then blanks removed (Graves et al., 2006)."""
-        merged = [int(c) for i, c in enumerate(path) if i == 0 or c != path[i - 1]]
-        return [c for c in merged if c != self.blank]
 
 
 _GRAMMAR = re.compile(f"({'|'.join(CANTONS)})[1-9][0-9]{{0,{MAX_DIGITS - 1}}}")

@@ -58,7 +58,6 @@ Seed = Annotated[Integer, Field(ge=0, lt=2**63)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
 Weight = Annotated[Number, Field(ge=0)]
-Range = Annotated[list[Number], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
 PositiveRange = Annotated[
     list[Positive], Field(min_length=2, max_length=2), AfterValidator(_ordered)
 ]
@@ -66,6 +65,12 @@ Size = Annotated[list[Annotated[Integer, Field(ge=1)]], Field(min_length=2, max_
 ImageShape = Annotated[list[Annotated[Integer, Field(ge=1)]], Field(min_length=3, max_length=3)]
 Layers = Annotated[list[Annotated[Integer, Field(ge=0)]], Field(min_length=1)]
 Channels = Annotated[list[Annotated[Integer, Field(ge=1)]], Field(min_length=8, max_length=8)]
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("an odd number is wanted: a box has a middle")
+    return value
 
 
 def _grey(shape: list[int]) -> list[int]:
@@ -134,6 +139,12 @@ class PlateParams(_Section):
     """Factor on the height of the arms."""
     GROUP_GAP_PROBABILITY: Probability
     """Share of plates with a wider gap before the last three digits (new plates have it)."""
+    FOOT_PROBABILITY: Probability
+    """Share of glyph variants whose 1 stands on a foot."""
+    GROUND: Annotated[
+        list[Probability], Field(min_length=2, max_length=2), AfterValidator(_ordered)
+    ]
+    """Factor on the brightness of the plate's ground."""
     FRAME_PROBABILITY: Probability
     """Share of plates in a dealer's frame."""
     SCREW_PROBABILITY: Probability
@@ -153,6 +164,12 @@ class SceneParams(_Section):
     """Side of the crop of the 32x32 background, in its own pixels."""
     BACKGROUND_PERSPECTIVE_PROBABILITY: Probability
     """Share of backgrounds seen in perspective."""
+    BACKGROUND_PERSPECTIVE: Annotated[Number, Field(ge=0, le=0.9)]
+    """Change of scale from the background's middle to its edge, at most."""
+    STRUCTURE_WEIGHT: Annotated[
+        list[Probability], Field(min_length=2, max_length=2), AfterValidator(_ordered)
+    ]
+    """Share of sharp structure in a background that has some."""
     CLUTTER_PROBABILITY: Probability
     """Share of scenes with grey circles and rectangles under the plate."""
     CLUTTER_CIRCLES: Annotated[Integer, Field(ge=0, le=64)]
@@ -183,7 +200,7 @@ class DegradeParams(_Section):
     """Ranges of the functions of src/generators/degrade.py, by their names."""
 
     NOISE_BLUR: Annotated[
-        list[Annotated[Integer, Field(ge=1, le=63)]],
+        list[Annotated[Integer, Field(ge=1, le=63), AfterValidator(_odd)]],
         Field(min_length=2, max_length=2),
         AfterValidator(_ordered),
     ]
@@ -372,8 +389,8 @@ class TrainerConfig(_Section):
     """Processes on each node."""
     num_nodes: Count
     """Nodes."""
-    precision: str
-    """auto, or a precision of Lightning's Trainer."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    """auto: bf16-mixed where the hardware multiplies bf16, else 32-true."""
 
 
 class Config(_Section):
@@ -403,7 +420,6 @@ class Config(_Section):
     out_path: str
     dataset_path: str
     prepared_data_path: str
-    feedback_path: str
     backgrounds: BackgroundsConfig
     models: ModelsConfig
     trainer: TrainerConfig

@@ -106,7 +106,7 @@ def _collapse(
 
 def _texts(classes: NDArray[np.intp], lengths: NDArray[np.intp]) -> list[str]:
     return [
-        "".join(CHARSET.tokens[index] for index in row[:length])
+        CHARSET.decode(row[:length])
         for row, length in zip(classes.tolist(), lengths.tolist(), strict=True)
     ]
 

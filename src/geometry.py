@@ -6,11 +6,20 @@ Corners are ``(..., 4, 2)`` arrays of (x, y), clockwise from the plate's own top
 
 from __future__ import annotations
 
+from typing import Literal
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
+
+Rectification = Literal["corners", "box"]
+"""How a crop is cut out of a picture: straightened by its corners, or squeezed upright box."""
+
+BOX_COLUMNS = ["cx", "cy", "w", "h"]
+CORNER_COLUMNS = [f"{axis}{corner}" for corner in range(4) for axis in "xy"]
+"""Columns of labels."""
 
 
 def corners_to_box(corners: FloatArray) -> FloatArray:

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from src.charset import CANTONS
-from src.datasets.shards import BOX_COLUMNS, CORNER_COLUMNS, NewSet, Shard, write_sets
+from src.datasets.shards import NewSet, Shard, write_sets
 from src.generators.draws import Draws
-from src.geometry import corners_to_box
+from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 
 ROOT = Path(__file__).resolve().parents[1]
 

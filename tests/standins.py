@@ -20,8 +20,8 @@ from torch import Tensor
 
 from src.charset import CANTONS, CHARSET
 from src.config import Config, load_config
-from src.datasets.shards import BOX_COLUMNS, CORNER_COLUMNS, NewSet, Shard, ShardedSet, write_sets
-from src.geometry import corners_to_box
+from src.datasets.shards import NewSet, Shard, ShardedSet, write_sets
+from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 from src.models.base import Localizer, LocalizerOutput, Reader
 
 OUTSIDE = 100

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,22 +66,3 @@ def test_decode_refuses_what_is_no_class(classes: list[int]) -> None:
 
 def test_decode_leaves_blanks_out() -> None:
     assert CHARSET.decode([25, 36, 27, 36, 36]) == "ZH1"
-
-
-def test_collapse_merges_repeats_but_not_over_a_blank() -> None:
-    assert CHARSET.collapse([36, 25, 25, 36, 27, 36, 27, 27]) == [25, 27, 27]
-    assert CHARSET.collapse([]) == []
-
-
-@given(PLATES, st.lists(st.integers(1, 3), min_size=8, max_size=8))
-def test_collapse_finds_the_text_in_any_of_its_paths(plate: str, repeats: list[int]) -> None:
-    classes = CHARSET.encode(plate)
-    path: list[int] = []
-    for first, (index, count) in zip(
-        [None, *classes], zip(classes, repeats, strict=False), strict=False
-    ):
-        if first == index:
-            path.append(CHARSET.blank)
-        path += [index] * count
-    assert CHARSET.collapse(path) == classes
-    assert all(a != b or a != CHARSET.blank for a, b in pairwise(path))

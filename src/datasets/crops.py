@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
-from src.geometry import FloatArray, box_to_corners, corners_to_box, rectify
+from src.geometry import FloatArray, Rectification, box_to_corners, corners_to_box, rectify
 
 # Around the plate, on each side, as a share of the crop: room for corners that are a little off.
 # The box of a plate that is turned has room already.
 MARGINS = {"corners": 0.06, "box": 0.0}
 
 
-def crop_quad(corners: FloatArray, rectification: Literal["corners", "box"]) -> FloatArray:
+def crop_quad(corners: FloatArray, rectification: Rectification) -> FloatArray:
     """The quadrilateral ``(4, 2)`` that a reader's crop is cut by: the corners or their upright box."""
     return corners if rectification == "corners" else box_to_corners(corners_to_box(corners))
 
@@ -22,7 +20,7 @@ def crop_quad(corners: FloatArray, rectification: Literal["corners", "box"]) -> 
 def cut(
     image: NDArray[np.uint8],
     quad: FloatArray,
-    rectification: Literal["corners", "box"],
+    rectification: Rectification,
     input_shape: tuple[int, int, int],
 ) -> NDArray[np.uint8]:
     """Cut ``quad``, ``(4, 2)`` in pixels, out of ``image``: ``(height, width)`` of the input shape."""
@@ -32,7 +30,7 @@ def cut(
 def reader_crop(
     image: NDArray[np.uint8],
     corners: FloatArray,
-    rectification: Literal["corners", "box"],
+    rectification: Rectification,
     input_shape: tuple[int, int, int],
 ) -> NDArray[np.uint8]:
     """The crop that a reader reads.

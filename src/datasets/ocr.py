@@ -22,8 +22,7 @@ from src.datasets.batches import Picked
 from src.datasets.crops import crop_quad, cut
 from src.datasets.shards import DatasetError, ShardedSet
 from src.generators.draws import Draws
-from src.geometry import FloatArray
-from src.models.base import Rectification
+from src.geometry import FloatArray, Rectification
 
 
 class OCRBatch(NamedTuple):

@@ -9,6 +9,7 @@ corners ``x0 y0 … x3 y3``, both normalised to the picture, and what else descr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import shutil
@@ -26,10 +27,9 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from src.errors import UserError
+from src.geometry import BOX_COLUMNS, CORNER_COLUMNS
 
 SHARD_SIZE = 2000
-CORNER_COLUMNS = [f"{axis}{corner}" for corner in range(4) for axis in "xy"]
-BOX_COLUMNS = ["cx", "cy", "w", "h"]
 _REQUIRED = {"index", "plate", *BOX_COLUMNS, *CORNER_COLUMNS}
 
 
@@ -59,7 +59,8 @@ class NewSet:
         folder: of the set; what is there is replaced.
         indices: numbers of its samples.
         make: gives the samples of a range of numbers; picklable, as workers call it.
-        meta: written to meta.json with the count of samples and of shards.
+        meta: written to meta.json with the count of samples and of shards, and with a sha256 over all
+            pictures and labels.
     """
 
     folder: Path
@@ -96,11 +97,18 @@ def write_sets(sets: Sequence[NewSet], workers: int = 1, shard_size: int = SHARD
         names = ", ".join(str(new.folder) for new in sets)
         total = sum(len(new.indices) for new in sets)
         with tqdm(total=total, unit=" samples", desc=names, mininterval=0.5) as progress:
-            for count in _write_shards(sets, items, min(workers, len(items))):
-                progress.update(count)
+            digests = []
+            for item, digest in zip(
+                items, _write_shards(sets, items, min(workers, len(items))), strict=True
+            ):
+                digests.append(digest)
+                progress.update(len(item[2]))
         for number, new in enumerate(sets):
-            shards = sum(item[0] == number for item in items)
-            meta = {"count": len(new.indices), "shards": shards, **new.meta}
+            shards = [
+                digest for item, digest in zip(items, digests, strict=True) if item[0] == number
+            ]
+            whole = hashlib.sha256("".join(shards).encode()).hexdigest()
+            meta = {"count": len(new.indices), "shards": len(shards), "sha256": whole, **new.meta}
             (new.partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
         for new in sets:
             shutil.rmtree(new.folder, ignore_errors=True)
@@ -120,7 +128,7 @@ Item = tuple[int, int, range]
 """Number of the set, of the shard in it, and the numbers of its samples."""
 
 
-def _write_shards(sets: Sequence[NewSet], items: list[Item], workers: int) -> Iterator[int]:
+def _write_shards(sets: Sequence[NewSet], items: list[Item], workers: int) -> Iterator[str]:
     if workers <= 1:
         yield from (_write_shard(sets, item) for item in items)
         return
@@ -142,11 +150,12 @@ def _start_worker(sets: Sequence[NewSet]) -> None:
     cv2.setNumThreads(1)
 
 
-def _write_in_worker(item: Item) -> int:
+def _write_in_worker(item: Item) -> str:
     return _write_shard(_worker_sets, item)
 
 
-def _write_shard(sets: Sequence[NewSet], item: Item) -> int:
+def _write_shard(sets: Sequence[NewSet], item: Item) -> str:
+    """Make and write a shard; gives the sha256 of its pictures and labels."""
     new, number, indices = sets[item[0]], item[1], item[2]
     shard, folder = new.make(indices), new.partial
     labels = shard.labels.assign(index=np.asarray(indices, dtype=np.int64))
@@ -162,7 +171,9 @@ def _write_shard(sets: Sequence[NewSet], item: Item) -> int:
     # Written buffered: a full disk is an error here, and a SIGBUS under a mapped write.
     np.save(folder / f"images-{number:05d}.npy", pixels, allow_pickle=False)
     labels.to_parquet(folder / f"labels-{number:05d}.parquet", index=False)
-    return len(indices)
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).data)
+    digest.update((folder / f"labels-{number:05d}.parquet").read_bytes())
+    return digest.hexdigest()
 
 
 class ShardedSet:

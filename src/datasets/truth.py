@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from src.charset import CHARSET
-from src.datasets.shards import BOX_COLUMNS, CORNER_COLUMNS, DatasetError, ShardedSet
-from src.geometry import box_to_xyxy, corners_to_box
+from src.datasets.shards import DatasetError, ShardedSet
+from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_to_xyxy, corners_to_box
 
 PIXEL_COLUMNS = ["x1", "y1", "x2", "y2"]
 _COLUMNS = (
@@ -180,7 +180,7 @@ class PreparedTruth:
         height, width = picture.shape
         box = box_to_xyxy(samples.boxes[i].astype(np.float64)) * [width, height, width, height]
         corners = samples.corners[i].astype(np.float64) * [width, height]
-        return TruePicture(str(i), picture, [TruePlate(samples.plates[i], box, corners)])
+        return TruePicture(str(i), picture, [TruePlate(samples.plates[i] or None, box, corners)])
 
     def __iter__(self) -> Iterator[TruePicture]:
         return (self[i] for i in range(len(self)))

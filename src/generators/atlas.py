@@ -63,7 +63,7 @@ class Atlas:
         strokes = draws.within(params.GLYPH_STROKE)
         corners = draws.within(CORNER_RANGE)
         # The law's typeface gives the 1 no foot, most plates have one: both are on the road.
-        feet = draws.chance(0.7)
+        feet = draws.chance(params.FOOT_PROBABILITY)
         self.styles = [
             GlyphStyle(FAMILIES[family], float(width), float(stroke), float(corner), bool(foot))
             for family, width, stroke, corner, foot in zip(

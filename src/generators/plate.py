@@ -69,6 +69,7 @@ COLOURS: tuple[PlateColour, ...] = (
 )
 ARMY = "M"
 """The letter of army plates, white on black with the Swiss arms alone; no canton, so no text."""
+ARMY_COLOUR = "black"
 
 RIM_OFFSET = 0.063
 """Distance of the rim's centre line from the edge, in heights of a long plate (110 mm)."""
@@ -373,6 +374,19 @@ class DrawnTiles:
         return draw_shield(code, height)
 
 
+def draw_screws(picture: NDArray[np.generic], scale: float, colour: tuple[int, ...]) -> None:
+    """Draw the heads of two screws at the upper edge, in place.
+
+    Args:
+        picture: of the plate, ``(h, w)`` or ``(h, w, 3)``.
+        scale: pixels a millimetre.
+        colour: as many values as the picture has channels.
+    """
+    for share in (0.14, 0.86):
+        centre = (round(share * picture.shape[1]), round(8 * scale))
+        cv2.circle(picture, centre, max(round(4 * scale), 1), colour, -1, cv2.LINE_AA)
+
+
 def draw_plate(
     spec: PlateSpec, height: int, style: GlyphStyle | None = None
 ) -> tuple[NDArray[np.uint8], Gray]:
@@ -401,8 +415,5 @@ def draw_plate(
     mask = np.zeros(composed.ink.shape, np.uint8)
     _fill_rounded(mask, 0.0, CORNER_RADIUS * composed.ink.shape[0] / spec.format.height, 255)
     if spec.screws:
-        pixels = composed.ink.shape[0] / spec.format.height
-        for x in (0.14, 0.86):
-            centre = (round(x * spec.format.width * pixels), round(8 * pixels))
-            cv2.circle(picture, centre, max(round(4 * pixels), 1), (150, 150, 150), -1, cv2.LINE_AA)
+        draw_screws(picture, composed.ink.shape[0] / spec.format.height, (150, 150, 150))
     return np.clip(picture + 0.5, 0, 255).astype(np.uint8), mask

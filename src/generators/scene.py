@@ -21,22 +21,24 @@ from numpy.typing import NDArray
 
 from src.charset import CANTONS, MAX_DIGITS
 from src.config import DegradeParams, PlateParams, SceneParams
-from src.datasets.shards import BOX_COLUMNS, CORNER_COLUMNS
 from src.generators import degrade
 from src.generators.atlas import Atlas, AtlasTiles
 from src.generators.draws import Draws
 from src.generators.plate import (
     ARMY,
+    ARMY_COLOUR,
     COLOURS,
     CORNER_RADIUS,
     FRAME_BOTTOM,
     FRAME_SIDE,
     PlateSpec,
     compose,
+    draw_screws,
     layout,
     rounded_outline,
 )
 from src.generators.structure import TEXTURES, structure_bank
+from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 
 SEED_SCENE = 250.0
 """Side of the seed system's scene, the unit of the lengths in SceneParams."""
@@ -50,7 +52,7 @@ LARGEST_BOX = 0.95
 Gray = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-_BLACK = next(i for i, colour in enumerate(COLOURS) if colour.name == "black")
+_ARMY_COLOUR = next(i for i, colour in enumerate(COLOURS) if colour.name == ARMY_COLOUR)
 _LUMA = np.array([0.299, 0.587, 0.114])
 """Weights of red, green and blue in grey (ITU-R BT.601), as OpenCV and Pillow have them."""
 _GREYS = [(float(_LUMA @ colour.ground), float(_LUMA @ colour.ink)) for colour in COLOURS]
@@ -101,11 +103,10 @@ class SceneBlock:
         if windows is not None:
             origin, size = windows[:, None, :2], windows[:, None, 2:] - windows[:, None, :2]
             corners = (corners - origin) / size
-        low, high = corners.min(axis=1), corners.max(axis=1)
-        box = np.concatenate([(low + high) / 2, high - low], axis=1)
+        box = corners_to_box(corners)
         edges = np.roll(self.corners, -1, axis=1) - self.corners
         lengths = np.linalg.norm(edges, axis=2) * 256
-        army = [plate.colour_index == _BLACK for plate in self.plates]
+        army = [plate.colour_index == _ARMY_COLOUR for plate in self.plates]
         frame = pd.DataFrame(
             {
                 "plate": ["" if m else p.text for p, m in zip(self.plates, army, strict=True)],
@@ -139,7 +140,7 @@ def _draw_plates(params: PlateParams, draws: Draws) -> list[PlateSpec]:
     plates = []
     for i, count in enumerate(counts):
         number = str(first[i]) + "".join(map(str, others[i][: count - 1]))
-        letters = ARMY if colours[i] == _BLACK else CANTONS[cantons[i]]
+        letters = ARMY if colours[i] == _ARMY_COLOUR else CANTONS[cantons[i]]
         plates.append(
             PlateSpec(
                 letters + number,
@@ -220,7 +221,8 @@ def _turn_backgrounds(params: SceneParams, draws: Draws) -> Floats:
     cos, sin = np.cos(turn), np.sin(turn)
     flip = np.where(draws.uniform(shape=(2,)) < 0.5, -1.0, 1.0)
     seen = draws.chance(params.BACKGROUND_PERSPECTIVE_PROBABILITY)
-    tilt = draws.uniform(-0.4, 0.4, (2,)) * seen[:, None] / 16
+    most = params.BACKGROUND_PERSPECTIVE
+    tilt = draws.uniform(-most, most, (2,)) * seen[:, None] / 16
     centre = _matrix([[1, 0, -15.5], [0, 1, -15.5], [0, 0, 1]], n)
     flips = _matrix([[flip[:, 0], 0, 0], [0, flip[:, 1], 0], [0, 0, 1]], n)
     tilted = _matrix([[1, 0, 0], [0, 1, 0], [tilt[:, 0], tilt[:, 1], 1]], n)
@@ -253,6 +255,7 @@ def draw_scenes(
     degraded: DegradeParams,
     structure_probability: float,
     backgrounds: int,
+    textures: range = range(TEXTURES),
 ) -> SceneBlock:
     """Draw all random numbers and the geometry of a block of scenes.
 
@@ -261,6 +264,7 @@ def draw_scenes(
         plate, scene, degraded: ranges.
         structure_probability: share of backgrounds with sharp structure.
         backgrounds: how many background pictures there are.
+        textures: which of the structure bank's may be used.
     """
     plates = _draw_plates(plate, draws)
     matrices = _place_plates(plates, scene, draws)
@@ -287,11 +291,11 @@ def draw_scenes(
         "autocontrast": draws.chance(degraded.AUTOCONTRAST_PROBABILITY),
         "aliased": draws.chance(scene.ALIASED_PROBABILITY),
         "structure": draws.chance(structure_probability),
-        "structure_index": draws.integers(0, TEXTURES - 1),
+        "structure_index": draws.integers(textures[0], textures[-1]),
         "structure_top": draws.uniform(),
         "structure_left": draws.uniform(),
-        "structure_weight": draws.uniform(0.3, 1.0),
-        "ground": draws.uniform(0.92, 1.0),
+        "structure_weight": draws.within(scene.STRUCTURE_WEIGHT),
+        "ground": draws.within(plate.GROUND),
     }
     return SceneBlock(
         plates=plates,
@@ -360,6 +364,7 @@ class SceneRenderer:
             ``(y2 - y1, x2 - x1)`` uint8.
         """
         x1, y1, x2, y2 = window or (0, 0, self.side, self.side)
+        # The whole background, cut afterwards: enlarging 32 pixels is cheaper than warping a window.
         picture = self._background(block, i)[y1:y2, x1:x2]
         picture = self._paste(block, i, np.ascontiguousarray(picture), x1, y1)
         return self._degrade(block, i, picture)
@@ -448,9 +453,7 @@ class SceneRenderer:
             _blend(colours[:height, :width], alpha[:height, :width], place)
         scale = cap_pixels / layout(spec.format_index, len(spec.digits)).cap_height
         if spec.screws:
-            for x in (0.14, 0.86):
-                centre = (round(x * texture.shape[1]), round(8 * scale))
-                cv2.circle(texture, centre, max(round(4 * scale), 1), 140, -1)
+            draw_screws(texture, scale, (140,))
         if not spec.frame:
             return texture, (0.0, 0.0)
         side, bottom = max(round(FRAME_SIDE * scale), 1), max(round(FRAME_BOTTOM * scale), 1)

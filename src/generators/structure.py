@@ -19,6 +19,8 @@ from src.generators.glyphs import CHARACTERS, GlyphStyle, draw_glyph
 Gray = NDArray[np.uint8]
 
 TEXTURES = 96
+SPLIT_TEXTURES = {"train": range(72), "val": range(72, TEXTURES)}
+"""Training and validation share no texture; both have all kinds."""
 SIDE = 384
 """Side of a texture in pixels of a 250-pixel scene's resolution."""
 

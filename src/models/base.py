@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-
-Rectification = Literal["corners", "box"]
+from src.geometry import Rectification
 
 
 class ModelError(UserError):

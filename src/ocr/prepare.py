@@ -14,8 +14,9 @@ import numpy as np
 
 from src.config import Config
 from src.datasets.shards import Shard
+from src.generators.plate import ARMY_COLOUR, COLOURS
 from src.utils.prepare import SceneSource, draw_sample, prepare_sets, split_counts
-from src.utils.stage import run_stage
+from src.utils.stage import StageError, run_stage
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,30 @@ class PlateWindows:
         return Shard(images, block.labels(windows / side))
 
 
+def readable(config: Config) -> Config:
+    """The parameters without army plates: they have no canton, so there is no text to learn.
+
+    Raises:
+        StageError: there are no others.
+    """
+    weights = [
+        0.0 if colour.name == ARMY_COLOUR else weight
+        for colour, weight in zip(COLOURS, config.PlateParams.COLOUR_WEIGHTS, strict=True)
+    ]
+    if sum(weights) == 0:
+        raise StageError(
+            "params.py: PlateParams.COLOUR_WEIGHTS: a reader needs another colour than "
+            f"{ARMY_COLOUR}: army plates have no text to learn"
+        )
+    plate = config.PlateParams.model_copy(update={"COLOUR_WEIGHTS": weights})
+    return config.model_copy(update={"PlateParams": plate})
+
+
 def main(config: Config) -> None:
     """Write data/prepared/ocr/{train,val} and out/prepared/ocr."""
     params = config.PrepareOCRParams
     prepare_sets(
-        config,
+        readable(config),
         "ocr",
         split_counts(params.MAX_IMAGES, params.TRAIN_SPLIT),
         lambda source: PlateWindows(source, params.MARGIN),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from torchmetrics.detection import MeanAveragePrecision
 from torchmetrics.functional.text import char_error_rate
 
-from src.utils.stage import StageError
+from src.utils.files import complete_folder
 
 RECALL_AT = (0.5, 0.7, 0.9)
 HEIGHT_EDGES = (0, 10, 15, 20, 25, 30, 40, math.inf)
@@ -212,20 +211,9 @@ def results_folder(folder: Path) -> Iterator[Path]:
     Raises:
         StageError: the disk is full, or the folder cannot be written.
     """
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    with complete_folder(folder) as temporary:
         (temporary / "plots" / "images").mkdir(parents=True)
         yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    except OSError as error:
-        raise StageError(
-            f"{folder}: cannot write the results: {error.strerror or error}. Free some space, or "
-            "point out_path in params.yaml elsewhere."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:

@@ -19,6 +19,8 @@ from src.datasets.shards import NewSet, Shard, ShardedSet, write_sets
 from src.generators.atlas import Atlas
 from src.generators.draws import Draws
 from src.generators.scene import SceneBlock, SceneRenderer, draw_scenes
+from src.generators.structure import SPLIT_TEXTURES
+from src.utils.files import complete_folder, write_picture
 
 SAMPLE_PICTURES = 5
 _GREEN = (80, 200, 80)
@@ -32,7 +34,7 @@ class SceneSource:
         config: all parameters.
         seed: of the set.
         stream: the set's name; two sets of one seed share no scene.
-        split: of the backgrounds, ``train`` or ``val``.
+        split: of the backgrounds and textures, ``train`` or ``val``.
         side: of the whole scene in pixels.
         structure_probability: share of backgrounds with sharp structure.
         atlas: glyph variants.
@@ -73,6 +75,7 @@ class SceneSource:
             self.config.DegradeParams,
             self.structure_probability,
             len(self.pictures),
+            SPLIT_TEXTURES[self.split],
         )
 
     @property
@@ -147,37 +150,40 @@ def _write_overview(
         sets: by split.
         show: draws sample ``i`` of a set, ``(H, W)`` or ``(H, W, 3)`` BGR.
     """
-    images = folder / "plots" / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    first = next(iter(sets.values()))
-    for i in range(min(SAMPLE_PICTURES, len(first))):
-        cv2.imwrite(str(images / f"sample_{i}.png"), show(first, i))
-    labels = pd.concat([data.labels.assign(set=split) for split, data in sets.items()])
-    for name, values in _statistics(labels).items():
-        table = (
-            pd.DataFrame({"set": labels["set"], "value": values})
-            .groupby(["set", "value"], as_index=False, observed=True)
-            .size()
-            .rename(columns={"size": "count"})
+    with complete_folder(folder) as temporary:
+        images = temporary / "plots" / "images"
+        images.mkdir(parents=True)
+        first = next(iter(sets.values()))
+        for i in range(min(SAMPLE_PICTURES, len(first))):
+            write_picture(images / f"sample_{i}.png", show(first, i))
+        labels = pd.concat(
+            [data.labels.assign(set=split) for split, data in sets.items()], ignore_index=True
         )
-        table.to_csv(folder / "plots" / f"{name}.csv", index=False)
-    metrics = {
-        "samples": {split: len(data) for split, data in sets.items()},
-        "backgrounds": first.meta["backgrounds"],
-        "mean_plate_height": round(float(labels["plate_height"].mean()), 3),
-        "two_lines": round(float((labels["lines"] == 2).mean()), 5),
-        "cantons": int(labels["plate"].str[:2].nunique()),
-    }
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        for name, values in _statistics(labels).items():
+            counts = values.groupby([labels["set"].loc[values.index].to_numpy(), values]).size()
+            counts.rename_axis(["set", "value"]).rename("count").reset_index().to_csv(
+                temporary / "plots" / f"{name}.csv", index=False
+            )
+        metrics = {
+            "samples": {split: len(data) for split, data in sets.items()},
+            "backgrounds": first.meta["backgrounds"],
+            "mean_plate_height": round(float(labels["plate_height"].mean()), 3),
+            "two_lines": round(float((labels["lines"] == 2).mean()), 5),
+            "cantons": int(labels["plate"].str[:2].nunique()),
+        }
+        (temporary / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 
 def _statistics(labels: pd.DataFrame) -> dict[str, pd.Series]:
+    """Values to count by name; those of a sample stand at its row's number."""
+
     def binned(name: str, step: int) -> pd.Series:
         return (labels[name] // step * step).astype(int)
 
     return {
         "cantons": labels["plate"].str[:2],
-        "digits": labels["digits"],
+        "digits": labels["plate"].str[2:].map(list).explode().dropna(),
+        "lengths": labels["digits"],
         "formats": labels["format"],
         "sizes": binned("plate_height", 4),
         "angles": binned("angle", 5),

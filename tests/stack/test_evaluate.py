@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from src.config import Config
-from src.datasets.shards import CORNER_COLUMNS, DatasetError
+from src.datasets.shards import DatasetError
+from src.geometry import CORNER_COLUMNS
 from src.models.base import ModelError
 from src.stack import evaluate
 from src.stack.pipeline import Stack

@@ -10,14 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from src import fetch_backgrounds
 from src.config import Config, load_config
-from src.datasets import backgrounds
-from src.datasets.shards import ShardedSet
+from src.datasets.shards import NewSet, ShardedSet, write_sets
+from src.generators.atlas import Atlas
+from src.generators.structure import SPLIT_TEXTURES
 from src.geometry import corners_to_box
 from src.localize import prepare as prepare_localize
 from src.ocr import prepare as prepare_ocr
 from src.stack import prepare as prepare_stack
-from src.utils.prepare import split_counts
+from src.utils.prepare import SceneSource, split_counts
+from src.utils.stage import StageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,8 +44,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
         }
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backgrounds, "PROCEDURAL_COUNTS", {"train": 40, "val": 20})
-        backgrounds.write_backgrounds(config)
+        patch.setattr(fetch_backgrounds, "PROCEDURAL_COUNTS", {"train": 40, "val": 20})
+        fetch_backgrounds.write_backgrounds(config)
     for stage in (prepare_localize, prepare_ocr, prepare_stack):
         stage.main(config)
     return config
@@ -84,10 +87,14 @@ def test_overview_counts_every_sample(config: Config, task: str) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     assert sum(metrics["samples"].values()) == 30
     assert metrics["backgrounds"] == "procedural"
-    for name in ("cantons", "digits", "formats", "sizes", "angles"):
+    for name in ("cantons", "lengths", "formats", "sizes", "angles"):
         table = pd.read_csv(folder / "plots" / f"{name}.csv")
         assert list(table.columns) == ["set", "value", "count"]
         assert table["count"].sum() == 30
+    lengths = pd.read_csv(folder / "plots" / "lengths.csv")
+    digits = pd.read_csv(folder / "plots" / "digits.csv")
+    assert digits["value"].between(0, 9).all()
+    assert digits["count"].sum() == (lengths["value"] * lengths["count"]).sum()
     pictures = [cv2.imread(str(folder / "plots/images" / f"sample_{i}.png")) for i in range(5)]
     assert all(picture is not None and picture.std() > 5 for picture in pictures)
 
@@ -115,3 +122,31 @@ def test_the_same_set_again_has_the_same_bytes(config: Config, tmp_path: Path) -
         return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
     assert contents(config) == contents(again)
+
+
+def test_real_samples_are_the_same_from_one_worker_and_from_eight(
+    config: Config, tmp_path: Path
+) -> None:
+    params = config.PrepareOCRParams
+    atlas = Atlas(config.PlateParams, params.SEED)
+    source = SceneSource(config, params.SEED, "ocr", "train", 256, 0.5, atlas)
+    make = prepare_ocr.PlateWindows(source, params.MARGIN)
+    for name, workers in (("one", 1), ("eight", 8)):
+        write_sets([NewSet(tmp_path / name, range(32), make, {})], workers, shard_size=4)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "eight" / path.name).read_bytes()
+
+
+def test_training_and_validation_share_no_texture() -> None:
+    assert set(SPLIT_TEXTURES["train"]).isdisjoint(SPLIT_TEXTURES["val"])
+
+
+def test_army_plates_are_not_for_a_reader(config: Config) -> None:
+    def with_weights(weights: list[float]) -> Config:
+        plate = config.PlateParams.model_copy(update={"COLOUR_WEIGHTS": weights})
+        return config.model_copy(update={"PlateParams": plate})
+
+    some = prepare_ocr.readable(with_weights([1.0, 0, 0, 0, 0, 1.0, 0]))
+    assert some.PlateParams.COLOUR_WEIGHTS == [1.0, 0, 0, 0, 0, 0.0, 0]
+    with pytest.raises(StageError, match="COLOUR_WEIGHTS"):
+        prepare_ocr.readable(with_weights([0, 0, 0, 0, 0, 1.0, 0]))

@@ -8,21 +8,24 @@ import pickle
 import urllib.error
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
+from src import fetch_backgrounds
 from src.config import BackgroundsConfig, Config, load_config
-from src.datasets import backgrounds
+from src.datasets.backgrounds import load_backgrounds
 from src.datasets.shards import DatasetError
+from src.utils.stage import StageError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.delenv("CIFAR10_ROOT", raising=False)
-    monkeypatch.setattr(backgrounds, "PROCEDURAL_COUNTS", {"train": 60, "val": 20})
+    monkeypatch.setattr(fetch_backgrounds, "PROCEDURAL_COUNTS", {"train": 60, "val": 20})
     return _with_source(load_config(ROOT), "auto", tmp_path)
 
 
@@ -72,9 +75,9 @@ def small_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_procedural_where_neither_folder_nor_network_is(
     config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    backgrounds.write_backgrounds(config)
-    train = backgrounds.load_backgrounds(config.backgrounds_folder, "train")
-    val = backgrounds.load_backgrounds(config.backgrounds_folder, "val")
+    fetch_backgrounds.write_backgrounds(config)
+    train = load_backgrounds(config.backgrounds_folder, "train")
+    val = load_backgrounds(config.backgrounds_folder, "val")
     assert train.source == val.source == "procedural"
     assert train.pictures.shape == (60, 32, 32)
     shared = {p.tobytes() for p in train.pictures} & {p.tobytes() for p in val.pictures}
@@ -87,12 +90,15 @@ def test_procedural_where_neither_folder_nor_network_is(
 
 @pytest.mark.usefixtures("small_cifar10")
 def test_cifar10_is_taken_split_and_recorded(config: Config) -> None:
-    backgrounds.write_backgrounds(config)
+    fetch_backgrounds.write_backgrounds(config)
     meta = json.loads((config.backgrounds_folder / "meta.json").read_text())
     assert meta["source"] == "cifar10"
     assert meta["counts"] == {"train": 50, "val": 10}
-    pictures = backgrounds.load_backgrounds(config.backgrounds_folder, "train").pictures
-    assert hashlib.sha256(pictures.tobytes()).hexdigest() == meta["sha256"]["train"]
+    pictures = load_backgrounds(config.backgrounds_folder, "train").pictures
+    # Training gets CIFAR-10's training pictures, validation its test pictures.
+    first = np.random.default_rng(3).integers(0, 256, (10, 3072), dtype=np.uint8)[0]
+    grey = cv2.cvtColor(first.reshape(3, 32, 32).transpose(1, 2, 0), cv2.COLOR_RGB2GRAY)
+    assert (pictures[0] == grey).all()
 
 
 def test_the_environment_goes_before_the_parameter(
@@ -102,14 +108,14 @@ def test_the_environment_goes_before_the_parameter(
         update={"backgrounds": BackgroundsConfig(source="cifar10", cifar10_root="nowhere")}
     )
     monkeypatch.setenv("CIFAR10_ROOT", str(small_cifar10.parent))
-    assert backgrounds.resolve_source(elsewhere) == "cifar10"
+    assert fetch_backgrounds.resolve_source(elsewhere) == "cifar10"
 
 
 @pytest.mark.usefixtures("no_network")
 def test_cifar10_demanded_but_missing_is_an_error(config: Config, tmp_path: Path) -> None:
     demanding = _with_source(config, "cifar10", tmp_path)
     with pytest.raises(DatasetError, match=r"no such folder.*CIFAR10_ROOT"):
-        backgrounds.write_backgrounds(demanding)
+        fetch_backgrounds.write_backgrounds(demanding)
     assert not demanding.backgrounds_folder.exists()
 
 
@@ -123,7 +129,7 @@ def test_damaged_cifar10_is_an_error_and_not_replaced(
     else:
         broken.unlink()
     with pytest.raises(DatasetError, match=r"cifar-10-batches-py: CIFAR-10 is damaged"):
-        backgrounds.write_backgrounds(config)
+        fetch_backgrounds.write_backgrounds(config)
     assert not config.backgrounds_folder.exists()
 
 
@@ -131,7 +137,10 @@ def test_procedural_can_be_chosen_although_cifar10_is_there(
     config: Config, small_cifar10: Path, tmp_path: Path
 ) -> None:
     assert small_cifar10.is_dir()
-    assert backgrounds.resolve_source(_with_source(config, "procedural", tmp_path)) == "procedural"
+    assert (
+        fetch_backgrounds.resolve_source(_with_source(config, "procedural", tmp_path))
+        == "procedural"
+    )
 
 
 @pytest.mark.usefixtures("no_network")
@@ -140,11 +149,31 @@ def test_a_full_disk_leaves_nothing_behind(config: Config, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(DatasetError, match="No space left on device"):
-        backgrounds.write_backgrounds(config)
+    with pytest.raises(StageError, match="No space left on device"):
+        fetch_backgrounds.write_backgrounds(config)
     assert not list(config.backgrounds_folder.parent.iterdir())
 
 
 def test_missing_backgrounds_say_how_to_make_them(config: Config) -> None:
     with pytest.raises(DatasetError, match="dvc repro -f fetch_backgrounds"):
-        backgrounds.load_backgrounds(config.backgrounds_folder, "train")
+        load_backgrounds(config.backgrounds_folder, "train")
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("train.npy", b""), ("train.npy", None), ("meta.json", b"[]"), ("meta.json", b"{")],
+)
+def test_damaged_backgrounds_say_how_to_make_them(
+    config: Config, file: str, content: bytes | None
+) -> None:
+    fetch_backgrounds.write_backgrounds(config)
+    path = config.backgrounds_folder / file
+    if content is None:
+        # One bit: the hash tells.
+        changed = bytearray(path.read_bytes())
+        changed[-1] ^= 1
+        content = bytes(changed)
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match="dvc repro -f fetch_backgrounds"):
+        load_backgrounds(config.backgrounds_folder, "train")

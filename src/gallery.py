@@ -1,12 +1,13 @@
 """Contact sheets of what the generator makes: plates, scenes with boxes and corners, OCR crops.
 
-python -m src.generators.gallery [--out gallery]     (`make gallery`)
+python -m src.gallery [--out gallery]     (`make gallery`)
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.charset import CANTONS
-from src.config import Config, load_config
+from src.config import Config
 from src.datasets.backgrounds import draw_procedural, load_backgrounds
 from src.datasets.shards import DatasetError
 from src.generators.atlas import Atlas
@@ -23,6 +24,8 @@ from src.generators.glyphs import FAMILIES, GlyphStyle
 from src.generators.plate import COLOURS, FORMATS, PlateSpec, draw_plate
 from src.generators.scene import SceneRenderer, draw_scenes
 from src.geometry import rectify
+from src.utils.files import write_picture
+from src.utils.stage import run_stage
 
 Picture = NDArray[np.uint8]
 PAPER = 128
@@ -64,6 +67,17 @@ def format_plates() -> Picture:
             spec = PlateSpec(text, index, (index + 2 * i) % len(COLOURS), group_gap=i == 1)
             plates.append(_plate(spec, 110, GlyphStyle(FAMILIES[i % len(FAMILIES)])))
     return sheet(plates, 4)
+
+
+def _all_formats(config: Config) -> Config:
+    """The parameters with every format, colour, length, family, frames and screws."""
+    plate = config.PlateParams
+    weights = {
+        name: [1.0] * len(getattr(plate, name))
+        for name in ("FORMAT_WEIGHTS", "COLOUR_WEIGHTS", "DIGIT_WEIGHTS", "FAMILY_WEIGHTS")
+    }
+    half = {"FRAME_PROBABILITY": 0.5, "SCREW_PROBABILITY": 0.5}
+    return config.model_copy(update={"PlateParams": plate.model_copy(update=weights | half)})
 
 
 def _scenes(
@@ -111,20 +125,22 @@ def main(config: Config, out: Path) -> None:
         backgrounds = draw_procedural("val", 500)
     out.mkdir(parents=True, exist_ok=True)
     scenes, crops = _scenes(config, backgrounds, config.PrepareOCRParams.IMG_SIZE[0], 30)
+    formats, _ = _scenes(_all_formats(config), backgrounds, 256, 30)
     small, _ = _scenes(config, backgrounds, config.LocalizeParams.IMG_SHAPE[1], 30)
     sheets = {
         "plates_cantons": canton_plates(),
         "plates_formats": format_plates(),
         "scenes": sheet(scenes, 6),
+        "scenes_formats": sheet(formats, 6),
         "scenes_localize": sheet(small, 6),
         "crops_ocr": sheet(crops, 5),
     }
     for name, picture in sheets.items():
-        cv2.imwrite(str(out / f"{name}.png"), picture)
+        write_picture(out / f"{name}.png", picture)
         print(out / f"{name}.png")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("gallery"), help="folder of the sheets")
-    main(load_config(), parser.parse_args().out)
+    run_stage(partial(main, out=parser.parse_args().out))

@@ -7,10 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from src import gallery
 from src.config import load_config
-from src.generators import gallery
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def test_all_sheets_are_drawn_without_backgrounds_at_hand(tmp_path: Path) -> None:
@@ -21,6 +21,7 @@ def test_all_sheets_are_drawn_without_backgrounds_at_hand(tmp_path: Path) -> Non
         "plates_cantons",
         "plates_formats",
         "scenes",
+        "scenes_formats",
         "scenes_localize",
         "crops_ocr",
     }

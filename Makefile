@@ -24,7 +24,8 @@ setup: $(STAMP) ## build the environment in .venv; a second when nothing has cha
 
 $(STAMP): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer was found; install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment; on Debian, install python3-venv" >&2; exit 1; }
+# Where ensurepip is missing, as on Debian, a failed venv leaves a python without pip: it is made anew.
+	@{ test -x $(BIN)/python && { test -x $(BIN)/uv || $(BIN)/python -m pip --version >/dev/null 2>&1; }; } || "$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); echo "error: $(PYTHON) cannot make a virtual environment; on Debian, install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[^ ;]*' requirements.txt)"
 	$(BIN)/uv pip sync --python $(BIN)/python requirements.txt
 	@touch $@
@@ -48,7 +49,7 @@ format: setup ## mend style and format
 	ruff format .
 
 gallery: setup ## draw contact sheets of plates, scenes and crops
-	python -m src.generators.gallery $(ARGS)
+	python -m src.gallery $(ARGS)
 
 bench: setup ## measure the generator
 	python bench/generator.py $(ARGS)

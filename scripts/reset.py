@@ -1,12 +1,13 @@
 """Restore the committed parameters and results after a run (``make reset``).
 
 A run changes params.py, params.yaml, dvc.lock and the folders that dvc.yaml names as outputs, and so
-does this; nothing else. What it changes is shown first, and the changes of files that Git knows are
-kept as a patch.
+does this; nothing else. What it changes is shown first and kept as a patch, with the results that Git
+does not know yet.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,26 +20,45 @@ PATHS = [str(PARAMS_FILE), str(PATHS_FILE), LOCK, *RESULTS]
 PATCH = Path(".dvc/tmp/reset.patch")
 
 
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=True, text=True, stdout=subprocess.PIPE).stdout
+def _git(*arguments: str, index: Path | None = None) -> bytes:
+    environment = {**os.environ, "GIT_INDEX_FILE": str(index)} if index else None
+    command = ["git", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout
+
+
+def _keep(paths: list[str]) -> None:
+    """Write what differs from the commit into the patch, new files too."""
+    # In an index of its own, so that what the user has staged stays as it is.
+    index = PATCH.with_suffix(".index").resolve()
+    PATCH.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _git("read-tree", "HEAD", index=index)
+        _git("add", "--all", "--", *paths, index=index)
+        # Bytes as they are: a patch with other line ends would not apply.
+        PATCH.write_bytes(_git("diff", "--cached", "--binary", "HEAD", "--", *paths, index=index))
+    finally:
+        index.unlink(missing_ok=True)
 
 
 def reset() -> None:
     """Restore the committed files, drop results that are not committed, then check the data out."""
-    changes = _git("status", "--short", "--", *PATHS)
+    # Each file by its name, also where a whole folder is new.
+    changes = _git("status", "--short", "--untracked-files=all", "--", *PATHS).decode()
     if changes:
-        print(f"Changed since the last commit, and restored now:\n{changes}", end="")
-        PATCH.parent.mkdir(parents=True, exist_ok=True)
-        PATCH.write_text(_git("diff", "--binary", "HEAD", "--", *PATHS), encoding="utf-8")
-        known = _git("ls-tree", "-r", "--name-only", "HEAD", "--", *PATHS).splitlines()
-        if known:
-            present = [
-                path for path in PATHS if any(k == path or k.startswith(f"{path}/") for k in known)
-            ]
-            _git("checkout", "HEAD", "--", *present)
+        print(f"Changed since the last commit (?? is new), and restored now:\n{changes}", end="")
+        known = _git("ls-tree", "-r", "--name-only", "HEAD", "--", *PATHS).decode().splitlines()
+        committed = [
+            path for path in PATHS if any(k == path or k.startswith(f"{path}/") for k in known)
+        ]
+        _keep([path for path in PATHS if path in committed or Path(path).exists()])
+        if committed:
+            _git("checkout", "HEAD", "--", *committed)
         # Results of a run that the commit does not have; ignored files (TensorBoard's) stay.
         _git("clean", "--quiet", "-d", "--force", "--", LOCK, *RESULTS)
-        print(f"Undo with: git apply {PATCH}. The runs themselves are kept: dvc exp list")
+        print(
+            f"Undo with: git apply {PATCH} && dvc checkout. "
+            "The runs themselves are kept: dvc exp list"
+        )
     else:
         print("Parameters and results are the committed ones.")
     if Path(LOCK).exists():

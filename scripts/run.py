@@ -13,10 +13,12 @@ import shlex
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
-from dvc.utils.serialize import parse_py
+from dvc.utils.serialize import ParseError, parse_py
 
 from src.config import PARAMS_FILE, PATHS_FILE, load_config
 
@@ -59,30 +61,76 @@ def committed(file: Path) -> str:
     return result.stdout
 
 
-def left_by_other_profiles(overrides: list[str]) -> list[str]:
-    """Overrides that give the committed value to what only other profiles set.
+def target(override: str) -> tuple[Path, str]:
+    """The file and the parameter that an override sets: without a file it is params.yaml's."""
+    name = override.split("=", maxsplit=1)[0]
+    file, _, parameter = name.rpartition(":")
+    return Path(file or PATHS_FILE), parameter
 
-    Without them, a full run after a quick one would be as small as the quick one.
+
+def _value(text: str, file: Path, name: str) -> Any:
+    """The value of a parameter in a file's text.
+
+    Raises:
+        RunError: the file has no such parameter.
     """
-    names = {override.split("=")[0] for override in overrides}
-    others = {
-        override.split("=")[0]
-        for path in sorted(PROFILES.glob("*.txt"))
-        for override in read_profile(path.stem)
-    }
-    values = parse_py(committed(PARAMS_FILE), str(PARAMS_FILE))
-    restored = []
-    for name in sorted(others - names):
-        value = values
-        for part in name.removeprefix(f"{PARAMS_FILE}:").split("."):
+    try:
+        value = parse_py(text, str(file)) if file == PARAMS_FILE else yaml.safe_load(text)
+        for part in name.split("."):
             value = value[part]
-        restored.append(f"{name}={value}")
+    except (ParseError, yaml.YAMLError, KeyError, TypeError, SyntaxError) as error:
+        raise RunError(f"{file}: no parameter {name}, which a profile sets") from error
+    return value
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What only other profiles set, and therefore gets the committed value.
+
+    Attributes:
+        overrides: that give these values.
+        remarks: on those whose value in the workspace is another one.
+    """
+
+    overrides: list[str]
+    remarks: list[str]
+
+
+def left_by_other_profiles(overrides: list[str]) -> Restored:
+    """Give the committed value to what only other profiles set.
+
+    Without that, a full run after a quick one would be as small as the quick one. Whether a run or
+    the user has set a value of the workspace cannot be told, so it is said.
+    """
+    set_here = {target(override) for override in overrides}
+    profiles: dict[tuple[Path, str], str] = {}
+    for path in sorted(PROFILES.glob("*.txt")):
+        for override in read_profile(path.stem):
+            profiles.setdefault(target(override), path.stem)
+    restored = Restored([], [])
+    # The source of the backgrounds is detected at each run.
+    for file, name in sorted(set(profiles) - set_here - {(PATHS_FILE, SOURCE)}):
+        if file not in {PARAMS_FILE, PATHS_FILE}:
+            raise RunError(
+                f"{PROFILES / profiles[file, name]}.txt: {file}:{name}: parameters are in "
+                f"{PARAMS_FILE} and {PATHS_FILE} only"
+            )
+        value = _value(committed(file), file, name)
+        present = _value(file.read_text(encoding="utf-8"), file, name)
+        override = f"{file}:{name}={'null' if value is None else value}"
+        restored.overrides.append(override)
+        if present != value:
+            restored.remarks.append(
+                f"{file}: {name} is {present} here, but the committed {value} is taken, as the "
+                f"profile {profiles[file, name]} sets it too. "
+                f'To keep yours, commit it or add ARGS="-S {file}:{name}={present}".'
+            )
     return restored
 
 
 def detected_source() -> str:
     """``cifar10`` or ``procedural``, whichever ``auto`` means on this machine now."""
-    command = [sys.executable, "-m", "src.datasets.backgrounds", "--detect"]
+    command = [sys.executable, "-m", "src.fetch_backgrounds", "--detect"]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode != 0:
         raise RunError("the backgrounds cannot be told; the message above says why")
@@ -92,16 +140,17 @@ def detected_source() -> str:
 def stage_environment() -> dict[str, str]:
     """The environment of DVC and its stages: this ``python`` first, and a name for Git.
 
-    DVC keeps experiments as commits. On a machine where Git knows no name, it fails as soon as a
-    file has been changed, so a neutral one is given there.
+    DVC keeps experiments as commits. On a machine where Git knows no name or no address, it fails
+    as soon as a file has been changed, so neutral ones are given there.
     """
     bin_folder = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
-    known = subprocess.run(["git", "config", "user.email"], capture_output=True, check=False)
-    if known.returncode != 0:
-        for role in ("AUTHOR", "COMMITTER"):
-            environment.setdefault(f"GIT_{role}_NAME", "Swiss Plate Reader")
-            environment.setdefault(f"GIT_{role}_EMAIL", "run@localhost")
+    for setting, neutral in (("name", "Swiss Plate Reader"), ("email", "run@localhost")):
+        command = ["git", "config", f"user.{setting}"]
+        known = subprocess.run(command, capture_output=True, check=False)
+        if not known.stdout.strip():
+            for role in ("AUTHOR", "COMMITTER"):
+                environment.setdefault(f"GIT_{role}_{setting.upper()}", neutral)
     return environment
 
 
@@ -124,16 +173,19 @@ def metrics_table(out: Path) -> str:
 def run(profile: str, extra: list[str]) -> int:
     """Run the pipeline; the exit status is DVC's."""
     overrides = read_profile(profile)
-    overrides += left_by_other_profiles(overrides)
-    source = yaml.safe_load(committed(PATHS_FILE))["backgrounds"]["source"]
-    if source == "auto" and not any(item.startswith(f"{SOURCE}=") for item in extra):
+    chosen = {target(item) for item in overrides + extra}
+    restored = left_by_other_profiles(overrides + extra)
+    overrides += restored.overrides
+    source = _value(committed(PATHS_FILE), PATHS_FILE, SOURCE)
+    if source == "auto" and (PATHS_FILE, SOURCE) not in chosen:
         # Recorded as a parameter, a set made from procedural backgrounds is made again once
         # CIFAR-10 is there.
         overrides.append(f"{SOURCE}={detected_source()}")
     overrides += extra
     command = ["dvc", "exp", "run", *(part for item in overrides for part in ("-S", item))]
     print(f"Profile {profile} ({PROFILES / profile}.txt):")
-    print("  dvc exp run", *(f"\\\n    -S {shlex.quote(item)}" for item in overrides), flush=True)
+    print("  dvc exp run", *(f"\\\n    -S {shlex.quote(item)}" for item in overrides))
+    print(*(f"  note: {remark}" for remark in restored.remarks), sep="\n", flush=True)
     start = time.monotonic()
     status = subprocess.run(command, env=stage_environment(), check=False).returncode
     minutes, seconds = divmod(round(time.monotonic() - start), 60)

@@ -1,10 +1,11 @@
-"""requirements.txt and pyproject.toml agree: every direct dependency is pinned inside its range."""
+"""requirements.txt and pyproject.toml agree: what is needed is pinned in its range, and nothing else."""
 
 from __future__ import annotations
 
 import re
 import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,37 @@ def test_a_direct_dependency_is_pinned_in_its_range(requirement: Requirement) ->
     assert versions, f"{requirement.name} is not in requirements.txt: call `make lock`"
     outside = [version for version in versions if not requirement.specifier.contains(version)]
     assert not outside, f"{requirement} is pinned at {outside}: call `make lock`"
+
+
+def _needed() -> set[str]:
+    """The packages that the direct dependencies need on this machine, with themselves."""
+    waiting = [requirement for requirement in _direct() if _applies(requirement)]
+    seen: set[tuple[str, str]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        # An extra adds to what the package needs without it.
+        for extra in {"", *requirement.extras}:
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            needed = map(Requirement, metadata.requires(name) or [])
+            waiting += [other for other in needed if _applies(other, extra)]
+    return {name for name, _ in seen}
+
+
+def _applies(requirement: Requirement, extra: str = "") -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+
+def test_every_pin_is_needed() -> None:
+    """A dependency that pyproject.toml names no more is pinned no more, nor what only it needs."""
+    pinned = {
+        canonicalize_name(requirement.name)
+        for requirement in map(Requirement, LINES)
+        if _applies(requirement)
+    }
+    assert pinned - _needed() == set(), "needed by nothing in pyproject.toml: call `make lock`"
 
 
 def test_every_line_pins_one_version_and_names_no_registry() -> None:

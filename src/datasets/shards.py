@@ -188,16 +188,19 @@ class ShardedSet:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        name = "meta.json"
+        tables: list[pd.DataFrame] = []
+        self._images: list[NDArray[np.uint8]] = []
         try:
-            self.meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
-            shards = range(self.meta["shards"])
-            tables = [pd.read_parquet(folder / f"labels-{n:05d}.parquet") for n in shards]
-            self._images = [
-                np.load(folder / f"images-{n:05d}.npy", mmap_mode="r", allow_pickle=False)
-                for n in shards
-            ]
+            self.meta: dict[str, Any] = json.loads((folder / name).read_text())
+            for number in range(self.meta["shards"]):
+                name = f"labels-{number:05d}.parquet"
+                tables.append(pd.read_parquet(folder / name))
+                name = f"images-{number:05d}.npy"
+                images = np.load(folder / name, mmap_mode="r", allow_pickle=False)
+                self._images.append(images)
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise self._damaged(str(error)) from error
+            raise self._damaged(f"{name}: {error}") from error
         for number, (table, images) in enumerate(zip(tables, self._images, strict=True)):
             if missing := _REQUIRED - set(table.columns):
                 raise self._damaged(f"labels-{number:05d}.parquet lacks {sorted(missing)}")

@@ -16,7 +16,7 @@ from src.models.base import Localizer
 from src.models.localizers import corners_to_box
 from src.models.registry import build_localizer
 from src.utils.stage import run_stage
-from src.utils.training import TrainingModule, train
+from src.utils.training import TrainingData, TrainingModule, train
 
 
 class LocalizerTraining(TrainingModule):
@@ -53,14 +53,14 @@ def main(config: Config) -> None:
     params, prepared = config.TrainLocalizeParams, config.prepared("localize")
     torch.manual_seed(params.SEED)
     model = build_localizer(config.models.localizer, config)
-    module = LocalizerTraining(
-        model,
+    data = TrainingData(
         LocalizeDataset(prepared / "train", model.input_shape),
         LocalizeDataset(prepared / "val", model.input_shape),
         params,
         config.BATCH_SIZE,
     )
-    train(module, config, "localize", config.models.localizer)
+    module = LocalizerTraining(model, data)
+    train(module, data, config, "localize", config.models.localizer)
 
 
 if __name__ == "__main__":

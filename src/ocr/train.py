@@ -15,7 +15,7 @@ from src.datasets.ocr import OCRBatch, OCRDataset
 from src.models.base import Reader
 from src.models.registry import build_reader
 from src.utils.stage import run_stage
-from src.utils.training import TrainingModule, train
+from src.utils.training import TrainingData, TrainingModule, train
 
 
 class ReaderTraining(TrainingModule):
@@ -39,6 +39,9 @@ class ReaderTraining(TrainingModule):
 
 def greedy(logits: Tensor, blank: int, length: int) -> Tensor:
     """The classes of the likeliest CTC path: repeats merged, blanks removed.
+
+    src/decoding.py has the same in numpy, for texts. Here the logits stay where they are, on the
+    GPU: only a sum leaves it, once a validation.
 
     Args:
         logits: ``(N, T, C)``.
@@ -67,8 +70,9 @@ def main(config: Config) -> None:
         OCRDataset(prepared / split, model.rectification, model.input_shape, params, split == "val")
         for split in ("train", "val")
     )
-    module = ReaderTraining(model, train_set, val_set, params, config.BATCH_SIZE)
-    train(module, config, "ocr", config.models.reader)
+    data = TrainingData(train_set, val_set, params, config.BATCH_SIZE)
+    module = ReaderTraining(model, data)
+    train(module, data, config, "ocr", config.models.reader)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from src.generators.draws import Draws
 from src.generators.scene import SceneBlock, SceneRenderer, draw_scenes
 from src.generators.structure import SPLIT_TEXTURES
 from src.utils.files import complete_folder, write_picture
+from src.utils.machine import available_cores
 
 SAMPLE_PICTURES = 5
 _GREEN = (80, 200, 80)
@@ -97,9 +97,7 @@ class WholeScenes:
 
 def worker_count(config: Config) -> int:
     """Processes that prepare: all cores this process may use, or one."""
-    if not config.MULTIPROCESSING:
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available_cores() if config.MULTIPROCESSING else 1
 
 
 def split_counts(total: int, share: float) -> dict[str, range]:

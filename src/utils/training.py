@@ -26,11 +26,16 @@ import cv2
 import lightning.pytorch as pl
 import torch
 from dvclive.lightning import DVCLiveLogger
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    ModelCheckpoint,
+    WeightAveraging,
+)
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -38,6 +43,7 @@ from src.config import Config, TrainLocalizeParams, TrainOCRParams
 from src.datasets.batches import TrainingBatches, ValidationBatches, as_it_is
 from src.models.base import Localizer, Reader
 from src.models.registry import save_model
+from src.utils.machine import available_cores
 from src.utils.stage import StageError
 
 LOG_EVERY = 10
@@ -47,61 +53,41 @@ VALIDATION_SAMPLES = 5000
 # A killed training loses this much at most, also where validations are hours apart.
 CHECKPOINT_SECONDS = 60.0
 
+# What reading a checkpoint raises that is damaged, missing or of another program.
+_DAMAGED = (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError)
+
 TrainParams = TrainLocalizeParams | TrainOCRParams
 
 
-class TrainingModule(pl.LightningModule, ABC):
-    """A model with its data, loss and measure.
+class TrainingData(pl.LightningDataModule):
+    """Both sets as batches. Not part of ``TrainingModule``: averaging copies all that it holds.
 
     Args:
-        model: what is trained.
         train_set: makes batches of ``Picked``.
         val_set: likewise; the first 5000 of its samples choose the best weights.
         params: of the stage.
         batch_size: of all processes together.
     """
 
-    measure: str
-    """Name of the sum among ``sums`` that, by sample, is the measure: the higher the better."""
-
     def __init__(
         self,
-        model: Localizer | Reader,
         train_set: Dataset[Any],
         val_set: Dataset[Any],
         params: TrainParams,
         batch_size: int,
     ) -> None:
         super().__init__()
-        self.model = model.to(memory_format=torch.channels_last)
+        self.trainer: pl.Trainer  # Loaders are asked for by one, never without.
         self.train_set, self.val_set = train_set, val_set
         self.params, self.batch_size = params, batch_size
+        self.train_count: int = len(train_set)  # type: ignore[arg-type]  # sized
         self.validation_count = min(len(val_set), VALIDATION_SAMPLES)  # type: ignore[arg-type]  # sized
-        self.steps_per_epoch = -(-len(train_set) // batch_size)  # type: ignore[arg-type]  # sized
-        self.steps = params.EPOCHS * self.steps_per_epoch
         self.start = 0
-        self.fingerprint: dict[str, str] = {}
-        self._loss = torch.zeros(())
-        self._gradient_norm = torch.zeros(())
-        self._sums: dict[str, Tensor] = {}
-
-    @abstractmethod
-    def batch_loss(self, batch: Any) -> Tensor:
-        """The scalar to minimise."""
-
-    @abstractmethod
-    def batch_sums(self, batch: Any) -> dict[str, Tensor]:
-        """Scalars summed over a batch's samples: the measure and what else is worth a plot."""
-
-    def pictures(self, images: Tensor) -> Tensor:
-        """``(N, H, W)`` uint8 to ``(N, 1, H, W)`` float in [0, 1]."""
-        return images[:, None].float().div(255).contiguous(memory_format=torch.channels_last)
-
-    # Data
+        """Steps that were taken before."""
 
     def train_dataloader(self) -> DataLoader[Any]:
         batches = TrainingBatches(
-            len(self.train_set),  # type: ignore[arg-type]  # sized
+            self.train_count,
             self.batch_size,
             self.params.EPOCHS,
             self.params.SEED,
@@ -121,9 +107,9 @@ class TrainingModule(pl.LightningModule, ABC):
     def _loader(
         self, dataset: Dataset[Any], batches: TrainingBatches | ValidationBatches
     ) -> DataLoader[Any]:
-        cuda = self.device.type == "cuda"
+        cuda = self.trainer.strategy.root_device.type == "cuda"
         # Without a GPU, training needs every core, and a batch is made in a few milliseconds.
-        workers = min(8, (os.cpu_count() or 1) // self.trainer.num_devices) if cuda else 0
+        workers = min(8, available_cores() // self.trainer.num_devices) if cuda else 0
         return DataLoader(
             dataset,
             batch_sampler=batches,  # type: ignore[arg-type]  # a batch is Picked, not a list
@@ -133,6 +119,42 @@ class TrainingModule(pl.LightningModule, ABC):
             persistent_workers=workers > 0,
             worker_init_fn=_one_thread,
         )
+
+
+class TrainingModule(pl.LightningModule, ABC):
+    """A model with its loss and measure.
+
+    Args:
+        model: what is trained.
+        data: what it is trained on; only its sizes and parameters are kept.
+    """
+
+    measure: str
+    """Name of the sum among ``sums`` that, by sample, is the measure: the higher the better."""
+
+    def __init__(self, model: Localizer | Reader, data: TrainingData) -> None:
+        super().__init__()
+        self.model = model.to(memory_format=torch.channels_last)
+        self.params, self.batch_size = data.params, data.batch_size
+        self.validation_count = data.validation_count
+        self.steps_per_epoch = -(-data.train_count // data.batch_size)
+        self.steps = data.params.EPOCHS * self.steps_per_epoch
+        self.fingerprint: dict[str, str] = {}
+        self._loss = torch.zeros(())
+        self._gradient_norm = torch.zeros(())
+        self._sums: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def batch_loss(self, batch: Any) -> Tensor:
+        """The scalar to minimise."""
+
+    @abstractmethod
+    def batch_sums(self, batch: Any) -> dict[str, Tensor]:
+        """Scalars summed over a batch's samples: the measure and what else is worth a plot."""
+
+    def pictures(self, images: Tensor) -> Tensor:
+        """``(N, H, W)`` uint8 to ``(N, 1, H, W)`` float in [0, 1]."""
+        return images[:, None].float().div(255).contiguous(memory_format=torch.channels_last)
 
     # Training
 
@@ -224,7 +246,23 @@ class _AveragedWeights(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(multi_avg_fn=_moving_average(decay))
+        super().__init__()
+        self._decay = decay
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # The module itself is moved to the GPU later: its average would stay in main memory.
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any
+    ) -> None:
+        # In place of AveragedModel's own update, which counts on the GPU and waits for it.
+        if self._average_model is not None and trainer.global_step > self._latest_update_step:
+            update_average(
+                self._average_model.module, pl_module, self._latest_update_step, self._decay
+            )
+            self._latest_update_step = trainer.global_step
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Each process has statistics of its own batches; the model that is measured has their mean.
@@ -235,17 +273,38 @@ class _AveragedWeights(WeightAveraging):
         super().on_validation_epoch_start(trainer, pl_module)
 
 
-def _moving_average(decay: float) -> Any:
-    def update(averages: Any, values: Any, count: Tensor | int) -> None:
-        steps = float(count)
-        weight = 1 - min(decay, (1 + steps) / (10 + steps))
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, values, weight)
-        else:
-            for average, value in zip(averages, values, strict=True):
-                average.copy_(value)
+@torch.no_grad()
+def update_average(average: nn.Module, module: nn.Module, steps: int, decay: float) -> None:
+    """Move an average towards a module's parameters and buffers.
 
-    return update
+    Args:
+        average: of the first ``steps`` steps; of none, it becomes a copy.
+        module: after one step more.
+        steps: that were averaged before.
+        decay: of an average over many steps.
+    """
+    weight = 1 - min(decay, (1 + steps) / (10 + steps)) if steps else 1.0
+    pairs = list(
+        zip(
+            [*average.parameters(), *average.buffers()],
+            [*module.parameters(), *module.buffers()],
+            strict=True,
+        )
+    )
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    torch._foreach_lerp_([old for old, _ in floats], [new for _, new in floats], weight)
+    for old, new in pairs:
+        if not old.is_floating_point():
+            old.copy_(new)
+
+
+class _EarlyStopping(EarlyStopping):
+    """Also ends a training that was killed after its last validation and is resumed from it."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 def _validates(trainer: pl.Trainer) -> bool:
@@ -304,8 +363,12 @@ class _Progress(pl.Callback):
         self._bar.close()
 
 
-class _ResumePoints(pl.Callback):
-    """Writes ``last.ckpt`` after each validation and once a minute between two."""
+class _ResumePoints(Checkpoint):
+    """Writes ``last.ckpt`` after each validation and once a minute between two.
+
+    It is a ``Checkpoint`` because Lightning calls those last and in their order: ``last.ckpt`` must
+    know the best score of the validation before it, whose ``best.ckpt`` is then written already.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path, self._written = path, time.monotonic()
@@ -349,11 +412,12 @@ class _AtomicCheckpoints(TorchCheckpointIO):
             ) from error
 
 
-def train(module: TrainingModule, config: Config, task: str, name: str) -> None:
+def train(module: TrainingModule, data: TrainingData, config: Config, task: str, name: str) -> None:
     """Train a model and write its best weights to ``out/models/<task>/model.safetensors``.
 
     Args:
-        module: the model, its data and its loss.
+        module: the model and its loss.
+        data: what the module was made for.
         config: the parameters.
         task: ``localize`` or ``ocr``.
         name: of the model in the registry.
@@ -368,11 +432,22 @@ def train(module: TrainingModule, config: Config, task: str, name: str) -> None:
             f"params.py: BATCH_SIZE: {module.batch_size} is not divisible by the "
             f"{processes * nodes} processes of params.yaml: trainer"
         )
+    if data.validation_count < processes * nodes:
+        params = {"localize": "PrepareLocalizeParams", "ocr": "PrepareOCRParams"}[task]
+        raise StageError(
+            f"{config.prepared(task) / 'val'}: its {data.validation_count} samples are fewer than "
+            f"the {processes * nodes} processes of params.yaml: trainer. Raise {params}.MAX_IMAGES "
+            f"in params.py, or lower {params}.TRAIN_SPLIT."
+        )
+    accelerator, precision = hardware(config)
     checkpoints, runs = config.out("checkpoints", task), config.out("runs", task)
     last, best = checkpoints / "last.ckpt", checkpoints / "best.ckpt"
     module.fingerprint = fingerprint(module, config, task, name)
-    module.start = resumable_step(last, module.fingerprint)
-    accelerator, precision = hardware(config)
+    data.start = resumable_step(last, module.fingerprint)
+    if data.start == 0 and _is_first():
+        # DVC keeps the folder: what is of another training must not be taken for this one's.
+        for path in (last, best):
+            path.unlink(missing_ok=True)
     _one_thread()
     trainer = pl.Trainer(
         accelerator=accelerator,
@@ -389,12 +464,12 @@ def train(module: TrainingModule, config: Config, task: str, name: str) -> None:
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        logger=_loggers(runs, module.start),
+        logger=_loggers(runs, data.start),
         plugins=[_AtomicCheckpoints()],
         callbacks=[
             _AveragedWeights(module.params.EMA_DECAY),
             _Progress(module),
-            EarlyStopping(
+            _EarlyStopping(
                 f"val/{module.measure}",
                 mode="max",
                 patience=module.params.PATIENCE,
@@ -409,10 +484,11 @@ def train(module: TrainingModule, config: Config, task: str, name: str) -> None:
                 save_on_train_epoch_end=False,
                 enable_version_counter=False,
             ),
+            # After the best one: see there.
             _ResumePoints(last),
         ],
     )
-    trainer.fit(module, ckpt_path=last if module.start else None, weights_only=True)
+    trainer.fit(module, data, ckpt_path=last if data.start else None, weights_only=True)
     if trainer.is_global_zero:
         _write_best(module, best, config.out("models", task) / "model.safetensors")
         # A finished training is not gone on with: the next one starts anew.
@@ -420,23 +496,41 @@ def train(module: TrainingModule, config: Config, task: str, name: str) -> None:
 
 
 def _write_best(module: TrainingModule, best: Path, path: Path) -> None:
-    state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+    remedy = f"Remove {best.parent} and train again."
+    try:
+        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+        found, state = checkpoint["fingerprint"], checkpoint["state_dict"]
+    except _DAMAGED as error:
+        raise StageError(
+            f"{best}: the best weights are missing or damaged ({type(error).__name__}). {remedy}"
+        ) from error
+    if found != module.fingerprint:
+        raise StageError(f"{best}: the weights are of another training. {remedy}")
     weights = {key.removeprefix("model."): value for key, value in state.items()}
     module.model.load_state_dict(weights)
     save_model(module.model, path)
 
 
 def hardware(config: Config) -> tuple[str, str]:
-    """Lightning's names of the accelerator and the precision to train with."""
+    """Lightning's names of the accelerator and the precision to train with.
+
+    Raises:
+        StageError: there is no such hardware here, or not enough of it.
+    """
     accelerator = config.trainer.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     elif accelerator == "cuda" and not torch.cuda.is_available():
         raise StageError("params.yaml: trainer.accelerator: there is no CUDA device here; use auto")
-    precision = config.trainer.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if _multiplies_bf16(accelerator) else "32-true"
-    return accelerator, precision
+    devices = _processes(config)[0]
+    if accelerator == "cuda" and devices > (found := torch.cuda.device_count()):
+        raise StageError(
+            f"params.yaml: trainer.devices: {devices} processes (torchrun's --nproc_per_node goes "
+            f"before it), but there are {found} GPUs here; each process takes one"
+        )
+    if config.trainer.precision != "auto":
+        return accelerator, config.trainer.precision
+    return accelerator, "bf16-mixed" if _multiplies_bf16(accelerator) else "32-true"
 
 
 def _multiplies_bf16(accelerator: str) -> bool:
@@ -454,9 +548,14 @@ def _processes(config: Config) -> tuple[int, int]:
     return config.trainer.devices, config.trainer.num_nodes
 
 
+def _is_first() -> bool:
+    """Whether this is the process that writes, asked before Lightning has started the others."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+
 def _loggers(runs: Path, start: int) -> list[Logger]:
     resume = start > 0
-    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0:
+    if _is_first():
         if resume:
             _rewind(runs / "plots" / "metrics", start)
         else:
@@ -487,42 +586,41 @@ def _rewind(plots: Path, step: int) -> None:
 
 def fingerprint(module: TrainingModule, config: Config, task: str, name: str) -> dict[str, str]:
     """What a checkpoint must share with this training to be resumed from, part by part."""
-    prepared = config.prepared(task)
-    source = Path(__file__).resolve().parents[1]
-    code = [
-        *(source / "models").glob("*.py"),
-        *(source / "datasets").glob("*.py"),
-        source / task / "train.py",
-        source / "geometry.py",
-        source / "generators" / "draws.py",
-        Path(__file__).resolve(),
-    ]
     parameters = {
         "model": module.model.parameters_of_class,
         "training": module.params.model_dump(),
         "batch_size": module.batch_size,
     }
+    # What is found here, not what params.yaml says: auto and torchrun depend on the machine.
+    trainer = [hardware(config)[1], *_processes(config)]
+    # Each set's meta.json has a digest of its pictures and labels, which are gigabytes.
+    sets = [config.prepared(task) / split / "meta.json" for split in ("train", "val")]
     return {
         "model": name,
         "parameters": hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest(),
-        "data": _digest(
-            [file for split in ("train", "val") for file in (prepared / split).iterdir()]
-        ),
-        "code": _digest(code),
+        "trainer": json.dumps(trainer),
+        "data": _digest(sets),
+        "code": _digest(sources(task)),
     }
 
 
+def sources(task: str) -> list[Path]:
+    """The files that the weights of a task's model depend on."""
+    source = Path(__file__).resolve().parents[1]
+    return [
+        *sorted((source / "models").glob("*.py")),
+        *(source / "datasets" / f"{name}.py" for name in ("batches", "crops", "shards", task)),
+        source / task / "train.py",
+        source / "charset.py",
+        source / "geometry.py",
+        source / "generators" / "draws.py",
+        Path(__file__).resolve(),
+    ]
+
+
 def _digest(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(f"{path.name} {path.stat().st_size} ".encode())
-        with path.open("rb") as file:
-            # Pictures are gigabytes: their ends differ where anything that made them does.
-            if path.suffix == ".npy" and path.stat().st_size > 2**20:
-                digest.update(file.read(2**16))
-                file.seek(-(2**16), os.SEEK_END)
-            digest.update(file.read())
-    return digest.hexdigest()
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def resumable_step(path: Path, wanted: dict[str, str]) -> int:
@@ -533,7 +631,7 @@ def resumable_step(path: Path, wanted: dict[str, str]) -> int:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         found, step = dict(checkpoint["fingerprint"]), int(checkpoint["global_step"])
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except _DAMAGED as error:
         _say(f"{anew} it is damaged or of another program ({type(error).__name__})")
         return 0
     if found.get("model") != wanted["model"]:
@@ -547,7 +645,7 @@ def resumable_step(path: Path, wanted: dict[str, str]) -> int:
 
 
 def _say(text: str) -> None:
-    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0:
+    if _is_first():
         print(text, file=sys.stderr, flush=True)
 
 

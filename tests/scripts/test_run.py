@@ -105,6 +105,62 @@ def test_a_full_run_after_a_quick_one_is_a_full_one(
     assert f"params.py:MULTIPROCESSING={before.MULTIPROCESSING}" in dvc.overrides
 
 
+def test_an_edit_that_the_committed_value_overrides_is_told(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "params.py:PrepareOCRParams.MAX_IMAGES"
+    monkeypatch.setattr(subprocess, "run", Commands())
+    monkeypatch.setattr(script, "detected_source", lambda: "procedural")
+    wanted = load_config(clone).PrepareOCRParams.MAX_IMAGES
+    assert script.run("full", []) == 0
+    assert "note:" not in capsys.readouterr().out
+    apply_overrides(str(clone / "params.py"), ["PrepareOCRParams.MAX_IMAGES=1234"])
+    assert script.run("full", []) == 0
+    output = capsys.readouterr().out
+    assert output.count("note:") == 1
+    assert f"MAX_IMAGES is 1234 here, but the committed {wanted} is taken" in output
+    assert f'-S {name}=1234"' in output
+    # With what it advises, the edit stays, and there is nothing to tell.
+    assert script.run("full", [f"{name}=1234"]) == 0
+    output = capsys.readouterr().out
+    assert "note:" not in output
+    assert output.count(name) == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "params.yaml:"])
+def test_a_profile_may_set_what_is_in_params_yaml(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    (clone / "profiles/seed.txt").write_text(f"{prefix}models.reader=plate_ocr_v2\n")
+    dvc = Commands()
+    monkeypatch.setattr(subprocess, "run", dvc)
+    monkeypatch.setattr(script, "detected_source", lambda: "procedural")
+    assert script.run("full", []) == 0
+    assert "params.yaml:models.reader=crnn" in dvc.overrides
+    assert script.run("seed", []) == 0
+    assert [item for item in dvc.overrides if "reader" in item] == [
+        f"{prefix}models.reader=plate_ocr_v2"
+    ]
+
+
+@pytest.mark.parametrize("line", ["params.py:No.SUCH=1", "no.such=1", "other.yaml:models.reader=1"])
+def test_a_profile_that_sets_no_parameter_is_told(clone: Path, line: str) -> None:
+    (clone / "profiles/wrong.txt").write_text(f"{line}\n")
+    with pytest.raises(script.RunError, match=r"(?i)no.such|other\.yaml"):
+        script.run("quick", [])
+
+
+def test_a_profile_may_set_the_source(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (clone / "profiles/drawn.txt").write_text("backgrounds.source=procedural\n")
+    dvc = Commands()
+    monkeypatch.setattr(subprocess, "run", dvc)
+    monkeypatch.setattr(script, "detected_source", lambda: "cifar10")
+    assert script.run("drawn", []) == 0
+    assert [item for item in dvc.overrides if "source" in item] == ["backgrounds.source=procedural"]
+    assert script.run("quick", []) == 0
+    assert [item for item in dvc.overrides if "source" in item] == ["backgrounds.source=cifar10"]
+
+
 def test_a_source_that_was_asked_for_is_not_detected(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,10 +206,15 @@ def test_git_gets_a_name_only_where_it_knows_none(
         monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    assert script.stage_environment()["GIT_COMMITTER_NAME"] == "Swiss Plate Reader"
-    subprocess.run(["git", "config", "user.name", "Someone"], check=True)
+    environment = script.stage_environment()
+    assert environment["GIT_COMMITTER_NAME"] == "Swiss Plate Reader"
+    assert environment["GIT_COMMITTER_EMAIL"] == "run@localhost"
     subprocess.run(["git", "config", "user.email", "someone@localhost"], check=True)
-    assert "GIT_COMMITTER_NAME" not in script.stage_environment()
+    environment = script.stage_environment()
+    assert environment["GIT_AUTHOR_NAME"] == "Swiss Plate Reader"
+    assert "GIT_AUTHOR_EMAIL" not in environment
+    subprocess.run(["git", "config", "user.name", "Someone"], check=True)
+    assert not {name for name in script.stage_environment() if name.startswith("GIT_AUTHOR")}
 
 
 def test_the_stages_python_is_this_one(clone: Path) -> None:

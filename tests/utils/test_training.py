@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -22,7 +23,7 @@ from src.localize.train import LocalizerTraining, main
 from src.models.registry import build_localizer, load_localizer
 from src.utils import training
 from src.utils.stage import StageError
-from src.utils.training import hardware, resumable_step
+from src.utils.training import TrainingData, hardware, resumable_step, update_average
 from tests.conftest import ROOT, set_params, set_texts
 
 MODEL = Path("out/models/localize/model.safetensors")
@@ -50,7 +51,8 @@ def module_of(config: Config, folder: Path) -> LocalizerTraining:
     model = build_localizer(config.models.localizer, config)
     prepared = folder / "data/prepared/localize"
     sets = [LocalizeDataset(prepared / split, model.input_shape) for split in ("train", "val")]
-    return LocalizerTraining(model, *sets, config.TrainLocalizeParams, config.BATCH_SIZE)
+    data = TrainingData(*sets, config.TrainLocalizeParams, config.BATCH_SIZE)
+    return LocalizerTraining(model, data)
 
 
 @pytest.fixture
@@ -118,17 +120,41 @@ def test_early_stopping_counts_validations(
 
 
 def test_average_is_what_the_formula_says() -> None:
-    update = training._moving_average(0.9)
-    average, weight = [torch.tensor([1.0])], torch.tensor([2.0])
-    update(average, [weight], torch.tensor(1))
+    average, module = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
+    torch.nn.init.constant_(average.weight, 5.0)
+    update_average(average, module, steps=0, decay=0.9)
+    assert average.weight.item() == 1
+    torch.nn.init.constant_(module.weight, 2.0)
+    module.running_mean += 2.0
+    module.num_batches_tracked += 7
+    update_average(average, module, steps=1, decay=0.9)
     decay = 2 / 11
-    assert average[0].item() == pytest.approx(decay * 1 + (1 - decay) * 2)
-    before = average[0].item()
-    update(average, [weight], torch.tensor(1000))
-    assert average[0].item() == pytest.approx(0.9 * before + 0.1 * 2)
-    counts = [torch.tensor(3)]
-    update(counts, [torch.tensor(7)], torch.tensor(1000))
-    assert counts[0].item() == 7
+    assert average.weight.item() == pytest.approx(decay * 1 + (1 - decay) * 2)
+    assert average.running_mean.item() == pytest.approx((1 - decay) * 2)
+    assert average.num_batches_tracked.item() == 7
+    before = average.weight.item()
+    update_average(average, module, steps=1000, decay=0.9)
+    assert average.weight.item() == pytest.approx(0.9 * before + 0.1 * 2)
+
+
+def test_the_average_lies_where_the_model_is_trained(workspace: Path) -> None:
+    """Lightning moves the module only later; a device without data stands for the GPU."""
+    module = module_of(load_config(workspace), workspace)
+    averaged = training._AveragedWeights(0.9)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")))
+    averaged.setup(trainer, module, "fit")
+    assert {value.device.type for value in averaged._average_model.parameters()} == {"meta"}
+
+
+def test_averaging_copies_no_dataset(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of a mapped set would be all its pictures in memory."""
+
+    def fail(*_: object) -> None:
+        raise AssertionError("a dataset was copied")
+
+    monkeypatch.setattr(LocalizeDataset, "__deepcopy__", fail, raising=False)
+    train_here(workspace, EPOCHS=1)
+    assert (workspace / MODEL).exists()
 
 
 def test_rate_rises_then_falls_to_almost_nothing(workspace: Path) -> None:
@@ -224,10 +250,15 @@ def test_what_is_not_resumed_and_why(
     step, text = found(config, "plate_localizer_v3")
     assert step == 0
     assert "it is a checkpoint of corner_net, not of plate_localizer_v3" in text
-    images = workspace / "data/prepared/localize/train/images-00000.npy"
-    content = bytearray(images.read_bytes())
-    content[-1] ^= 1
-    images.write_bytes(content)
+    trainer = config.trainer.model_copy(update={"precision": "bf16-mixed"})
+    step, text = found(config.model_copy(update={"trainer": trainer}), "corner_net")
+    assert step == 0
+    assert "starts anew: other trainer than now" in text
+    trainer = config.trainer.model_copy(update={"devices": 2})
+    assert found(config.model_copy(update={"trainer": trainer}), "corner_net")[0] == 0
+    # The digest of all pictures and labels; a picture alone does not change without it.
+    path = workspace / "data/prepared/localize/val/meta.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": "0" * 64}))
     step, text = found(config, "corner_net")
     assert step == 0
     assert "starts anew: other data than now" in text
@@ -237,6 +268,129 @@ def test_what_is_not_resumed_and_why(
     assert "damaged" in text
     torch.save({"weights": 1}, last)
     assert found(config, "corner_net")[0] == 0
+
+
+@pytest.mark.parametrize(("task", "other"), [("localize", "ocr"), ("ocr", "localize")])
+def test_weights_depend_on_this_code(task: str, other: str) -> None:
+    files = {str(path.relative_to(ROOT / "src")) for path in training.sources(task)}
+    assert all((ROOT / "src" / name).is_file() for name in files)
+    assert {"charset.py", "geometry.py", "models/base.py", f"datasets/{task}.py"} <= files
+    unrelated = {"datasets/truth.py", "datasets/backgrounds.py", f"datasets/{other}.py"}
+    assert not unrelated & files
+
+
+def with_measures(measures: dict[int, float], killed_at: int = 0) -> type[LocalizerTraining]:
+    """A training whose measure at each validated step is given; killed in the validation of one."""
+
+    class Measured(LocalizerTraining):
+        def on_validation_epoch_end(self) -> None:
+            if self.global_step == killed_at:
+                raise KilledError
+            self._sums["iou"] = torch.tensor(measures[self.global_step] * self.validation_count)
+            super().on_validation_epoch_end()
+
+    return Measured
+
+
+def test_a_resumed_training_knows_the_best_before_the_kill(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    falling = {3: 0.9, 6: 0.5, 8: 0.1}
+    with monkeypatch.context() as patch:
+        patch.setattr("src.localize.train.LocalizerTraining", with_measures(falling, killed_at=6))
+        with pytest.raises(KilledError):
+            main(load_config(workspace))
+    monkeypatch.setattr("src.localize.train.LocalizerTraining", with_measures(falling))
+    main(load_config(workspace))
+    assert "resumed at step 3" in capsys.readouterr().err
+    assert torch.load(CHECKPOINTS / "best.ckpt", weights_only=True)["global_step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "resumed"),
+    [
+        # With the best weights of the last validation, without its resume point.
+        ("_ResumePoints._write", 6),
+        # With both, without the model.
+        ("_write_best", 8),
+    ],
+)
+def test_a_training_killed_at_its_end_ends_right_when_started_again(
+    method: str,
+    resumed: int,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rising = {3: 0.1, 6: 0.5, 8: 0.9}
+    monkeypatch.setattr("src.localize.train.LocalizerTraining", with_measures(rising))
+    owner, _, name = f"training.{method}".rpartition(".")
+    owner = {"training": training, "training._ResumePoints": training._ResumePoints}[owner]
+    original = getattr(owner, name)
+
+    def killed(*args: object) -> None:
+        if method == "_write_best" or args[1].global_step == 8:
+            raise KilledError
+        original(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, killed)
+        with pytest.raises(KilledError):
+            main(load_config(workspace))
+    assert not MODEL.exists()
+    main(load_config(workspace))
+    assert f"resumed at step {resumed}" in capsys.readouterr().err
+    found = weights(workspace)
+    assert not (CHECKPOINTS / "last.ckpt").exists()
+    main(load_config(workspace))
+    for key, value in weights(workspace).items():
+        torch.testing.assert_close(found[key], value, msg=key)
+
+
+def test_an_early_stop_holds_after_a_kill(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measures = {step: 0.1 * (step > 3) for step in range(1, 9)}
+    monkeypatch.setattr("src.localize.train.LocalizerTraining", with_measures(measures))
+
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_write_best", killed)
+        with pytest.raises(KilledError):
+            train_here(workspace, VALIDATE_EVERY=1, PATIENCE=2)
+    main(load_config(workspace))
+    assert plot(workspace, "val/iou")["step"].tolist() == [1, 2, 3]
+
+
+def test_what_another_training_left_is_not_taken_for_this_ones(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(LocalizerTraining):
+        def on_train_start(self) -> None:
+            raise KilledError
+
+    train_here(workspace)
+    (CHECKPOINTS / "last.ckpt").write_bytes(b"damaged")
+    monkeypatch.setattr("src.localize.train.LocalizerTraining", Interrupted)
+    with pytest.raises(KilledError):
+        main(load_config(workspace))
+    assert not list(CHECKPOINTS.iterdir())
+
+
+def test_best_weights_of_another_training_are_an_error(workspace: Path) -> None:
+    module = module_of(load_config(workspace), workspace)
+    module.fingerprint = {"model": "corner_net"}
+    best = workspace / "best.ckpt"
+    with pytest.raises(StageError, match=r"best weights are missing.*Remove .* and train again"):
+        training._write_best(module, best, MODEL)
+    state = {f"model.{name}": value for name, value in module.model.state_dict().items()}
+    torch.save({"fingerprint": {"model": "other"}, "state_dict": state}, best)
+    with pytest.raises(StageError, match=r"of another training\. Remove"):
+        training._write_best(module, best, MODEL)
+    assert not MODEL.exists()
+    torch.save({"fingerprint": {"model": "corner_net"}, "state_dict": state}, best)
+    training._write_best(module, best, MODEL)
+    assert MODEL.exists()
 
 
 def test_a_truncated_checkpoint_is_not_fatal(
@@ -301,6 +455,34 @@ def test_batch_must_divide_among_processes(workspace: Path) -> None:
     set_texts(workspace, "devices: 1", "devices: 3")
     with pytest.raises(StageError, match=r"BATCH_SIZE: 16 is not divisible by the 3 processes"):
         main(load_config(workspace))
+
+
+def test_each_process_must_have_a_sample_to_validate(workspace: Path) -> None:
+    set_texts(workspace, "devices: 1", "devices: 32")
+    set_params(workspace, {"BATCH_SIZE": 32})
+    wanted = (
+        r"val: its 25 samples are fewer than the 32 processes.*PrepareLocalizeParams\.MAX_IMAGES"
+    )
+    with pytest.raises(StageError, match=wanted):
+        main(load_config(workspace))
+
+
+def test_each_process_must_have_a_gpu(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    config = load_config(workspace)
+    assert hardware(config) == ("cuda", "32-true")
+    two = config.trainer.model_copy(update={"devices": 2})
+    with pytest.raises(StageError, match=r"params\.yaml: trainer\.devices: 2 .* are 1 GPUs here"):
+        hardware(config.model_copy(update={"trainer": two}))
+    on_cpu = two.model_copy(update={"accelerator": "cpu"})
+    assert hardware(config.model_copy(update={"trainer": on_cpu})) == ("cpu", "32-true")
+
+
+def test_cores_are_those_that_are_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert training._cores() == 3
 
 
 def test_a_loss_that_is_no_number_stops_with_the_remedy(

@@ -57,6 +57,10 @@ def _another(value: Any) -> Any:
     return [item and _another(item) for item in value]  # a 0 is a pooling layer, or no weight
 
 
+# Where a value a little larger is not allowed: the sides of boxes are odd.
+_OTHER = {"DegradeParams.NOISE_BLUR": [3, 17]}
+
+
 def _set(folder: Path, *overrides: str) -> None:
     """What ``dvc exp run -S params.py:…`` does to the file."""
     apply_overrides(str(folder / "params.py"), list(overrides))
@@ -76,7 +80,7 @@ def _assignments() -> list[ast.AnnAssign]:
 
 def test_dvc_sees_every_parameter() -> None:
     config = load_config(ROOT).model_dump()
-    strings = {"src_path", "out_path", "dataset_path", "prepared_data_path", "feedback_path"}
+    strings = {"src_path", "out_path", "dataset_path", "prepared_data_path"}
     strings |= {"backgrounds", "models", "trainer"}
     ours = _flatten({name: value for name, value in config.items() if name not in strings})
     assert ours == PARAMS
@@ -96,7 +100,7 @@ def test_params_hold_canonical_literals_only(node: ast.AnnAssign) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(PARAMS) - FIXED))
 def test_a_value_set_through_dvc_is_read_back(folder: Path, name: str) -> None:
-    value = _another(PARAMS[name])
+    value = _OTHER.get(name, _another(PARAMS[name]))
     assert value != PARAMS[name]
     _set(folder, f"{name}={value}")
     assert _read(folder, name) == value

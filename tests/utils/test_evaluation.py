@@ -144,7 +144,9 @@ def test_results_take_the_place_of_older_ones_only_when_whole(tmp_path: Path) ->
 
 def test_a_full_disk_is_named_with_the_folder(tmp_path: Path) -> None:
     target = tmp_path / "stack"
-    message = pytest.raises(StageError, match=r"stack: cannot write.*No space left.*out_path")
+    message = pytest.raises(
+        StageError, match=r"stack: cannot be written: No space left.*params\.yaml"
+    )
     with message, evaluation.results_folder(target):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []

@@ -479,12 +479,6 @@ def test_each_process_must_have_a_gpu(workspace: Path, monkeypatch: pytest.Monke
     assert hardware(config.model_copy(update={"trainer": on_cpu})) == ("cpu", "32-true")
 
 
-def test_cores_are_those_that_are_granted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert training._cores() == 3
-
-
 def test_a_loss_that_is_no_number_stops_with_the_remedy(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

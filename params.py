@@ -14,16 +14,73 @@ class PlateParams:
     COLOUR_WEIGHTS: list = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     DIGIT_WEIGHTS: list = [0.05, 0.05, 0.05, 0.15, 0.2, 0.5, 0.0]
     FAMILY_WEIGHTS: list = [0.8, 0.2, 0.0]
-    GLYPH_VARIANTS: int = 16
+    GLYPH_VARIANTS: int = 32
     GLYPH_WIDTH: list = [0.94, 1.06]
     GLYPH_STROKE: list = [0.115, 0.145]
     SPACING: list = [0.95, 1.05]
     SHIELD_HEIGHT: list = [0.92, 1.08]
     GROUP_GAP_PROBABILITY: float = 0.2
     FOOT_PROBABILITY: float = 0.7
+    ALTERNATE_PROBABILITY: float = 0.1
+    GLYPH_WARP: float = 0.2
+    FONT_PROBABILITY: float = 0.0
     GROUND: list = [0.92, 1.0]
     FRAME_PROBABILITY: float = 0.0
     SCREW_PROBABILITY: float = 0.0
+    EDGE_PROBABILITY: float = 0.5
+
+
+class StreetPlateParams:
+    FORMAT_WEIGHTS: list = [0.28, 0.06, 0.22, 0.27, 0.1, 0.07]
+    COLOUR_WEIGHTS: list = [0.82, 0.04, 0.03, 0.03, 0.03, 0.03, 0.02]
+    DIGIT_WEIGHTS: list = [0.04, 0.05, 0.08, 0.13, 0.25, 0.42, 0.03]
+    FAMILY_WEIGHTS: list = [0.65, 0.35, 0.0]
+    GLYPH_VARIANTS: int = 240
+    GLYPH_WIDTH: list = [0.85, 1.18]
+    GLYPH_STROKE: list = [0.105, 0.16]
+    SPACING: list = [0.9, 1.08]
+    SHIELD_HEIGHT: list = [0.8, 1.15]
+    GROUP_GAP_PROBABILITY: float = 0.6
+    FOOT_PROBABILITY: float = 0.5
+    ALTERNATE_PROBABILITY: float = 0.45
+    GLYPH_WARP: float = 1.0
+    FONT_PROBABILITY: float = 0.2
+    GROUND: list = [0.8, 1.0]
+    FRAME_PROBABILITY: float = 0.5
+    SCREW_PROBABILITY: float = 0.3
+    EDGE_PROBABILITY: float = 0.2
+
+
+class StreetParams:
+    KIND_WEIGHTS: list = [0.66, 0.12, 0.07, 0.15]
+    YAW: float = 45.0
+    PITCH: list = [-25.0, 35.0]
+    ROLL: float = 12.0
+    DISTANCE: list = [1.5, 8.0]
+    SUFFIX_PROBABILITY: float = 0.03
+    PROVISIONAL_PROBABILITY: float = 0.03
+    NO_RIM_PROBABILITY: float = 0.12
+    EMBOSS: list = [0.0, 0.6]
+    MOSAIC_PROBABILITY: float = 0.4
+    TEXTURE_PROBABILITY: float = 0.15
+    PLAIN_PROBABILITY: float = 0.05
+    SURROUND_PROBABILITY: float = 0.75
+    CUT_PROBABILITY: float = 0.2
+    SHADOW_PROBABILITY: float = 0.25
+    GLARE_PROBABILITY: float = 0.1
+    DIRT_PROBABILITY: float = 0.15
+    OCCLUSION_PROBABILITY: float = 0.06
+    SHADE: list = [0.0, 0.5]
+    CONTRAST: list = [0.3, 1.0]
+    GAMMA: list = [0.6, 1.7]
+    BLUR: list = [0.0, 0.09]
+    MOTION_PROBABILITY: float = 0.15
+    MOTION: list = [0.05, 0.25]
+    CLEAN_PROBABILITY: float = 0.3
+    RESAMPLE_PROBABILITY: float = 0.3
+    NOISE: list = [0.0, 0.15]
+    JPEG_PROBABILITY: float = 0.6
+    JPEG_QUALITY: list = [15, 95]
 
 
 class SceneParams:
@@ -61,13 +118,15 @@ class LocalizeParams:
 
 class PrepareLocalizeParams:
     SEED: int = 25032023
-    MAX_IMAGES: int = 100000
-    TRAIN_SPLIT: float = 0.8
+    MAX_IMAGES: int = 200000
+    TRAIN_SPLIT: float = 0.92
     STRUCTURE_PROBABILITY: float = 0.25
+    STREET_SHARE: float = 0.6
+    STREET_WIDTH: list = [0.22, 1.05]
 
 
 class LocalizeModelParams:
-    CORNER_NET_CHANNELS: list = [16, 32, 32, 64, 64, 128, 128, 128]
+    PLATE_NET_CHANNELS: list = [16, 32, 32, 64, 64, 128, 128, 128]
     CONV_LAYERS: list = [64, 0, 128, 0, 256, 0, 512, 0]
     AVGPOOL_SIZE: list = [5, 5]
     HIDDEN_LAYERS: list = [512, 512]
@@ -81,7 +140,7 @@ class TrainLocalizeParams:
     WARMUP: float = 0.1
     EMA_DECAY: float = 0.995
     EPOCHS: int = 5
-    VALIDATE_EVERY: int = 1000
+    VALIDATE_EVERY: int = 2000
     PATIENCE: int = 5
 
 
@@ -99,17 +158,19 @@ class OCRParams:
 class PrepareOCRParams:
     SEED: int = 25032023
     MAX_IMAGES: int = 250000
-    TRAIN_SPLIT: float = 0.8
+    TRAIN_SPLIT: float = 0.92
     IMG_SIZE: list = [256, 256]
     MARGIN: float = 0.25
     STRUCTURE_PROBABILITY: float = 0.25
+    STREET_SHARE: float = 0.6
+    STREET_WIDTH: list = [0.16, 0.95]
 
 
 class OCRModelParams:
     CRNN_IMG_SHAPE: list = [1, 32, 128]
     CRNN_CHANNELS: list = [32, 32, 64, 64, 96, 96, 128, 128]
     CRNN_HIDDEN_SIZE: int = 128
-    CRNN_NUM_LAYERS: int = 2
+    CRNN_NUM_LAYERS: int = 1
     CRNN_DROPOUT: float = 0.1
     CONV_LAYERS: list = [64, 0, 128, 0, 256, 0, 256, 0]
     GRU_AVGPOOL_SIZE: list = [18, 18]
@@ -124,12 +185,15 @@ class TrainOCRParams:
     WEIGHT_DECAY: float = 0.01
     WARMUP: float = 0.1
     EMA_DECAY: float = 0.995
-    EPOCHS: int = 2
-    VALIDATE_EVERY: int = 1000
+    EPOCHS: int = 5
+    VALIDATE_EVERY: int = 2000
     PATIENCE: int = 5
-    CORNER_JITTER: float = 0.12
+    CORNER_JITTER: float = 1.3
     BOX_JITTER: float = 0.1
     BOX_SKEW: float = 2.5
+    LINES_ERROR: float = 0.05
+    TONE_JITTER: float = 0.4
+    BLUR_JITTER: float = 0.6
 
 
 class EvaluateOCRParams:
@@ -141,6 +205,8 @@ class PrepareStackParams:
     MAX_IMAGES: int = 5000
     IMG_SIZE: list = [256, 256]
     STRUCTURE_PROBABILITY: float = 0.0
+    STREET_SIZE: list = [384, 384]
+    STREET_WIDTH: list = [0.16, 0.95]
 
 
 class EvaluateStackParams:

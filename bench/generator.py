@@ -32,20 +32,20 @@ from src.datasets.backgrounds import load_backgrounds
 from src.datasets.shards import DatasetError
 from src.fetch_backgrounds import write_backgrounds
 from src.generators import scene, structure
-from src.generators.atlas import Atlas
 from src.generators.draws import Draws
+from src.generators.scene import SceneRenderer
+from src.generators.street import StreetRenderer
+from src.localize.prepare import ZoomedScenes
 from src.ocr.prepare import PlateWindows
-from src.utils.prepare import SceneSource, WholeScenes
+from src.utils.prepare import SceneSource, StreetMix
 
 SHARD = 2000
 STEPS = {
-    "draw": (SceneSource, "block"),
-    "background": (scene.SceneRenderer, "_background"),
-    "plate texture": (scene.SceneRenderer, "_texture"),
-    "paste": (scene.SceneRenderer, "_paste"),
-    "degrade": (scene.SceneRenderer, "_degrade"),
+    "draw": (SceneSource, "parts"),
+    "scenes": (SceneRenderer, "render"),
+    "streets": (StreetRenderer, "render"),
 }
-"""Paste contains the plate's texture; the table takes it out again."""
+"""All numbers and geometry; the painting of the seed's scenes, and of street scenes."""
 
 
 def calibrate(repeats: int = 3000) -> float:
@@ -97,14 +97,16 @@ def measure(config: Config, task: str, samples: int) -> dict[str, Any]:
         else config.PrepareOCRParams.IMG_SIZE[0]
     )
     start = time.perf_counter()
-    atlas = Atlas(config.PlateParams, params.SEED)
+    street = StreetMix(
+        params.STREET_SHARE, (params.STREET_WIDTH[0], params.STREET_WIDTH[1]), task == "ocr"
+    )
+    source = SceneSource(
+        config, params.SEED, task, "train", side, params.STRUCTURE_PROBABILITY, street
+    )
     structure.structure_bank(min(side / scene.SEED_SCENE, 1.0))
     made = time.perf_counter() - start
-    source = SceneSource(
-        config, params.SEED, task, "train", side, params.STRUCTURE_PROBABILITY, atlas
-    )
     make = (
-        WholeScenes(source)
+        ZoomedScenes(source)
         if task == "localize"
         else PlateWindows(source, config.PrepareOCRParams.MARGIN)
     )
@@ -118,7 +120,6 @@ def measure(config: Config, task: str, samples: int) -> dict[str, Any]:
     with timed_steps(spent):
         make(range(SHARD))
     pass_seconds = time.perf_counter() - start
-    spent["paste"] -= spent["plate texture"]
     spent["rest"] = pass_seconds - sum(spent.values())
     return {
         "samples": samples,

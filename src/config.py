@@ -67,6 +67,22 @@ Layers = Annotated[list[Annotated[Integer, Field(ge=0)]], Field(min_length=1)]
 Channels = Annotated[list[Annotated[Integer, Field(ge=1)]], Field(min_length=8, max_length=8)]
 
 
+ProbabilityRange = Annotated[
+    list[Probability], Field(min_length=2, max_length=2), AfterValidator(_ordered)
+]
+Degrees = Annotated[Number, Field(ge=0, le=60)]
+Angles = Annotated[
+    list[Annotated[Number, Field(ge=-60, le=60)]],
+    Field(min_length=2, max_length=2),
+    AfterValidator(_ordered),
+]
+Quality = Annotated[
+    list[Annotated[Integer, Field(ge=1, le=100)]],
+    Field(min_length=2, max_length=2),
+    AfterValidator(_ordered),
+]
+
+
 def _odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError("an odd number is wanted: a box has a middle")
@@ -141,14 +157,89 @@ class PlateParams(_Section):
     """Share of plates with a wider gap before the last three digits (new plates have it)."""
     FOOT_PROBABILITY: Probability
     """Share of glyph variants whose 1 stands on a foot."""
-    GROUND: Annotated[
-        list[Probability], Field(min_length=2, max_length=2), AfterValidator(_ordered)
-    ]
+    ALTERNATE_PROBABILITY: Probability
+    """Share of characters that take another form than their family's, where there is one."""
+    GLYPH_WARP: Probability
+    """How far proportions and roundness vary, as a share of what keeps every character legible."""
+    FONT_PROBABILITY: Probability
+    """Share of glyph variants in the typeface that OpenCV embeds."""
+    GROUND: ProbabilityRange
     """Factor on the brightness of the plate's ground."""
     FRAME_PROBABILITY: Probability
     """Share of plates in a dealer's frame."""
     SCREW_PROBABILITY: Probability
     """Share of plates with visible screws."""
+    EDGE_PROBABILITY: Probability
+    """Share of plates without a frame that have a black line around, as the seed's have."""
+
+
+class StreetPlateParams(PlateParams):
+    """What plates are drawn in street scenes, those that stand for photographs."""
+
+
+class StreetParams(_Section):
+    """How street scenes are composed and degraded. Lengths are shares of what is named."""
+
+    KIND_WEIGHTS: Annotated[
+        list[Weight], Field(min_length=4, max_length=4), AfterValidator(_some_weight)
+    ]
+    """Weights of Swiss plates, foreign plates, signs, and nothing."""
+    YAW: Degrees
+    """Degrees that the plate is seen from the side, at most."""
+    PITCH: Angles
+    """Degrees that it is seen from below (negative) to above."""
+    ROLL: Degrees
+    """Degrees that it is turned in the picture, at most."""
+    DISTANCE: PositiveRange
+    """Of the camera, in lengths of the plate: the nearer, the stronger the perspective."""
+    SUFFIX_PROBABILITY: Probability
+    """Share of plates with a letter behind the number (dealers)."""
+    PROVISIONAL_PROBABILITY: Probability
+    """Share of front plates with the bar of provisional ones."""
+    NO_RIM_PROBABILITY: Probability
+    """Share of plates whose rim line does not show."""
+    EMBOSS: ProbabilityRange
+    """Contrast of the characters' lit edges."""
+    MOSAIC_PROBABILITY: Probability
+    """Share of backgrounds of several pictures at their own sharpness, not one enlarged."""
+    TEXTURE_PROBABILITY: Probability
+    """Share of backgrounds that are sharp structure alone."""
+    PLAIN_PROBABILITY: Probability
+    """Share of backgrounds of one grey."""
+    SURROUND_PROBABILITY: Probability
+    """Share of plates with panels and edges of a car around them."""
+    CUT_PROBABILITY: Probability
+    """Share of pictures that end around the plate; beyond is the grey of padding."""
+    SHADOW_PROBABILITY: Probability
+    """Share of scenes with the edge of a shadow."""
+    GLARE_PROBABILITY: Probability
+    """Share of scenes with a bright spot."""
+    DIRT_PROBABILITY: Probability
+    """Share of plates with dirt."""
+    OCCLUSION_PROBABILITY: Probability
+    """Share of plates whose edge something hides."""
+    SHADE: ProbabilityRange
+    """Fall of light across the scene."""
+    CONTRAST: PositiveRange
+    """Share of the grey range that is used."""
+    GAMMA: PositiveRange
+    """Exponent of the grey curve."""
+    BLUR: ProbabilityRange
+    """Sigma of the lens blur, in cap heights."""
+    MOTION_PROBABILITY: Probability
+    """Share of scenes with motion blur."""
+    MOTION: ProbabilityRange
+    """Length of the motion, in cap heights."""
+    CLEAN_PROBABILITY: Probability
+    """Share of scenes without resampling, noise and JPEG."""
+    RESAMPLE_PROBABILITY: Probability
+    """Share of scenes that were shrunk and enlarged again."""
+    NOISE: ProbabilityRange
+    """Weight of noise."""
+    JPEG_PROBABILITY: Probability
+    """Share of scenes that went through JPEG."""
+    JPEG_QUALITY: Quality
+    """Of JPEG."""
 
 
 class SceneParams(_Section):
@@ -239,14 +330,20 @@ class _Prepare(_Section):
     """Share of scenes whose background gets sharp structure (edges, grilles, text, panels)."""
 
 
-class PrepareLocalizeParams(_Prepare):
+class _PrepareTraining(_Prepare):
     TRAIN_SPLIT: Annotated[Number, Field(gt=0, lt=1)]
     """Share of the samples that train; the others validate."""
+    STREET_SHARE: Probability
+    """Share of street scenes; the others are the seed's."""
+    STREET_WIDTH: PositiveRange
+    """Width of the plates of street scenes, as a share of the scene."""
 
 
-class PrepareOCRParams(_Prepare):
-    TRAIN_SPLIT: Annotated[Number, Field(gt=0, lt=1)]
-    """Share of the samples that train; the others validate."""
+class PrepareLocalizeParams(_PrepareTraining):
+    """The localizer's sets."""
+
+
+class PrepareOCRParams(_PrepareTraining):
     IMG_SIZE: SceneSize
     """Size of the scene that the crop is taken from."""
     MARGIN: Annotated[Number, Field(ge=0.05, le=1)]
@@ -255,12 +352,16 @@ class PrepareOCRParams(_Prepare):
 
 class PrepareStackParams(_Prepare):
     IMG_SIZE: SceneSize
-    """Size of the scenes."""
+    """Size of the seed's scenes."""
+    STREET_SIZE: SceneSize
+    """Size of street scenes."""
+    STREET_WIDTH: PositiveRange
+    """Width of the plates of street scenes, as a share of the scene."""
 
 
 class LocalizeModelParams(_Section):
-    CORNER_NET_CHANNELS: Channels
-    """corner_net: channels of its eight convolutions."""
+    PLATE_NET_CHANNELS: Channels
+    """plate_net: channels of its eight convolutions."""
     CONV_LAYERS: Layers
     """plate_localizer_v3: channels of each 3x3 convolution; a 0 is a 2x2 max pooling."""
     AVGPOOL_SIZE: Size
@@ -341,12 +442,18 @@ class TrainLocalizeParams(_Train):
 
 
 class TrainOCRParams(_Train):
-    CORNER_JITTER: Annotated[Number, Field(ge=0, le=0.5)]
-    """Standard deviation of each corner, as a share of the plate's height (readers by corners)."""
+    CORNER_JITTER: Annotated[Number, Field(ge=0, le=10)]
+    """Factor on the localizer's measured errors, by which corners are off (readers by corners)."""
     BOX_JITTER: Annotated[Number, Field(ge=0, le=0.5)]
     """Largest change of the box's sides, as a share (readers by box)."""
     BOX_SKEW: Annotated[Number, Field(ge=0, le=30)]
     """Largest turn of the crop in degrees (readers by box)."""
+    LINES_ERROR: Probability
+    """Share of crops that are cut for the wrong number of lines and have no text (readers by corners)."""
+    TONE_JITTER: Annotated[Number, Field(ge=0, le=0.9)]
+    """Largest change of the logarithm of gamma, and most contrast that is taken away."""
+    BLUR_JITTER: Annotated[Number, Field(ge=0, le=5)]
+    """Largest sigma of a blur in pixels of the crop."""
 
 
 class _Evaluate(_Section):
@@ -376,7 +483,7 @@ class BackgroundsConfig(_Section):
 class ModelsConfig(_Section):
     # The names are those of src/models/registry.py: here too, so that a wrong one is an error before
     # the sets are prepared and not after.
-    localizer: Literal["corner_net", "plate_localizer_v3"]
+    localizer: Literal["plate_net", "plate_localizer_v3"]
     """Network that finds plates."""
     reader: Literal["crnn", "plate_ocr_v2"]
     """Network that reads plates."""
@@ -401,6 +508,8 @@ class Config(_Section):
     BATCH_SIZE: Annotated[Count, Field(le=65536)]
     """Samples in a batch of training."""
     PlateParams: PlateParams
+    StreetPlateParams: StreetPlateParams
+    StreetParams: StreetParams
     SceneParams: SceneParams
     DegradeParams: DegradeParams
     LocalizeParams: LocalizeParams

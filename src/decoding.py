@@ -2,12 +2,15 @@
 
 The grammar of src/charset.py is a chain: a canton, then one to seven digits of which the first is
 no zero. So the best path that obeys it is found exactly, without a beam.
+
+A plate is decoded while somebody waits for it, alone or with a few others: what counts here is the
+number of calls of numpy more than the size of their arrays.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +18,23 @@ from numpy.typing import NDArray
 from src.charset import CANTONS, CHARSET
 
 _FIRST_DIGIT = len(CANTONS)
-# A probability of zero, kept finite so that a path of it still beats what the grammar forbids.
+_BLANK = CHARSET.blank
+# No probability counts as less, so that those of a whole path stay within float64 where a network
+# is sure of another text: 1e-9 to the power of 32 steps is 1e-288.
+_LEAST = 1e-9
+# The logarithm of zero, kept finite so that a path of it still beats what the grammar forbids.
 _LOWEST = -1e6
+# First class, and first after the last one, of the canton, of a digit but zero, and of more digits.
+_ALLOWED = [(0, _FIRST_DIGIT), (_FIRST_DIGIT + 1, _BLANK)]
+_ALLOWED += [(_FIRST_DIGIT, _BLANK)] * (CHARSET.max_length - 2)
 
 
 @dataclass(frozen=True)
 class Reading:
     """What a reader made of one crop.
+
+    Where there is nothing to read, the text is the likeliest that the grammar allows, and its
+    confidence is next to nothing.
 
     Attributes:
         text: a canton and its number; it obeys the grammar.
@@ -42,8 +55,7 @@ def greedy(log_probs: NDArray[np.floating]) -> list[str]:
     Args:
         log_probs: ``(N, T, C)`` log-probabilities of the classes at each step.
     """
-    classes, lengths, _ = _collapse(_checked(log_probs).argmax(axis=2))
-    return _texts(classes, lengths)
+    return [_spell(text) for text in _collapse(_best_classes(log_probs))[0]]
 
 
 def decode(log_probs: NDArray[np.floating]) -> list[Reading]:
@@ -55,185 +67,152 @@ def decode(log_probs: NDArray[np.floating]) -> list[Reading]:
     Raises:
         ValueError: the shape is another one, or a value is no number.
     """
-    log_probs = _checked(log_probs)
-    paths = log_probs.argmax(axis=2)
+    paths = _best_classes(log_probs)
+    if not len(paths):
+        return []
+    texts, starts = _collapse(paths)
     # The best of all paths, where it obeys the grammar, is the best of those that do.
-    invalid = np.flatnonzero(~_valid(*_collapse(paths)[:2]))
-    if len(invalid):
+    if invalid := [row for row, text in enumerate(texts) if not _is_valid(text)]:
         paths[invalid] = _best_paths(log_probs[invalid])
-    classes, lengths, positions = _collapse(paths)
-    confidences = np.exp(_log_probabilities(log_probs, classes, lengths))
-    peaks = _peaks(log_probs, paths, positions)
+        texts, starts = _collapse(paths)
+    confidences = np.minimum(_probabilities(log_probs, texts), 1.0).tolist()
+    # Of each character the best step: from its start to the next one's, blanks left out.
+    along = np.exp(np.take_along_axis(log_probs, paths[..., None], axis=2)[..., 0])
+    peaks = np.maximum.reduceat(np.where(paths == _BLANK, 0, along).ravel(), starts).tolist()
+    ends = np.cumsum([len(text) for text in texts]).tolist()
     return [
-        Reading(text, min(1.0, float(confidence)), tuple(peak[:length].tolist()))
-        for text, confidence, peak, length in zip(
-            _texts(classes, lengths), confidences, peaks, lengths, strict=True
+        Reading(_spell(text), confidence, tuple(peaks[start:end]))
+        for text, confidence, (start, end) in zip(
+            texts, confidences, pairwise([0, *ends]), strict=True
         )
     ]
 
 
-def _checked(log_probs: NDArray[np.floating]) -> NDArray[np.float64]:
+def _best_classes(log_probs: NDArray[np.floating]) -> NDArray[np.intp]:
+    """``(N, T)`` the likeliest class of each step of ``(N, T, C)``, which are checked."""
     if log_probs.ndim != 3 or log_probs.shape[1] < 2 or log_probs.shape[2] != CHARSET.num_classes:
         raise ValueError(
             f"log_probs must be (N, T, {CHARSET.num_classes}) with T of at least 2, "
             f"not {log_probs.shape}"
         )
-    if np.isnan(log_probs).any():
+    # What is no number is the highest of all to argmax and to max.
+    if np.isnan(log_probs.max(initial=_LOWEST)):
         raise ValueError("log_probs hold values that are no numbers: the reader is broken")
-    return np.maximum(log_probs, _LOWEST, dtype=np.float64)
+    return log_probs.argmax(axis=2)
 
 
-def _collapse(
-    paths: NDArray[np.intp],
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+def _collapse(paths: NDArray[np.intp]) -> tuple[list[list[int]], NDArray[np.intp]]:
     """Merge repeats and drop blanks.
 
     Args:
         paths: ``(N, T)`` classes.
 
     Returns:
-        ``(N, T)`` classes of the texts, filled up with blanks; ``(N,)`` their lengths; ``(N, T)``
-        the character that each step belongs to (a blank: the one before it).
+        the classes of each text; the first step of each character, of all texts one after the
+        other, counted through all ``N * T`` steps.
     """
-    starts = paths != CHARSET.blank
-    starts[:, 1:] &= paths[:, 1:] != paths[:, :-1]
-    positions = np.cumsum(starts, axis=1) - 1
-    classes = np.full(paths.shape, CHARSET.blank)
-    rows, steps = np.nonzero(starts)
-    classes[rows, positions[rows, steps]] = paths[rows, steps]
-    return classes, starts.sum(axis=1), positions
+    begins = paths != _BLANK
+    begins[:, 1:] &= paths[:, 1:] != paths[:, :-1]
+    starts = np.flatnonzero(begins)
+    classes = paths.ravel()[starts].tolist()
+    ends = begins.sum(axis=1).cumsum().tolist()
+    return [classes[start:end] for start, end in pairwise([0, *ends])], starts
 
 
-def _texts(classes: NDArray[np.intp], lengths: NDArray[np.intp]) -> list[str]:
-    return [
-        CHARSET.decode(row[:length])
-        for row, length in zip(classes.tolist(), lengths.tolist(), strict=True)
-    ]
+def _spell(classes: list[int]) -> str:
+    return "".join([CHARSET.tokens[index] for index in classes])
 
 
-def _valid(classes: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """``(N,)``: whether collapsed ``(N, T)`` classes obey the grammar."""
-    digits = (classes >= _FIRST_DIGIT) & (classes != CHARSET.blank)
+def _is_valid(classes: list[int]) -> bool:
+    """Whether a text obeys the grammar."""
     return (
-        (lengths >= 2)
-        & (lengths <= CHARSET.max_length)
-        & (classes[:, 0] < _FIRST_DIGIT)
-        & (digits.sum(axis=1) == lengths - 1)
-        & (classes[:, 1] != _FIRST_DIGIT)
+        2 <= len(classes) <= CHARSET.max_length
+        and classes[0] < _FIRST_DIGIT < classes[1]
+        and min(classes[1:]) >= _FIRST_DIGIT
     )
 
 
-@dataclass(frozen=True)
-class _Automaton:
-    """The grammar's CTC states, each a class at a position of the text.
+def _best_paths(log_probs: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Viterbi: ``(N, T, C)`` to the ``(N, T)`` classes of the best paths that obey the grammar.
 
-    Attributes:
-        classes: ``(S,)`` class that a state emits.
-        predecessors: ``(S, P)`` states that may come before beside itself; filled up with S.
-        initial: ``(S,)`` whether a path may start there.
-        final: ``(S,)`` whether a path may end there.
+    It goes through the characters of a text instead of through the steps, of which there are more: to
+    stay in a class from one step to another costs the difference of that class's running sums, so
+    that the best step to enter it is found by a running maximum.
+
+    A character may follow an equal one without a blank between, though CTC takes both for one: the
+    path is then that of a text with a digit less, which obeys the grammar as well. So what a path
+    may go on with depends on how many characters it has, and not on which.
     """
-
-    classes: NDArray[np.intp]
-    predecessors: NDArray[np.intp]
-    initial: NDArray[np.bool_]
-    final: NDArray[np.bool_]
-
-
-@cache
-def _automaton() -> _Automaton:
-    digits = list(range(_FIRST_DIGIT, CHARSET.blank))
-    # Allowed classes of the first, second, … character; position 0 is before the first.
-    allowed = [[], list(range(_FIRST_DIGIT)), digits[1:], *[digits] * (CHARSET.max_length - 2)]
-    states = [
-        (position, character)
-        for position, characters in enumerate(allowed)
-        # A blank forgets the character before it: what may follow depends on the position alone.
-        for character in [CHARSET.blank, *characters]
-    ]
-
-    def may_follow(before: tuple[int, int], after: tuple[int, int]) -> bool:
-        if after[1] == CHARSET.blank:
-            return before[0] == after[0] and before != after
-        # Equal neighbours would merge: a repeated digit needs a blank between.
-        return before[0] + 1 == after[0] and before[1] != after[1]
-
-    found = [[i for i, b in enumerate(states) if may_follow(b, after)] for after in states]
-    predecessors = np.full((len(states), max(map(len, found))), len(states))
-    for row, before in zip(predecessors, found, strict=True):
-        row[: len(before)] = before
-    positions = np.array([position for position, _ in states])
-    classes = np.array([character for _, character in states])
-    first = (positions == 0) | ((positions == 1) & (classes != CHARSET.blank))
-    return _Automaton(classes, predecessors, first, positions >= 2)
-
-
-def _best_paths(log_probs: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Viterbi: ``(N, T, C)`` to the ``(N, T)`` classes of the best paths that obey the grammar."""
-    automaton = _automaton()
-    count, steps, _ = log_probs.shape
-    number = len(automaton.classes)
-    # States first, samples last: each line of the search is then one run through the samples.
-    emissions = log_probs.transpose(1, 2, 0)
-    best_before = np.empty((steps, number, count), dtype=np.intp)
-    # The last row is the state that the predecessors are filled up with; no path comes from it.
-    scores = np.full((number + 1, count), -np.inf)
-    scores[:-1][automaton.initial] = emissions[0, automaton.classes[automaton.initial]]
-    for step in range(1, steps):
-        best = scores[:-1].copy()
-        before = np.tile(np.arange(number)[:, None], count)
-        for candidates in automaton.predecessors.T:
-            value = scores[candidates]
-            better = value > best
-            np.copyto(best, value, where=better)
-            np.copyto(before, candidates[:, None], where=better)
-        scores[:-1] = best + emissions[step, automaton.classes]
-        best_before[step] = before
-    states = np.empty((steps, count), dtype=np.intp)
-    states[-1] = np.where(automaton.final[:, None], scores[:-1], -np.inf).argmax(axis=0)
-    for step in range(steps - 1, 0, -1):
-        states[step - 1] = best_before[step, states[step], np.arange(count)]
-    return automaton.classes[states.T]
+    count, steps, classes = log_probs.shape
+    # Classes first: what is compared of them is then a run through steps and samples.
+    sums = np.zeros((classes, steps + 1, count))
+    np.cumsum(
+        np.maximum(log_probs, _LOWEST, dtype=np.float64).transpose(2, 1, 0), axis=1, out=sums[:, 1:]
+    )
+    blank = sums[_BLANK]
+    best = blank
+    lasts, stays, bests = [], [], []
+    for first, after in _ALLOWED:
+        # Scores after each number of steps: of the best paths with the characters before this one;
+        # of those in a class of this character; of those in a blank behind it.
+        own = sums[first:after]
+        in_class = np.full(own.shape, -np.inf)
+        in_class[:, 1:] = np.maximum.accumulate(best[:-1] - own[:, :-1], axis=1) + own[:, 1:]
+        stays.append(in_class[:, :-1] >= best[:-1])
+        in_best = in_class.max(axis=0)
+        in_blank = np.full(in_best.shape, -np.inf)
+        in_blank[1:] = np.maximum.accumulate(in_best[:-1] - blank[:-1], axis=0) + blank[1:]
+        lasts.append(np.where(in_blank >= in_best, -1, in_class.argmax(axis=0)))
+        best = np.maximum(in_best, in_blank)
+        bests.append(best[-1])
+    paths = np.full((count, steps), _BLANK)
+    # A canton alone is no text.
+    characters = np.argmax(bests[1:], axis=0) + 1
+    for row, path in enumerate(paths):
+        last, stayed = [item[:, row] for item in lasts], [item[..., row] for item in stays]
+        character = int(characters[row])
+        place = last[character][-1]
+        for step in range(steps - 1, -1, -1):
+            if place >= 0:
+                path[step] = _ALLOWED[character][0] + place
+                if stayed[character][place, step]:
+                    continue
+                if character == 0:
+                    break
+                character -= 1
+            place = last[character][step]
+    return paths
 
 
-def _log_probabilities(
-    log_probs: NDArray[np.float64], classes: NDArray[np.intp], lengths: NDArray[np.intp]
-) -> NDArray[np.float64]:
+def _probabilities(log_probs: NDArray[np.floating], texts: list[list[int]]) -> NDArray[np.float64]:
     """CTC's forward algorithm (Graves et al., 2006, section 4.1).
 
     Args:
         log_probs: ``(N, T, C)``.
-        classes: ``(N, T)`` texts, filled up with blanks.
-        lengths: ``(N,)`` of the texts, 1 at least.
+        texts: classes of each, one at least.
 
     Returns:
-        ``(N,)`` log-probabilities of the texts, summed over all their paths.
+        ``(N,)`` probabilities of the texts, summed over all their paths.
     """
-    count, steps, _ = log_probs.shape
-    longest = int(lengths.max(initial=1))
-    extended = np.full((count, 2 * longest + 1), CHARSET.blank)
-    extended[:, 1::2] = classes[:, :longest]
+    # States first, samples last: each line is then one run through the samples.
+    lengths, samples = np.array([len(text) for text in texts]), np.arange(len(texts))
+    states = np.full((2 * int(lengths.max()) + 1, len(texts)), _BLANK)
+    for column, text in zip(states.T, texts, strict=True):
+        column[1 : 2 * len(text) : 2] = text
     # A blank between two different characters may be skipped.
-    skips = np.zeros(extended.shape, dtype=bool)
-    skips[:, 3::2] = extended[:, 3::2] != extended[:, 1:-2:2]
-    alpha = np.full(extended.shape, -np.inf)
-    alpha[:, :2] = np.take_along_axis(log_probs[:, 0], extended[:, :2], axis=1)
-    for step in range(1, steps):
-        stepped = alpha.copy()
-        stepped[:, 1:] = np.logaddexp(stepped[:, 1:], alpha[:, :-1])
-        skipped = np.where(skips[:, 2:], alpha[:, :-2], -np.inf)
-        stepped[:, 2:] = np.logaddexp(stepped[:, 2:], skipped)
-        alpha = stepped + np.take_along_axis(log_probs[:, step], extended, axis=1)
-    rows = np.arange(count)
-    return np.logaddexp(alpha[rows, 2 * lengths], alpha[rows, 2 * lengths - 1])
-
-
-def _peaks(
-    log_probs: NDArray[np.float64], paths: NDArray[np.intp], positions: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """``(N, T)``: of each character the highest probability of its class along ``(N, T)`` paths."""
-    peaks = np.zeros(paths.shape)
-    rows, steps = np.nonzero(paths != CHARSET.blank)
-    values = np.exp(log_probs[rows, steps, paths[rows, steps]])
-    np.maximum.at(peaks, (rows, positions[rows, steps]), values)
-    return peaks
+    skips = np.zeros(states.shape)
+    skips[3::2] = states[3::2] != states[1:-2:2]
+    emitted = np.maximum(
+        np.exp(log_probs.transpose(1, 2, 0)[:, states, samples]), _LEAST, dtype=np.float64
+    )
+    # Two rows before the states, from which nothing comes; the path starts as if in the first.
+    alpha = np.zeros((len(states) + 2, len(texts)))
+    alpha[2] = 1
+    stay, step_on, skip = alpha[2:], alpha[1:-1], alpha[:-2]
+    moved, skipped = np.empty_like(skips), np.empty_like(skips)
+    for emission in emitted:
+        np.multiply(skip, skips, out=skipped)
+        np.add(stay, step_on, out=moved)
+        np.add(moved, skipped, out=moved)
+        np.multiply(moved, emission, out=stay)
+    return stay[2 * lengths, samples] + stay[2 * lengths - 1, samples]

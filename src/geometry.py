@@ -6,7 +6,10 @@ Corners are ``(..., 4, 2)`` arrays of (x, y), clockwise from the plate's own top
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +19,9 @@ FloatArray = NDArray[np.floating]
 
 Rectification = Literal["corners", "box"]
 """How a crop is cut out of a picture: straightened by its corners, or squeezed upright box."""
+
+PAD_GREY = 114
+"""The grey beyond a picture's edge, where a localizer's input is filled up: in training as in use."""
 
 BOX_COLUMNS = ["cx", "cy", "w", "h"]
 CORNER_COLUMNS = [f"{axis}{corner}" for corner in range(4) for axis in "xy"]
@@ -58,6 +64,42 @@ def box_iou(first: FloatArray, second: FloatArray) -> FloatArray:
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 
+def plate_axes(corners: FloatArray) -> FloatArray:
+    """The plates' own axes, in which errors of corners are told of plates of any size and angle.
+
+    Their unit is the size of a plate, half of the geometric mean of its sides: the height of one that
+    is four times as long as high. In heights alone, a localizer is twice as far off on plates of one
+    line as on those of two, which are as long and twice as high; so measured, it is 1.2 times.
+
+    Args:
+        corners: ``(..., 4, 2)`` in pixels.
+
+    Returns:
+        ``(..., 2, 2)``: along the plate (x, y), then down it, a plate size long each. So
+        ``errors @ plate_axes(corners)`` makes pixels of ``(..., 4, 2)`` errors in plate sizes.
+    """
+    along = corners[..., [1, 2], :] - corners[..., [0, 3], :]
+    down = corners[..., [3, 2], :] - corners[..., [0, 1], :]
+    lengths = [np.linalg.norm(edges, axis=-1).mean(axis=-1) for edges in (along, down)]
+    size = np.sqrt(lengths[0] * lengths[1])[..., None, None] / 2
+    axes = np.stack([along.sum(axis=-2), down.sum(axis=-2)], axis=-2)
+    norms = np.linalg.norm(axes, axis=-1, keepdims=True)
+    # A plate without length has no direction: nothing is moved along it.
+    return np.divide(axes, norms, out=np.zeros_like(axes), where=norms > 0) * size
+
+
+class Part(NamedTuple):
+    """A straightened part of a plate, or a plate with what is around it.
+
+    Attributes:
+        size: (height, width) in pixels.
+        place: x1, y1, x2, y2 of the whole plate in pixels of the part, perhaps beyond it.
+    """
+
+    size: tuple[int, int]
+    place: tuple[float, float, float, float]
+
+
 def rectify(
     image: NDArray[np.uint8],
     corners: FloatArray,
@@ -78,18 +120,102 @@ def rectify(
     """
     height, width = size
     left, top = margin * width, margin * height
-    target = np.array(
-        [[left, top], [width - left, top], [width - left, height - top], [left, height - top]],
-        dtype=np.float32,
+    return rectify_parts(image, corners, [Part(size, (left, top, width - left, height - top))])[0]
+
+
+def rectify_parts(
+    image: NDArray[np.uint8], corners: FloatArray, parts: Sequence[Part]
+) -> list[NDArray[np.uint8]]:
+    """Straighten parts of a plate, all at one scale; otherwise as ``rectify``.
+
+    Where the picture is finer than the parts its pixels are averaged: bilinear interpolation looks at
+    four and skips the others, so that strokes would break and patterns turn into moire.
+    """
+    (right_x, right_y), (down_x, down_y) = _steps(corners.tolist(), parts[0].place)
+    # Twice as fine, then averaged by two: a quarter of the error at twice the time.
+    finer = (
+        2 if math.hypot(right_x, right_y) > _COARSE else 1,
+        2 if math.hypot(down_x, down_y) > _COARSE else 1,
     )
+    # Much larger plates are shrunk by whole factors before, so that two steps of the finer grid or
+    # more are left to a shrunk pixel: its own grid lies across that of the parts.
+    shrink_x, shrink_y = math.hypot(right_x, down_x) / 2, math.hypot(right_y, down_y) / 2
+    if max(shrink_x, shrink_y) >= 2:
+        image, corners = _shrunk(image, corners, (shrink_x, shrink_y), parts)
     # OpenCV puts pixel centres at integers.
-    matrix = cv2.getPerspectiveTransform(
-        target - np.float32(0.5), np.asarray(corners, np.float32) - np.float32(0.5)
+    points = np.asarray(corners, np.float32) - np.float32(0.5)
+    results = []
+    for (height, width), place in parts:
+        matrix = cv2.getPerspectiveTransform(_target(place, finer), points)
+        part = cv2.warpPerspective(
+            image,
+            matrix,
+            (width * finer[0], height * finer[1]),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        if finer != (1, 1):
+            part = cv2.resize(part, (width, height), interpolation=_HALVING)
+        results.append(part)
+    return results
+
+
+_COARSE = 1.25
+"""Pixels of the picture to one of the result, above which they are averaged."""
+_HALVING = cv2.INTER_LINEAR
+"""Of two pixels it is the mean, as INTER_AREA is, and faster where one axis alone is halved."""
+
+
+def _steps(
+    corners: list[list[float]], place: tuple[float, float, float, float]
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """How far a pixel to the right and a pixel down go in the picture, in the mean of the plate."""
+    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = corners
+    across, down = 2 * (place[2] - place[0]), 2 * (place[3] - place[1])
+    return (
+        ((x1 - x0 + x2 - x3) / across, (y1 - y0 + y2 - y3) / across),
+        ((x3 - x0 + x2 - x1) / down, (y3 - y0 + y2 - y1) / down),
     )
-    return cv2.warpPerspective(
-        image,
-        matrix,
-        (width, height),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
+
+
+@lru_cache(maxsize=256)
+def _target(
+    place: tuple[float, float, float, float], finer: tuple[int, int]
+) -> NDArray[np.float32]:
+    """``(4, 2)``: the plate's corners in a part that is drawn ``finer``, as OpenCV counts pixels."""
+    left, top, right, bottom = place
+    corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+    return (np.array(corners) * finer - 0.5).astype(np.float32)
+
+
+def _shrunk(
+    image: NDArray[np.uint8],
+    corners: FloatArray,
+    factors: tuple[float, float],
+    parts: Sequence[Part],
+) -> tuple[NDArray[np.uint8], FloatArray]:
+    """The surroundings of a plate alone, shrunk, and the plate's corners in them."""
+    reach = max(
+        max(left, width - right) / (right - left) + max(top, height - bottom) / (bottom - top)
+        for (height, width), (left, top, right, bottom) in parts
     )
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    reached = np.maximum(reach, 0) * (high - low)
+    # Halving again and again is several times as fast as one step.
+    halvings = [max(0, math.frexp(min(factor, 2**14))[1] - 1) for factor in factors]
+    slices, starts = [], []
+    for axis, halved in enumerate(halvings):
+        side, factor = image.shape[1 - axis], 2**halved
+        # More than the parts reach: perspective magnifies what is in front.
+        start = min(int(max(0, low[axis] - reached[axis] - 2 * factor)), side - 1)
+        end = math.ceil(min(side, high[axis] + reached[axis] + 2 * factor))
+        slices.append(slice(start, start + max((end - start) // factor, 1) * factor))
+        starts.append(start)
+    image = image[slices[1], slices[0]]
+    for step in range(max(halvings)):
+        width, height = (
+            max(side // 2, 1) if step < halved else side
+            for side, halved in zip(image.shape[1::-1], halvings, strict=True)
+        )
+        image = cv2.resize(image, (width, height), interpolation=_HALVING)
+    return image, (corners - starts) / [2**halved for halved in halvings]

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 TINY_PARAMS: dict[str, Any] = {
     "BATCH_SIZE": 16,
-    "LocalizeModelParams.CORNER_NET_CHANNELS": [8] * 8,
+    "LocalizeModelParams.PLATE_NET_CHANNELS": [8] * 8,
     "OCRModelParams.CRNN_CHANNELS": [8] * 8,
     "OCRModelParams.CRNN_HIDDEN_SIZE": 16,
     "OCRModelParams.CRNN_NUM_LAYERS": 1,
@@ -76,6 +76,7 @@ def drawn_plate(texts: list[str], corners: np.ndarray, size: int, draws: Draws) 
         images.append(image)
     normalised = corners / size
     labels = pd.DataFrame({"plate": texts, "format": "front", "colour": "white", "lines": 1})
+    labels["present"] = True
     labels[BOX_COLUMNS] = corners_to_box(normalised)
     labels[CORNER_COLUMNS] = normalised.reshape(-1, 8)
     return Shard(images, labels)

@@ -8,6 +8,7 @@ see that the crop is beside the plate.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from src.charset import CANTONS, CHARSET
 from src.config import Config, load_config
 from src.datasets.shards import NewSet, Shard, ShardedSet, write_sets
 from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
-from src.models.base import Localizer, LocalizerOutput, Reader
+from src.models.base import Localizer, LocalizerTargets, Reader
 
 OUTSIDE = 100
 REPOSITORY = Path(__file__).parents[1]
@@ -58,6 +59,9 @@ def make_samples(shape: tuple[int, int], indices: range) -> Shard:
             {
                 "plate": plate_text(i),
                 "format": ("front", "rear_long")[i % 2],
+                "style": "scene",
+                "present": True,
+                "lines": 1,
                 **dict(zip(BOX_COLUMNS, corners_to_box(corners), strict=True)),
                 **dict(zip(CORNER_COLUMNS, corners.ravel(), strict=True)),
                 "plate_height": float(np.linalg.norm((corners[3] - corners[0]) * shape[::-1])),
@@ -89,21 +93,35 @@ class OracleLocalizer(Localizer):
     Args:
         shift: added to normalised x.
         shifted: which pictures; all where it is None.
+        unseen: pictures in which it finds nothing.
+        two_lines: pictures whose plate it takes for one of two lines.
     """
 
-    def __init__(self, shift: float = 0.0, shifted: set[int] | None = None) -> None:
+    dense = False
+    stride = 84
+
+    def __init__(
+        self,
+        shift: float = 0.0,
+        shifted: set[int] | None = None,
+        unseen: Collection[int] = (),
+        two_lines: Collection[int] = (),
+    ) -> None:
         super().__init__({}, [1, 84, 84])
         self.shift, self.shifted = shift, shifted
+        self.unseen, self.two_lines = unseen, two_lines
 
-    def forward(self, images: Tensor) -> LocalizerOutput:
+    def forward(self, images: Tensor) -> Tensor:
         brightest = (images.amax(dim=(1, 2, 3)) * 255).round().int().tolist()
-        corners = []
+        maps = []
         for i in (value - OUTSIDE for value in brightest):
             moved = self.shifted is None or i in self.shifted
-            corners.append(true_corners(i) + np.array([self.shift * moved, 0.0]))
-        return LocalizerOutput(torch.tensor(np.array(corners)), torch.ones(len(corners)))
+            corners = true_corners(i) + np.array([self.shift * moved, 0.0])
+            logits = [-9.0 if i in self.unseen else 9.0, 9.0 if i in self.two_lines else -9.0]
+            maps.append([*logits, *(corners * images.shape[:1:-1]).ravel()])
+        return torch.tensor(maps, dtype=torch.float32)[..., None, None]
 
-    def loss(self, output: LocalizerOutput, corners: Tensor) -> Tensor:
+    def loss(self, maps: Tensor, targets: LocalizerTargets) -> Tensor:
         raise NotImplementedError
 
 

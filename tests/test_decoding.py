@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -153,7 +154,67 @@ def test_impossible_classes_are_no_trouble() -> None:
     scores[0, :, BLANK] = 0.0
     reading = decode(scores)[0]
     assert CHARSET.is_valid(reading.text)
-    assert reading.confidence == 0
+    assert 0 <= reading.confidence < 1e-15
+    assert reading.char_confidences == (0, 0)
+
+
+@pytest.mark.parametrize("steps", [2, 31, 32, 200])
+def test_a_crop_without_text_is_refused_by_its_confidence(steps: int) -> None:
+    # A path of anything is far less likely than none: it must not be an error, nor underflow to one.
+    for sure in (2.0, 10.0, 80.0):
+        scores = np.zeros((3, steps, CHARSET.num_classes), dtype=np.float32)
+        scores[:, :, BLANK] = sure + np.log(CHARSET.num_classes)
+        scores[1, 0, AG] += 1
+        for reading in decode(log_probabilities(scores)):
+            assert CHARSET.is_valid(reading.text)
+            assert reading.confidence < (0.05 if steps < 200 else 1)
+            assert max(reading.char_confidences) < 0.5
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), steps=st.integers(6, 40), scale=st.floats(0.5, 6))
+def test_decode_agrees_with_the_textbook(seed: int, steps: int, scale: float) -> None:
+    scores = np.random.default_rng(seed).normal(0, scale, (1, steps, CHARSET.num_classes))
+    scores[:, :, BLANK] += scale
+    log_probs = log_probabilities(scores)
+    reading = decode(log_probs)[0]
+    total = score_of(log_probs[0], reading.text, np.logaddexp.reduce)
+    assert reading.confidence == pytest.approx(np.exp(total), rel=1e-6, abs=1e-12)
+    best = score_of(log_probs[0], reading.text, max)
+    assert best == pytest.approx(best_score(log_probs[0]), abs=1e-9)
+
+
+def score_of(
+    log_probs: NDArray[np.float64], text: str, combine: Callable[[list[float]], float]
+) -> float:
+    """CTC's forward algorithm in logarithms: of all paths of a text, or of the best with ``max``."""
+    extended = [BLANK]
+    for index in CHARSET.encode(text):
+        extended += [index, BLANK]
+    alpha = [*log_probs[0, extended[:2]], *[-np.inf] * (len(extended) - 2)]
+    for row in log_probs[1:]:
+        before, alpha = alpha, []
+        for state, index in enumerate(extended):
+            ways = before[max(state - 1, 0) : state + 1]
+            if state > 2 and index not in (BLANK, extended[state - 2]):
+                ways.append(before[state - 2])
+            alpha.append(combine(ways) + row[index])
+    return combine(alpha[-2:])
+
+
+def best_score(log_probs: NDArray[np.float64]) -> float:
+    """Of the best path of any plate: Viterbi over (characters so far, class of the last step)."""
+    states = {(0, BLANK): 0.0}
+    for row in log_probs:
+        after: dict[tuple[int, int], float] = {}
+        for (count, last), score in states.items():
+            canton, first = range(26), range(27, BLANK)
+            more = [canton, first, *[range(26, BLANK)] * (CHARSET.max_length - 2), range(0)][count]
+            for index in {BLANK, last, *more}:
+                place = (count + (index not in (BLANK, last)), index)
+                after[place] = max(after.get(place, -np.inf), score + row[index])
+        states = after
+    return max(score for (count, _), score in states.items() if count >= 2)
 
 
 def test_an_empty_batch_gives_nothing() -> None:

@@ -53,21 +53,21 @@ def test_evaluation_of_a_damaged_set(tiny_workspace: Path) -> None:
 
 # Its message is tested in tests/stack too.
 @pytest.mark.slow
-def test_evaluation_without_a_model(tiny_workspace: Path) -> None:
+def test_evaluation_without_a_bundle(tiny_workspace: Path) -> None:
     prepared = tiny_workspace / "data/prepared"
     shutil.copytree(prepared / "localize/val", prepared / "stack/val")
     message = _error(tiny_workspace, "src.stack.evaluate")
-    assert "out/models/localize/model.safetensors: there is no such model" in message
-    assert "dvc repro train_localize" in message
+    assert "out/models/stack: there is no bundle" in message
+    assert "dvc repro export_stack" in message
 
 
 def test_a_name_that_no_model_has(tiny_workspace: Path) -> None:
-    set_texts(tiny_workspace, "localizer: corner_net", "localizer: cornet")
+    set_texts(tiny_workspace, "localizer: plate_net", "localizer: cornet")
     # The stage that starts fastest: all of them read the same parameters.
     message = _error(tiny_workspace, "src.localize.prepare")
     assert "params.yaml: models.localizer" in message
     assert "cornet" in message
-    assert "corner_net" in message
+    assert "plate_net" in message
     assert "plate_localizer_v3" in message
 
 

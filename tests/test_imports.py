@@ -26,8 +26,10 @@ FORBIDDEN = {
 # They import it themselves; the whole of safetensors and of DVCLive does not.
 TORCH = ["torch", "torchvision", "torchmetrics", "lightning", "safetensors.torch",
          "dvclive.lightning"]  # fmt: skip
-WITHOUT_TORCH = ["src.charset", "src.geometry", "src.decoding", "src.config", "src.generators",
-                 *(f"{package}.prepare" for package in STAGE_PACKAGES)]  # fmt: skip
+WITHOUT_TORCH = ["src.charset", "src.calibration", "src.geometry", "src.decoding", "src.config",
+                 "src.generators", *(f"{package}.prepare" for package in STAGE_PACKAGES),
+                 "src.read", "src.stack.reader", "src.bundle", "src.runtimes", "src.images",
+                 "src.drawing", "src.detection", "src.promote"]  # fmt: skip
 
 
 def _within(name: str, packages: list[str]) -> bool:

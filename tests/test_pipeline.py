@@ -64,11 +64,21 @@ def _imports(path: Path) -> set[Path]:
     return found
 
 
+def _tables(modules: set[Path]) -> set[Path]:
+    """What modules read of the files that lie beside them."""
+    named = {
+        module.with_name(name)
+        for module in modules
+        for name in re.findall(r'with_name\("([\w.]+)"\)', (ROOT / module).read_text("utf-8"))
+    }
+    return {path for path in named if (ROOT / path).is_file()}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_dependencies_of_a_stage_are_its_imports(stage: str) -> None:
     definition = PIPELINE["stages"][stage]
     module = Path(*definition["cmd"].split()[-1].split(".")).with_suffix(".py")
-    imports = {path.as_posix() for path in _imports(module)}
+    imports = {path.as_posix() for path in _imports(module) | _tables(_imports(module))}
     code = {dep for dep in map(_resolved, definition["deps"]) if dep.startswith("src/")}
     missing = {
         path for path in imports if not any(f"{path}/".startswith(f"{dep}/") for dep in code)
@@ -85,7 +95,9 @@ def test_the_parameters_of_a_stage_are_those_it_reads(stage: str) -> None:
     definition = PIPELINE["stages"][stage]
     module = Path(*definition["cmd"].split()[-1].split(".")).with_suffix(".py")
     known = [name for name in _sections() if name != "MULTIPROCESSING"]
-    declared = {name.split(".")[0] for item in definition["params"] for name in _names(item)}
+    declared = {
+        name.split(".")[0] for item in definition.get("params", []) for name in _names(item)
+    }
     read: set[str] = set()
     for path in _imports(module):
         text = (ROOT / path).read_text(encoding="utf-8")
@@ -298,8 +310,8 @@ def test_nothing_is_left_to_do_after_a_run(run: Run) -> None:
 
 
 STACK_SEED = r"(class EvaluateStackParams:\n    SEED: int = )\d+"
-TRAINED_LOCALIZER = {"train_localize", "evaluate_localize", "evaluate_stack"}
-TRAINED_READER = {"train_ocr", "evaluate_ocr", "evaluate_stack"}
+TRAINED_LOCALIZER = {"train_localize", "evaluate_localize", "export_stack", "evaluate_stack"}
+TRAINED_READER = {"train_ocr", "evaluate_ocr", "export_stack", "evaluate_stack"}
 
 
 def _slow(file: str, stages: set[str]) -> Any:
@@ -388,7 +400,7 @@ def _kill_the_training(folder: Path, environment: dict[str, str]) -> None:
 REPRO = ["dvc", "repro", "train_localize"]
 # Many short steps with a checkpoint after each fourth: there is time to kill, and much to resume.
 LONG_TRAINING = {
-    "LocalizeModelParams.CORNER_NET_CHANNELS": [8] * 8,
+    "LocalizeModelParams.PLATE_NET_CHANNELS": [8] * 8,
     "TrainLocalizeParams.EPOCHS": 30,
     "TrainLocalizeParams.VALIDATE_EVERY": 4,
     "TrainLocalizeParams.PATIENCE": 1000,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -14,21 +15,30 @@ from src.datasets.shards import DatasetError, ShardedSet
 
 
 class LocalizeBatch(NamedTuple):
-    """Pictures ``(N, H, W)`` uint8 and corners ``(N, 4, 2)`` float32 normalised to them."""
+    """Pictures, and the plate of each.
+
+    Attributes:
+        images: ``(N, H, W)`` uint8.
+        corners: ``(N, 4, 2)`` float32 in pixels; NaN where there is no plate.
+        present: ``(N,)`` bool.
+        lines: ``(N,)`` int64, 1 or 2; 1 where there is no plate.
+    """
 
     images: Tensor
     corners: Tensor
+    present: Tensor
+    lines: Tensor
 
 
 class LocalizeDataset(Dataset[LocalizeBatch]):
-    """Pictures and corners.
+    """Pictures and their plates.
 
     Args:
         folder: of the prepared set.
         input_shape: of the localizer, (1, height, width).
 
     Raises:
-        DatasetError: the set is missing or damaged, or of another size.
+        DatasetError: the set is missing, damaged or too old, or its pictures are of another size.
     """
 
     def __init__(self, folder: Path, input_shape: tuple[int, int, int]) -> None:
@@ -40,6 +50,10 @@ class LocalizeDataset(Dataset[LocalizeBatch]):
                 f"{input_shape[1]}x{input_shape[2]} (LocalizeParams.IMG_SHAPE). Make the set again "
                 "with `dvc repro prepare_localize`."
             )
+        pixels = np.array([size[1], size[0]], dtype=np.float32)
+        self._corners = torch.from_numpy(self.samples.corners * pixels)
+        self._present = torch.from_numpy(self.samples.present.copy())
+        self._lines = torch.from_numpy(self.samples.lines.copy())
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -48,5 +62,7 @@ class LocalizeDataset(Dataset[LocalizeBatch]):
         """A whole batch, bytes: the device makes numbers of them faster than a worker would."""
         return LocalizeBatch(
             torch.from_numpy(self.samples.images(picked.samples)),
-            torch.from_numpy(self.samples.corners[picked.samples]),
+            self._corners[picked.samples],
+            self._present[picked.samples],
+            self._lines[picked.samples],
         )

@@ -239,6 +239,28 @@ class ShardedSet:
         return self.labels["plate"].tolist()
 
     @cached_property
+    def present(self) -> NDArray[np.bool_]:
+        """``(n,)`` whether there is a plate.
+
+        Raises:
+            DatasetError: the set is of a time when it did not say.
+        """
+        if "present" not in self.labels:
+            raise self._damaged("its labels do not say whether there is a plate")
+        return self.labels["present"].to_numpy(np.bool_)
+
+    @cached_property
+    def lines(self) -> NDArray[np.int64]:
+        """``(n,)`` lines of text, 1 or 2; 1 where there is no plate.
+
+        Raises:
+            DatasetError: the set is of a time when it did not say.
+        """
+        if "lines" not in self.labels or not self.labels["lines"].isin([1, 2]).all():
+            raise self._damaged("its labels do not say whether a plate has one line or two")
+        return self.labels["lines"].to_numpy(np.int64)
+
+    @cached_property
     def _layout(self) -> NDArray[np.int64] | None:
         if "offset" not in self.labels:
             return None

@@ -1,14 +1,18 @@
-"""Truth files: a CSV of plates in pictures of any size, for evaluation.
+"""Pictures with known plates, for evaluation: truth files, and prepared sets.
 
-Columns: ``file`` (relative to the CSV); the box as ``cx, cy, w, h`` (normalised to [0, 1]) or as
-``x1, y1, x2, y2`` (pixels of the picture as it is displayed); ``plate`` where the text is known (an
-empty one is not); ``x0, y0 … x3, y3`` where the corners are known: normalised where the box is, else
-in pixels. Several rows of a file are several plates of a picture.
+A truth file is a CSV of plates in pictures of any size. Its columns: ``file`` (relative to the CSV);
+the box as ``cx, cy, w, h`` (normalised to [0, 1]) or as ``x1, y1, x2, y2`` (pixels of the picture as
+it is displayed); ``x0, y0 … x3, y3`` where the corners are known: normalised where the box is, else in
+pixels; ``plate``, the text. An empty ``plate`` says that there is no Swiss text to read (an army's
+plate, a foreign one, one that nobody can read): a text that is given there is a false one. Without the
+column no text is known, and boxes alone are measured. Several rows of a file are several plates of a
+picture. A row whose box is empty says that there is no plate in the picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +20,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from src.charset import CHARSET
 from src.datasets.shards import DatasetError, ShardedSet
 from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_to_xyxy, corners_to_box
+from src.images import ImageError, load_image
 
 PIXEL_COLUMNS = ["x1", "y1", "x2", "y2"]
 _COLUMNS = (
@@ -34,14 +38,19 @@ class TruePlate:
     """A plate that is in a picture; lengths are pixels of it.
 
     Attributes:
-        text: None where it is not known.
+        text: None where there is none to read, or where none is known.
         box: ``(4,)`` as x1, y1, x2, y2.
         corners: ``(4, 2)``, clockwise from the plate's own top left; None where not known.
+        lines: of text, 1 or 2; None where not known.
+        format, colour: names; "" where not known.
     """
 
     text: str | None
     box: NDArray[np.floating]
     corners: NDArray[np.floating] | None
+    lines: int | None = None
+    format: str = ""
+    colour: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,27 +94,44 @@ class TruthFile:
         if table.empty:
             raise DatasetError(f"{path}: it holds no row")
         self.has_corners = self._corners
-        self.has_text = "plate" in table.columns and bool((table["plate"] != "").any())
+        self.has_text = "plate" in table.columns
         numbers = [*self._boxes, *(CORNER_COLUMNS if self._corners else [])]
         # The heading is line 1.
         self._files: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         for line, row in enumerate(table.to_dict("records"), start=2):
-            self._files.setdefault(row["file"], []).append(
-                (line, self._checked(line, row, numbers))
-            )
+            rows = self._files.setdefault(row["file"], [])
+            rows.append((line, self._checked(line, row, numbers)))
+            if len(rows) > 1 and any(not values["present"] for _, values in rows):
+                raise self._wrong(
+                    line,
+                    f"{row['file']} has several rows; one of them says, with an empty box, that there "
+                    "is no plate in it",
+                )
 
     def _wrong(self, line: int, what: str) -> DatasetError:
         return DatasetError(f"{self.path}, line {line}: {what}")
 
     def _checked(self, line: int, row: dict[Any, str], numbers: list[str]) -> dict[str, Any]:
-        checked = {"file": row["file"], "plate": row.get("plate", "")}
+        checked = {"file": row["file"], "plate": row.get("plate", ""), "present": True}
         if not row["file"]:
             raise self._wrong(line, "`file` is empty")
+        if not any(row[name] for name in numbers):
+            if checked["plate"]:
+                raise self._wrong(
+                    line, "the box is empty, which says that there is no plate, but `plate` is not"
+                )
+            return {**checked, "present": False}
         if checked["plate"]:
             try:
                 CHARSET.encode(row["plate"])
             except ValueError as error:
-                raise self._wrong(line, f"`plate`: {error}; or nothing, if unknown") from error
+                raise self._wrong(
+                    line, f"`plate`: {error}; or nothing, if there is no such text to read"
+                ) from error
+        return {**checked, **self._place(line, row, numbers)}
+
+    def _place(self, line: int, row: dict[Any, str], numbers: list[str]) -> dict[str, float]:
+        """The numbers of a row's box and corners."""
         values = {}
         for name in numbers:
             try:
@@ -126,23 +152,27 @@ class TruthFile:
                 raise self._wrong(line, "`w` and `h` must be above 0")
         elif self._boxes and not (values["x1"] < values["x2"] and values["y1"] < values["y2"]):
             raise self._wrong(line, "`x1` must be less than `x2`, and `y1` less than `y2`")
-        return {**checked, **values}
+        return values
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __iter__(self) -> Iterator[TruePicture]:
         for name, rows in self._files.items():
-            line = rows[0][0]
             try:
-                picture = read_picture(self.path.parent / name)
-            except DatasetError as error:
-                raise self._wrong(line, str(error)) from error
-            plates = [self._plate(line, row, picture.shape) for line, row in rows]
-            yield TruePicture(name, picture, plates)
+                picture = load_image(self.path.parent / name)
+            except ImageError as error:
+                raise self._wrong(rows[0][0], str(error)) from error
+            size = (picture.width, picture.height)
+            # A very large JPEG comes at a part of its size.
+            scale = picture.grey.shape[1] / picture.width
+            plates = [self._plate(*row, size, scale) for row in rows if row[1]["present"]]
+            yield TruePicture(name, picture.grey, plates)
 
-    def _plate(self, line: int, row: dict[str, Any], shape: tuple[int, ...]) -> TruePlate:
-        height, width = shape
+    def _plate(
+        self, line: int, row: dict[str, Any], size: tuple[int, int], scale: float
+    ) -> TruePlate:
+        width, height = size
         normalised = self._boxes == BOX_COLUMNS
         corners = np.empty((0, 2))
         if self._corners:
@@ -159,44 +189,54 @@ class TruthFile:
             raise self._wrong(
                 line, f"the box lies outside of {row['file']}, which is {width}x{height} pixels"
             )
-        return TruePlate(row["plate"] or None, box, corners if self._corners else None)
+        known = corners * scale if self._corners else None
+        return TruePlate(row["plate"] or None, box * scale, known)
+
+
+_PLAIN: dict[Hashable, Any] = {
+    "present": True,
+    "others": "",
+    "lines": 1,
+    "format": "",
+    "colour": "",
+}
+"""What the labels of a prepared set need not say where it is so of all samples."""
 
 
 class PreparedTruth:
-    """A prepared set as pictures with their true plates, one each."""
+    """A prepared set as pictures with their true plates: none, one, or several."""
 
     has_corners = True
     has_text = True
 
     def __init__(self, samples: ShardedSet) -> None:
-        self._samples = samples
+        self.samples = samples
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self.samples)
 
     def __getitem__(self, i: int) -> TruePicture:
-        samples = self._samples
-        picture = samples.image(i)
-        height, width = picture.shape
-        box = box_to_xyxy(samples.boxes[i].astype(np.float64)) * [width, height, width, height]
-        corners = samples.corners[i].astype(np.float64) * [width, height]
-        return TruePicture(str(i), picture, [TruePlate(samples.plates[i] or None, box, corners)])
+        picture = self.samples.image(i)
+        row = {**_PLAIN, **self.samples.labels.iloc[i].to_dict()}
+        # Further plates of a picture stand in one column, as a row is a picture.
+        others = json.loads(row["others"]) if row["others"] else []
+        found = [labels for labels in (row, *others) if labels["present"]]
+        return TruePicture(str(i), picture, [_labelled(labels, picture.shape) for labels in found])
 
     def __iter__(self) -> Iterator[TruePicture]:
         return (self[i] for i in range(len(self)))
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture file as it is displayed, in grey: ``(H, W)`` uint8.
-
-    Raises:
-        DatasetError: the file is missing, or is no whole picture.
-    """
-    try:
-        with Image.open(path) as image:
-            # Cameras store how they were held; boxes are those of the upright picture.
-            return np.asarray(ImageOps.exif_transpose(image).convert("L"))
-    except UnidentifiedImageError as error:
-        raise DatasetError(f"{path} is no picture that can be read (JPEG, PNG, WebP …)") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{path}: cannot read the picture: {error}") from error
+def _labelled(labels: Mapping[Any, Any], shape: tuple[int, ...]) -> TruePlate:
+    """The plate of a prepared set's labels, in pixels of a picture of ``shape``."""
+    height, width = shape
+    box = box_to_xyxy(np.array([labels[name] for name in BOX_COLUMNS], dtype=np.float64))
+    corners = np.array([labels[name] for name in CORNER_COLUMNS], dtype=np.float64).reshape(4, 2)
+    return TruePlate(
+        labels["plate"] or None,
+        box * [width, height, width, height],
+        corners * [width, height],
+        int(labels["lines"]),
+        labels["format"],
+        labels["colour"],
+    )

@@ -17,9 +17,23 @@ from numpy.typing import NDArray
 
 from src.config import PlateParams
 from src.generators.draws import Draws
-from src.generators.glyphs import CHARACTERS, CORNER_RANGE, FAMILIES, GlyphStyle, draw_glyph
+from src.generators.glyphs import (
+    BULGE_RANGE,
+    CHARACTERS,
+    CORNER_RANGE,
+    FAMILIES,
+    LARGEST_WARP,
+    GlyphStyle,
+    alternate_counts,
+    draw_glyph,
+)
 from src.generators.plate import DOT, draw_dot
 from src.generators.shields import draw_shield
+
+_FONT_WEIGHT = (380.0, 640.0)
+"""Of the variable typeface that OpenCV embeds: about the strokes of plates, once it is condensed."""
+_FONT_SQUEEZE = (0.5, 0.74)
+"""How much narrower it is set: plates' characters are narrow."""
 
 CAP_SIZES = (5, 7, 10, 14, 20, 28, 40, 56)
 """Cap heights of the pyramid in pixels."""
@@ -64,13 +78,39 @@ class Atlas:
         corners = draws.within(CORNER_RANGE)
         # The law's typeface gives the 1 no foot, most plates have one: both are on the road.
         feet = draws.chance(params.FOOT_PROBABILITY)
+        warp = params.GLYPH_WARP
+        waists = draws.uniform(-warp, warp) * LARGEST_WARP
+        tapers = draws.uniform(-warp, warp) * LARGEST_WARP
+        bulges = warp * draws.within(BULGE_RANGE)
+        others = draws.uniform(shape=(len(CHARACTERS),)) < params.ALTERNATE_PROBABILITY
+        forms = 1 + np.floor(draws.uniform(shape=(len(CHARACTERS),)) * alternate_counts())
+        alternates = np.where(others & (np.array(alternate_counts()) > 0), forms, 0).astype(int)
+        self.fonts = draws.chance(params.FONT_PROBABILITY).tolist()
+        font_weights, squeezes = draws.within(_FONT_WEIGHT), draws.within(_FONT_SQUEEZE)
         self.styles = [
-            GlyphStyle(FAMILIES[family], float(width), float(stroke), float(corner), bool(foot))
-            for family, width, stroke, corner, foot in zip(
-                families, widths, strokes, corners, feet, strict=True
+            GlyphStyle(
+                FAMILIES[families[i]],
+                float(widths[i]),
+                float(strokes[i]),
+                float(corners[i]),
+                bool(feet[i]),
+                tuple(alternates[i].tolist()),
+                float(waists[i]),
+                float(tapers[i]),
+                float(bulges[i]),
+            )
+            for i in range(params.GLYPH_VARIANTS)
+        ]
+        self._tiles = [
+            _pyramid(
+                {char: draw_font_glyph(char, weight, squeeze, _LARGEST) for char in CHARACTERS}
+                if font
+                else {char: draw_glyph(char, style, _LARGEST) for char in CHARACTERS}
+            )
+            for style, font, weight, squeeze in zip(
+                self.styles, self.fonts, font_weights, squeezes, strict=True
             )
         ]
-        self._tiles = [_pyramid(style) for style in self.styles]
 
     def __len__(self) -> int:
         return len(self.styles)
@@ -81,12 +121,39 @@ class Atlas:
         return self._tiles[variant][level]
 
 
-def _pyramid(style: GlyphStyle) -> list[AtlasTiles]:
-    largest = 2 * CAP_SIZES[-1]
-    sources = {char: draw_glyph(char, style, largest) for char in CHARACTERS}
+_LARGEST = 2 * CAP_SIZES[-1]
+
+
+def draw_font_glyph(char: str, weight: float, squeeze: float, height: int) -> Gray:
+    """Ink of a character in the typeface that OpenCV embeds (Rubik).
+
+    Args:
+        char: of CHARACTERS. Its zero is slashed, which no plate's is: it is drawn as a narrow O.
+        weight: of the stroke, as fonts count it.
+        squeeze: factor on the width.
+        height: cap height in pixels.
+    """
+    side = 3 * height
+    canvas = np.zeros((side, side), np.uint8)
+    letter = "O" if char == "0" else char
+    face = cv2.FontFace("sans")
+    cv2.putText(canvas, letter, (height // 2, 2 * height), 255, face, 2 * height, round(weight))
+    x, y, width, tall = cv2.boundingRect(canvas)
+    wide = width * squeeze * (0.85 if char == "0" else 1.0) * height / tall
+    return np.asarray(
+        cv2.resize(
+            canvas[y : y + tall, x : x + width],
+            (max(round(wide), 1), height),
+            interpolation=cv2.INTER_AREA,
+        ),
+        np.uint8,
+    )
+
+
+def _pyramid(sources: dict[str, Gray]) -> list[AtlasTiles]:
     levels = []
     for cap in CAP_SIZES:
-        scale = cap / largest
+        scale = cap / _LARGEST
         glyphs = {char: _shrink(tile, scale) for char, tile in sources.items()}
         levels.append(AtlasTiles(cap, glyphs | {DOT: draw_dot(cap)}))
     return levels

@@ -33,6 +33,8 @@ NOMINAL_STROKE = 0.132
 WIDTH_RANGE = (0.8, 1.25)
 STROKE_RANGE = (0.1, 0.16)
 CORNER_RANGE = (0.0, 0.035)
+LARGEST_WARP = 0.05
+BULGE_RANGE = (-0.05, 0.1)
 
 # Points per rounded corner: at 400 px cap height the chord is off by less than 0.1 px.
 CURVE_STEPS = 16
@@ -268,6 +270,146 @@ _GROTESK: dict[str, Skeleton] = {
     ),
 }
 
+# Other forms of single characters that any hand may have: they stand in for a family's own here and
+# there, so that a reader learns what makes a 6, not what makes one supplier's 6.
+_ALTERNATES: dict[str, tuple[Skeleton, ...]] = {
+    "0": (
+        (0.36, ("0,.33 ~0,0 .5,0 ~1,0 1,.33 1,.67 ~1,1 .5,1 ~0,1 0,.67 0,.33",)),
+        (0.34, (_STADIUM,)),
+    ),
+    "1": (
+        (0.24, ("<.8,0 .8,1>", "0,.3 .76,.01")),
+        (0.16, ("<1,0 1,1>", "-.2,.1 1,.04")),
+        (0.3, ("<.6,0 .6,1>", "-.05,.24 .56,.02", "<1.05,1 .1,1")),
+    ),
+    "2": (
+        (0.36, ("0,.26 ~0,0 .5,0 ~1,0 1,.25 ~1,.4 .82,.55 0,1 1,1>",)),
+        (0.36, ("0,.24 ~0,0 .48,0 ~.97,0 .97,.25 ~.97,.42 .6,.58 ~0,.84 0,1 1,1>",)),
+    ),
+    "3": (
+        (0.36, ("<0,0 .95,0 .42,.4", ".42,.4 ~1,.42 1,.7 ~1,1 .48,1 ~.08,1 0,.86")),
+        (
+            0.36,
+            (
+                ".03,.22 ~.03,0 .48,0 ~.95,0 .95,.22 ~.95,.44 .42,.45",
+                ".42,.45 ~1,.46 1,.72 ~1,1 .48,1 ~0,1 0,.78",
+            ),
+        ),
+    ),
+    "4": (
+        (0.38, ("<.68,1 .68,0 -.02,.7 1,.7>",)),
+        (0.38, ("<.6,-.076 0,.75 1,.75>", ".74,.42 .74,1")),
+    ),
+    "5": (
+        (
+            0.36,
+            ("<.94,0 .07,0 .03,.48", ".03,.48 ~.2,.37 .5,.37 ~1,.37 1,.68 ~1,1 .48,1 ~.05,1 0,.8"),
+        ),
+        (0.36, ("<.96,0 0,0 0,.44", "0,.44 .45,.44 ~1,.44 1,.7 ~1,1 .45,1 ~.1,1 -.02,.9")),
+    ),
+    "6": (
+        (
+            0.36,
+            (
+                "0,.7 ~0,.41 .5,.41 ~1,.41 1,.7 ~1,1 .5,1 ~0,1 0,.7",
+                "0,.7 0,.38 ~0,0 .54,0 ~.86,0 .95,.14",
+            ),
+        ),
+        (
+            0.36,
+            (
+                "0,.69 ~0,.4 .5,.4 ~1,.4 1,.69 ~1,1 .5,1 ~0,1 0,.69",
+                "0,.69 0,.35 ~0,0 .5,0 ~.96,0 .96,.26",
+            ),
+        ),
+        (
+            0.36,
+            ("0,.7 ~0,.43 .5,.43 ~1,.43 1,.7 ~1,1 .5,1 ~0,1 0,.7", "0,.7 ~0,.5 .26,.3 .72,-.03"),
+        ),
+    ),
+    "7": (
+        (0.36, ("<0,0 1,0 .32,1.076>",)),
+        (0.36, ("<0,0 1,0 ~.55,.4 .46,1",)),
+        (0.36, ("<0,0 1,0 1,.12 .4,1.076>",)),
+    ),
+    "8": (
+        (
+            0.36,
+            (
+                ".05,.23 ~.05,0 .5,0 ~.95,0 .95,.23 ~.95,.45 .5,.45 ~.05,.45 .05,.23",
+                "0,.72 ~0,.45 .5,.45 ~1,.45 1,.72 ~1,1 .5,1 ~0,1 0,.72",
+            ),
+        ),
+    ),
+    "9": (
+        (
+            0.36,
+            (
+                "1,.3 ~1,.59 .5,.59 ~0,.59 0,.3 ~0,0 .5,0 ~1,0 1,.3",
+                "1,.3 1,.62 ~1,1 .46,1 ~.14,1 .05,.86",
+            ),
+        ),
+        (
+            0.36,
+            (
+                "1,.31 ~1,.6 .5,.6 ~0,.6 0,.31 ~0,0 .5,0 ~1,0 1,.31",
+                "1,.31 1,.65 ~1,1 .5,1 ~.04,1 .04,.74",
+            ),
+        ),
+        (
+            0.36,
+            ("1,.3 ~1,.57 .5,.57 ~0,.57 0,.3 ~0,0 .5,0 ~1,0 1,.3", "1,.3 ~1,.5 .74,.7 .28,1.03"),
+        ),
+    ),
+    "A": ((0.4, ("<.5,-.03 0,1.076>", "<.5,-.03 1,1.076>", ".14,.72 .86,.72")),),
+    "E": ((0.34, ("<1,0 0,0 0,1 1,1>", "0,.5 .95,.5")),),
+    "F": ((0.34, ("<1,0 0,0 0,1>", "0,.5 .92,.5")),),
+    "G": (
+        (0.4, ("1,.25 ~1,0 .5,0 ~0,0 0,.3 0,.7 ~0,1 .5,1 ~1,1 1,.7 1,.52 .5,.52",)),
+        (
+            0.4,
+            (".97,.24 ~.97,0 .5,0 ~0,0 0,.36 0,.64 ~0,1 .5,1 ~1,1 1,.66 1,.5 .52,.5", "1,.55 1,1>"),
+        ),
+    ),
+    "J": ((0.34, ("<.25,0 1,0 1,.76 ~1,1 .5,1 ~0,1 0,.76",)),),
+    "L": ((0.33, ("<0,0 0,1 1,1>",)),),
+    "N": ((0.41, ("<0,0 0,1>", "<1,0 1,1>", "<0,-.03 1,1.03>")),),
+    "O": ((0.4, ("0,.32 ~0,0 .5,0 ~1,0 1,.32 1,.68 ~1,1 .5,1 ~0,1 0,.68 0,.32",)),),
+    "R": (
+        (0.39, ("<0,1 0,0 .6,0 ~.98,0 .98,.2 .98,.3 ~.98,.5 .6,.5 0,.5", ".56,.5 1,1.076>")),
+        (
+            0.39,
+            (
+                "<0,1 0,0 .6,0 ~.97,0 .97,.2 .97,.31 ~.97,.5 .6,.5 0,.5",
+                ".5,.5 ~.95,.5 .97,.72 1,1.076>",
+            ),
+        ),
+    ),
+    "S": (
+        (
+            0.39,
+            (
+                ".95,.24 ~.95,0 .5,0 ~.02,0 .02,.22 ~.02,.41 .45,.47 ~1,.54 1,.77 ~1,1 .5,1 ~0,1 0,.74",
+            ),
+        ),
+    ),
+    "T": ((0.42, ("<0,0 1,0>", "<.5,0 .5,1>")),),
+    "U": ((0.4, ("<0,0 0,.68 ~0,1 .5,1 ~1,1 1,.68 1,0>",)),),
+    "V": ((0.42, ("<0,-.076 .47,1.076>", "<1,-.076 .53,1.076>")),),
+    "W": (
+        (
+            0.58,
+            (
+                "<0,-.076 .22,1.076>",
+                "<1,-.076 .78,1.076>",
+                "<.48,-.03 .26,1.076>",
+                "<.52,-.03 .74,1.076>",
+            ),
+        ),
+    ),
+    "Z": ((0.39, ("<0,0 .98,0 .02,1 1,1>",)),),
+}
+
 _TABLES: dict[str, dict[str, Skeleton]] = {"din": _DIN, "narrow": _NARROW, "grotesk": _GROTESK}
 # The foot of the 1 is kept apart because suppliers set it with and without.
 _FOOT_PATHS = {
@@ -290,6 +432,12 @@ class GlyphStyle:
     corner: radius in cap heights that pressing and inking takes off outer corners. In
         CORNER_RANGE.
     foot: whether the 1 stands on a foot; the grotesk 1 never does.
+    alternates: for each character of CHARACTERS the number of the other form that it takes; 0 or
+        nothing: the family's own.
+    waist: how much lower the middle of all characters is than drawn, in cap heights. Of a size up
+        to LARGEST_WARP.
+    taper: how much wider characters are below than above, as a share. Of a size up to LARGEST_WARP.
+    bulge: how much squarer curves are than the family's. In BULGE_RANGE.
 
     Raises ValueError, which says what is allowed, for any value outside these.
     """
@@ -299,6 +447,10 @@ class GlyphStyle:
     stroke: float = NOMINAL_STROKE
     corner: float = 0.022
     foot: bool = True
+    alternates: tuple[int, ...] = ()
+    waist: float = 0.0
+    taper: float = 0.0
+    bulge: float = 0.0
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -307,6 +459,9 @@ class GlyphStyle:
             ("width", WIDTH_RANGE),
             ("stroke", STROKE_RANGE),
             ("corner", CORNER_RANGE),
+            ("waist", (-LARGEST_WARP, LARGEST_WARP)),
+            ("taper", (-LARGEST_WARP, LARGEST_WARP)),
+            ("bulge", BULGE_RANGE),
         ):
             value = getattr(self, name)
             if not allowed[0] <= value <= allowed[1]:
@@ -454,24 +609,44 @@ def _split_at_whole(pieces: NDArray[np.float64], axis: int) -> NDArray[np.float6
 def _outline(char: str, style: GlyphStyle) -> tuple[NDArray[np.float64], ...]:
     if len(char) != 1 or char not in CHARACTERS:
         raise ValueError(f"char must be one of {CHARACTERS}, not {char!r}")
-    core, paths = _TABLES[style.family][char]
+    number = CHARACTERS.index(char)
+    chosen = style.alternates[number] if number < len(style.alternates) else 0
+    core, paths = (_TABLES[style.family][char], *_ALTERNATES.get(char, ()))[chosen]
     pen = style.stroke * _WEIGHTS.get(char, 1.0)
     half = pen / 2
     frame = np.array([core * style.width, 1.0 - pen])
     strokes = []
-    if char == "1" and style.foot and style.family in _FOOT_PATHS:
+    if char == "1" and not chosen and style.foot and style.family in _FOOT_PATHS:
         paths = (*paths, _FOOT_PATHS[style.family])
     for path in paths:
-        points = parse_path(path, _HANDLES[style.family]) * frame + half
+        points = (
+            _warped(parse_path(path, _HANDLES[style.family] + style.bulge), style) * frame + half
+        )
         strokes.append(_sweep(points, path, pen))
     box = shapely.box(0.0, 0.0, frame[0] + pen, 1.0)
     ink = shapely.intersection(shapely.union_all(strokes), box)
     if style.corner > 0:
-        ink = ink.buffer(-style.corner, join_style="mitre").buffer(style.corner, quad_segs=4)
+        # Not mitred: GEOS then loses a whole glyph where two strokes meet almost in a line.
+        ink = ink.buffer(-style.corner, quad_segs=4).buffer(style.corner, quad_segs=4)
     # Square-cut ends may stop just short of the box: fill the cap height, begin at x = 0.
     left, top, _, bottom = ink.bounds
     stretch = (1.0, 1.0 / (bottom - top))
     return tuple((ring - (left, top)) * stretch for ring in polygon_rings(ink))
+
+
+def _warped(points: NDArray[np.float64], style: GlyphStyle) -> NDArray[np.float64]:
+    """Points of a skeleton with the style's waist and taper; its frame stays where it is."""
+    across, down = points.T
+    lower = style.waist * 4 * np.clip(down, 0, 1) * (1 - np.clip(down, 0, 1))
+    wider = 1 + style.taper * (np.clip(down, 0, 1) - 0.5)
+    # Narrower than the frame at one end, never wider: what is wider would be cut off.
+    across = 0.5 + (across - 0.5) * wider / (1 + abs(style.taper) / 2)
+    return np.stack([across, down + lower], axis=1)
+
+
+def alternate_counts() -> list[int]:
+    """For each character of CHARACTERS, how many other forms it has."""
+    return [len(_ALTERNATES.get(char, ())) for char in CHARACTERS]
 
 
 def _sweep(points: NDArray[np.float64], path: str, stroke: float) -> shapely.Geometry:

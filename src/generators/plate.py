@@ -90,6 +90,8 @@ GROUP_GAP = 0.12
 """Wider gap before the last three digits, in cap heights."""
 SHIELD_HEIGHT = 0.72
 GLYPH_SPAN = 0.51
+PROVISIONAL_BAR = 0.07
+"""Width of the bar of provisional plates, as a share of the plate's."""
 FRAME_SIDE, FRAME_BOTTOM = 8.0, 22.0
 """A dealer's frame reaches this far beyond the plate, in millimetres."""
 
@@ -204,6 +206,10 @@ class PlateSpec:
         group_gap: whether the last three digits stand apart.
         frame: whether a dealer's frame surrounds the plate.
         screws: whether two screws show.
+        suffix: a letter behind the number that is not read (``U``: dealer), where digits leave room.
+        provisional: whether a bar with the year is at the right end (VZV Art. 87).
+        rim: whether the rim line shows.
+        edge: a black line around the plate, in millimetres.
     """
 
     text: str
@@ -214,10 +220,42 @@ class PlateSpec:
     group_gap: bool = False
     frame: bool = False
     screws: bool = False
+    suffix: str = ""
+    provisional: bool = False
+    rim: bool = True
+    edge: float = 0.0
 
     @property
     def format(self) -> PlateFormat:
         return FORMATS[self.format_index]
+
+    @property
+    def width(self) -> float:
+        """Millimetres."""
+        return self.format.width
+
+    @property
+    def height(self) -> float:
+        """Millimetres."""
+        return self.format.height
+
+    @property
+    def lines(self) -> int:
+        return self.format.lines
+
+    @property
+    def layout(self) -> Layout:
+        """Where its marks stand."""
+        return layout(self.format_index, len(self.digits) + len(self.suffix))
+
+    @property
+    def cap_height(self) -> float:
+        """Of all characters, in millimetres."""
+        return self.layout.cap_height
+
+    def compose(self, cap_pixels: float, tiles: Tiles) -> PlateInk:
+        """Lay the plate out at ``cap_pixels`` pixels a cap height."""
+        return compose(self, cap_pixels, tiles)
 
     @property
     def letters(self) -> str:
@@ -233,7 +271,8 @@ class PlateSpec:
     def outline(self) -> tuple[float, float, float, float]:
         """x1, y1, x2, y2 of what is drawn, in millimetres of the plate: its frame, if it has one."""
         if not self.frame:
-            return (0.0, 0.0, self.format.width, self.format.height)
+            edge = self.edge
+            return (-edge, -edge, self.format.width + edge, self.format.height + edge)
         return (
             -FRAME_SIDE,
             -FRAME_SIDE,
@@ -322,11 +361,14 @@ def compose(spec: PlateSpec, cap_pixels: float, tiles: Tiles) -> PlateInk:
         cap_pixels: cap height of the tiles in pixels; it sets the resolution of the whole.
         tiles: source of glyphs and arms.
     """
-    plate, letters, digits = spec.format, spec.letters, spec.digits
-    place = layout(spec.format_index, len(digits))
+    plate, letters, digits = spec.format, spec.letters, spec.digits + spec.suffix
+    place = spec.layout
     scale = cap_pixels / place.cap_height
     width, height = round(plate.width * scale), round(plate.height * scale)
-    ink = _blank_ink(spec.format_index, width, height).copy()
+    if spec.rim:
+        ink = _blank_ink(spec.format_index, width, height).copy()
+    else:
+        ink = np.zeros((height, width), np.uint8)
     # An army plate's one letter stands where the second of a canton would.
     marks = place.marks[2 - len(letters) :]
     text = letters + (DOT if plate.lines == 1 else "") + digits
@@ -338,6 +380,14 @@ def compose(spec: PlateSpec, cap_pixels: float, tiles: Tiles) -> PlateInk:
         stretch -= 2 * gap / place.row
     middle = plate.width / 2
     origin = middle * scale
+    if spec.provisional:
+        # The bar takes room from the number: all marks move together and to the left.
+        bar = round(PROVISIONAL_BAR * width)
+        ink[
+            round(0.1 * height) : round(0.9 * height), width - bar - bar // 2 : width - bar // 2
+        ] = 150
+        stretch *= 1 - 1.4 * PROVISIONAL_BAR
+        origin -= 0.7 * PROVISIONAL_BAR * width
     number = len(text) - len(digits) if plate.lines == 2 else 0
     for i, (char, (x, y)) in enumerate(zip(text, marks, strict=True)):
         tile = tiles.glyph(char)

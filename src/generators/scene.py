@@ -10,9 +10,7 @@ of its 250-pixel scene. Positions here are shares of the scene's side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -22,23 +20,22 @@ from numpy.typing import NDArray
 from src.charset import CANTONS, MAX_DIGITS
 from src.config import DegradeParams, PlateParams, SceneParams
 from src.generators import degrade
-from src.generators.atlas import Atlas, AtlasTiles
+from src.generators.atlas import Atlas
 from src.generators.draws import Draws
-from src.generators.plate import (
-    ARMY,
-    ARMY_COLOUR,
-    COLOURS,
-    CORNER_RADIUS,
-    FRAME_BOTTOM,
-    FRAME_SIDE,
-    PlateSpec,
-    compose,
-    draw_screws,
-    layout,
-    rounded_outline,
+from src.generators.labels import make_labels
+from src.generators.painting import (
+    apply,
+    matmul,
+    outline_corners,
+    paste,
+    plate_corners,
+    plate_texture,
+    round_outline,
+    stack_matrices,
+    warp_in_steps,
 )
+from src.generators.plate import ARMY, ARMY_COLOUR, COLOURS, PlateSpec
 from src.generators.structure import TEXTURES, structure_bank
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 
 SEED_SCENE = 250.0
 """Side of the seed system's scene, the unit of the lengths in SceneParams."""
@@ -46,16 +43,17 @@ SEED_PLATE = 235.0
 """Length of the seed system's plate at scale 1."""
 SEED_CAP = SEED_PLATE / 500 * 77
 """Cap height of the picture that the seed system shrinks to a plate, in pixels."""
+EDGE_LINE = 2.1
+"""Width of the black line around the plates of the seed system, in millimetres."""
 LARGEST_BOX = 0.95
 """A plate whose box would be larger than this share of the scene is made smaller."""
+
+STYLE = "scene"
 
 Gray = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-_ARMY_COLOUR = next(i for i, colour in enumerate(COLOURS) if colour.name == ARMY_COLOUR)
-_LUMA = np.array([0.299, 0.587, 0.114])
-"""Weights of red, green and blue in grey (ITU-R BT.601), as OpenCV and Pillow have them."""
-_GREYS = [(float(_LUMA @ colour.ground), float(_LUMA @ colour.ink)) for colour in COLOURS]
+ARMY_INDEX = next(i for i, colour in enumerate(COLOURS) if colour.name == ARMY_COLOUR)
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,7 @@ class SceneBlock:
         plates: the specification of each plate.
         variants: ``(n,)`` glyph variant of the atlas.
         matrices: homography from the plate's millimetres to shares of the scene, nine numbers each.
+        steps: ``(n, 4, 3, 3)`` the same in four steps: turn, size, shear along x, shear along y.
         finest: largest scale of each plate, shares of the scene a millimetre.
         corners: ``(n, 4, 2)`` the plate's corners, shares of the scene.
         outlines: ``(n, p, 2)`` what is pasted: the plate with round corners, or its frame.
@@ -79,6 +78,7 @@ class SceneBlock:
     plates: list[PlateSpec]
     variants: list[int]
     matrices: list[list[float]]
+    steps: Floats
     finest: list[float]
     corners: Floats
     outlines: NDArray[np.float32]
@@ -99,32 +99,21 @@ class SceneBlock:
             windows: ``(n, 4)`` x1, y1, x2, y2 of the part that is stored, shares of the scene; the
                 box and the corners are normalised to it. By default the whole scene.
         """
-        corners = self.corners
-        if windows is not None:
-            origin, size = windows[:, None, :2], windows[:, None, 2:] - windows[:, None, :2]
-            corners = (corners - origin) / size
-        box = corners_to_box(corners)
-        edges = np.roll(self.corners, -1, axis=1) - self.corners
-        lengths = np.linalg.norm(edges, axis=2) * 256
-        army = [plate.colour_index == _ARMY_COLOUR for plate in self.plates]
-        frame = pd.DataFrame(
-            {
-                "plate": ["" if m else p.text for p, m in zip(self.plates, army, strict=True)],
-                "format": [plate.format.name for plate in self.plates],
-                "colour": [COLOURS[plate.colour_index].name for plate in self.plates],
-                "lines": [plate.format.lines for plate in self.plates],
-                "digits": [len(plate.digits) for plate in self.plates],
-                "plate_length": lengths[:, [0, 2]].mean(axis=1).astype(np.float32),
-                "plate_height": lengths[:, [1, 3]].mean(axis=1).astype(np.float32),
-                "angle": np.degrees(np.arctan2(edges[:, 0, 1], edges[:, 0, 0])).astype(np.float32),
-            }
+        plates = self.plates
+        return make_labels(
+            self.corners,
+            ["" if plate.colour_index == ARMY_INDEX else plate.text for plate in plates],
+            [plate.format.name for plate in plates],
+            [COLOURS[plate.colour_index].name for plate in plates],
+            [plate.lines for plate in plates],
+            np.ones(len(plates), np.bool_),
+            STYLE,
+            windows,
         )
-        frame[BOX_COLUMNS] = box.astype(np.float32)
-        frame[CORNER_COLUMNS] = corners.reshape(-1, 8).astype(np.float32)
-        return frame
 
 
-def _draw_plates(params: PlateParams, draws: Draws) -> list[PlateSpec]:
+def draw_plates(params: PlateParams, draws: Draws) -> list[PlateSpec]:
+    """A plate for each sample."""
     formats = draws.choice(params.FORMAT_WEIGHTS).tolist()
     colours = draws.choice(params.COLOUR_WEIGHTS).tolist()
     cantons = draws.integers(0, len(CANTONS) - 1).tolist()
@@ -137,10 +126,11 @@ def _draw_plates(params: PlateParams, draws: Draws) -> list[PlateSpec]:
     gaps = draws.chance(params.GROUP_GAP_PROBABILITY).tolist()
     frames = draws.chance(params.FRAME_PROBABILITY).tolist()
     screws = draws.chance(params.SCREW_PROBABILITY).tolist()
+    edges = (draws.chance(params.EDGE_PROBABILITY) * EDGE_LINE).tolist()
     plates = []
     for i, count in enumerate(counts):
         number = str(first[i]) + "".join(map(str, others[i][: count - 1]))
-        letters = ARMY if colours[i] == _ARMY_COLOUR else CANTONS[cantons[i]]
+        letters = ARMY if colours[i] == ARMY_INDEX else CANTONS[cantons[i]]
         plates.append(
             PlateSpec(
                 letters + number,
@@ -151,31 +141,19 @@ def _draw_plates(params: PlateParams, draws: Draws) -> list[PlateSpec]:
                 gaps[i],
                 frames[i],
                 screws[i],
+                edge=edges[i],
             )
         )
     return plates
 
 
-def _apply(matrices: Floats, points: Floats) -> Floats:
-    """``(n, 3, 3)`` homographies on ``(n, p, 2)`` points."""
-    homogeneous = np.concatenate([points, np.ones((*points.shape[:2], 1))], axis=2)
-    mapped = homogeneous @ matrices.transpose(0, 2, 1)
-    return mapped[..., :2] / mapped[..., 2:]
-
-
-def _matrix(rows: list[list[Floats | float]], count: int) -> Floats:
-    result = np.empty((count, 3, 3))
-    for r, row in enumerate(rows):
-        for c, value in enumerate(row):
-            result[:, r, c] = value
-    return result
-
-
 def _place_plates(plates: list[PlateSpec], params: SceneParams, draws: Draws) -> Floats:
-    """``(n, 3, 3)`` homographies from millimetres of each plate to shares of the scene."""
+    """``(n, 4, 3, 3)`` homographies from millimetres of each plate to shares of the scene, in steps:
+    turn, size, shear along x, shear along y and place.
+    """
     n = len(plates)
-    width = np.array([plate.format.width for plate in plates])
-    height = np.array([plate.format.height for plate in plates])
+    width = np.array([plate.width for plate in plates])
+    height = np.array([plate.height for plate in plates])
     scale = draws.within(params.PLATE_SCALE) * SEED_PLATE / SEED_SCENE / width
     stretch = draws.within(params.PLATE_STRETCH)
     limit = np.radians(params.PLATE_ROTATION)
@@ -185,32 +163,23 @@ def _place_plates(plates: list[PlateSpec], params: SceneParams, draws: Draws) ->
     shift = draws.uniform(-0.5, 0.5, (2,)) * params.PLATE_SHIFT
     cos, sin = np.cos(turn), np.sin(turn)
     # Applied from right to left: centre; perspective; turn; size; shear along x, then along y.
-    centre = _matrix([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]], n)
-    tilted = _matrix([[1, 0, 0], [0, 1, 0], [tilt[:, 0] / width, tilt[:, 1] / width, 1]], n)
-    turned = _matrix([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], n)
-    sized = _matrix([[scale, 0, 0], [0, scale * stretch, 0], [0, 0, 1]], n)
-    along_x = _matrix([[1, shears[:, 0], 0], [0, 1, 0], [0, 0, 1]], n)
-    along_y = _matrix([[1, 0, 0], [shears[:, 1], 1, 0], [0, 0, 1]], n)
-    matrices = along_y @ along_x @ sized @ turned @ tilted @ centre
+    centre = stack_matrices([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]], n)
+    tilted = stack_matrices([[1, 0, 0], [0, 1, 0], [tilt[:, 0] / width, tilt[:, 1] / width, 1]], n)
+    turned = stack_matrices([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], n)
+    sized = stack_matrices([[scale, 0, 0], [0, scale * stretch, 0], [0, 0, 1]], n)
+    along_x = stack_matrices([[1, shears[:, 0], 0], [0, 1, 0], [0, 0, 1]], n)
+    along_y = stack_matrices([[1, 0, 0], [shears[:, 1], 1, 0], [0, 0, 1]], n)
+    first = turned @ tilted @ centre
+    matrices = along_y @ along_x @ sized @ first
     # What is drawn stays in the scene: a box too large is made smaller, then it is shifted.
-    drawn = _apply(matrices, _outline_corners(plates))
+    drawn = apply(matrices, outline_corners(plates))
     low, high = drawn.min(axis=1), drawn.max(axis=1)
     shrink = np.minimum(1.0, LARGEST_BOX / (high - low).max(axis=1))
     size = (high - low) * shrink[:, None]
     target = 0.5 + shift * (1 - size)
     origin = target - (low + high) / 2 * shrink[:, None]
-    moved = _matrix([[shrink, 0, origin[:, 0]], [0, shrink, origin[:, 1]], [0, 0, 1]], n)
-    return moved @ matrices
-
-
-def _outline_corners(plates: list[PlateSpec]) -> Floats:
-    x1, y1, x2, y2 = np.array([plate.outline for plate in plates]).T
-    return np.stack([x1, y1, x2, y1, x2, y2, x1, y2], axis=1).reshape(-1, 4, 2)
-
-
-@lru_cache(maxsize=16)
-def _round_outline(outline: tuple[float, float, float, float]) -> Floats:
-    return rounded_outline(*outline, CORNER_RADIUS, steps=3)
+    moved = stack_matrices([[shrink, 0, origin[:, 0]], [0, shrink, origin[:, 1]], [0, 0, 1]], n)
+    return np.stack([first, sized, along_x, moved @ along_y], axis=1)
 
 
 def _turn_backgrounds(params: SceneParams, draws: Draws) -> Floats:
@@ -223,10 +192,10 @@ def _turn_backgrounds(params: SceneParams, draws: Draws) -> Floats:
     seen = draws.chance(params.BACKGROUND_PERSPECTIVE_PROBABILITY)
     most = params.BACKGROUND_PERSPECTIVE
     tilt = draws.uniform(-most, most, (2,)) * seen[:, None] / 16
-    centre = _matrix([[1, 0, -15.5], [0, 1, -15.5], [0, 0, 1]], n)
-    flips = _matrix([[flip[:, 0], 0, 0], [0, flip[:, 1], 0], [0, 0, 1]], n)
-    tilted = _matrix([[1, 0, 0], [0, 1, 0], [tilt[:, 0], tilt[:, 1], 1]], n)
-    turned = _matrix([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], n)
+    centre = stack_matrices([[1, 0, -15.5], [0, 1, -15.5], [0, 0, 1]], n)
+    flips = stack_matrices([[flip[:, 0], 0, 0], [0, flip[:, 1], 0], [0, 0, 1]], n)
+    tilted = stack_matrices([[1, 0, 0], [0, 1, 0], [tilt[:, 0], tilt[:, 1], 1]], n)
+    turned = stack_matrices([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], n)
     return np.linalg.inv(centre) @ tilted @ turned @ flips @ centre
 
 
@@ -266,18 +235,17 @@ def draw_scenes(
         backgrounds: how many background pictures there are.
         textures: which of the structure bank's may be used.
     """
-    plates = _draw_plates(plate, draws)
-    matrices = _place_plates(plates, scene, draws)
-    width = np.array([spec.format.width for spec in plates])
-    height = np.array([spec.format.height for spec in plates])
-    zero = np.zeros_like(width)
-    rectangles = np.stack([zero, zero, width, zero, width, height, zero, height], axis=1)
-    corners = _apply(matrices, rectangles.reshape(-1, 4, 2))
+    plates = draw_plates(plate, draws)
+    steps = _place_plates(plates, scene, draws)
+    matrices = steps[:, 3] @ steps[:, 2] @ steps[:, 1] @ steps[:, 0]
+    width = np.array([spec.width for spec in plates])
+    height = np.array([spec.height for spec in plates])
+    corners = apply(matrices, plate_corners(plates))
     edges = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
     finest = (edges / np.stack([width, height, width, height], axis=1)).max(axis=1)
     crop = draws.integers(scene.BACKGROUND_CROP[0], scene.BACKGROUND_CROP[1])
     corner = np.floor(draws.uniform(shape=(2,)) * (33 - crop[:, None]))
-    outlines = np.stack([_round_outline(spec.outline) for spec in plates])
+    outlines = np.stack([round_outline(spec.outline) for spec in plates])
     circles, panels = _draw_clutter(scene, draws)
     grain = draws.integers(degraded.NOISE_BLUR[0] // 2, (degraded.NOISE_BLUR[1] - 1) // 2) * 2 + 1
     numbers = {
@@ -290,6 +258,7 @@ def draw_scenes(
         "blur": draws.within(degraded.BLUR_SIGMA),
         "autocontrast": draws.chance(degraded.AUTOCONTRAST_PROBABILITY),
         "aliased": draws.chance(scene.ALIASED_PROBABILITY),
+        "warps": draws.integers(0, 7),
         "structure": draws.chance(structure_probability),
         "structure_index": draws.integers(textures[0], textures[-1]),
         "structure_top": draws.uniform(),
@@ -301,9 +270,10 @@ def draw_scenes(
         plates=plates,
         variants=np.floor(draws.uniform(0, plate.GLYPH_VARIANTS)).astype(int).tolist(),
         matrices=matrices.reshape(-1, 9).tolist(),
+        steps=steps,
         finest=finest.tolist(),
         corners=corners,
-        outlines=_apply(matrices, outlines).astype(np.float32),
+        outlines=apply(matrices, outlines).astype(np.float32),
         backgrounds=np.floor(draws.uniform(0, backgrounds)).astype(int).tolist(),
         background_matrices=_turn_backgrounds(scene, draws),
         crops=np.column_stack([corner, crop]).astype(int).tolist(),
@@ -311,24 +281,6 @@ def draw_scenes(
         rectangles=panels,
         numbers={name: values.tolist() for name, values in numbers.items()},
     )
-
-
-def _matmul(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """Product of two 3x3 matrices as nine numbers; for one pair faster than NumPy."""
-    a, b, c, d, e, f, g, h, i = second
-    rows = (first[0:3], first[3:6], first[6:9])
-    product: list[float] = []
-    for x, y, z in rows:
-        product += (x * a + y * d + z * g, x * b + y * e + z * h, x * c + y * f + z * i)
-    return product
-
-
-def _blend(source: Gray, alpha: Gray, target: Gray) -> None:
-    """Paint ``source`` over ``target`` in place, by ``alpha`` of 0 to 255."""
-    # Whole numbers throughout: on pictures this small, conversions would cost more than the blending.
-    over = cv2.multiply(source, alpha, scale=1 / 255)
-    under = cv2.multiply(target, cv2.bitwise_not(alpha), scale=1 / 255)
-    cv2.add(over, under, target)
 
 
 @dataclass(frozen=True)
@@ -366,7 +318,8 @@ class SceneRenderer:
         x1, y1, x2, y2 = window or (0, 0, self.side, self.side)
         # The whole background, cut afterwards: enlarging 32 pixels is cheaper than warping a window.
         picture = self._background(block, i)[y1:y2, x1:x2]
-        picture = self._paste(block, i, np.ascontiguousarray(picture), x1, y1)
+        picture = np.ascontiguousarray(picture)
+        self._paste(block, i, picture, x1, y1)
         return self._degrade(block, i, picture)
 
     def _background(self, block: SceneBlock, i: int) -> Gray:
@@ -384,6 +337,7 @@ class SceneRenderer:
         if numbers["structure"][i]:
             texture = structure_bank(self._detail)[int(numbers["structure_index"][i])]
             if texture.shape[0] < side:
+                # Larger scenes than 384 pixels: rare, so not worth a bank of their own.
                 texture = cv2.resize(texture, (side + 1, side + 1))
             weight = numbers["structure_weight"][i]
             at = (numbers["structure_top"][i], numbers["structure_left"][i])
@@ -398,77 +352,55 @@ class SceneRenderer:
             cv2.rectangle(picture, start, end, grey, -1)
         return picture
 
-    def _paste(self, block: SceneBlock, i: int, picture: Gray, left: int, top: int) -> Gray:
+    def _paste(self, block: SceneBlock, i: int, picture: Gray, left: int, top: int) -> None:
         spec, side = block.plates[i], self.side
-        cap = layout(spec.format_index, len(spec.digits)).cap_height
+        cap = spec.cap_height
         # Below about 180 pixels the seed's aliasing has been averaged away.
-        aliased = block.numbers["aliased"][i] and self._detail > 0.7
+        aliased = bool(block.numbers["aliased"][i]) and self._detail > 0.7
         cap_pixels = SEED_CAP if aliased else block.finest[i] * side * cap
         tiles = self.atlas.tiles(block.variants[i], cap_pixels)
-        texture, (origin_x, origin_y) = self._texture(block, i, tiles)
-        # Pixel centres lie at halves; OpenCV's points are in sixteenths of a pixel here.
+        texture, (origin_x, origin_y) = plate_texture(spec, tiles, block.numbers["ground"][i])
+        # Pixel centres lie at halves; OpenCV has them at integers.
         outline = block.outlines[i] * side
         outline -= (left + 0.5, top + 0.5)
-        x, y, width, height = cv2.boundingRect(outline)
-        x, y = max(x - 1, 0), max(y - 1, 0)
-        region = picture[y : y + height + 2, x : x + width + 2]
-        height, width = region.shape
-        # Texture pixels to millimetres, to shares of the scene, to pixels of the region.
+        # Texture pixels to millimetres, to shares of the scene, to pixels of the picture.
         fine = cap / tiles.cap_pixels
         to_plate = (fine, 0, fine / 2 + origin_x, 0, fine, fine / 2 + origin_y, 0, 0, 1)
-        to_region = (side, 0, -left - x - 0.5, 0, side, -top - y - 0.5, 0, 0, 1)
-        matrix = _matmul(to_region, _matmul(block.matrices[i], to_plate))
-        warped = cv2.warpPerspective(
-            texture,
-            np.array(matrix).reshape(3, 3),
-            (width, height),
-            flags=cv2.INTER_NEAREST if aliased else cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        mask = np.zeros((height, width), np.uint8)
-        outline -= (x, y)
-        outline *= 16
-        points = outline.round().astype(np.int32)
+        to_picture = (side, 0, -left - 0.5, 0, side, -top - 0.5, 0, 0, 1)
         if aliased:
-            cv2.fillConvexPoly(mask, points, 255, cv2.LINE_8, 4)
-            cv2.copyTo(warped, mask, region)
+            texture, matrix = self._torn(block, i, texture, to_plate, to_picture)
         else:
-            cv2.fillConvexPoly(mask, points, 255, cv2.LINE_AA, 4)
-            _blend(warped, mask, region)
-        return picture
+            matrix = matmul(to_picture, matmul(block.matrices[i], to_plate))
+        paste(picture, texture, matrix, outline, aliased)
 
-    def _texture(
-        self, block: SceneBlock, i: int, tiles: AtlasTiles
-    ) -> tuple[Gray, tuple[float, float]]:
-        """The plate's grey texture and the millimetres of its top left corner."""
-        spec, cap_pixels = block.plates[i], tiles.cap_pixels
-        composed = compose(spec, cap_pixels, tiles)
-        ground, ink = _GREYS[spec.colour_index]
-        ground *= block.numbers["ground"][i]
-        # grey = ground + (ink - ground) * coverage
-        texture = cv2.convertScaleAbs(composed.ink, alpha=(ink - ground) / 255, beta=ground)
-        for colours, alpha, left, top in composed.shields:
-            place = texture[top : top + alpha.shape[0], left : left + alpha.shape[1]]
-            height, width = place.shape
-            _blend(colours[:height, :width], alpha[:height, :width], place)
-        scale = cap_pixels / layout(spec.format_index, len(spec.digits)).cap_height
-        if spec.screws:
-            draw_screws(texture, scale, (140,))
-        if not spec.frame:
-            return texture, (0.0, 0.0)
-        side, bottom = max(round(FRAME_SIDE * scale), 1), max(round(FRAME_BOTTOM * scale), 1)
-        framed = cv2.copyMakeBorder(
-            texture, side, bottom, side, side, cv2.BORDER_CONSTANT, value=35
-        )
-        # The dealer's name: dashes at this size.
-        length = max(bottom // 2, 1)
-        middle = framed.shape[0] - bottom // 2
-        for x in range(
-            framed.shape[1] // 4, framed.shape[1] * 3 // 4, length + max(length // 2, 1)
-        ):
-            end = (x + length - 1, middle + bottom // 4)
-            cv2.rectangle(framed, (x, middle - bottom // 4), end, 200, -1)
-        return framed, (-side / scale, -side / scale)
+    def _torn(
+        self,
+        block: SceneBlock,
+        i: int,
+        texture: Gray,
+        to_plate: tuple[float, ...],
+        to_picture: tuple[float, ...],
+    ) -> tuple[Gray, list[float]]:
+        """The texture after one to three warps to the nearest pixel, and the matrix of the last."""
+        before, after = np.array(to_plate).reshape(3, 3), np.array(to_picture).reshape(3, 3)
+        fine = before[0, 0]
+        turn, size, along_x, along_y = block.steps[i]
+        # Between steps lengths are pixels: of the texture before it is sized, of the scene after.
+        texels, pixels = np.diag([1 / fine, 1 / fine, 1]), np.diag([self.side, self.side, 1.0])
+        steps = [
+            texels @ turn @ before,
+            pixels @ size @ np.linalg.inv(texels),
+            pixels @ along_x @ np.linalg.inv(pixels),
+            after @ along_y @ np.linalg.inv(pixels),
+        ]
+        joined = steps[:1]
+        for bit, step in enumerate(steps[1:]):
+            if int(block.numbers["warps"][i]) >> bit & 1:
+                joined.append(step)
+            else:
+                joined[-1] = step @ joined[-1]
+        texture, matrix = warp_in_steps(texture, joined)
+        return texture, matrix.ravel().tolist()
 
     def _degrade(self, block: SceneBlock, i: int, picture: Gray) -> Gray:
         numbers, detail = block.numbers, self._detail

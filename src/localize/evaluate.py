@@ -1,117 +1,197 @@
 """Stage evaluate_localize: measure the localizer on the whole validation set.
 
-Writes out/evaluations/localize: metrics.json, tables for ``dvc plots``, ten pictures and a sheet of
-the worst failures. Run it with ``dvc repro evaluate_localize``, or
-``python -m src.localize.evaluate``.
+Pictures with a plate are measured by the best plate that is found; all of them by what is found with a
+score of 0.5 or more. Writes out/evaluations/localize: metrics.json, corner_errors.json, tables for
+``dvc plots``, ten pictures and a sheet of the worst failures. Run it with ``dvc repro
+evaluate_localize``, or ``python -m src.localize.evaluate``.
+
+The reader is trained on crops that are as far off as the localizer's; so that they do not change with
+every training, the errors they are drawn from are in git. ``python -m src.localize.evaluate
+--write-errors src/datasets/corner_errors.csv`` measures them anew.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+import json
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
+from torchmetrics.functional.classification import binary_average_precision
 
 from src.config import Config
 from src.datasets.shards import ShardedSet
-from src.geometry import box_iou, box_to_xyxy, corners_to_box, xyxy_to_box
-from src.models.base import Localizer
+from src.detection import SURE
+from src.geometry import CORNER_COLUMNS, box_to_xyxy
+from src.localize.found import (
+    ERRORS_IOU,
+    LEAST_SCORE,
+    SCENE_SIDE,
+    Found,
+    describe_errors,
+    find,
+    relative_errors,
+)
 from src.models.registry import load_localizer
 from src.utils import evaluation, plots
-from src.utils.inference import best_device, find_corners
-from src.utils.stage import run_stage
+from src.utils.inference import best_device
+from src.utils.stage import StageError, run_stage
 
-SCENE_SIDE = 256
-"""Errors are given in pixels of a scene of this side too, as the labels' heights are."""
 RIGHT_IOU = 0.7
-"""A plate found worse than this counts as a failure in the pictures."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a localizer found in a set, beside what is true; all normalised to the pictures.
-
-    Attributes:
-        corners: ``(N, 4, 2)``.
-        boxes: ``(N, 4)`` as cx, cy, w, h, within the pictures.
-        scores: ``(N,)``.
-        table: a row a sample: iou, error (in pixels of the scene), height, angle.
-    """
-
-    corners: NDArray[np.float64]
-    boxes: NDArray[np.floating]
-    scores: NDArray[np.float64]
-    table: pd.DataFrame
-
-
-def find(localizer: Localizer, samples: ShardedSet, batch_size: int, device: torch.device) -> Found:
-    """Run a localizer over a prepared set."""
-    corners = np.empty((len(samples), 4, 2))
-    scores = np.empty(len(samples))
-    with tqdm(total=len(samples), unit=" pictures", desc="localize", mininterval=0.5) as progress:
-        for batch in evaluation.batches(len(samples), batch_size):
-            part = slice(batch.start, batch.stop)
-            pictures = [samples.image(i) for i in batch]
-            corners[part], scores[part] = find_corners(localizer, pictures, device)
-            progress.update(len(batch))
-    boxes = xyxy_to_box(box_to_xyxy(corners_to_box(corners)).clip(0, 1))
-    table = pd.DataFrame(
-        {
-            "iou": box_iou(boxes, samples.boxes.astype(np.float64)),
-            "error": evaluation.corner_errors(corners, samples.corners) * SCENE_SIDE,
-            "height": samples.labels["plate_height"],
-            "angle": samples.labels["angle"],
-        }
-    )
-    return Found(corners, boxes, scores, table.assign(size_of_angle=table["angle"].abs()))
+"""A picture whose quality is less counts as a failure in the pictures."""
+ERROR_ROWS = 1000
+"""Plates in the table of errors; a quantile of 0.1 % is a row then."""
 
 
 def measure(found: Found, samples: ShardedSet) -> dict[str, object]:
-    """The metrics of what was found in a prepared set."""
-    height, width = samples.image(0).shape
-    pixels = np.array([width, height, width, height])
-    table = found.table
-    per_pixel = np.array([width, height])
-    measures = {"mean_iou": "iou", "corner_error": "error"}
-    errors = evaluation.corner_errors(found.corners * per_pixel, samples.corners * per_pixel)
+    """The metrics of what was found in a prepared set, and of each style where there are several."""
+    styles = found.table["style"]
+    by_style = {
+        str(style): _measure(found, samples, styles == style) for style in sorted(set(styles))
+    }
     return {
-        "count": len(samples),
-        **evaluation.iou_measures(table["iou"].to_numpy()),
-        **evaluation.average_precision(
-            list((box_to_xyxy(found.boxes) * pixels)[:, None]),
-            list(found.scores[:, None]),
-            list((box_to_xyxy(samples.boxes) * pixels)[:, None]),
-        ),
-        "corner_error": {
-            "picture_px": evaluation.spread(errors),
-            "scene_px": evaluation.spread(table["error"].to_numpy()),
-        },
-        "by_height": evaluation.by_bins(table, "height", evaluation.HEIGHT_EDGES, measures),
-        "by_angle": evaluation.by_bins(table, "size_of_angle", evaluation.ANGLE_EDGES, measures),
+        **_measure(found, samples, styles.notna()),
+        **({"by_style": by_style} if len(by_style) > 1 else {}),
         "backgrounds": samples.meta.get("backgrounds"),
     }
+
+
+def _measure(found: Found, samples: ShardedSet, chosen: pd.Series) -> dict[str, object]:
+    """The metrics of some pictures: of the best plate where there is one, and of all that was found."""
+    table = found.table[chosen]
+    plates = table[table["present"]]
+    return {
+        "count": len(table),
+        "count_with_plate": len(plates),
+        "quality": float(table["quality"].mean()),
+        **(_measure_plates(found, samples, table) if len(plates) else {}),
+        "detection": _measure_detection(found, table),
+    }
+
+
+def _measure_plates(found: Found, samples: ShardedSet, pictures: pd.DataFrame) -> dict[str, object]:
+    plates = pictures[pictures["present"]]
+    height, width = samples.image(0).shape
+    per_pixel = np.array([width, height])
+    rows = plates.index.to_numpy()
+    error = {
+        "picture_px": evaluation.corner_errors(
+            found.corners[rows] * per_pixel, samples.corners[rows] * per_pixel
+        ),
+        "scene_px": plates["error"].to_numpy(),
+        "plate_heights": (plates["error"] / plates["height"]).to_numpy(),
+    }
+    measures = {"mean_iou": "iou", "corner_error": "error"}
+    # Of two lines, or one: the likelier.
+    counted = plates.assign(right=(plates["two_lines"] >= 0.5) == (plates["lines"] == 2))
+    return {
+        **evaluation.iou_measures(plates["iou"].to_numpy()),
+        **_average_precision(found, samples, pictures.index.to_numpy()),
+        "corner_error": {name: evaluation.spread(values) for name, values in error.items()},
+        "by_height": evaluation.by_bins(plates, "height", evaluation.HEIGHT_EDGES, measures),
+        "by_angle": evaluation.by_bins(plates, "size_of_angle", evaluation.ANGLE_EDGES, measures),
+        "lines": {
+            "accuracy": float(counted["right"].mean()),
+            "by_lines": evaluation.by_value(counted, "lines", {"accuracy": "right"}),
+        },
+    }
+
+
+def _measure_detection(found: Found, table: pd.DataFrame) -> dict[str, object]:
+    every = found.every[found.every["picture"].isin(table.index)]
+    sure = every[every["score"] >= SURE]
+    right, plates = int(sure["right"].sum()), int(table["present"].sum())
+    empty = table.index[~table["present"]]
+    result: dict[str, object] = {
+        "score": SURE,
+        "recall": evaluation.share(right, plates),
+        "precision": evaluation.share(right, len(sure)),
+    }
+    if len(empty):
+        false = int(sure["picture"].isin(empty).sum())
+        result["false_per_empty_picture"] = false / len(empty)
+    if plates and len(empty):
+        # How well the best score of a picture tells whether it has a plate.
+        scores, present = (torch.tensor(table[name].to_numpy()) for name in ("score", "present"))
+        result["picture_average_precision"] = float(
+            binary_average_precision(scores, present.long())
+        )
+    return result
+
+
+def _average_precision(
+    found: Found, samples: ShardedSet, pictures: NDArray[np.int_]
+) -> dict[str, float]:
+    """COCO's, of the boxes of all that was found in some pictures, also in those without a plate."""
+    size = samples.image(0).shape[::-1] * 2
+    every = found.every
+    boxes = every[["x1", "y1", "x2", "y2"]].to_numpy() * size
+    # They are in the order of the pictures.
+    ends = np.searchsorted(every["picture"].to_numpy(), np.arange(len(samples) + 1))
+    parts = [slice(ends[i], ends[i + 1]) for i in pictures]
+    scores, present = every["score"].to_numpy(copy=True), samples.present
+    true = box_to_xyxy(samples.boxes.astype(np.float64)).clip(0, 1) * size
+    return evaluation.average_precision(
+        [boxes[part] for part in parts],
+        [scores[part] for part in parts],
+        [true[[i]] if present[i] else true[:0] for i in pictures],
+    )
+
+
+def precision_recall(found: Found) -> pd.DataFrame:
+    """For a plot: recall and precision of all that was found, by the least score that is asked for."""
+    plates = max(int(found.table["present"].sum()), 1)
+    rows = []
+    for score in np.linspace(LEAST_SCORE, 1, 96):
+        asked = found.every[found.every["score"] >= score]
+        right = int(asked["right"].sum())
+        rows.append((score, right / plates, right / max(len(asked), 1)))
+    return pd.DataFrame(rows, columns=["score", "recall", "precision"])
+
+
+def score_shares(table: pd.DataFrame, step: float = 0.05) -> pd.DataFrame:
+    """For a plot: shares of the pictures with a plate, and of those without, by their best score."""
+    edges = np.arange(0, 1 + step / 2, step)
+    parts = {"plate": table[table["present"]], "nothing": table[~table["present"]]}
+    counts = {name: np.histogram(part["score"], edges)[0] for name, part in parts.items()}
+    shares = {name: count / max(count.sum(), 1) for name, count in counts.items()}
+    return pd.DataFrame({"score": edges[:-1] + step / 2, **shares})
 
 
 def draw(found: Found, samples: ShardedSet, i: int) -> Image.Image:
     """Picture ``i`` with the true outline and the one found."""
     picture, row = samples.image(i), found.table.iloc[i]
     size = picture.shape[::-1]
+    outline = plots.Outline(found.corners[i] * size, plots.FOUND)
+    place = f"found: {_pixels(found.boxes[i], size)}, score {row.score:.2f}"
+    if not row.present:
+        something = row.score >= SURE
+        return plots.draw_result(
+            picture,
+            [outline] if something else [],
+            [
+                plots.Line("true: no plate", plots.TRUE),
+                plots.Line(
+                    place if something else f"found: nothing, best score {row.score:.2f}",
+                    plots.FOUND,
+                ),
+            ],
+            right=not something,
+        )
     return plots.draw_result(
         picture,
-        [
-            plots.Outline(samples.corners[i] * size, plots.TRUE),
-            plots.Outline(found.corners[i] * size, plots.FOUND),
-        ],
+        [plots.Outline(samples.corners[i] * size, plots.TRUE), outline],
         [
             plots.Line(f"true: {_pixels(samples.boxes[i], size)}", plots.TRUE),
-            plots.Line(f"found: {_pixels(found.boxes[i], size)}", plots.FOUND),
+            plots.Line(place, plots.FOUND),
             plots.Line(f"IoU {row.iou:.3f}, corners off by {row.error:.1f} px of {SCENE_SIDE}"),
         ],
-        right=bool(row.iou >= RIGHT_IOU),
+        right=bool(row.quality >= RIGHT_IOU),
     )
 
 
@@ -120,30 +200,72 @@ def _pixels(box: NDArray[np.floating], size: tuple[int, ...]) -> str:
     return f"{x1:.0f}, {y1:.0f} to {x2:.0f}, {y2:.0f}"
 
 
-def main(config: Config) -> None:
+def _find(config: Config) -> tuple[Found, ShardedSet]:
     samples = ShardedSet(config.prepared("localize") / "val")
     device = best_device()
     localizer = load_localizer(config.out("models", "localize") / "model.safetensors")
-    found = find(localizer.to(device).eval(), samples, config.BATCH_SIZE, device)
+    return find(localizer.to(device).eval(), samples, config.BATCH_SIZE, device), samples
+
+
+def main(config: Config) -> None:
+    found, samples = _find(config)
     table = found.table
-    thresholds = np.arange(0.5, 1, 0.01)
-    errors = np.sort(table["error"].to_numpy())
-    shares = np.linspace(0.01, 1, 100)
+    plates = table[table["present"]]
     picked = evaluation.chosen(len(samples), config.EvaluateLocalizeParams.SEED)
-    failures = evaluation.worst(table, table["iou"] < RIGHT_IOU, "iou", ascending=True)
+    failures = evaluation.worst(table, table["quality"] < RIGHT_IOU, "quality", ascending=True)
+    errors = describe_errors(relative_errors(found, samples), len(plates))
     with evaluation.results_folder(config.out("evaluations", "localize")) as folder:
         evaluation.write_metrics(folder, measure(found, samples))
-        recall = [float((table["iou"] >= at).mean()) for at in thresholds]
-        recall_by_iou = pd.DataFrame({"iou": thresholds, "recall": recall})
-        evaluation.write_plot(folder, "recall_by_iou", recall_by_iou)
-        corner_error = pd.DataFrame({"error": np.quantile(errors, shares), "share": shares})
-        evaluation.write_plot(folder, "corner_error", corner_error)
-        for column, step in (("height", 5), ("angle", 10)):
-            rows = evaluation.curve(table, column, step, {"mean_iou": "iou"})
-            evaluation.write_plot(folder, f"iou_by_{column}", rows)
+        text = json.dumps(evaluation.rounded(errors), indent=2)
+        (folder / "corner_errors.json").write_text(text + "\n", encoding="utf-8")
+        for name, rows in _curves(plates).items():
+            evaluation.write_plot(folder, name, rows)
+        evaluation.write_plot(folder, "precision_recall", precision_recall(found))
+        evaluation.write_plot(folder, "scores", score_shares(table))
         plots.write_pictures(folder, "pred", [draw(found, samples, i) for i in picked])
         plots.write_sheet(folder, [draw(found, samples, i) for i in failures])
 
 
+def _curves(plates: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """For plots: how well the best plate of a picture is placed."""
+    thresholds, shares = np.arange(0.5, 1, 0.01), np.linspace(0.01, 1, 100)
+    recall = [float((plates["iou"] >= at).mean()) for at in thresholds]
+    off = np.quantile(plates["error"], shares) if len(plates) else np.full(100, np.nan)
+    return {
+        "recall_by_iou": pd.DataFrame({"iou": thresholds, "recall": recall}),
+        "corner_error": pd.DataFrame({"error": off, "share": shares}),
+        **{
+            f"iou_by_{column}": evaluation.curve(plates, column, step, {"mean_iou": "iou"})
+            for column, step in (("height", 5), ("angle", 10))
+        },
+    }
+
+
+def write_errors(config: Config, path: Path) -> None:
+    """Write the table of errors that the reader's training draws from: a plate a row."""
+    found, samples = _find(config)
+    errors = relative_errors(found, samples)
+    if len(errors) < ERROR_ROWS:
+        raise StageError(
+            f"{samples.folder}: {len(errors)} plates were found with an IoU of {ERRORS_IOU} or more; "
+            f"{ERROR_ROWS} are needed"
+        )
+    rows = np.random.default_rng(config.EvaluateLocalizeParams.SEED).choice(
+        len(errors), ERROR_ROWS, replace=False
+    )
+    columns = [f"d{name}" for name in CORNER_COLUMNS]
+    frame = pd.DataFrame(errors[np.sort(rows)].reshape(-1, 8), columns=columns)
+    frame.round(4).to_csv(path, index=False)
+    missed = int(found.table["present"].sum()) - len(errors)
+    print(f"{path}: {ERROR_ROWS} of {len(errors)} plates; {missed} worse ones were left out")
+
+
 if __name__ == "__main__":
-    run_stage(main)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--write-errors", type=Path, metavar="CSV", help="write the errors of corners, nothing else"
+    )
+    errors_path = parser.parse_args().write_errors
+    run_stage(partial(write_errors, path=errors_path) if errors_path else main)

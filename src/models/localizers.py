@@ -1,76 +1,90 @@
-"""The localizers: ``corner_net``, this project's own, and ``plate_localizer_v3``, the seed's."""
+"""The localizers: ``plate_net``, this project's own, and ``plate_localizer_v3``, the seed's."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 
-from src.models.base import Localizer, LocalizerOutput, ModelError, convolution, seed_convolutions
+from src.models.base import (
+    MAP_CHANNELS,
+    Localizer,
+    LocalizerTargets,
+    ModelError,
+    convolution,
+    seed_convolutions,
+)
+from src.models.losses import plate_loss
 
-# Corners closer than this share of the picture's side are pulled in by their square.
-_SMOOTH_L1_BETA = 0.02
+_STRIDES = (2, 1, 2, 1, 2, 1, 1, 1)
+# The last two see farther: a place knows 107 pixels around it, more than a plate that fills a scene of
+# 84 has, also where the place is not quite its centre.
+_DILATIONS = (1, 1, 1, 1, 1, 1, 2, 2)
+# Corners are given in these pixels from the place, so that what the head learns is about 1.
+_OFFSET = 32.0
+# Of a place with a plate, at first: nearly all places have none, whose loss would else drown the rest.
+_FIRST_CHANCE = 0.01
+# Logit of plate_localizer_v3, which has no doubt: a probability of 0.99995.
+_CERTAIN = 10.0
 
 
-class CornerNet(Localizer):
-    """Each place of an eighth of the picture's size votes for the four corners.
+class PlateNet(Localizer):
+    """Each place of an eighth of the picture's size says whether a plate is centred there, and where.
 
-    A place gives a score and the offsets of the corners from itself; the corners are the mean of all
-    votes, weighted by the softmax of the scores (a soft-argmax over places).
-
-    The output's score says how well the votes agree: 1 / (1 + spread), where spread is the weighted
-    mean distance of the votes from the corners, in square roots of the quadrilateral's area. It
-    ranks pictures, it is no probability.
+    Place k is centred on pixel 8k, as each stride of 2 with a padding of 1 keeps the even pixels.
 
     Args:
-        input_shape: [1, height, width] of the pictures.
-        channels: of the eight convolutions; the first, third and fifth halve the size.
+        input_shape: [1, height, width] of the pictures that it is trained on.
+        channels: of the eight convolutions.
     """
+
+    dense = True
+    stride = math.prod(_STRIDES)
 
     def __init__(self, input_shape: list[int], channels: list[int]) -> None:
         super().__init__({"input_shape": input_shape, "channels": channels}, input_shape)
-        if len(channels) != 8:
+        if len(channels) != len(_STRIDES):
             raise ModelError(
-                "LocalizeModelParams.CORNER_NET_CHANNELS: corner_net has 8 convolutions"
+                f"LocalizeModelParams.PLATE_NET_CHANNELS: plate_net has {len(_STRIDES)} convolutions"
             )
-        strides = [2, 1, 2, 1, 2, 1, 1, 1]
         inputs = [input_shape[0], *channels[:-1]]
         self.trunk = nn.Sequential(
-            *(convolution(*shape) for shape in zip(inputs, channels, strides, strict=True))
+            *(
+                convolution(*shape)
+                for shape in zip(inputs, channels, _STRIDES, _DILATIONS, strict=True)
+            )
         )
-        self.head = nn.Conv2d(channels[-1], 9, 1)
+        self.head = nn.Conv2d(channels[-1], MAP_CHANNELS, 1)
+        with torch.no_grad():
+            self.head.get_parameter("bias")[0] = math.log(_FIRST_CHANCE / (1 - _FIRST_CHANCE))
 
-    def forward(self, images: Tensor) -> LocalizerOutput:
-        """Corners and agreement of ``images``, ``(N, 1, H, W)`` float in [0, 1]."""
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps ``(N, 10, h, w)`` of ``images``, ``(N, 1, H, W)`` float in [0, 1]."""
         features = self.trunk(images)
         # The corners are sums of small differences: bf16 would cost half a pixel.
         with torch.autocast(features.device.type, enabled=False):
-            votes = self.head(features.float())
-        rows, columns = votes.shape[-2:]
-        y = (torch.arange(rows, device=votes.device) + 0.5) / rows
-        x = (torch.arange(columns, device=votes.device) + 0.5) / columns
-        places = torch.stack([x.expand(rows, columns), y[:, None].expand(rows, columns)])
-        weights = votes[:, 0].flatten(1).softmax(dim=1)
-        corners_of_places = votes[:, 1:].unflatten(1, (4, 2)).flatten(3) + places.flatten(1)
-        corners = (corners_of_places * weights[:, None, None]).sum(dim=3)
-        distances = (corners_of_places - corners[..., None]).square().sum(dim=2).sqrt().mean(dim=1)
-        spread = (distances * weights).sum(dim=1) / quadrilateral_area(corners).sqrt().clamp(
-            min=1e-3
-        )
-        return LocalizerOutput(corners, (1 / (1 + spread)).detach())
+            maps = self.head(features.float())
+            corners = maps[:, 2:] * _OFFSET + self._places(maps).repeat(4, 1, 1)
+        return torch.cat([maps[:, :2], corners], dim=1)
 
-    def loss(self, output: LocalizerOutput, corners: Tensor) -> Tensor:
-        """Smooth L1, summed over the eight coordinates, mean over the batch."""
-        error = nn.functional.smooth_l1_loss(
-            output.corners, corners, beta=_SMOOTH_L1_BETA, reduction="none"
-        )
-        return error.sum(dim=(1, 2)).mean()
+    def loss(self, maps: Tensor, targets: LocalizerTargets) -> Tensor:
+        """Of all places, see ``plate_loss``."""
+        return plate_loss(maps, targets, self._places(maps), self.stride)
+
+    def _places(self, maps: Tensor) -> Tensor:
+        """Centres of the places in pixels, x and y: ``(2, h, w)``."""
+        rows, columns = maps.shape[-2:]
+        y = torch.arange(rows, device=maps.device, dtype=torch.float32) * self.stride + 0.5
+        x = torch.arange(columns, device=maps.device, dtype=torch.float32) * self.stride + 0.5
+        return torch.stack([x.expand(rows, columns), y[:, None].expand(rows, columns)])
 
 
 class PlateLocalizerV3(Localizer):
     """The seed system's localizer, written anew from its shapes: convolutions, then a box.
 
-    Its box is upright, so its corners are those of the box. It has no confidence: the score is 1 for
-    every picture.
+    It knows one place, the whole picture, and one upright box, whose corners are its corners. It has
+    no confidence: every picture has a plate, of one line.
 
     Args:
         input_shape: [1, height, width] of the pictures.
@@ -79,6 +93,9 @@ class PlateLocalizerV3(Localizer):
         hidden: widths of the hidden layers.
         dropout: after each hidden layer.
     """
+
+    dense = False
+    size: Tensor
 
     def __init__(
         self,
@@ -96,6 +113,7 @@ class PlateLocalizerV3(Localizer):
             "dropout": dropout,
         }
         super().__init__(parameters, input_shape)
+        self.stride = max(input_shape[1:])
         self.trunk = nn.Sequential(
             seed_convolutions(
                 layers, input_shape, "LocalizeModelParams.CONV_LAYERS, LocalizeParams.IMG_SHAPE"
@@ -110,17 +128,27 @@ class PlateLocalizerV3(Localizer):
             width = outputs
         self.hidden = nn.Sequential(*modules)
         self.head = nn.Linear(width, 4)
+        # Width and height; not part of the weights, but it goes to the device with them.
+        self.register_buffer(
+            "size", torch.tensor([input_shape[2], input_shape[1]]).float(), persistent=False
+        )
 
-    def forward(self, images: Tensor) -> LocalizerOutput:
-        """The corners of the box in ``images``, ``(N, 1, H, W)`` float in [0, 1]."""
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps ``(N, 10, 1, 1)`` of ``images``, ``(N, 1, H, W)`` float in [0, 1]."""
         features = self.hidden(self.trunk(images))
         with torch.autocast(features.device.type, enabled=False):
             box = self.head(features.float()).sigmoid()
-        return LocalizerOutput(_box_to_corners(box), torch.ones_like(box[:, 0]))
+        corners = (_box_to_corners(box) * self.size).flatten(1)
+        certain = torch.full_like(corners[:, :1], _CERTAIN)
+        return torch.cat([certain, -certain, corners], dim=1)[..., None, None]
 
-    def loss(self, output: LocalizerOutput, corners: Tensor) -> Tensor:
-        """Mean squared error of cx, cy, w, h."""
-        return nn.functional.mse_loss(corners_to_box(output.corners), corners_to_box(corners))
+    def loss(self, maps: Tensor, targets: LocalizerTargets) -> Tensor:
+        """Mean squared error of cx, cy, w, h, over the pictures with a plate."""
+        present = targets.present[:, None]
+        corners = torch.where(present[..., None], targets.corners, 0.0) / self.size
+        box = corners_to_box(maps[:, 2:].reshape(-1, 4, 2) / self.size)
+        error = (box - corners_to_box(corners)).square() * present
+        return error.mean(dim=1).sum() / present.sum().clamp(min=1)
 
 
 def corners_to_box(corners: Tensor) -> Tensor:
@@ -132,9 +160,3 @@ def corners_to_box(corners: Tensor) -> Tensor:
 def _box_to_corners(box: Tensor) -> Tensor:
     signs = box.new_tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2
     return box[:, None, :2] + box[:, None, 2:] * signs
-
-
-def quadrilateral_area(corners: Tensor) -> Tensor:
-    """Area of ``(N, 4, 2)`` corners (half the cross product of the diagonals): ``(N,)``."""
-    first, second = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
-    return (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]).abs() / 2

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from src.config import Config
 from src.models.base import Localizer, ModelError, Reader
-from src.models.localizers import CornerNet, PlateLocalizerV3
+from src.models.localizers import PlateLocalizerV3, PlateNet
 from src.models.readers import CRNN, PlateOCRV2
 
 Model = TypeVar("Model", Localizer, Reader)
@@ -37,11 +37,11 @@ class Entry(Generic[Model]):
 
 
 LOCALIZERS: dict[str, Entry[Localizer]] = {
-    "corner_net": Entry(
-        CornerNet,
+    "plate_net": Entry(
+        PlateNet,
         lambda config: {
             "input_shape": config.LocalizeParams.IMG_SHAPE,
-            "channels": config.LocalizeModelParams.CORNER_NET_CHANNELS,
+            "channels": config.LocalizeModelParams.PLATE_NET_CHANNELS,
         },
     ),
     "plate_localizer_v3": Entry(

@@ -1,8 +1,9 @@
 """Stage evaluate_ocr: measure the reader on the whole validation set, given the true corners.
 
-Writes out/evaluations/ocr: metrics.json, tables for ``dvc plots`` (also the confusion matrix), ten
-pictures and a sheet of the worst failures. Run it with ``dvc repro evaluate_ocr``, or
-``python -m src.ocr.evaluate``.
+Crops with a text are measured by exact match; those with nothing to read (foreign plates, signs, no
+plate at all) by whether they would be given a text. Writes out/evaluations/ocr: metrics.json, tables
+for ``dvc plots`` (also the confusion matrix), ten pictures and a sheet of the worst failures. Run it
+with ``dvc repro evaluate_ocr``, or ``python -m src.ocr.evaluate``.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ from src.utils import evaluation, plots
 from src.utils.inference import best_device, read_log_probs
 from src.utils.stage import run_stage
 
+CONFIDENT = 0.5
+"""A reading with at least this confidence, which is not calibrated, counts as a text given."""
+
 
 def crop(reader: Reader, samples: ShardedSet, i: int) -> NDArray[np.uint8]:
     """What the reader sees of sample ``i``: ``(h, w)`` uint8."""
     picture = samples.image(i)
     corners = samples.corners[i] * picture.shape[::-1]
-    return reader_crop(picture, corners, reader.rectification, reader.input_shape)
+    lines = int(samples.lines[i])
+    return reader_crop(picture, corners, reader.rectification, reader.input_shape, lines)
 
 
 def read(
@@ -38,8 +43,10 @@ def read(
     """Read a prepared set.
 
     Returns:
-        A row a sample: plate, text (by the grammar), confidence, greedy (the text of the best path,
-        whatever the grammar says), right, right_greedy, and what the measures are broken down by.
+        A row a sample: plate (empty where there is nothing to read), text (by the grammar),
+        confidence, greedy (the text of the best path, whatever the grammar says), right, right_greedy,
+        and what the measures are broken down by. Where there is nothing to read, little confidence is
+        right, and an empty path.
     """
     raw, readings = [], []
     with tqdm(total=len(samples), unit=" crops", desc="ocr", mininterval=0.5) as progress:
@@ -59,45 +66,84 @@ def read(
             "canton": labels["plate"].str[:2],
             "digits": labels["plate"].str.len() - 2,
             "height": labels["plate_height"],
+            "size_of_angle": labels["angle"].abs(),
             "format": labels["format"],
+            "lines": samples.lines,
+            "style": labels.get("style", ""),
         }
     )
-    return table.assign(
-        right=table["text"] == table["plate"], right_greedy=table["greedy"] == table["plate"]
+    right = (table["text"] == table["plate"]).where(
+        table["plate"] != "", table["confidence"] < CONFIDENT
     )
+    return table.assign(right=right, right_greedy=table["greedy"] == table["plate"])
 
 
 def measure(table: pd.DataFrame) -> dict[str, object]:
-    """The metrics of a set that was read."""
-    measures = {"accuracy": "right"}
-    low, high = evaluation.wilson(int(table["right"].sum()), len(table))
-    true = table["plate"].tolist()
+    """The metrics of a set that was read: of the crops with a text, then of those without."""
+    texts, nothing = _texts(table), table[table["plate"] == ""]
+    low, high = evaluation.wilson(int(texts["right"].sum()), len(texts))
+    true = texts["plate"].tolist()
+    accuracy, false_texts = {"accuracy": "right"}, {"false_texts": "given"}
+    nothing = nothing.assign(given=~nothing["right"])
     return {
         "count": len(table),
-        "accuracy": float(table["right"].mean()),
+        "count_with_text": len(texts),
+        "accuracy": float(texts["right"].mean()),
         "accuracy_95": {"low": low, "high": high},
-        "accuracy_greedy": float(table["right_greedy"].mean()),
-        "character_error_rate": evaluation.character_error_rate(table["text"].tolist(), true),
+        "accuracy_greedy": float(texts["right_greedy"].mean()),
+        "character_error_rate": evaluation.character_error_rate(texts["text"].tolist(), true),
         "character_error_rate_greedy": evaluation.character_error_rate(
-            table["greedy"].tolist(), true
+            texts["greedy"].tolist(), true
         ),
-        "by_digits": evaluation.by_value(table, "digits", measures),
-        "by_canton": evaluation.by_value(table, "canton", measures),
-        "by_height": evaluation.by_bins(table, "height", evaluation.HEIGHT_EDGES, measures),
-        "by_format": evaluation.by_value(table, "format", measures),
+        "refused": float((texts["confidence"] < CONFIDENT).mean()),
+        "by_digits": evaluation.by_value(texts, "digits", accuracy),
+        "by_canton": evaluation.by_value(texts, "canton", accuracy),
+        "by_height": evaluation.by_bins(texts, "height", evaluation.HEIGHT_EDGES, accuracy),
+        "by_angle": evaluation.by_bins(texts, "size_of_angle", evaluation.ANGLE_EDGES, accuracy),
+        "by_format": evaluation.by_value(texts, "format", accuracy),
+        **_by_kind(texts, accuracy),
+        "nothing_to_read": {
+            "false_texts": evaluation.share(int(nothing["given"].sum()), len(nothing)),
+            "false_texts_greedy": float((~nothing["right_greedy"]).mean()),
+            "by_format": evaluation.by_value(nothing, "format", false_texts),
+            **_by_kind(nothing, false_texts),
+        },
     }
+
+
+def _texts(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["plate"] != ""]
+
+
+def _by_kind(table: pd.DataFrame, measures: dict[str, str]) -> dict[str, object]:
+    """Measures by the kind of scene and the number of lines, where there are several."""
+    return {
+        f"by_{column}": evaluation.by_value(table, column, measures)
+        for column in ("style", "lines")
+        if len(set(table[column])) > 1
+    }
+
+
+def confidences(table: pd.DataFrame, step: float = 0.05) -> pd.DataFrame:
+    """For a plot: shares of the crops with a text, and of those without, by confidence."""
+    edges = np.arange(0, 1 + step / 2, step)
+    parts = {"text": _texts(table), "nothing": table[table["plate"] == ""]}
+    counts = {name: np.histogram(part["confidence"], edges)[0] for name, part in parts.items()}
+    shares = {name: count / max(count.sum(), 1) for name, count in counts.items()}
+    return pd.DataFrame({"confidence": edges[:-1] + step / 2, **shares})
 
 
 def draw(reader: Reader, samples: ShardedSet, table: pd.DataFrame, i: int) -> Image.Image:
     """Crop ``i`` with its outline, what the reader saw of it, and what it read."""
     picture, row = samples.image(i), table.iloc[i]
+    size = f"plate {row.height:.0f} px high; " if np.isfinite(row.height) else ""
     return plots.draw_result(
         picture,
         [plots.Outline(samples.corners[i] * picture.shape[::-1], plots.TRUE)],
         [
-            plots.Line(f"true: {row.plate}", plots.TRUE),
+            plots.Line(f"true: {row.plate or 'nothing to read'}", plots.TRUE),
             plots.Line(f"read: {row.text}, confidence {row.confidence:.3f}", plots.FOUND),
-            plots.Line(f"plate {row.height:.0f} px high; below, what the reader sees"),
+            plots.Line(f"{size}below, what the reader sees"),
         ],
         right=bool(row.right),
         below=crop(reader, samples, i),
@@ -113,21 +159,24 @@ def main(config: Config) -> None:
     picked = evaluation.chosen(len(table), config.EvaluateOCRParams.SEED)
     failures = evaluation.worst(table, ~table["right"], "confidence", ascending=False)
     metrics = {**measure(table), "backgrounds": samples.meta.get("backgrounds")}
+    texts = _texts(table)
     with evaluation.results_folder(config.out("evaluations", "ocr")) as folder:
         evaluation.write_metrics(folder, metrics)
-        confusion = evaluation.confusion(table["plate"].tolist(), table["text"].tolist())
+        confusion = evaluation.confusion(texts["plate"].tolist(), texts["text"].tolist())
         evaluation.write_plot(folder, "confusion", confusion)
         for column in ("canton", "digits"):
             rows = pd.DataFrame(
                 {column: value, **row}
-                for value, row in evaluation.by_value(table, column, measures).items()
+                for value, row in evaluation.by_value(texts, column, measures).items()
             )
             evaluation.write_plot(folder, f"accuracy_by_{column}", rows)
-        for column, step in (("height", 5), ("confidence", 0.1)):
-            # A confidence of 1 belongs to the last bin.
-            values = table.assign(confidence=table["confidence"].clip(upper=1 - 1e-9))
+        # A confidence of 1 belongs to the last bin.
+        values = texts.assign(confidence=texts["confidence"].clip(upper=1 - 1e-9))
+        values = values.rename(columns={"size_of_angle": "angle"})
+        for column, step in (("height", 5), ("angle", 5), ("confidence", 0.1)):
             rows = evaluation.curve(values, column, step, measures)
             evaluation.write_plot(folder, f"accuracy_by_{column}", rows)
+        evaluation.write_plot(folder, "confidence", confidences(table))
         plots.write_pictures(folder, "pred", [draw(reader, samples, table, i) for i in picked])
         plots.write_sheet(folder, [draw(reader, samples, table, i) for i in failures])
 

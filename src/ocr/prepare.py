@@ -11,11 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from src.config import Config
 from src.datasets.shards import Shard
 from src.generators.plate import ARMY_COLOUR, COLOURS
-from src.utils.prepare import SceneSource, draw_sample, prepare_sets, split_counts
+from src.utils.prepare import (
+    SceneSource,
+    StreetMix,
+    draw_sample,
+    planned,
+    prepare_sets,
+    split_counts,
+)
 from src.utils.stage import StageError, run_stage
 
 
@@ -32,18 +41,21 @@ class PlateWindows:
     margin: float
 
     def __call__(self, indices: range) -> Shard:
-        block, renderer, side = self.source.block(indices), self.source.renderer, self.source.side
-        low, high = block.corners.min(axis=1), block.corners.max(axis=1)
-        margin = (high - low) * self.margin
-        windows = np.concatenate(
-            [np.floor((low - margin) * side), np.ceil((high + margin) * side)], axis=1
-        )
-        windows = windows.clip(0, side).astype(int)
-        images = [
-            renderer.render(block, i, (x1, y1, x2, y2))
-            for i, (x1, y1, x2, y2) in enumerate(windows.tolist())
-        ]
-        return Shard(images, block.labels(windows / side))
+        side = self.source.side
+        images: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(indices)
+        tables = []
+        for positions, part in self.source.parts(indices):
+            corners = part.block.corners
+            low, high = corners.min(axis=1), corners.max(axis=1)
+            margin = (high - low) * self.margin
+            windows = np.concatenate(
+                [np.floor((low - margin) * side), np.ceil((high + margin) * side)], axis=1
+            )
+            windows = windows.clip(0, side).astype(int)
+            for i, (position, window) in enumerate(zip(positions, windows.tolist(), strict=True)):
+                images[position] = part.render(i, tuple(window))
+            tables.append(part.block.labels(windows / side).set_index(positions))
+        return Shard(images, pd.concat(tables).sort_index().reset_index(drop=True))
 
 
 def readable(config: Config) -> Config:
@@ -67,16 +79,22 @@ def readable(config: Config) -> Config:
 
 def main(config: Config) -> None:
     """Write data/prepared/ocr/{train,val} and out/prepared/ocr."""
-    params = config.PrepareOCRParams
+    params, readables = config.PrepareOCRParams, readable(config)
+    mix = StreetMix(params.STREET_SHARE, (params.STREET_WIDTH[0], params.STREET_WIDTH[1]))
+    side, structure = params.IMG_SIZE[0], params.STRUCTURE_PROBABILITY
+    sets = {
+        split: planned(
+            indices,
+            SceneSource(readables, params.SEED, "ocr", split, side, structure, mix),
+            lambda source: PlateWindows(source, params.MARGIN),
+        )
+        for split, indices in split_counts(params.MAX_IMAGES, params.TRAIN_SPLIT).items()
+    }
     prepare_sets(
-        readable(config),
+        config,
         "ocr",
-        split_counts(params.MAX_IMAGES, params.TRAIN_SPLIT),
-        lambda source: PlateWindows(source, params.MARGIN),
+        sets,
         lambda data, i: draw_sample(data.image(i), data.corners[i], zoom=2),
-        seed=params.SEED,
-        side=params.IMG_SIZE[0],
-        structure_probability=params.STRUCTURE_PROBABILITY,
     )
 
 

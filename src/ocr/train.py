@@ -19,7 +19,10 @@ from src.utils.training import TrainingData, TrainingModule, train
 
 
 class ReaderTraining(TrainingModule):
-    """A reader, measured by the share of texts that greedy decoding gets wholly right."""
+    """A reader, measured by the share of crops that greedy decoding gets wholly right.
+
+    Nothing is right where there is nothing to read.
+    """
 
     model: Reader
     measure = "exact_match"
@@ -49,7 +52,7 @@ def greedy(logits: Tensor, blank: int, length: int) -> Tensor:
         length: of the longest text.
 
     Returns:
-        ``(N, length)`` classes padded with the blank; all blank where the text is too long.
+        ``(N, length)`` classes padded with the blank; -1, which no text has, where there are more.
     """
     path = logits.argmax(dim=-1)
     kept = path != blank
@@ -59,7 +62,7 @@ def greedy(logits: Tensor, blank: int, length: int) -> Tensor:
     places = torch.where(kept, kept.cumsum(dim=1) - 1, path.shape[1])
     classes = torch.full((len(path), path.shape[1] + 1), blank, device=path.device)
     classes = classes.scatter(1, places, path)[:, :length]
-    return torch.where(count <= length, classes, blank)
+    return torch.where(count <= length, classes, -1)
 
 
 def main(config: Config) -> None:

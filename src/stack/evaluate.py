@@ -1,11 +1,14 @@
-"""Stage evaluate_stack: measure localizer and reader together, end to end.
+"""Stage evaluate_stack: measure what was exported, end to end, on all sets of data/prepared/stack.
 
-Writes out/evaluations/stack: metrics.json (``val_acc`` is the share of plates read without error),
-tables for ``dvc plots``, ten pictures and a sheet of the worst failures. Run it with
-``dvc repro evaluate_stack``, or ``python -m src.stack.evaluate``.
+Writes out/evaluations/stack: metrics.json, tables for ``dvc plots``, ten pictures and sheets of
+failures. The measures of ``val``, the scenes like the seed's, stand at the top of metrics.json
+(``val_acc`` is the share of plates read without error); below their names those of ``formats`` (all
+formats, colours and lights), ``shifted`` (letters, backgrounds and degradations that training never
+sees), ``locked`` (of other make; for final figures only) and ``clutter`` (no Swiss plate anywhere).
+Run it with ``dvc repro evaluate_stack``, or ``python -m src.stack.evaluate``.
 
-``python -m src.stack.evaluate --labels CSV [--json]`` measures the same on the pictures of any
-truth file (src/datasets/truth.py says what it holds), prints it, and writes nothing.
+``python -m src.stack.evaluate --labels CSV [--model DIR] [--json]`` measures the same on the pictures
+of any truth file (src/datasets/truth.py says what it holds), prints it, and writes nothing.
 """
 
 from __future__ import annotations
@@ -17,105 +20,204 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
+from src.bundle import MANIFEST
 from src.config import Config
 from src.datasets.shards import ShardedSet
 from src.datasets.truth import PreparedTruth, TruePicture, TruthFile
-from src.stack.pipeline import Stack
-from src.stack.scoring import Scores, latency, score, summarise
+from src.stack.reader import PlateReader
+from src.stack.scoring import (
+    Case,
+    Scores,
+    case_of,
+    confused,
+    failures,
+    latency,
+    precision,
+    score,
+    summarise,
+    summarise_clutter,
+    texts_of,
+)
 from src.utils import evaluation, plots
 from src.utils.stage import run_stage
 
+MAIN = "val"
+READ = (MAIN, "formats", "shifted", "locked")
+"""Sets whose plates are to be read."""
+CLUTTER = "clutter"
+SHEETS = {
+    MAIN: "worst_failures",
+    "formats": "failures_formats",
+    "shifted": "failures_shifted",
+    CLUTTER: "failures_clutter",
+}
+"""Sets whose failures are shown. Those of ``locked`` are not: nobody is to tune on them."""
 TIMED = 100
 """Pictures whose latency is measured."""
+CURVE = 200
+"""Points of a risk-coverage curve, at most."""
 
 
-def draw(item: TruePicture, scores: Scores, row: int) -> Image.Image:
-    """A picture of one plate, which is a row of the table, and what the stack made of it."""
-    values = scores.table.iloc[row]
-    result = scores.results[values.picture]
-    plate = item.plates[0]
-    true = [] if plate.corners is None else [plots.Outline(plate.corners, plots.TRUE)]
-    fault = "localizer" if values.right_on_truth else "reader"
-    return plots.draw_result(
-        item.picture,
-        [*true, plots.Outline(result.corners, plots.FOUND)],
-        [
-            plots.Line(f"true: {values.plate}", plots.TRUE),
-            plots.Line(f"read: {values.text}, confidence {values.confidence:.3f}", plots.FOUND),
-            plots.Line(f"IoU {values.iou:.3f}" + ("" if values.right else f", lost by {fault}")),
-        ],
-        right=bool(values.right),
-    )
+def draw(item: TruePicture, scores: Scores, case: Case) -> Image.Image:
+    """A plate in its picture, and what the stack made of it."""
+    values = None if case.row is None else scores.table.iloc[case.row]
+    true = None if values is None else item.plates[values.number].corners
+    found = None if case.found is None else scores.found[case.picture][case.found]
+    outlines = [] if true is None else [plots.Outline(true, plots.TRUE)]
+    if found is not None:
+        outlines.append(plots.Outline(np.array(found.corners), plots.FOUND))
+    picture, start = plots.cut_around(item.picture, outlines[0].corners)
+    outlines = [plots.Outline(outline.corners - start, outline.colour) for outline in outlines]
+    text = "no text" if values is None or values.plate is None else values.plate
+    read = "not found"
+    if found is not None:
+        read = f"read: {found.text or 'nothing'}, confidence {found.confidence:.3f}"
+    lines = [plots.Line(f"true: {text}", plots.TRUE), plots.Line(read, plots.FOUND)]
+    right = False
+    if values is not None:
+        kind = f"{values.format}, " if values.format else ""
+        lines.append(plots.Line(f"{kind}{values.height:.0f} px high, IoU {values.iou:.2f}"))
+        right = bool(values.right)
+    if not right:
+        lines.append(plots.Line(_fault(values), plots.WRONG))
+    return plots.draw_result(picture, outlines, lines, right)
+
+
+def _fault(values: Any) -> str:
+    """Why a case is a failure; ``values`` are those of its plate, or None."""
+    if values is None or values.plate is None:
+        return "a text where none is"
+    return "lost by localizer" if values.right_on_truth else "lost by reader"
 
 
 def main(config: Config) -> None:
-    samples = ShardedSet(config.prepared("stack") / "val")
-    truth = PreparedTruth(samples)
-    stack = Stack.of(config)
-    scores = score(stack, truth)
-    table = scores.table
+    reader = PlateReader.load(config.out("models", "stack"))
+    truths = {name: _truth(config, name) for name in (*READ, CLUTTER)}
+    scores = {name: score(reader, truth, name) for name, truth in truths.items()}
+    main_scores, main_truth = scores[MAIN], truths[MAIN]
     metrics = {
-        **summarise(scores),
-        "latency": latency(stack, [item.picture for item in islice(truth, TIMED)]),
-        "backgrounds": samples.meta.get("backgrounds"),
+        **summarise(main_scores, reader.threshold, "val_acc"),
+        **precision(main_scores),
+        "latency": latency(reader, [item.picture for item in islice(main_truth, TIMED)]),
+        "backgrounds": main_truth.samples.meta.get("backgrounds"),
+        **{name: summarise(scores[name], reader.threshold) for name in READ if name != MAIN},
+        CLUTTER: summarise_clutter(scores[CLUTTER], reader.threshold),
     }
-    picked = evaluation.chosen(len(table), config.EvaluateStackParams.SEED)
-    failures = evaluation.worst(table, ~table["right"], "confidence", ascending=False)
     with evaluation.results_folder(config.out("evaluations", "stack")) as folder:
         evaluation.write_metrics(folder, metrics)
-        for column, step in (("height", 5), ("angle", 10)):
-            rows = evaluation.curve(table, column, step, {"accuracy": "right", "mean_iou": "iou"})
-            evaluation.write_plot(folder, f"accuracy_by_{column}", rows)
-        plots.write_pictures(folder, "stack_pred", [draw(truth[i], scores, i) for i in picked])
-        plots.write_sheet(folder, [draw(truth[i], scores, i) for i in failures])
+        _write_plots(folder, {name: scores[name] for name in READ})
+        texts = texts_of(main_scores).index.to_numpy()
+        picked = texts[evaluation.chosen(len(texts), config.EvaluateStackParams.SEED)]
+        cases = [case_of(main_scores, row) for row in picked.tolist()]
+        plots.write_pictures(folder, "stack_pred", _cards(main_truth, main_scores, cases))
+        for name, sheet in SHEETS.items():
+            cases = failures(scores[name], reader.threshold, evaluation.SHEET)
+            plots.write_sheet(folder, _cards(truths[name], scores[name], cases), sheet)
 
 
-def measure_labels(path: Path, as_json: bool, config: Config) -> None:
-    """Print the metrics of a truth file's pictures."""
+def _truth(config: Config, name: str) -> PreparedTruth:
+    return PreparedTruth(ShardedSet(config.prepared("stack") / name))
+
+
+def _cards(truth: PreparedTruth, scores: Scores, cases: list[Case]) -> list[Image.Image]:
+    return [draw(truth[case.picture], scores, case) for case in cases]
+
+
+def _write_plots(folder: Path, sets: dict[str, Scores]) -> None:
+    """Tables for ``dvc plots``: a file a set, so that each set is a line of the plot."""
+    confusions = []
+    for name, scores in sets.items():
+        texts = texts_of(scores)
+        heights = texts.assign(height=texts["height"].clip(upper=100))
+        measures = {"accuracy": "right", "mean_iou": "iou"}
+        curve = evaluation.curve(heights, "height", 5, measures)
+        evaluation.write_plot(folder, f"accuracy_by_height_{name}", curve)
+        answers = scores.answers[scores.answers["plate"].notna()]
+        confidence, right = answers["confidence"].to_numpy(), answers["right"].to_numpy(bool)
+        risks = evaluation.risk_coverage(confidence, right)
+        thinned = risks.iloc[:: max(1, len(risks) // CURVE)]
+        evaluation.write_plot(folder, f"risk_coverage_{name}", thinned)
+        bins = evaluation.reliability(confidence, right)
+        evaluation.write_plot(folder, f"reliability_{name}", bins)
+        confusions.append(confused(scores).assign(set=name))
+    evaluation.write_plot(folder, "confused", pd.concat(confusions))
+    table = texts_of(sets[MAIN])
+    angles = evaluation.curve(table, "angle", 10, {"accuracy": "right", "mean_iou": "iou"})
+    evaluation.write_plot(folder, "accuracy_by_angle", angles)
+
+
+def measure_labels(path: Path, model: Path | None, as_json: bool, config: Config) -> None:
+    """Print the metrics of a truth file's pictures.
+
+    Args:
+        path: of the truth file.
+        model: folder of the bundle; by default the pipeline's own, or the promoted one where the
+            pipeline has made none.
+        as_json: print one JSON object instead of tables.
+        config: where the pipeline's own bundle lies.
+    """
+    if model is None:
+        own = config.out("models", "stack")
+        model = own if (own / MANIFEST).exists() else None
     truth = TruthFile(path)
-    stack = Stack.of(config)
-    metrics = summarise(score(stack, truth))
-    metrics["latency"] = latency(stack, [item.picture for item in islice(truth, TIMED)])
+    reader = PlateReader.load(model)
+    scores = score(reader, truth, path.name)
+    metrics = summarise(scores, reader.threshold, "val_acc")
+    metrics |= precision(scores)
+    metrics["latency"] = latency(reader, [item.picture for item in islice(truth, TIMED)])
     metrics = evaluation.rounded(metrics)
     print(json.dumps(metrics, ensure_ascii=False) if as_json else tabulate(metrics))
 
 
 def tabulate(metrics: dict[str, Any]) -> str:
     """Metrics for people: a line a number, and a table for what is broken down."""
-    lines, tables = [], []
+    lines, tables = _lines(metrics, ""), []
     for name, value in metrics.items():
         if name == "notes":
             tables += [f"note: {note}" for note in value]
         elif name.startswith("by_"):
             table = pd.DataFrame.from_dict(value, orient="index").rename_axis(name)
             tables.append("\n" + table.astype({"count": int}).round(4).to_string())
-        elif isinstance(value, dict):
-            lines += [f"{f'{name}.{key}':<28}{_shown(item)}" for key, item in value.items()]
-        else:
-            lines.append(f"{name:<28}{_shown(value)}")
     return "\n".join([*lines, *tables])
 
 
-def _shown(value: Any) -> str:
-    return "not measured" if value is None else str(value)
+def _lines(metrics: dict[str, Any], prefix: str) -> list[str]:
+    """A line for each number, also of those within others."""
+    lines: list[str] = []
+    for key, value in metrics.items():
+        name = f"{prefix}{key}"
+        if key == "notes" or key.startswith("by_"):
+            continue
+        if isinstance(value, dict):
+            lines += _lines(value, f"{name}.")
+        else:
+            lines.append(f"{name:<40}{'not measured' if value is None else value}")
+    return lines
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m src.stack.evaluate",
-        description="Measure the stack: as a stage on the prepared set, or on a truth file.",
+        description="Measure the stack: as a stage on the prepared sets, or on a truth file.",
     )
     parser.add_argument("--labels", type=Path, metavar="CSV", help="print the metrics of this file")
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="bundle; by default out/models/stack, else models"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    if options.json and options.labels is None:
-        parser.error("--json goes with --labels")
+    if options.labels is None and (options.json or options.model):
+        parser.error("--json and --model go with --labels")
     return options
 
 
 if __name__ == "__main__":
     options = parse()
-    run_stage(partial(measure_labels, options.labels, options.json) if options.labels else main)
+    if options.labels:
+        run_stage(partial(measure_labels, options.labels, options.model, options.json))
+    else:
+        run_stage(main)

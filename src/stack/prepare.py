@@ -1,29 +1,93 @@
-"""Stage prepare_stack: whole scenes that measure localizer and reader together.
+"""Stage prepare_stack: whole pictures that measure localizer and reader together.
 
 They are composed over the backgrounds of validation, which no training set uses.
+
+- ``val``: the seed's scenes, on which its accuracy was measured.
+- ``formats``: street scenes, all formats and colours in the shares of StreetPlateParams.
+- ``shifted``: street scenes with the glyph family, textures and degradations that training never sees.
+- ``locked``: scenes of another make (src/generators/locked.py), for final figures only.
+- ``clutter``: no Swiss plates: foreign ones, signs and nothing.
+- ``calibration``: both kinds of scenes, from which export_stack derives probabilities.
+- ``negatives``: no Swiss plates, from which it derives the threshold.
 
 python -m src.stack.prepare
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from src.config import Config
-from src.utils.prepare import WholeScenes, draw_sample, prepare_sets
+from src.datasets.shards import Shard
+from src.generators.glyphs import FAMILIES
+from src.generators.locked import LockedScenes
+from src.utils.prepare import (
+    Planned,
+    SceneSource,
+    StreetMix,
+    WholeScenes,
+    draw_sample,
+    planned,
+    prepare_sets,
+)
 from src.utils.stage import run_stage
+
+# Of MAX_IMAGES, which counts the seed's scenes.
+SHARES = {
+    "formats": 0.4,
+    "shifted": 0.4,
+    "locked": 0.2,
+    "clutter": 0.2,
+    "calibration": 0.8,
+    "negatives": 0.4,
+}
+HELD_OUT_FAMILY = "grotesk"
+NO_SWISS_PLATE = [0.0, 0.3, 0.3, 0.4]
+"""Weights of Swiss plates, foreign plates, signs and nothing in ``clutter`` and ``negatives``."""
+
+
+@dataclass(frozen=True)
+class LockedShards:
+    """Makes shards of the locked set."""
+
+    seed: int
+
+    def __call__(self, indices: range) -> Shard:
+        images, labels = LockedScenes(self.seed).make(indices)
+        return Shard(images, labels)
 
 
 def main(config: Config) -> None:
-    """Write data/prepared/stack/val and out/prepared/stack."""
+    """Write data/prepared/stack/* and out/prepared/stack."""
     params = config.PrepareStackParams
+    width = (params.STREET_WIDTH[0], params.STREET_WIDTH[1])
+    held_out = [float(family == HELD_OUT_FAMILY) for family in FAMILIES]
+    mixes = {
+        "formats": StreetMix(1.0, width),
+        "shifted": StreetMix(1.0, width, degradations="shifted", families=held_out),
+        "calibration": StreetMix(0.7, width),
+        "clutter": StreetMix(1.0, width, kinds=NO_SWISS_PLATE),
+        "negatives": StreetMix(1.0, width, kinds=NO_SWISS_PLATE),
+    }
+
+    def scenes(name: str, count: int, side: int, mix: StreetMix) -> Planned:
+        source = SceneSource(
+            config, params.SEED, name, "val", side, params.STRUCTURE_PROBABILITY, mix
+        )
+        return planned(range(count), source, WholeScenes)
+
+    counts = {name: max(round(params.MAX_IMAGES * share), 1) for name, share in SHARES.items()}
+    sets = {"val": scenes("stack", params.MAX_IMAGES, params.IMG_SIZE[0], StreetMix(0.0))}
+    for name, mix in mixes.items():
+        sets[name] = scenes(name, counts[name], params.STREET_SIZE[0], mix)
+    sets["locked"] = Planned(
+        range(counts["locked"]), LockedShards(params.SEED), {"seed": params.SEED}
+    )
     prepare_sets(
         config,
         "stack",
-        {"val": range(params.MAX_IMAGES)},
-        WholeScenes,
+        sets,
         lambda data, i: draw_sample(data.image(i), data.corners[i], zoom=1),
-        seed=params.SEED,
-        side=params.IMG_SIZE[0],
-        structure_probability=params.STRUCTURE_PROBABILITY,
     )
 
 

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from torchmetrics.detection import MeanAveragePrecision
 from torchmetrics.functional.text import char_error_rate
 
+from src.utils import intervals
 from src.utils.files import complete_folder
 
 RECALL_AT = (0.5, 0.7, 0.9)
-HEIGHT_EDGES = (0, 10, 15, 20, 25, 30, 40, math.inf)
+HEIGHT_EDGES = (0, 10, 15, 20, 25, 30, 40, 60, 100, math.inf)
 """Bins of a plate's height in pixels."""
 ANGLE_EDGES = (0, 10, 20, 30, 40, math.inf)
 """Bins of the size of a plate's angle in degrees."""
@@ -34,18 +35,11 @@ NOTHING = "(none)"
 SHEET = 16
 """Most pictures on a sheet of failures."""
 
+CALIBRATION_BINS = 15
+
 _DECIMALS = 5
-_NORMAL_95 = 1.959964
 FloatArray = NDArray[np.floating]
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927), which holds near 0 and 1 too."""
-    share, square = right / count, _NORMAL_95**2
-    centre = share + square / (2 * count)
-    half = _NORMAL_95 * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
-    scale = 1 + square / count
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+wilson = intervals.wilson
 
 
 def iou_measures(iou: FloatArray) -> dict[str, float]:
@@ -97,6 +91,110 @@ def spread(values: FloatArray) -> dict[str, float]:
         "mean": float(np.mean(values)),
         "median": float(np.median(values)),
         "p95": float(np.percentile(values, 95)),
+    }
+
+
+def share(right: int, count: int) -> dict[str, float | int | None]:
+    """A share with its count and its 95 % interval, for the metrics; of nothing it is None."""
+    low, high = wilson(right, count)
+    return {"share": right / count if count else None, "low": low, "high": high, "count": count}
+
+
+def brier(confidence: FloatArray, right: NDArray[np.bool_]) -> float:
+    """Mean square of what ``(N,)`` probabilities are off (Brier, 1950)."""
+    return float(np.mean((confidence - right) ** 2))
+
+
+def reliability(
+    confidence: FloatArray, right: NDArray[np.bool_], bins: int = CALIBRATION_BINS
+) -> pd.DataFrame:
+    """How often readings of about one probability are right.
+
+    The bins hold equally many readings, so that they are narrow where the probabilities lie (nearly
+    all of them near 1) and none of them is nearly empty: the adaptive choice of Nguyen and O'Connor
+    (Posterior calibration, EMNLP 2015). torchmetrics' BinaryCalibrationError has bins of equal width.
+    Equal probabilities are in one bin, so that the order of the readings does not matter.
+
+    Args:
+        confidence: ``(N,)`` probabilities.
+        right: ``(N,)``.
+        bins: how many; there are fewer where probabilities are equal.
+
+    Returns:
+        a row a bin: confidence (mean), accuracy, low and high (its 95 % interval), count.
+    """
+    if not len(right):
+        names = ["confidence", "accuracy", "low", "high", "count"]
+        return pd.DataFrame(columns=names, dtype=float)
+    ordered = np.sort(confidence)
+    starts = ordered[np.arange(1, bins) * len(ordered) // bins]
+    frame = pd.DataFrame({"confidence": confidence, "right": right})
+    groups = frame.groupby(np.searchsorted(starts, confidence, side="right"))
+    table = groups.mean().set_axis(["confidence", "accuracy"], axis=1)
+    counts, hits = groups.size().tolist(), groups["right"].sum().astype(int).tolist()
+    intervals = [wilson(hit, count) for hit, count in zip(hits, counts, strict=True)]
+    table[["low", "high"]] = np.array(intervals).reshape(-1, 2)
+    return table.assign(count=counts).reset_index(drop=True)
+
+
+def calibration_error(
+    confidence: FloatArray, right: NDArray[np.bool_], bins: int = CALIBRATION_BINS
+) -> float:
+    """Expected calibration error over bins of equally many readings (``reliability``).
+
+    Mean distance of the bins' mean probability from their accuracy, weighted by their counts.
+    """
+    table = reliability(confidence, right, bins)
+    distance = (table["confidence"] - table["accuracy"]).abs()
+    return float((distance * table["count"]).sum() / table["count"].sum())
+
+
+def risk_coverage(confidence: FloatArray, right: NDArray[np.bool_]) -> pd.DataFrame:
+    """The share of wrong readings among the most certain ones, for each share of readings.
+
+    Among readings of equal probability the wrong ones are spread evenly: any order would do.
+
+    Args:
+        confidence: ``(N,)`` anything that is higher where a reading is more certain.
+        right: ``(N,)``.
+
+    Returns:
+        ``N`` rows, the most certain first: coverage, risk, confidence (the least that is covered).
+    """
+    if not len(right):
+        return pd.DataFrame(columns=["coverage", "risk", "confidence"], dtype=float)
+    order = np.argsort(-confidence, kind="stable")
+    ordered = confidence[order]
+    wrong = np.cumsum(~right[order])
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    taken = np.arange(1, len(ordered) + 1)
+    spread_evenly = np.interp(taken, [0, *(ends + 1)], [0, *wrong[ends]])
+    return pd.DataFrame(
+        {"coverage": taken / len(taken), "risk": spread_evenly / taken, "confidence": ordered}
+    )
+
+
+def doubt(confidence: FloatArray, right: NDArray[np.bool_]) -> dict[str, Any]:
+    """How much ``(N,)`` probabilities that readings are right are worth.
+
+    brier_constant is the score of the best constant, which is the share of right readings; aurc the
+    area below the risk-coverage curve (Geifman and El-Yaniv, 2017), and excess_aurc what it is above
+    that of the best order, in which all wrong readings come last (Geifman, Uziel, El-Yaniv, 2019).
+    """
+    if not len(right):
+        names = ("accuracy", "brier", "brier_constant", "ece", "aurc", "excess_aurc")
+        return {"count": 0, **dict.fromkeys(names)}
+    accuracy = float(right.mean())
+    aurc = float(risk_coverage(confidence, right)["risk"].mean())
+    best = float(risk_coverage(right.astype(float), right)["risk"].mean())
+    return {
+        "count": len(right),
+        "accuracy": accuracy,
+        "brier": brier(confidence, right),
+        "brier_constant": accuracy * (1 - accuracy),
+        "ece": calibration_error(confidence, right),
+        "aurc": aurc,
+        "excess_aurc": aurc - best,
     }
 
 
@@ -229,6 +327,8 @@ def write_plot(folder: Path, name: str, table: pd.DataFrame) -> None:
 
 def chosen(count: int, seed: int, wanted: int = 10) -> list[int]:
     """Numbers of ``wanted`` of ``count`` samples, drawn by a seed; fewer where there are fewer."""
+    if not count:
+        return []
     generator = np.random.default_rng(seed)
     return generator.choice(count, min(wanted, count), replace=False).tolist()
 

@@ -20,27 +20,24 @@ def best_device() -> torch.device:
 
 
 @torch.inference_mode()
-def find_corners(
+def localizer_maps(
     localizer: Localizer, pictures: Sequence[Picture], device: torch.device
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Find the plate of each picture.
+) -> NDArray[np.float32]:
+    """What a localizer says of pictures, resized to its input shape: maps ``(N, 10, h, w)``.
 
     Args:
         localizer: on ``device``, in evaluation mode.
         pictures: ``(H, W)`` uint8 each, of any sizes.
         device: where the model is.
 
-    Returns:
-        corners ``(N, 4, 2)``, normalised to each picture, and scores ``(N,)`` in [0, 1].
-
     Raises:
         ModelError: the localizer gives values that are no numbers.
     """
     _, height, width = localizer.input_shape
-    output = localizer(_batch([_resized(picture, height, width) for picture in pictures], device))
-    corners, score = (tensor.float().cpu().numpy().astype(np.float64) for tensor in output)
-    _check(localizer, corners)
-    return corners, score
+    resized = [_resized(picture, height, width) for picture in pictures]
+    maps = localizer(_batch(resized, device)).float().cpu().numpy()
+    _check(localizer, maps)
+    return maps
 
 
 @torch.inference_mode()

@@ -73,6 +73,30 @@ def draw_result(
     return _framed(parts, lines, RIGHT if right else WRONG)
 
 
+def cut_around(
+    picture: NDArray[np.uint8], corners: NDArray[np.floating], widths: float = 4.0
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The part of a picture around a plate, where the plate would else be too small to see.
+
+    Args:
+        picture: ``(H, W)`` uint8.
+        corners: ``(4, 2)`` of the plate, in pixels.
+        widths: side of the part, in sides of the plate's upright box.
+
+    Returns:
+        ``(h, w)`` of it, and where it begins: ``(2,)`` x and y. The whole picture and 0, 0 where the
+        part would be nearly as large.
+    """
+    size = np.array(picture.shape[::-1])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    side = float((high - low).max()) * widths
+    if side >= 0.8 * size.max():
+        return picture, np.zeros(2)
+    first = np.clip((low + high - side) / 2, 0, np.maximum(size - side, 0)).astype(int)
+    last = np.minimum(first + round(side), size)
+    return picture[first[1] : last[1], first[0] : last[0]], first.astype(float)
+
+
 def _enlarged(picture: NDArray[np.uint8], scale: float) -> Image.Image:
     size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
     interpolation = cv2.INTER_CUBIC if scale >= 1 else cv2.INTER_AREA
@@ -122,12 +146,12 @@ def write_pictures(folder: Path, prefix: str, cards: Sequence[Image.Image]) -> N
         _save(card, folder / "plots" / "images" / f"{prefix}_{number}.png")
 
 
-def write_sheet(folder: Path, cards: Sequence[Image.Image]) -> None:
-    """Write cards as ``plots/images/worst_failures.png`` into a folder of results."""
+def write_sheet(folder: Path, cards: Sequence[Image.Image], name: str = "worst_failures") -> None:
+    """Write cards as ``plots/images/NAME.png`` into a folder of results."""
     sheet = draw_sheet(cards)
     if cards:
         sheet = sheet.resize((sheet.width * 2 // 3, sheet.height * 2 // 3), Image.Resampling.BOX)
-    _save(sheet, folder / "plots" / "images" / "worst_failures.png")
+    _save(sheet, folder / "plots" / "images" / f"{name}.png")
 
 
 def _save(image: Image.Image, path: Path) -> None:

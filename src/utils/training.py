@@ -130,7 +130,7 @@ class TrainingModule(pl.LightningModule, ABC):
     """
 
     measure: str
-    """Name of the sum among ``sums`` that, by sample, is the measure: the higher the better."""
+    """Name of the figure that chooses the best weights: the higher the better."""
 
     def __init__(self, model: Localizer | Reader, data: TrainingData) -> None:
         super().__init__()
@@ -150,7 +150,14 @@ class TrainingModule(pl.LightningModule, ABC):
 
     @abstractmethod
     def batch_sums(self, batch: Any) -> dict[str, Tensor]:
-        """Scalars summed over a batch's samples: the measure and what else is worth a plot."""
+        """Sums over a batch's samples, of any shape, that ``figures`` makes its figures of."""
+
+    def figures(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """The measure and what else is worth a plot, of the sums over the whole validation set.
+
+        By default each sum by sample.
+        """
+        return {name: float(value) / self.validation_count for name, value in sums.items()}
 
     def pictures(self, images: Tensor) -> Tensor:
         """``(N, H, W)`` uint8 to ``(N, 1, H, W)`` float in [0, 1]."""
@@ -219,9 +226,8 @@ class TrainingModule(pl.LightningModule, ABC):
             self._sums[name] = self._sums.get(name, 0.0) + value.double()
 
     def on_validation_epoch_end(self) -> None:
-        metrics = {}
-        for name, value in self._sums.items():
-            metrics[f"val/{name}"] = float(self._reduce(value, "sum")) / self.validation_count
+        sums = {name: self._reduce(value, "sum") for name, value in self._sums.items()}
+        metrics = {f"val/{name}": value for name, value in self.figures(sums).items()}
         self.log(f"val/{self.measure}", metrics[f"val/{self.measure}"], logger=False)
         self.write(metrics)
 
@@ -607,6 +613,10 @@ def fingerprint(module: TrainingModule, config: Config, task: str, name: str) ->
 def sources(task: str) -> list[Path]:
     """The files that the weights of a task's model depend on."""
     source = Path(__file__).resolve().parents[1]
+    own = {
+        "localize": [source / "detection.py"],
+        "ocr": [source / "datasets" / "corner_errors.csv"],
+    }
     return [
         *sorted((source / "models").glob("*.py")),
         *(source / "datasets" / f"{name}.py" for name in ("batches", "crops", "shards", task)),
@@ -614,6 +624,7 @@ def sources(task: str) -> list[Path]:
         source / "charset.py",
         source / "geometry.py",
         source / "generators" / "draws.py",
+        *own.get(task, []),
         Path(__file__).resolve(),
     ]
 

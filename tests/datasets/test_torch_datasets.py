@@ -17,7 +17,7 @@ from src.datasets.crops import reader_crop
 from src.datasets.localize import LocalizeDataset
 from src.datasets.ocr import OCRDataset
 from src.datasets.shards import DatasetError
-from src.geometry import corners_to_box, rectify
+from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box, rectify
 from tests.conftest import ROOT
 
 
@@ -64,14 +64,38 @@ def test_validation_counts_each_sample_once(world: int) -> None:
 
 
 def test_localize_batch(tiny_workspace: Path) -> None:
-    dataset = LocalizeDataset(tiny_workspace / "data/prepared/localize/train", (1, 84, 84))
+    folder = tiny_workspace / "data/prepared/localize/train"
+    path = folder / "labels-00000.parquet"
+    labels = pd.read_parquet(path)
+    labels.loc[5, [*BOX_COLUMNS, *CORNER_COLUMNS]] = np.nan
+    labels.loc[5, "present"] = False
+    labels.loc[0, "lines"] = 2
+    labels.to_parquet(path)
+    dataset = LocalizeDataset(folder, (1, 84, 84))
     batch = dataset.__getitems__(Picked(0, np.array([5, 0, 59])))
     assert batch.images.shape == (3, 84, 84)
     assert batch.images.dtype == torch.uint8
     assert batch.corners.shape == (3, 4, 2)
+    assert batch.corners.dtype == torch.float32
     np.testing.assert_array_equal(batch.images[1], dataset.samples.image(0))
+    # In pixels, and nowhere where there is no plate.
+    np.testing.assert_allclose(batch.corners[1], dataset.samples.corners[0] * 84, rtol=1e-6)
+    assert batch.corners[0].isnan().all()
+    assert batch.present.tolist() == [False, True, True]
+    assert batch.lines.tolist() == [1, 2, 1]
     with pytest.raises(DatasetError, match=r"84x84.*96x96.*IMG_SHAPE.*prepare_localize"):
-        LocalizeDataset(tiny_workspace / "data/prepared/localize/train", (1, 96, 96))
+        LocalizeDataset(folder, (1, 96, 96))
+
+
+@pytest.mark.parametrize("column", ["present", "lines"])
+def test_a_set_that_does_not_say_where_plates_are_is_older(
+    tiny_workspace: Path, column: str
+) -> None:
+    folder = tiny_workspace / "data/prepared/localize/train"
+    path = folder / "labels-00000.parquet"
+    pd.read_parquet(path).drop(columns=column).to_parquet(path)
+    with pytest.raises(DatasetError, match=r"do not say.*dvc repro -f prepare_localize"):
+        LocalizeDataset(folder, (1, 84, 84))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +121,8 @@ def test_jitter_depends_on_epoch_and_sample_alone(
 
 
 def test_without_jitter_a_training_crop_is_the_crop_of_use(tiny_workspace: Path) -> None:
-    none = {"CORNER_JITTER": 0.0, "BOX_JITTER": 0.0, "BOX_SKEW": 0.0}
+    none = dict.fromkeys(("CORNER_JITTER", "BOX_JITTER", "BOX_SKEW", "LINES_ERROR"), 0.0)
+    none |= {"TONE_JITTER": 0.0, "BLUR_JITTER": 0.0}
     params = load_config(tiny_workspace).TrainOCRParams.model_copy(update=none)
     folder = tiny_workspace / "data/prepared/ocr/val"
     for rectification, shape in (("corners", (1, 32, 128)), ("box", (1, 84, 84))):

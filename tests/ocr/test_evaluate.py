@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -52,9 +54,10 @@ def test_a_perfect_reader(
     assert (confusion["actual"] == confusion["predicted"].astype(str)).all()
     characters = sum(len(CHARSET.encode(plate_text(i))) for i in range(COUNT))
     assert confusion["count"].sum() == characters
-    by = ("canton", "digits", "height", "confidence")
+    by = ("canton", "digits", "height", "angle", "confidence")
     assert files_below(folder) == {
         "metrics.json",
+        "plots/confidence.csv",
         "plots/confusion.csv",
         *(f"plots/accuracy_by_{name}.csv" for name in by),
         *(f"plots/images/pred_{i}.png" for i in range(10)),
@@ -72,7 +75,7 @@ def test_wrong_texts_are_counted_where_they_are(
     # One character of each is wrong.
     letters = sum(len(plate_text(i)) for i in range(COUNT))
     assert metrics["character_error_rate"] == pytest.approx(len(wrong) / letters, abs=1e-5)
-    for name in ("by_digits", "by_canton", "by_height", "by_format"):
+    for name in ("by_digits", "by_canton", "by_height", "by_angle", "by_format"):
         groups = metrics[name].values()
         assert sum(group["count"] for group in groups) == COUNT
         lost = sum(group["count"] * (1 - group["accuracy"]) for group in groups)
@@ -114,3 +117,117 @@ def test_the_grammar_is_measured_beside_the_raw_path(
     assert metrics["accuracy"] == 1
     letters = sum(len(plate_text(i)) for i in range(COUNT))
     assert metrics["character_error_rate_greedy"] == pytest.approx(COUNT / letters, abs=1e-5)
+
+
+class Refusing(OracleReader):
+    """Reads nothing, or something that it is sure of, where it is told to.
+
+    Args:
+        nothing: pictures in which it sees nothing.
+    """
+
+    def __init__(self, nothing: set[int]) -> None:
+        super().__init__()
+        self.nothing = nothing
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        centres = (images[:, 0, 16, 64] * 255).round().int().tolist()
+        for row, i in zip(logits, centres, strict=True):
+            if i in self.nothing:
+                row[:] = 0
+                row[:, CHARSET.blank] = 20
+        return logits
+
+
+def relabel(config: Config, nothing: set[int], **columns: object) -> None:
+    """Take the texts of some samples away, and set other labels."""
+    path = config.prepared("ocr") / "val" / "labels-00000.parquet"
+    labels = pd.read_parquet(path).assign(**columns)
+    labels.loc[sorted(nothing), "plate"] = ""
+    labels.to_parquet(path)
+
+
+def test_nothing_to_read_is_measured_by_the_texts_it_is_given(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = set(range(0, COUNT, 3))
+    relabel(config, nothing, style=["scene", "street"] * (COUNT // 2))
+    # It is sure of a text in two crops without one, and of none in one with a text.
+    run(Refusing(nothing - {0, 3} | {1}), config, monkeypatch)
+    metrics = metrics_of(config, "ocr")
+    assert (metrics["count"], metrics["count_with_text"]) == (30, 20)
+    assert metrics["accuracy"] == metrics["accuracy_greedy"] == pytest.approx(19 / 20)
+    assert metrics["refused"] == pytest.approx(1 / 20)
+    # Picture 1 has an odd number: street, and rear_long.
+    assert metrics["by_style"]["scene"]["accuracy"] == 1
+    assert metrics["by_style"]["street"] == {"count": 10, "accuracy": pytest.approx(0.9)}
+    assert "by_lines" not in metrics
+    refusals = metrics["nothing_to_read"]
+    assert refusals["false_texts"]["count"] == 10
+    assert refusals["false_texts"]["share"] == pytest.approx(0.2)
+    assert refusals["false_texts"]["low"] < 0.2 < refusals["false_texts"]["high"]
+    assert refusals["false_texts_greedy"] == pytest.approx(0.2)
+    # Of the false ones, picture 0 is a scene, and 3 a street.
+    assert refusals["by_style"]["scene"] == {"count": 5, "false_texts": pytest.approx(0.2)}
+    assert refusals["by_format"]["front"]["count"] == 5
+    plots = config.out("evaluations", "ocr") / "plots"
+    confidence = pd.read_csv(plots / "confidence.csv")
+    assert confidence["confidence"].tolist() == pytest.approx([0.025 + 0.05 * i for i in range(20)])
+    # The oracle is sure of each of 32 steps by 0.99: of a text by 0.7.
+    for name, low in (("text", 0.05), ("nothing", 0.8)):
+        assert confidence[name][0] == pytest.approx(low)
+        assert confidence[name][12:16].sum() == pytest.approx(1 - low)
+    # The tables of hard cases are those of texts.
+    for name in ("canton", "digits", "height", "angle", "confidence"):
+        assert pd.read_csv(plots / f"accuracy_by_{name}.csv")["count"].sum() == 20
+    characters = sum(len(CHARSET.encode(plate_text(i))) for i in range(COUNT) if i not in nothing)
+    confusion = pd.read_csv(plots / "confusion.csv", dtype=str)
+    assert confusion["count"].astype(int)[confusion["actual"] != "(none)"].sum() == characters
+
+
+@pytest.mark.parametrize("nothing", [set(), set(range(COUNT))])
+def test_sets_of_texts_alone_and_of_none(
+    nothing: set[int], config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relabel(config, nothing)
+    run(Refusing(nothing), config, monkeypatch)
+    metrics = metrics_of(config, "ocr")
+    assert metrics["count_with_text"] == COUNT - len(nothing)
+    assert metrics["accuracy"] == (None if nothing else 1)
+    assert metrics["nothing_to_read"]["false_texts"]["count"] == len(nothing)
+    assert metrics["nothing_to_read"]["false_texts"]["share"] == (0 if nothing else None)
+
+
+def test_two_lines_are_cut_as_two(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    relabel(config, set(), lines=[1, 2, 2] * (COUNT // 3))
+    seen: list[int] = []
+    cut = evaluate.reader_crop
+
+    def spy(*arguments: Any) -> Any:
+        seen.append(arguments[-1])
+        return cut(*arguments)
+
+    monkeypatch.setattr(evaluate, "reader_crop", spy)
+    run(OracleReader(wrong={1, 4}), config, monkeypatch)
+    assert seen[:COUNT] == [1, 2, 2] * (COUNT // 3)
+    lines = metrics_of(config, "ocr")["by_lines"]
+    assert lines == {
+        "1": {"count": 10, "accuracy": 1},
+        "2": {"count": 20, "accuracy": pytest.approx(0.9)},
+    }
+
+
+def test_pictures_of_nothing_say_so(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    relabel(config, set(range(COUNT)), plate_height=np.nan)
+    lines: list[str] = []
+    line = evaluate.plots.Line
+
+    def spy(text: str, *rest: Any) -> Any:
+        lines.append(text)
+        return line(text, *rest)
+
+    monkeypatch.setattr(evaluate.plots, "Line", spy)
+    run(OracleReader(), config, monkeypatch)
+    assert "true: nothing to read" in lines
+    assert not any("nan" in line for line in lines)

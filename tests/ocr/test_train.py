@@ -11,8 +11,11 @@ import torch
 from src import decoding
 from src.charset import CHARSET
 from src.config import load_config
+from src.datasets.ocr import OCRBatch, OCRDataset, encode_texts
+from src.models.base import Reader
 from src.models.registry import load_reader
 from src.ocr import train
+from src.utils.training import TrainingData
 from tests.conftest import set_params, set_texts
 
 
@@ -22,6 +25,11 @@ def test_reader_runs_through_the_stage_and_its_loss_falls(
 ) -> None:
     monkeypatch.chdir(tiny_workspace)
     set_texts(tiny_workspace, "reader: crnn", f"reader: {name}")
+    for path in (tiny_workspace / "data/prepared/ocr").glob("*/labels-*.parquet"):
+        labels = pd.read_parquet(path)
+        labels.loc[::5, "plate"] = ""
+        labels.loc[::5, "lines"] = 2
+        labels.to_parquet(path)
     set_params(
         tiny_workspace,
         {
@@ -54,5 +62,41 @@ def test_greedy_is_that_of_the_decoder() -> None:
     assert {len(text) > CHARSET.max_length for text in texts} == {True, False}
     for text, row in zip(texts, found.tolist(), strict=True):
         # The classes are digits, a character each.
-        classes = [] if len(text) > CHARSET.max_length else [CHARSET.tokens.index(c) for c in text]
-        assert row == classes + [CHARSET.blank] * (CHARSET.max_length - len(classes))
+        classes = [CHARSET.tokens.index(c) for c in text]
+        fill = CHARSET.max_length - len(classes)
+        # Too long a text is no text, and not nothing either, which would be right at times.
+        assert row == (classes + [CHARSET.blank] * fill if fill >= 0 else [-1] * len(row))
+
+
+class Fixed(Reader):
+    """Gives the logits that it was made with."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__({}, [1, 32, 128], "corners", CHARSET.blank)
+        self.logits = logits
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.logits[: len(images)]
+
+
+def test_nothing_is_right_where_there_is_nothing_to_read(tiny_workspace: Path) -> None:
+    config = load_config(tiny_workspace)
+    texts = ["", "", "ZH1", "ZH1", ""]
+    long = [CHARSET.tokens.index(digit) for digit in "123456789"]
+    paths = [[], [3], CHARSET.encode("ZH1"), [], long]
+    logits = torch.zeros(len(paths), 32, CHARSET.num_classes)
+    logits[:, :, CHARSET.blank] = 5
+    for row, path in zip(logits, paths, strict=True):
+        for step, index in enumerate(path):
+            row[2 * step, index] = 9
+    dataset = OCRDataset(
+        tiny_workspace / "data/prepared/ocr/val", "corners", (1, 32, 128), config.TrainOCRParams
+    )
+    module = train.ReaderTraining(
+        Fixed(logits), TrainingData(dataset, dataset, config.TrainOCRParams, 5)
+    )
+    targets, lengths = (torch.from_numpy(item) for item in encode_texts(texts))
+    batch = OCRBatch(torch.zeros(5, 32, 128, dtype=torch.uint8), targets, lengths)
+    sums = module.batch_sums(batch)
+    assert sums["exact_match"] == 2
+    assert sums["loss"] == pytest.approx(5 * float(module.batch_loss(batch)))

@@ -1,4 +1,4 @@
-"""evaluate_stack on models that know the answer, or fail where they are told to; truth files."""
+"""evaluate_stack on a stack that knows the answer, or fails where it is told to; truth files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from src.bundle import BundleError
 from src.config import Config
-from src.datasets.shards import DatasetError
+from src.datasets.shards import DatasetError, NewSet, Shard, ShardedSet, write_sets
+from src.datasets.truth import PreparedTruth
 from src.geometry import CORNER_COLUMNS
-from src.models.base import ModelError
 from src.stack import evaluate
-from src.stack.pipeline import Stack
+from src.stack.reader import PlateReader
+from src.stack.scoring import Case, score
+from src.utils import plots
+from tests.stack.oracle import OracleStack
 from tests.standins import (
-    OracleLocalizer,
-    OracleReader,
     config_below,
     files_below,
+    make_samples,
     metrics_of,
     picture_of,
     plate_text,
@@ -30,32 +33,48 @@ from tests.standins import (
 )
 
 COUNT = 30
-FAR = 0.7
-"""A shift that takes every crop off its plate."""
+
+
+def clutter(indices: range) -> Shard:
+    """Pictures without a plate, but for every third, which has one without a text."""
+    shard = make_samples((256, 256), indices)
+    labels = shard.labels.assign(plate="", present=[i % 3 == 0 for i in indices])
+    labels.loc[~labels["present"], [*CORNER_COLUMNS, "cx", "cy", "w", "h"]] = np.nan
+    return Shard(shard.images, labels)
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     config = config_below(tmp_path)
-    prepared_set(config.prepared("stack") / "val", (256, 256), COUNT)
+    folder = config.prepared("stack")
+    for name, count in (("val", COUNT), ("formats", 12), ("shifted", 10), ("locked", 11)):
+        prepared_set(folder / name, (256, 256) if name == "val" else (300, 400), count)
+    write_sets([NewSet(folder / "clutter", range(9), clutter, {})])
     return config
 
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Make the commands use a stack of given models."""
+    """Make the commands use a stand-in; gives the folders that were asked for."""
 
-    def use_models(localizer: OracleLocalizer, reader: OracleReader) -> None:
-        stack = Stack(localizer, reader, batch_size=8)
-        monkeypatch.setattr(Stack, "of", lambda config: stack)
+    def use_stack(stack: OracleStack) -> list[Path | None]:
+        asked: list[Path | None] = []
+
+        def load(path: Path | None = None) -> OracleStack:
+            asked.append(path)
+            return stack
+
+        monkeypatch.setattr(PlateReader, "load", load)
         monkeypatch.setattr(evaluate, "TIMED", 3)
+        return asked
 
-    return use_models
+    return use_stack
 
 
 def test_a_perfect_stack(config: Config, use: Any) -> None:
-    use(OracleLocalizer(), OracleReader())
+    asked = use(OracleStack())
     evaluate.main(config)
+    assert asked == [config.out("models", "stack")]
     metrics = metrics_of(config, "stack")
     assert metrics["val_acc"] == 1
     assert metrics["val_acc_95"]["low"] == pytest.approx(0.88649, abs=1e-5)
@@ -68,20 +87,47 @@ def test_a_perfect_stack(config: Config, use: Any) -> None:
     assert metrics["notes"] == []
     assert 0 < metrics["latency"]["median_ms"] <= metrics["latency"]["p95_ms"]
     assert metrics["latency"]["pictures_per_second"] > 0
+    assert metrics["latency"]["runtime"] == "oracle"
     assert set(metrics["by_angle"]) == {"0-10", "20-30"}
+    for name, count in (("formats", 12), ("shifted", 10), ("locked", 11)):
+        assert (metrics[name]["accuracy"], metrics[name]["count"]) == (1, count)
+        assert metrics[name]["at_threshold"]["coverage"]["share"] == 1
+        # A confidence of 0.9 where all are right.
+        assert metrics[name]["doubt"]["ece"] == pytest.approx(0.1)
+        assert metrics[name]["doubt"]["brier"] == pytest.approx(0.01)
     assert files_below(config.out("evaluations", "stack")) == {
         "metrics.json",
-        "plots/accuracy_by_height.csv",
+        *(
+            f"plots/{plot}_{name}.csv"
+            for plot in ("accuracy_by_height", "risk_coverage", "reliability")
+            for name in ("val", "formats", "shifted", "locked")
+        ),
         "plots/accuracy_by_angle.csv",
+        "plots/confused.csv",
         *(f"plots/images/stack_pred_{i}.png" for i in range(10)),
         "plots/images/worst_failures.png",
+        "plots/images/failures_formats.png",
+        "plots/images/failures_shifted.png",
+        "plots/images/failures_clutter.png",
     }
+
+
+def test_clutter_is_no_place_for_texts(config: Config, use: Any) -> None:
+    # Of its nine pictures, 0, 3 and 6 have a plate, and it is a foreign one.
+    use(OracleStack(missed={1, 2, 4, 5, 8}, confidences={0: 0.4, 3: 0.4}))
+    evaluate.main(config)
+    clutter = metrics_of(config, "stack")["clutter"]
+    assert clutter["pictures"] == 9
+    assert clutter["with_text"]["share"] == pytest.approx(2 / 9, abs=1e-5)
+    assert clutter["without_plate"]["with_text"]["share"] == pytest.approx(1 / 6, abs=1e-5)
+    assert clutter["without_plate"]["with_box"]["share"] == pytest.approx(1 / 6, abs=1e-5)
+    assert clutter["other_plates"]["recall_50"] == 1
 
 
 def test_each_failure_is_somebodys(config: Config, use: Any) -> None:
     # 3 fails on the true corners as well, so it is the reader's though it was not found either.
     wrong, shifted = {1, 2, 3}, {3, 4, 5, 6, 7}
-    use(OracleLocalizer(FAR, shifted), OracleReader(wrong))
+    use(OracleStack(wrong=wrong, shifted=shifted, confidences={1: 0.3}))
     evaluate.main(config)
     metrics = metrics_of(config, "stack")
     assert metrics["val_acc"] == pytest.approx(1 - 7 / COUNT, abs=1e-5)
@@ -89,22 +135,62 @@ def test_each_failure_is_somebodys(config: Config, use: Any) -> None:
     assert metrics["lost_by_localizer"] == pytest.approx(4 / COUNT, abs=1e-5)
     assert metrics["acc_on_true_corners"] == pytest.approx(1 - 3 / COUNT, abs=1e-5)
     assert metrics["recall_50"] == pytest.approx(1 - 5 / COUNT, abs=1e-5)
+    # Texts: of all pictures but 1, whose confidence is too low; wrong are 2 and the five beside.
+    assert metrics["at_threshold"]["wrong"]["count"] == COUNT - 1
+    assert metrics["at_threshold"]["wrong"]["share"] == pytest.approx(6 / (COUNT - 1), abs=1e-5)
+    assert metrics["at_threshold"]["coverage"]["share"] == pytest.approx(1 - 6 / COUNT, abs=1e-5)
     for name in ("by_height", "by_angle"):
         lost = sum(row["count"] * (1 - row["accuracy"]) for row in metrics[name].values())
         assert lost == pytest.approx(7, abs=1e-3)
     # Of 1 to 7, four are turned.
     assert metrics["by_angle"]["20-30"]["accuracy"] == pytest.approx(1 - 4 / 15, abs=1e-5)
-    table = pd.read_csv(config.out("evaluations", "stack") / "plots" / "accuracy_by_angle.csv")
-    assert table["count"].sum() == COUNT
+    tables = config.out("evaluations", "stack") / "plots"
+    assert pd.read_csv(tables / "accuracy_by_angle.csv")["count"].sum() == COUNT
+    assert pd.read_csv(tables / "accuracy_by_height_shifted.csv")["count"].sum() == 10
+    # 25 were found, two of them read wrong: 1, whose confidence is the lowest, and 2.
+    risks = pd.read_csv(tables / "risk_coverage_val.csv")
+    assert risks["risk"].iloc[-1] == pytest.approx(2 / 25, abs=1e-5)
+    assert risks["risk"].iloc[-2] == pytest.approx(1 / 24, abs=1e-5)
+    bins = pd.read_csv(tables / "reliability_val.csv")
+    assert bins["count"].sum() == 25
+    confused = pd.read_csv(tables / "confused.csv", dtype={"actual": str, "predicted": str})
+    assert set(confused["set"]) == {"val", "formats", "shifted", "locked"}
+    assert confused[confused["set"] == "val"]["count"].sum() == 2
 
 
-def test_a_missing_model_says_how_to_get_it(config: Config) -> None:
-    with pytest.raises(ModelError, match=r"localize/model\.safetensors.*dvc repro train_localize"):
+def test_failures_are_drawn_with_what_is_wrong(config: Config, use: Any) -> None:
+    truth = PreparedTruth(ShardedSet(config.prepared("stack") / "clutter"))
+    scores = score(OracleStack(missed={2}), truth)
+    foreign = evaluate.draw(truth[0], scores, Case(picture=0, row=0, found=0))
+    nothing = evaluate.draw(truth[1], scores, Case(picture=1, row=None, found=0))
+    for card, outlines in ((foreign, {plots.TRUE, plots.FOUND}), (nothing, {plots.FOUND})):
+        above = np.asarray(card)[8:488]
+        colours = {tuple(colour) for colour in above.reshape(-1, 3).tolist()}
+        assert colours & {plots.TRUE, plots.FOUND} == outlines
+        assert card.getpixel((0, 0)) == plots.WRONG
+    # Another set's plate, right and not found.
+    truth = PreparedTruth(ShardedSet(config.prepared("stack") / "val"))
+    scores = score(OracleStack(missed={2}), truth)
+    assert evaluate.draw(truth[1], scores, Case(1, 1, 0)).getpixel((0, 0)) == plots.RIGHT
+    assert evaluate.draw(truth[2], scores, Case(2, 2, None)).getpixel((0, 0)) == plots.WRONG
+
+
+def test_a_stack_that_finds_nothing_is_evaluated_all_the_same(config: Config, use: Any) -> None:
+    use(OracleStack(missed=set(range(COUNT))))
+    evaluate.main(config)
+    metrics = metrics_of(config, "stack")
+    assert (metrics["val_acc"], metrics["map"], metrics["shifted"]["doubt"]["ece"]) == (0, 0, None)
+    assert metrics["clutter"]["with_text"]["share"] == 0
+
+
+def test_a_missing_bundle_says_how_to_get_it(config: Config) -> None:
+    with pytest.raises(BundleError, match=r"models/stack.*dvc repro export_stack"):
         evaluate.main(config)
     assert not config.out("evaluations", "stack").exists()
 
 
-def test_a_missing_set_says_how_to_get_it(tmp_path: Path) -> None:
+def test_a_missing_set_says_how_to_get_it(tmp_path: Path, use: Any) -> None:
+    use(OracleStack())
     with pytest.raises(DatasetError, match=r"stack/val.*dvc repro -f prepare_stack"):
         evaluate.main(config_below(tmp_path))
 
@@ -165,7 +251,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> Pat
 
 
 def measured(path: Path, config: Config, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    evaluate.measure_labels(path, True, config)
+    evaluate.measure_labels(path, None, True, config)
     metrics = json.loads(capsys.readouterr().out)
     metrics.pop("latency")
     return metrics
@@ -177,7 +263,7 @@ NORMALISED, PIXELS = ["cx", "cy", "w", "h"], ["x1", "y1", "x2", "y2"]
 def test_all_forms_of_a_truth_file_agree(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    use(OracleLocalizer(), OracleReader({1}))
+    use(OracleStack(wrong={1}))
     rows = write_pictures(tmp_path)
     before = files_below(tmp_path)
     forms = {
@@ -207,7 +293,7 @@ def test_all_forms_of_a_truth_file_agree(
 def test_a_reader_by_box_can_be_judged_by_boxes(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    use(OracleLocalizer(FAR, {0}), OracleReader({1}, rectification="box"))
+    use(OracleStack(shifted={0}, wrong={1}, rectification="box"))
     path = write_csv(tmp_path / "t.csv", write_pictures(tmp_path), ["file", "plate", *PIXELS])
     metrics = measured(path, config, capsys)
     assert metrics["lost_by_reader"] == metrics["lost_by_localizer"] == 0.25
@@ -217,7 +303,7 @@ def test_a_reader_by_box_can_be_judged_by_boxes(
 def test_without_texts_the_boxes_are_measured(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    use(OracleLocalizer(), OracleReader())
+    use(OracleStack())
     path = write_csv(tmp_path / "t.csv", write_pictures(tmp_path), ["file", *PIXELS])
     metrics = measured(path, config, capsys)
     assert metrics["val_acc"] is None
@@ -227,23 +313,56 @@ def test_without_texts_the_boxes_are_measured(
     assert any("no text" in note for note in metrics["notes"])
 
 
-def test_a_plate_without_text_counts_for_its_box_alone(
+def test_a_plate_without_text_counts_for_its_box_and_as_a_false_text(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    use(OracleLocalizer(), OracleReader({0}))
+    use(OracleStack(wrong={0}))
     rows = write_pictures(tmp_path)
     rows[2]["plate"] = ""
     path = write_csv(tmp_path / "t.csv", rows, ["file", "plate", "corners_px"])
     metrics = measured(path, config, capsys)
     assert (metrics["count"], metrics["count_with_text"]) == (4, 3)
+    assert metrics["recall_50"] == 1
     assert metrics["val_acc"] == pytest.approx(2 / 3, abs=1e-5)
     assert metrics["lost_by_reader"] == pytest.approx(1 / 3, abs=1e-5)
+    assert metrics["at_threshold"]["wrong"]["share"] == 0.5
+    assert metrics["at_threshold"]["coverage"]["count"] == 3
 
 
-def test_a_second_plate_in_a_picture_is_lost_by_the_localizer(
+def test_a_picture_without_a_plate_is_an_empty_box(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    use(OracleLocalizer(), OracleReader())
+    use(OracleStack(missed={1}, confidences={2: 0.3}))
+    rows = write_pictures(tmp_path)
+    for row in rows[1:]:
+        row.update(dict.fromkeys(["plate", *PIXELS], ""))
+    path = write_csv(tmp_path / "t.csv", rows, ["file", "plate", *PIXELS])
+    metrics = measured(path, config, capsys)
+    assert (metrics["count"], metrics["pictures"], metrics["val_acc"]) == (1, 4, 1)
+    # Nothing in the first of them, a box in the second, a text in the third.
+    assert metrics["without_plate"]["with_box"]["share"] == pytest.approx(2 / 3, abs=1e-5)
+    assert metrics["without_plate"]["with_text"]["share"] == pytest.approx(1 / 3, abs=1e-5)
+    assert metrics["at_threshold"]["wrong"]["share"] == 0.5
+
+
+def test_the_bundle_is_the_pipelines_or_the_promoted_one(
+    tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = use(OracleStack())
+    path = write_csv(tmp_path / "t.csv", write_pictures(tmp_path), ["file", "plate", *PIXELS])
+    measured(path, config, capsys)
+    own = config.out("models", "stack")
+    own.mkdir(parents=True)
+    (own / "manifest.json").write_text("{}")
+    measured(path, config, capsys)
+    evaluate.measure_labels(path, tmp_path / "mine", True, config)
+    assert asked == [None, own, tmp_path / "mine"]
+
+
+def test_a_second_plate_that_is_not_found_is_lost_by_the_localizer(
+    tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(OracleStack())
     rows = write_pictures(tmp_path)[:1]
     # Stands first, so that the answer is not simply given to the first row.
     other = {**rows[0], "corners_px": rows[0]["corners_px"] - [0, 60]}
@@ -252,23 +371,24 @@ def test_a_second_plate_in_a_picture_is_lost_by_the_localizer(
     assert (metrics["count"], metrics["pictures"]) == (2, 1)
     assert metrics["val_acc"] == 0.5
     assert metrics["recall_50"] == 0.5
-    # The oracle reads nothing at the other place, where no plate was drawn.
-    assert metrics["lost_by_reader"] + metrics["lost_by_localizer"] == 0.5
+    # At the other place nothing was drawn, and another text is read there.
+    assert (metrics["lost_by_reader"], metrics["lost_by_localizer"]) == (0.5, 0)
 
 
 def test_the_table_is_for_people(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    use(OracleLocalizer(), OracleReader())
+    use(OracleStack())
     path = write_csv(tmp_path / "t.csv", write_pictures(tmp_path), ["file", "plate", *PIXELS])
-    evaluate.measure_labels(path, False, config)
+    evaluate.measure_labels(path, None, False, config)
     shown = capsys.readouterr()
-    wanted = ("val_acc ", "lost_by_reader ")
+    wanted = ("val_acc ", "lost_by_reader ", "at_threshold.coverage.share ")
     lines = dict(
         line.split(maxsplit=1) for line in shown.out.splitlines() if line.startswith(wanted)
     )
     assert lines["val_acc"] == "1.0"
     assert lines["lost_by_reader"] == "not measured"
+    assert lines["at_threshold.coverage.share"] == "1.0"
     assert "note: no corners are given" in shown.out
     assert "pictures/s" in shown.err
 
@@ -292,9 +412,11 @@ GOOD = "file,plate,x1,y1,x2,y2\n0.png,ZH1,10,10,90,40\n"
         (GOOD + "0.png,ZH1,1,,9,9\n", r"line 3: `y1` must be a number, not ''"),
         (GOOD + "0.png,ZH1,9,1,1,9\n", r"line 3: `x1` must be less than `x2`"),
         (GOOD + "0.png,ZH1,900,1,990,9\n", r"line 3: the box lies outside of 0\.png.*320x240"),
-        (GOOD + "none.png,ZH1,1,1,9,9\n", r"line 3: .*none\.png.*No such file"),
-        (GOOD + "t.csv,ZH1,1,1,9,9\n", r"line 3: .*t\.csv is no picture"),
-        (GOOD + "cut.jpg,ZH1,1,1,9,9\n", r"line 3: .*cut\.jpg: cannot read"),
+        (GOOD + "none.png,ZH1,1,1,9,9\n", r"line 3: .*none\.png: there is no such file"),
+        (GOOD + "t.csv,ZH1,1,1,9,9\n", r"line 3: .*t\.csv: is no picture"),
+        (GOOD + "cut.jpg,ZH1,1,1,9,9\n", r"line 3: .*cut\.jpg: is cut off"),
+        (GOOD + "0.png,,,,,\n", r"line 3: 0\.png has several rows.*empty box"),
+        ("file,plate,x1,y1,x2,y2\n0.png,ZH1,,,,\n", r"line 2: the box is empty.*`plate` is not"),
         (GOOD + ",ZH1,1,1,9,9\n", r"line 3: `file` is empty"),
         ("file,cx,cy,w,h\n0.png,50,40,20,10\n", r"line 2: `cx` must be in \[0, 1\].*x1,y1,x2,y2"),
         ("file,cx,cy,w,h\n0.png,0.5,0.5,0,0.1\n", r"line 2: `w` and `h` must be above 0"),
@@ -303,24 +425,25 @@ GOOD = "file,plate,x1,y1,x2,y2\n0.png,ZH1,10,10,90,40\n"
 def test_errors_name_the_row_and_what_is_allowed(
     text: str, message: str, tmp_path: Path, config: Config, use: Any
 ) -> None:
-    use(OracleLocalizer(), OracleReader())
+    use(OracleStack())
     write_pictures(tmp_path)
     Image.fromarray(picture_of(0, (200, 200))).save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
     path = tmp_path / "t.csv"
     path.write_text(text)
     with pytest.raises(DatasetError, match=message):
-        evaluate.measure_labels(path, True, config)
+        evaluate.measure_labels(path, None, True, config)
 
 
 def test_a_missing_truth_file_is_named(tmp_path: Path, config: Config) -> None:
     with pytest.raises(DatasetError, match=r"absent\.csv: cannot be read"):
-        evaluate.measure_labels(tmp_path / "absent.csv", True, config)
+        evaluate.measure_labels(tmp_path / "absent.csv", None, True, config)
 
 
 def test_the_command_line() -> None:
-    options = evaluate.parse(["--labels", "t.csv", "--json"])
-    assert (options.labels, options.json) == (Path("t.csv"), True)
+    options = evaluate.parse(["--labels", "t.csv", "--model", "models", "--json"])
+    assert (options.labels, options.model, options.json) == (Path("t.csv"), Path("models"), True)
     assert evaluate.parse([]).labels is None
-    with pytest.raises(SystemExit):
-        evaluate.parse(["--json"])
+    for wrong in (["--json"], ["--model", "models"]):
+        with pytest.raises(SystemExit):
+            evaluate.parse(wrong)

@@ -31,6 +31,14 @@ def test_wilson_holds_the_share_and_stays_in_range(count: int, data: st.DataObje
     assert low < high
 
 
+def test_shares_come_with_their_interval_and_count() -> None:
+    share = evaluation.share(81, 263)
+    assert share == pytest.approx(
+        {"share": 81 / 263, "low": 0.2553, "high": 0.3662, "count": 263}, abs=1e-4
+    )
+    assert evaluation.share(0, 0) == {"share": None, "low": 0.0, "high": 1.0, "count": 0}
+
+
 def test_recall_counts_plates_at_and_above_the_threshold() -> None:
     measures = evaluation.iou_measures(np.array([0.4, 0.5, 0.75, 0.95]))
     assert measures == pytest.approx(
@@ -56,6 +64,92 @@ def test_corner_errors_are_distances() -> None:
     found = true.copy()
     found[1, :2] = [3, 4]
     assert evaluation.corner_errors(found, true).tolist() == [0, 2.5]
+
+
+SURE = np.array([0.9, 0.8, 0.7, 0.6])
+RIGHT = np.array([True, False, True, True])
+
+
+def test_brier_is_the_mean_square() -> None:
+    # 0.1, 0.8, 0.3 and 0.4 off.
+    assert evaluation.brier(SURE, RIGHT) == pytest.approx((0.01 + 0.64 + 0.09 + 0.16) / 4)
+
+
+def test_calibration_error_by_hand() -> None:
+    # Two bins of two: 0.65 where both are right, 0.85 where one of two is.
+    assert evaluation.calibration_error(SURE, RIGHT, bins=2) == pytest.approx(
+        (abs(0.65 - 1) + abs(0.85 - 0.5)) / 2
+    )
+    # One bin: 0.75 where three of four are right.
+    assert evaluation.calibration_error(SURE, RIGHT, bins=1) == pytest.approx(0)
+
+
+def test_bins_of_reliability_hold_equally_many() -> None:
+    generator = np.random.default_rng(3)
+    confidence = 1 - generator.random(1500) ** 4
+    right = generator.random(1500) < confidence
+    table = evaluation.reliability(confidence, right)
+    assert table["count"].tolist() == [100] * 15
+    # Far more of them lie near 1 than near 0, and no bin is without readings.
+    assert table["confidence"].is_monotonic_increasing
+    assert (table["confidence"] > 0.9).sum() >= 5
+    assert ((table["low"] <= table["accuracy"]) & (table["accuracy"] <= table["high"])).all()
+    assert evaluation.calibration_error(confidence, right) < 0.04
+
+
+def test_equal_probabilities_are_in_one_bin_whatever_their_order() -> None:
+    confidence = np.array([0.5] * 6 + [0.9] * 2)
+    right = np.array([True, True, True, False, False, False, True, True])
+    shuffled = np.random.default_rng(1).permutation(8)
+    for order in (np.arange(8), shuffled):
+        table = evaluation.reliability(confidence[order], right[order], bins=4)
+        assert table[["confidence", "accuracy", "count"]].to_numpy().tolist() == [
+            [pytest.approx(0.5), pytest.approx(0.5), 6],
+            [pytest.approx(0.9), 1, 2],
+        ]
+
+
+def test_risk_rises_with_coverage_by_hand() -> None:
+    table = evaluation.risk_coverage(SURE, RIGHT)
+    assert table["coverage"].tolist() == [0.25, 0.5, 0.75, 1]
+    assert table["risk"].tolist() == pytest.approx([0, 1 / 2, 1 / 3, 1 / 4])
+    assert table["confidence"].tolist() == SURE.tolist()
+    shuffled = np.array([2, 0, 3, 1])
+    again = evaluation.risk_coverage(SURE[shuffled], RIGHT[shuffled])
+    pd.testing.assert_frame_equal(again, table)
+
+
+def test_risk_of_equal_probabilities_does_not_depend_on_their_order() -> None:
+    for right in ([True, True, False], [True, False, True]):
+        table = evaluation.risk_coverage(np.array([0.9, 0.5, 0.5]), np.array(right))
+        assert table["risk"].tolist() == pytest.approx([0, 0.25, 1 / 3])
+
+
+def test_doubt_is_measured_against_the_best_that_could_be() -> None:
+    doubt = evaluation.doubt(SURE, RIGHT)
+    assert doubt["accuracy"] == 0.75
+    assert doubt["brier_constant"] == pytest.approx(0.1875)
+    assert doubt["aurc"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+    # At the best the wrong one comes last.
+    assert doubt["excess_aurc"] == pytest.approx(doubt["aurc"] - (1 / 4) / 4)
+    best = evaluation.doubt(np.array([0.9, 0.1, 0.8, 0.7]), RIGHT)
+    assert best["excess_aurc"] == pytest.approx(0)
+
+
+def test_a_constant_is_as_good_as_itself() -> None:
+    right = np.arange(100) < 80
+    doubt = evaluation.doubt(np.full(100, 0.8), right)
+    assert doubt["brier"] == pytest.approx(doubt["brier_constant"])
+    assert doubt["ece"] == pytest.approx(0)
+    assert doubt["aurc"] == pytest.approx(0.2)
+
+
+def test_doubt_of_nothing_is_none() -> None:
+    doubt = evaluation.doubt(np.zeros(0), np.zeros(0, bool))
+    assert doubt.pop("count") == 0
+    assert set(doubt.values()) == {None}
+    assert len(evaluation.reliability(np.zeros(0), np.zeros(0, bool))) == 0
+    assert len(evaluation.risk_coverage(np.zeros(0), np.zeros(0, bool))) == 0
 
 
 def test_character_errors_are_summed_over_all_texts() -> None:
@@ -157,6 +251,7 @@ def test_the_choice_of_pictures_depends_on_the_seed_alone() -> None:
     assert evaluation.chosen(1000, 7) != evaluation.chosen(1000, 8)
     assert len(set(evaluation.chosen(1000, 7))) == 10
     assert sorted(evaluation.chosen(3, 7)) == [0, 1, 2]
+    assert evaluation.chosen(0, 7) == []
 
 
 def test_the_worst_are_failures_and_the_worst_first() -> None:

@@ -47,6 +47,24 @@ def test_outlines_outside_of_the_picture_are_no_trouble() -> None:
     assert card.getpixel((0, 0)) == plots.WRONG
 
 
+def test_a_small_plate_is_cut_out_with_its_surroundings() -> None:
+    picture = np.arange(100 * 200, dtype=np.uint16).reshape(100, 200).astype(np.uint8)
+    small = CORNERS / 4 + [150, 40]
+    part, start = plots.cut_around(picture, small)
+    # Four times the longer side of its box, 10 pixels.
+    assert part.shape == (40, 40)
+    x, y = start.astype(int)
+    np.testing.assert_array_equal(part, picture[y : y + 40, x : x + 40])
+    assert (small - start >= 0).all()
+    assert (small - start <= 40).all()
+    # At the picture's edge it is moved, not made smaller.
+    part, start = plots.cut_around(picture, CORNERS / 4 + [185, 90])
+    assert (part.shape, start.tolist()) == ((40, 40), [160, 60])
+    # A large one stays in the whole picture.
+    part, start = plots.cut_around(picture, CORNERS)
+    assert (part.shape, start.tolist()) == ((100, 200), [0, 0])
+
+
 def test_a_sheet_holds_all_cards(tmp_path: Path) -> None:
     (tmp_path / "plots" / "images").mkdir(parents=True)
     cards = [
@@ -58,10 +76,15 @@ def test_a_sheet_holds_all_cards(tmp_path: Path) -> None:
     assert {plots.RIGHT, plots.WRONG} <= colours(sheet)
     plots.write_pictures(tmp_path, "pred", cards)
     plots.write_sheet(tmp_path, cards)
+    plots.write_sheet(tmp_path, cards, "failures_formats")
     with Image.open(tmp_path / "plots" / "images" / "pred_0.png") as stored:
         assert stored.convert("RGB").getpixel((0, 0)) == plots.RIGHT
     names = sorted(path.name for path in (tmp_path / "plots" / "images").iterdir())
-    assert names == [*(f"pred_{i}.png" for i in range(5)), "worst_failures.png"]
+    assert names == [
+        "failures_formats.png",
+        *(f"pred_{i}.png" for i in range(5)),
+        "worst_failures.png",
+    ]
 
 
 def test_a_sheet_of_nothing_says_so() -> None:

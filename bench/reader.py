@@ -1,0 +1,266 @@
+"""Benchmark of the shipped bundle: one scene, batches, a large photograph, many files.
+
+    python bench/reader.py [--model models] [--scenes 256] [--seconds 2] [--json]
+
+Beside it, in the same run, the seed's two networks (plate_localizer_v3 and plate_ocr_v2, freshly
+initialised, as time does not depend on the weights) read the same scenes with PyTorch in float32, as the
+seed does: localizer, crop, reader, decoding. Scenes are the seed's, 256x256, one plate each; the
+photograph is a street scene of 12 megapixels, a colour JPEG on disk. All are drawn by the generator with
+the parameters of params.py, over procedural backgrounds unless data/datasets/backgrounds is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from generator import with_backgrounds
+
+from src.bundle import Bundle
+from src.config import Config, load_config
+from src.errors import UserError
+from src.read import Paths, Work, as_json, find_files, read_files
+from src.runtimes import Runtime, best_runtime
+from src.stack.reader import PlateReader
+from src.utils.machine import available_cores
+from src.utils.prepare import SceneSource, StreetMix, WholeScenes
+from src.utils.provenance import machine
+
+Picture = NDArray[np.uint8]
+SCENE_SIDE, PHOTO_SIDE = 256, 3464
+"""Pixels; the photograph has 12 million."""
+PHOTO_QUALITY = 95
+BATCH = 64
+
+
+def draw(config: Config, count: int, side: int, mix: StreetMix) -> list[Picture]:
+    """Scenes over backgrounds that no training has seen."""
+    source = SceneSource(config, 0, "bench", "val", side, 0.0, mix)
+    return list(WholeScenes(source)(range(count)).images)
+
+
+def coloured(grey: Picture) -> Picture:
+    """``(H, W, 3)`` BGR, in colours that change slowly."""
+    tint = np.random.default_rng(0).uniform(0.85, 1.15, (12, 16, 3)).astype(np.float32)
+    tint = cv2.resize(tint, grey.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(grey[..., None] * tint, 0, 255).astype(np.uint8)
+
+
+def timed(call: Callable[[int], object], seconds: float, least: int = 5) -> NDArray[np.float64]:
+    """Seconds of each call with 0, 1, 2, …, repeated for a while, after some that are not counted."""
+    for number in range(least):
+        call(number)
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < least or time.perf_counter() - start < seconds:
+        before = time.perf_counter()
+        call(len(times))
+        times.append(time.perf_counter() - before)
+    return np.array(times)
+
+
+def spread(times: NDArray[np.float64]) -> dict[str, float]:
+    """Median and 95th percentile in milliseconds."""
+    return {
+        "median_ms": 1000 * float(np.median(times)),
+        "p95_ms": 1000 * float(np.percentile(times, 95)),
+    }
+
+
+def measure(
+    reader: PlateReader, scenes: list[Picture], photo: Path, folder: Path, seconds: float
+) -> dict[str, Any]:
+    """What one runtime does.
+
+    Args:
+        reader: with that runtime.
+        scenes: 256x256.
+        photo: a JPEG.
+        folder: of many small files.
+        seconds: of each measurement, about.
+    """
+    one = timed(lambda i: reader.read(scenes[i % len(scenes)]), seconds)
+    batch = [scenes[i % len(scenes)] for i in range(BATCH)]
+    batches = timed(lambda _: reader.read_batch(batch), seconds)
+    large = timed(lambda _: reader.read(photo), seconds)
+    work = Work(reader, None, None)
+
+    def read_folder(_: int) -> int:
+        paths = Paths(find_files([str(folder)]))
+        read = [
+            as_json(result)
+            for results in read_files(paths, work, available_cores())
+            for result in results
+        ]
+        return len(read)
+
+    files = timed(read_folder, seconds, least=2)
+    return {
+        "one_scene": spread(one),
+        "scenes_per_second": BATCH / float(np.median(batches)),
+        "photo": spread(large),
+        "files_per_second": read_folder(0) / float(np.median(files)),
+        "plates_per_scene": float(np.mean([len(plates) for plates in reader.read_batch(scenes)])),
+        "plates_in_photo": len(reader.read(photo)),
+    }
+
+
+def measure_seed(config: Config, scenes: list[Picture], seconds: float) -> dict[str, Any]:
+    """What the seed's two networks do, with PyTorch on the processor."""
+    import torch
+
+    from src.datasets.crops import reader_crop
+    from src.decoding import decode
+    from src.detection import best
+    from src.models.registry import build_localizer, build_reader
+    from src.utils.inference import localizer_maps, read_log_probs
+
+    torch.set_num_threads(available_cores())
+    device = torch.device("cpu")
+    localizer = build_localizer("plate_localizer_v3", config).eval()
+    reader = build_reader("plate_ocr_v2", config).eval()
+    _, height, width = localizer.input_shape
+
+    def read(pictures: list[Picture]) -> list[Any]:
+        corners, _, _ = best(localizer_maps(localizer, pictures, device))
+        scale = SCENE_SIDE / np.array([width, height])
+        crops = [
+            reader_crop(picture, quad * scale, reader.rectification, reader.input_shape)
+            for picture, quad in zip(pictures, corners, strict=True)
+        ]
+        return decode(read_log_probs(reader, crops, device))
+
+    one = timed(lambda i: read([scenes[i % len(scenes)]]), seconds)
+    batch = [scenes[i % len(scenes)] for i in range(BATCH)]
+    batches = timed(lambda _: read(batch), seconds, least=2)
+    return {
+        "runtime": f"PyTorch {torch.__version__}, float32",
+        "parameters": sum(
+            weight.numel() for model in (localizer, reader) for weight in model.parameters()
+        ),
+        "one_scene": spread(one),
+        "scenes_per_second": BATCH / float(np.median(batches)),
+    }
+
+
+@contextmanager
+def files(scenes: list[Picture], photo: Picture) -> Iterator[tuple[Path, Path]]:
+    """A photograph, and a folder with the scenes, on disk for a while."""
+    with tempfile.TemporaryDirectory() as name:
+        path, folder = Path(name) / "photo.jpg", Path(name) / "scenes"
+        cv2.imwrite(str(path), coloured(photo), [cv2.IMWRITE_JPEG_QUALITY, PHOTO_QUALITY])
+        folder.mkdir()
+        for i, scene in enumerate(scenes):
+            cv2.imwrite(str(folder / f"{i:04}.png"), scene)
+        yield path, folder
+
+
+def run(config: Config, model: Path, count: int, side: int, seconds: float) -> dict[str, Any]:
+    """Measure all runtimes that are there, and the seed's networks.
+
+    Args:
+        config: of the generator.
+        model: folder of the bundle.
+        count: scenes.
+        side: of the photograph in pixels.
+        seconds: of each measurement, about.
+
+    Raises:
+        UserError: the bundle cannot be used.
+    """
+    stack = Bundle.load(model)
+    scenes = draw(config, count, SCENE_SIDE, StreetMix(0.0))
+    swiss = [1.0, *[0.0] * (len(config.StreetParams.KIND_WEIGHTS) - 1)]
+    (photo,) = draw(config, 1, side, StreetMix(1.0, (0.1, 0.3), kinds=swiss))
+    result: dict[str, Any] = {
+        "machine": machine(),
+        "model": str(model),
+        "git_revision": stack.manifest.git_revision,
+        "parameters": stack.manifest.localizer.parameters + stack.manifest.reader.parameters,
+        "bundle_bytes": sum(path.stat().st_size for path in stack.path.iterdir()),
+        "default_runtime": best_runtime(),
+    }
+    with files(scenes, photo) as (path, folder):
+        result["photo_bytes"] = path.stat().st_size
+        result["runtimes"] = {
+            runtime: measure(
+                PlateReader(stack, runtime, available_cores()), scenes, path, folder, seconds
+            )
+            for runtime in get_args(Runtime)
+            if find_spec(runtime) is not None
+        }
+    seed = result["seed"] = measure_seed(config, scenes, seconds)
+    ours = result["runtimes"][result["default_runtime"]]
+    result["ratios"] = {
+        "parameters": seed["parameters"] / max(1, result["parameters"]),
+        "one_scene": seed["one_scene"]["median_ms"] / ours["one_scene"]["median_ms"],
+        "scenes_per_second": ours["scenes_per_second"] / seed["scenes_per_second"],
+    }
+    return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures for people."""
+    columns = {**result["runtimes"], "seed's (PyTorch)": result["seed"]}
+
+    def row(name: str, value: Callable[[dict[str, Any]], float | None], digits: int) -> str:
+        cells = [value(column) for column in columns.values()]
+        texts = ["" if cell is None else f"{cell:,.{digits}f}" for cell in cells]
+        return f"{name:36}" + "".join(f"{text:>18}" for text in texts)
+
+    lines = [
+        f"{result['model']} on {result['machine']}",
+        f"{result['bundle_bytes']:,} bytes; the photograph has {result['photo_bytes']:,}",
+        f"{'':36}" + "".join(f"{name:>18}" for name in columns),
+        row("parameters", lambda column: column.get("parameters", result["parameters"]), 0),
+    ]
+    for name, title in (("one_scene", "one 256x256 scene"), ("photo", "12-megapixel JPEG to text")):
+        for key, what in (("median_ms", "median ms"), ("p95_ms", "p95 ms")):
+            lines.append(
+                row(f"{title}, {what}", lambda column: column.get(name, {}).get(key), 2)  # noqa: B023  # called at once
+            )
+    for name, title in (
+        ("scenes_per_second", f"scenes/s in batches of {BATCH}"),
+        ("files_per_second", "files/s of src.read"),
+    ):
+        lines.append(row(title, lambda column: column.get(name), 0))  # noqa: B023  # called at once
+    ratios = ", ".join(f"{name} {value:.1f}" for name, value in result["ratios"].items())
+    lines.append(f"{result['default_runtime']} is better than the seed's by factors: {ratios}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, default=Path("models"), help="folder of the bundle")
+    parser.add_argument("--scenes", type=int, default=256, help="scenes that are drawn")
+    parser.add_argument("--photo-side", type=int, default=PHOTO_SIDE, help="pixels")
+    parser.add_argument("--seconds", type=float, default=2, help="of each measurement, about")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    options = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            config = with_backgrounds(load_config(), Path(folder))
+            result = run(config, options.model, options.scenes, options.photo_side, options.seconds)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps(result, indent=2) if options.json else table(result))
+
+
+if __name__ == "__main__":
+    main()

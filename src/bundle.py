@@ -1,0 +1,212 @@
+"""The bundle: both networks as ONNX files, and a manifest that says what they are (no torch).
+
+A bundle is a folder. ``out/models/stack`` is written by the stage export_stack, ``models`` is the
+promoted one that is in Git. ``Bundle.load`` checks every file against the manifest before any of them
+is parsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from src.calibration import Calibration
+from src.charset import CHARSET
+from src.errors import UserError
+from src.geometry import Rectification
+
+MANIFEST = "manifest.json"
+LOCALIZER = "localizer.onnx"
+READER = "reader.onnx"
+DEFAULT = Path(__file__).resolve().parents[1] / "models"
+"""The promoted bundle."""
+
+_REMEDY = "Make it anew with `dvc repro export_stack` and `python -m src.promote`"
+
+
+class BundleError(UserError):
+    """A bundle is missing, damaged, or not one that this program can use."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class FileEntry(_Section):
+    """What a file of the bundle must be."""
+
+    sha256: str
+    bytes: int
+
+
+class CharsetEntry(_Section):
+    """The classes that the reader was trained on."""
+
+    tokens: tuple[str, ...]
+    blank: int
+
+
+class LocalizerEntry(_Section):
+    """Its ONNX takes ``images`` uint8 (N, H, W) and gives ``maps`` float32 (N, 10, h, w)."""
+
+    name: str
+    """In src/models/registry.py."""
+    input_shape: tuple[int, int, int]
+    """(1, height, width) that it was trained on; the only one where it is not dense."""
+    dense: bool
+    """Whether it takes other sizes, multiples of the stride."""
+    stride: int = Field(ge=1)
+    parameters: int
+
+
+class ReaderEntry(_Section):
+    """Its ONNX takes ``images`` uint8 (N, h, w) and gives ``log_probs`` float32 (N, T, classes)."""
+
+    name: str
+    """In src/models/registry.py."""
+    input_shape: tuple[int, int, int]
+    """(1, height, width)."""
+    rectification: Rectification
+    margin: float
+    """Around the plate, as src/datasets/crops.py cuts it."""
+    parameters: int
+
+
+class Manifest(_Section):
+    """What a bundle is, and where it comes from."""
+
+    format: Literal["swiss-plate-reader bundle"] = "swiss-plate-reader bundle"
+    version: Literal[1] = 1
+    """Raised when programs and bundles before and after a change do not fit together."""
+    created: str
+    """UTC, ISO 8601."""
+    git_revision: str | None
+    """Commit of the code; with "-dirty" where files were changed after it."""
+    dvc_lock: str | None
+    """sha256 of dvc.lock."""
+    hardware: dict[str, str]
+    """What each step ran on, where it is known."""
+    files: dict[str, FileEntry]
+    charset: CharsetEntry
+    localizer: LocalizerEntry
+    reader: ReaderEntry
+    calibration: dict[str, Any]
+    """src/calibration.py reads it."""
+    threshold: float = Field(ge=0, le=1)
+    """A text is given from this probability on."""
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that has been checked.
+
+    Attributes:
+        path: the folder.
+        manifest: what it says of itself.
+        calibration: of the manifest.
+        localizer: the content of its ONNX file, as it was when it was checked.
+        reader: likewise.
+    """
+
+    path: Path
+    manifest: Manifest
+    calibration: Calibration
+    localizer: bytes
+    reader: bytes
+
+    @classmethod
+    def load(cls, path: Path | str | None = None) -> Bundle:
+        """Read and check a bundle.
+
+        Args:
+            path: its folder; by default the promoted one.
+
+        Raises:
+            BundleError: a file is missing or is not the one that the manifest names, or the bundle
+                was made for another version of this program.
+        """
+        folder = DEFAULT if path is None else Path(path)
+        manifest = read_manifest(folder)
+        contents = {name: _checked(folder / name, manifest) for name in (LOCALIZER, READER)}
+        if other := set(manifest.files) - set(contents):
+            raise BundleError(f"{folder / MANIFEST}: names unknown files: {sorted(other)}")
+        if manifest.charset != charset_entry():
+            raise BundleError(
+                f"{folder / MANIFEST}: its classes are not those of src/charset.py. {_REMEDY}."
+            )
+        try:
+            calibration = Calibration.from_dict(manifest.calibration)
+        except UserError as error:
+            raise BundleError(f"{folder / MANIFEST}: {error}") from error
+        return cls(folder, manifest, calibration, contents[LOCALIZER], contents[READER])
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a bundle's folder, without a look at the other files.
+
+    Raises:
+        BundleError: it is missing, damaged or of another version.
+    """
+    path = folder / MANIFEST
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BundleError(
+            f"{folder}: there is no bundle ({MANIFEST} is missing). {_REMEDY}."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read: {error}. {_REMEDY}.") from error
+    fields = Manifest.model_fields
+    if not isinstance(values, dict) or values.get("format") != fields["format"].default:
+        raise BundleError(f"{path}: is no manifest of a bundle. {_REMEDY}.")
+    if values.get("version") != (version := fields["version"].default):
+        raise BundleError(
+            f"{path}: is of version {values.get('version')}, this program reads {version}. {_REMEDY}."
+        )
+    try:
+        return Manifest(**values)
+    except ValidationError as error:
+        item = error.errors()[0]
+        place = ".".join(str(part) for part in item["loc"])
+        raise BundleError(f"{path}: {place}: {item['msg']}. {_REMEDY}.") from error
+
+
+def _checked(path: Path, manifest: Manifest) -> bytes:
+    """The content of a file that is what the manifest says."""
+    entry = manifest.files.get(path.name)
+    if entry is None:
+        raise BundleError(f"{path.parent / MANIFEST}: does not name {path.name}. {_REMEDY}.")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path}: cannot be read: {error.strerror or error}. {_REMEDY}."
+        ) from error
+    if file_entry(content) != entry:
+        raise BundleError(
+            f"{path}: is not the file that {MANIFEST} names: {len(content)} bytes and another "
+            f"sha256, instead of {entry.bytes} bytes. Restore it with `git checkout -- {path}` if it "
+            f"is in Git. {_REMEDY} if not."
+        )
+    return content
+
+
+def file_entry(content: bytes) -> FileEntry:
+    """What a manifest says of a file with this content."""
+    return FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+def charset_entry() -> CharsetEntry:
+    """The classes of this program."""
+    return CharsetEntry(tokens=CHARSET.tokens, blank=CHARSET.blank)
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The content of a manifest's file."""
+    return json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"

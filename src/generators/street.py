@@ -1,0 +1,622 @@
+"""Street scenes: what photographs hold, in grey: plates of all formats, foreign ones, signs, nothing.
+
+A pinhole camera looks at the plate; around it are the panels and edges of a car, over all of it light,
+shadow, lens, sensor and JPEG. ``draw_streets`` draws what is vectorised of a block of samples,
+``StreetRenderer`` paints one sample after the other, with the numbers of its own row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from src.charset import MAX_DIGITS
+from src.config import StreetParams, StreetPlateParams
+from src.generators import degrade, lettering
+from src.generators.atlas import CAP_SIZES, Atlas
+from src.generators.draws import Draws
+from src.generators.labels import make_labels
+from src.generators.lettering import RowsSpec
+from src.generators.painting import (
+    apply,
+    matmul,
+    outline_corners,
+    paste,
+    plate_corners,
+    plate_texture,
+    round_outline,
+    stack_matrices,
+)
+from src.generators.plate import COLOURS, PlateSpec
+from src.generators.scene import ARMY_INDEX, draw_plates
+from src.generators.structure import structure_bank
+from src.geometry import PAD_GREY
+
+Gray = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+Numbers = Iterator[float]
+
+STYLE = "street"
+KINDS = ("swiss", "foreign", "sign", "nothing")
+_SWISS, _FOREIGN, _SIGN, _NOTHING = range(4)
+_SUFFIXES = "UZV"
+_TALL = 0.72
+"""Plates of two lines are drawn this much shorter: their height would fill the scene."""
+_NUMBERS = 260
+"""Uniform numbers that painting one scene takes at most."""
+_FAR = 4.0
+"""How far panels reach around a plate at most, in its lengths."""
+_MOSAIC = (2, 3, 4)
+"""Pictures in a row of a mosaic."""
+_FONTS = tuple(range(4))
+"""OpenCV's line fonts, for words on bodywork and walls."""
+
+Degradations = Literal["train", "shifted"]
+
+
+@dataclass(frozen=True)
+class StreetBlock:
+    """What a block of ``n`` scenes holds, before any pixel is drawn.
+
+    Attributes:
+        specs: what is drawn at each place; of kind "nothing", what would be.
+        kinds: ``(n,)`` into KINDS.
+        variants: ``(n,)`` glyph variant of the atlas.
+        matrices: ``(n, 3, 3)`` homography from millimetres to shares of the scene.
+        corners: ``(n, 4, 2)`` in shares of the scene.
+        caps: ``(n,)`` cap height of the characters, as a share of the scene.
+        outlines: ``(n, p, 2)`` what is pasted, in shares of the scene.
+        grounds: ``(n,)`` factor on the brightness of the plate's ground.
+        numbers: ``(n, _NUMBERS)`` uniform numbers to paint with.
+    """
+
+    specs: list[PlateSpec | RowsSpec]
+    kinds: list[int]
+    variants: list[int]
+    matrices: Floats
+    corners: Floats
+    caps: list[float]
+    outlines: NDArray[np.float32]
+    grounds: list[float]
+    numbers: Floats
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def labels(self, windows: Floats | None = None) -> pd.DataFrame:
+        """One row of labels a scene; ``windows`` as in src/generators/labels.py."""
+        whole = [bool(((place > -0.02) & (place < 1.02)).all()) for place in self.corners]
+        texts, formats = [], []
+        for spec, kind, inside in zip(self.specs, self.kinds, whole, strict=True):
+            if kind != _SWISS or not isinstance(spec, PlateSpec):
+                formats.append(KINDS[kind])
+                texts.append("")
+                continue
+            formats.append(spec.format.name)
+            texts.append(spec.text if inside and spec.colour_index != ARMY_INDEX else "")
+        return make_labels(
+            self.corners,
+            texts,
+            formats,
+            [COLOURS[spec.colour_index].name for spec in self.specs],
+            [spec.lines for spec in self.specs],
+            np.isin(self.kinds, (_SWISS, _FOREIGN)),
+            STYLE,
+            windows,
+        )
+
+
+def draw_streets(
+    draws: Draws,
+    plate: StreetPlateParams,
+    street: StreetParams,
+    width: tuple[float, float],
+    inside: bool,
+) -> StreetBlock:
+    """Draw the plates, their poses and the numbers of a block of scenes.
+
+    Args:
+        draws: of the samples' numbers.
+        plate, street: ranges.
+        width: of a plate's box, shares of the scene; all sizes are equally likely on a log scale.
+        inside: whether plates lie wholly in the scene; else one may leave it, but not its centre.
+    """
+    n = len(draws)
+    kinds = draws.choice(street.KIND_WEIGHTS).tolist()
+    swiss = draw_plates(plate, draws)
+    suffixed = draws.chance(street.SUFFIX_PROBABILITY).tolist()
+    suffixes = draws.integers(0, len(_SUFFIXES) - 1).tolist()
+    provisional = draws.chance(street.PROVISIONAL_PROBABILITY).tolist()
+    rimless = draws.chance(street.NO_RIM_PROBABILITY).tolist()
+    letters = draws.uniform(shape=(lettering.NUMBERS,))
+    specs: list[PlateSpec | RowsSpec] = []
+    for i, (kind, spec) in enumerate(zip(kinds, swiss, strict=True)):
+        if kind == _FOREIGN:
+            specs.append(lettering.draw_foreign(iter(letters[i].tolist())))
+        elif kind == _SIGN:
+            specs.append(lettering.draw_sign(iter(letters[i].tolist())))
+        else:
+            front = not spec.format.arms
+            specs.append(
+                PlateSpec(
+                    spec.text,
+                    spec.format_index,
+                    spec.colour_index,
+                    spec.spacing,
+                    spec.shield_scale,
+                    spec.group_gap,
+                    spec.frame,
+                    spec.screws,
+                    _SUFFIXES[suffixes[i]] if suffixed[i] and len(spec.digits) < MAX_DIGITS else "",
+                    provisional[i] and front,
+                    not rimless[i],
+                    spec.edge,
+                )
+            )
+    matrices = _pose(specs, street, width, inside, draws)
+    sizes = np.array([[spec.width, spec.height] for spec in specs])
+    corners = apply(matrices, plate_corners(specs))
+    edges = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
+    finest = (edges / np.tile(sizes, 2)).max(axis=1)
+    caps = finest * [spec.cap_height for spec in specs]
+    outlines = np.stack([round_outline(spec.outline) for spec in specs])
+    return StreetBlock(
+        specs=specs,
+        kinds=kinds,
+        variants=np.floor(draws.uniform(0, plate.GLYPH_VARIANTS)).astype(int).tolist(),
+        matrices=matrices,
+        corners=corners,
+        caps=caps.tolist(),
+        outlines=apply(matrices, outlines).astype(np.float32),
+        grounds=draws.within(plate.GROUND).tolist(),
+        numbers=draws.uniform(shape=(_NUMBERS,)).reshape(n, _NUMBERS),
+    )
+
+
+def _pose(
+    specs: list[PlateSpec | RowsSpec],
+    street: StreetParams,
+    width: tuple[float, float],
+    inside: bool,
+    draws: Draws,
+) -> Floats:
+    """``(n, 3, 3)`` homographies of a pinhole camera, from millimetres to shares of the scene."""
+    n = len(specs)
+    sizes = np.array([[spec.width, spec.height] for spec in specs])
+    # The mean of two uniform numbers: most plates are seen nearly from the front.
+    yaw = np.radians(street.YAW) * (draws.uniform(-1, 1) + draws.uniform(-1, 1)) / 2
+    low, high = np.radians(street.PITCH)
+    pitch = (draws.uniform(low, high) + draws.uniform(low, high)) / 2
+    roll = np.radians(street.ROLL) * (draws.uniform(-1, 1) + draws.uniform(-1, 1)) / 2
+    distance = draws.within(street.DISTANCE) * sizes.max(axis=1)
+    target = np.exp(draws.uniform(np.log(width[0]), np.log(width[1])))
+    shift = draws.uniform(shape=(2,))
+    cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+    cr, sr = np.cos(roll), np.sin(roll)
+    zero, one = np.zeros(n), np.ones(n)
+    turn_y = np.stack([cy, zero, sy, zero, one, zero, -sy, zero, cy], axis=1).reshape(n, 3, 3)
+    turn_x = np.stack([one, zero, zero, zero, cp, -sp, zero, sp, cp], axis=1).reshape(n, 3, 3)
+    turn_z = np.stack([cr, -sr, zero, sr, cr, zero, zero, zero, one], axis=1).reshape(n, 3, 3)
+    turned = turn_z @ turn_x @ turn_y
+    camera = np.stack([turned[:, :, 0], turned[:, :, 1], np.stack([zero, zero, distance], 1)], 2)
+    centre = stack_matrices([[1, 0, -sizes[:, 0] / 2], [0, 1, -sizes[:, 1] / 2], [0, 0, 1]], n)
+    matrices = camera @ centre
+    drawn = apply(matrices, outline_corners(specs))
+    low_point, high_point = drawn.min(axis=1), drawn.max(axis=1)
+    extent = high_point - low_point
+    target = target * np.where(extent[:, 1] > 0.4 * extent[:, 0], _TALL, 1.0)
+    scale = target / extent.max(axis=1)
+    if inside:
+        scale = np.minimum(scale, 0.98 / extent.max(axis=1))
+        free = np.maximum(1 - extent * scale[:, None], 0)
+        middle = extent * scale[:, None] / 2 + shift * free
+    else:
+        middle = 0.06 + 0.88 * shift
+    origin = middle - (low_point + high_point) / 2 * scale[:, None]
+    moved = stack_matrices([[scale, 0, origin[:, 0]], [0, scale, origin[:, 1]], [0, 0, 1]], n)
+    return moved @ matrices
+
+
+def _between(numbers: Numbers, low: float, high: float) -> float:
+    return low + (high - low) * next(numbers)
+
+
+def _chance(numbers: Numbers, probability: float) -> bool:
+    return next(numbers) < probability
+
+
+def _grey(numbers: Numbers) -> int:
+    return int(_between(numbers, 0, 256))
+
+
+@dataclass(frozen=True)
+class StreetRenderer:
+    """Paints the scenes of a block.
+
+    Args:
+        street: ranges.
+        atlas: glyph variants.
+        backgrounds: ``(b, 32, 32)`` uint8.
+        textures: which of the structure bank's are used.
+        side: of the whole scene in pixels.
+        degradations: those of training, or others that training never sees.
+    """
+
+    street: StreetParams
+    atlas: Atlas
+    backgrounds: Gray
+    textures: range
+    side: int
+    degradations: Degradations = "train"
+
+    def render(
+        self, block: StreetBlock, i: int, window: tuple[int, int, int, int] | None = None
+    ) -> Gray:
+        """Paint sample ``i`` of a block; arguments and result as of SceneRenderer.render."""
+        numbers = iter(block.numbers[i].tolist())
+        painted = block.kinds[i] != _NOTHING
+        cap = block.caps[i] * self.side
+        picture = self._background(numbers)
+        if painted and _chance(numbers, self.street.SURROUND_PROBABILITY):
+            self._surround(picture, block, i, numbers)
+        self._words(picture, numbers)
+        if painted:
+            self._paste(picture, block, i, cap, numbers)
+        picture = self._light(picture, block, i, numbers)
+        if self.degradations == "train":
+            picture = self._degrade(picture, cap, numbers)
+        else:
+            picture = _degrade_otherwise(picture, cap, numbers)
+        if painted and _chance(numbers, self.street.CUT_PROBABILITY):
+            self._cut(picture, block, i, numbers)
+        if window is None:
+            return picture
+        x1, y1, x2, y2 = window
+        return np.ascontiguousarray(picture[y1:y2, x1:x2])
+
+    def _background(self, numbers: Numbers) -> Gray:
+        side, street = self.side, self.street
+        kind, first = next(numbers), next(numbers)
+        share = street.PLAIN_PROBABILITY
+        if kind < share:
+            return np.full((side, side), _grey(numbers), np.uint8)
+        share += street.TEXTURE_PROBABILITY
+        if kind < share:
+            picture = self._texture(first, numbers).copy()
+        elif kind < share + street.MOSAIC_PROBABILITY:
+            count = round(_MOSAIC[int(first * len(_MOSAIC))] * max(side / 128, 1.0))
+            # Neighbours in the file have nothing to do with each other.
+            start = int(next(numbers) * len(self.backgrounds))
+            tiles = self.backgrounds[np.arange(start, start + count**2) % len(self.backgrounds)]
+            mosaic = tiles.reshape(count, count, 32, 32).swapaxes(1, 2).reshape(count * 32, -1)
+            picture = cv2.resize(np.ascontiguousarray(mosaic), (side, side))
+        else:
+            tile = self.backgrounds[int(first * len(self.backgrounds))]
+            crop = int(_between(numbers, 10, 33))
+            x, y = (int(next(numbers) * (33 - crop)) for _ in range(2))
+            picture = cv2.resize(tile[y : y + crop, x : x + crop], (side, side))
+        if _chance(numbers, 0.25):
+            texture = self._texture(next(numbers), numbers)
+            picture = cv2.addWeighted(picture, 0.5, texture, 0.5, 0)
+        return picture
+
+    def _texture(self, chosen: float, numbers: Numbers) -> Gray:
+        side = self.side
+        bank = structure_bank(min(side / 250, 1.0))
+        texture = bank[self.textures[int(chosen * len(self.textures))]]
+        # A cut of half to all of the texture: structure at other scales.
+        cut = int(_between(numbers, 0.5, 1.0) * texture.shape[0])
+        top, left = (int(next(numbers) * (texture.shape[0] - cut)) for _ in range(2))
+        return cv2.resize(texture[top : top + cut, left : left + cut], (side, side))
+
+    def _surround(self, picture: Gray, block: StreetBlock, i: int, numbers: Numbers) -> None:
+        """Panels, edges and a sticker around the plate, in its own plane."""
+        spec, matrix = block.specs[i], block.matrices[i]
+        x1, y1, x2, y2 = spec.outline
+        length = spec.width
+        for reach in (_FAR, 0.8, 0.25):
+            margins = [_between(numbers, 0.02, reach) * length for _ in range(4)]
+            grey, soft = _grey(numbers), next(numbers)
+            if next(numbers) < 0.35:
+                continue
+            points = np.array(
+                [
+                    [x1 - margins[0], y1 - margins[1] * 0.6],
+                    [x2 + margins[2], y1 - margins[1] * 0.6],
+                    [x2 + margins[2], y2 + margins[3] * 0.6],
+                    [x1 - margins[0], y2 + margins[3] * 0.6],
+                ]
+            )
+            placed = self._project(matrix, points)
+            if placed is not None:
+                cv2.fillConvexPoly(picture, placed, grey, cv2.LINE_AA, 4)
+                if soft < 0.4:
+                    cv2.polylines(
+                        picture,
+                        [placed],
+                        True,
+                        int(grey * soft * 2),
+                        1 + int(soft * 6),
+                        cv2.LINE_AA,
+                        4,
+                    )
+        for _ in range(int(next(numbers) * 5)):
+            y = _between(numbers, -2.5, 3.5) * spec.height
+            grey, thickness = _grey(numbers), 1 + int(next(numbers) * self.side / 40)
+            if -0.3 * spec.height < y < 1.3 * spec.height:
+                continue
+            line = self._project(matrix, np.array([[-2 * length, y], [3 * length, y]]))
+            if line is not None:
+                cv2.polylines(picture, [line], False, grey, thickness, cv2.LINE_AA, 4)
+        if _chance(numbers, 0.12):
+            self._country_sticker(picture, spec, matrix, numbers)
+
+    def _country_sticker(
+        self, picture: Gray, spec: PlateSpec | RowsSpec, matrix: Floats, numbers: Numbers
+    ) -> None:
+        height = 110.0
+        away = _between(numbers, 0.1, 0.6) * spec.width
+        x = -away - height if next(numbers) < 0.5 else spec.width + away
+        y = _between(numbers, -0.8, 0.6) * height
+        angles = np.linspace(0, 2 * np.pi, 17)[:-1]
+        ring = np.stack([np.cos(angles) * 0.8, np.sin(angles) * 0.55], axis=1) + np.array(
+            [0.8, 0.55]
+        )
+        placed = self._project(matrix, ring * height + np.array([x, y]))
+        if placed is None:
+            return
+        cv2.fillConvexPoly(picture, placed, 235, cv2.LINE_AA, 4)
+        cv2.polylines(picture, [placed], True, 20, 1, cv2.LINE_AA, 4)
+        low, high = placed.min(axis=0) / 16, placed.max(axis=0) / 16
+        size = (high - low)[1] / 45
+        start = (int(low[0] + (high - low)[0] * 0.2), int(high[1] - (high - low)[1] * 0.3))
+        cv2.putText(picture, "CH", start, 0, size, 15, max(round(size * 2), 1), cv2.LINE_AA)
+
+    def _project(self, matrix: Floats, points: Floats) -> NDArray[np.int32] | None:
+        """Millimetres to sixteenths of a pixel; None where a point is behind the camera."""
+        homogeneous = np.column_stack([points, np.ones(len(points))]) @ matrix.T
+        if (homogeneous[:, 2] <= 0.05 * homogeneous[:, 2].max()).any():
+            return None
+        placed = homogeneous[:, :2] / homogeneous[:, 2:] * self.side - 0.5
+        return np.round(placed.clip(-2000, 2000) * 16).astype(np.int32)
+
+    def _words(self, picture: Gray, numbers: Numbers) -> None:
+        """Badges and lettering: up to three words anywhere."""
+        for _ in range(max(int(next(numbers) * 6) - 2, 0)):
+            count = 2 + int(next(numbers) * 8)
+            word = "".join(chr(48 + int(next(numbers) * 43)) for _ in range(count))
+            x, y = (int(next(numbers) * self.side) for _ in range(2))
+            size = _between(numbers, 0.2, 1.2) * self.side / 120
+            font, grey = _FONTS[int(next(numbers) * len(_FONTS))], _grey(numbers)
+            thickness = 1 + int(next(numbers) * size * 3)
+            cv2.putText(picture, word, (x, y), font, size, grey, thickness, cv2.LINE_AA)
+
+    def _paste(
+        self, picture: Gray, block: StreetBlock, i: int, cap: float, numbers: Numbers
+    ) -> None:
+        spec, side = block.specs[i], self.side
+        tiles = self.atlas.tiles(block.variants[i], cap)
+        ground = block.grounds[i]
+        emboss = _between(numbers, *self.street.EMBOSS) if tiles.cap_pixels >= 14 else 0.0
+        name = "".join(chr(65 + int(next(numbers) * 26)) for _ in range(4 + int(next(numbers) * 9)))
+        small = [size for size in CAP_SIZES if size <= tiles.cap_pixels * 0.22]
+        names = self.atlas.tiles(block.variants[i], small[-1]) if small else None
+        texture, (origin_x, origin_y) = plate_texture(spec, tiles, ground, emboss, name, names)
+        fine = spec.cap_height / tiles.cap_pixels
+        if _chance(numbers, self.street.DIRT_PROBABILITY):
+            texture = _dirty(texture, numbers)
+        to_plate = (fine, 0, fine / 2 + origin_x, 0, fine, fine / 2 + origin_y, 0, 0, 1)
+        to_picture = (side, 0, -0.5, 0, side, -0.5, 0, 0, 1)
+        matrix = matmul(to_picture, matmul(block.matrices[i].ravel().tolist(), to_plate))
+        paste(picture, texture, matrix, block.outlines[i] * side - 0.5)
+        if _chance(numbers, self.street.OCCLUSION_PROBABILITY):
+            self._occlude(picture, spec, block.matrices[i], numbers)
+
+    def _occlude(
+        self, picture: Gray, spec: PlateSpec | RowsSpec, matrix: Floats, numbers: Numbers
+    ) -> None:
+        """A bumper's edge or a hook over the margin of the plate, not over its characters."""
+        depth = _between(numbers, 0.02, 0.1) * spec.height
+        top = next(numbers) < 0.5
+        y1, y2 = (-spec.height, depth) if top else (spec.height - depth, 2 * spec.height)
+        x1, x2 = sorted(_between(numbers, -0.3, 1.3) * spec.width for _ in range(2))
+        placed = self._project(matrix, np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]))
+        if placed is not None:
+            cv2.fillConvexPoly(picture, placed, _grey(numbers), cv2.LINE_AA, 4)
+
+    def _light(self, picture: Gray, block: StreetBlock, i: int, numbers: Numbers) -> Gray:
+        street, side = self.street, self.side
+        factor = _ramp(side, _between(numbers, *street.SHADE), next(numbers))
+        if _chance(numbers, street.SHADOW_PROBABILITY):
+            factor = factor * _shadow(side, numbers)
+        picture = np.clip(picture * factor, 0, 255).astype(np.uint8)
+        if _chance(numbers, street.GLARE_PROBABILITY):
+            centre = block.corners[i].mean(axis=0) * side
+            x, y = (centre + [_between(numbers, -0.3, 0.3) * side for _ in range(2)]).tolist()
+            radius = _between(numbers, 0.05, 0.4) * side
+            picture = cv2.add(picture, _spot(side, x, y, radius, _between(numbers, 60, 220)))
+        return picture
+
+    def _degrade(self, picture: Gray, cap: float, numbers: Numbers) -> Gray:
+        street, side = self.street, self.side
+        picture = _lens(picture, _between(numbers, *street.BLUR) * cap)
+        if _chance(numbers, street.MOTION_PROBABILITY):
+            length = _between(numbers, *street.MOTION) * cap
+            picture = _motion(picture, length, next(numbers))
+        contrast = (
+            street.CONTRAST[1] - (street.CONTRAST[1] - street.CONTRAST[0]) * next(numbers) ** 2
+        )
+        picture = _expose(picture, contrast, next(numbers), _log(numbers, street.GAMMA))
+        if _chance(numbers, street.CLEAN_PROBABILITY):
+            return picture
+        if _chance(numbers, street.RESAMPLE_PROBABILITY):
+            # Not below eight pixels a cap height: then nothing could be read.
+            least = min(max(8 / cap, 0.35), 1.0)
+            smaller = max(round(_between(numbers, least, 1.0) * side), 8)
+            how = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_NEAREST)[int(next(numbers) * 3)]
+            back = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LINEAR)[int(next(numbers) * 3)]
+            picture = cv2.resize(picture, (smaller, smaller), interpolation=how)
+            picture = cv2.resize(picture, (side, side), interpolation=back)
+        grain = 1 + 2 * int(next(numbers) ** 2 * 3)
+        weight = next(numbers) ** 2 * (street.NOISE[1] - street.NOISE[0]) + street.NOISE[0]
+        # Where contrast is low so is the noise: it was there before the grey curve.
+        weight *= contrast
+        picture = degrade.add_noise(
+            picture, _grain(grain, side), (next(numbers), next(numbers)), weight
+        )
+        if _chance(numbers, 0.3):
+            picture = degrade.sharpen(picture, _between(numbers, 1.0, 3.0), 1.0)
+        if _chance(numbers, street.JPEG_PROBABILITY):
+            low, high = street.JPEG_QUALITY
+            quality = int(_between(numbers, low, high + 1))
+            picture = _encode(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
+        return picture
+
+    def _cut(self, picture: Gray, block: StreetBlock, i: int, numbers: Numbers) -> None:
+        """The picture ends near the plate, as in a crop; beyond is padding."""
+        drawn = block.outlines[i] * self.side
+        low, high = drawn.min(axis=0), drawn.max(axis=0)
+        height = float((high - low)[1])
+        # A little into the plate's rim at most.
+        margins = [(_between(numbers, 0, 1) ** 2 * 1.5 - 0.04) * height for _ in range(4)]
+        x1, y1 = (round(max(low[k] - margins[k], 0)) for k in range(2))
+        x2, y2 = (round(min(high[k] + margins[k + 2], self.side)) for k in range(2))
+        picture[:y1] = picture[y2:] = PAD_GREY
+        picture[:, :x1] = picture[:, x2:] = PAD_GREY
+
+
+def _log(numbers: Numbers, bounds: list[float]) -> float:
+    return float(np.exp(_between(numbers, np.log(bounds[0]), np.log(bounds[1]))))
+
+
+@lru_cache(maxsize=8)
+def _grid(side: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Rows and columns as shares of the side, from -0.5 to 0.5."""
+    line = np.linspace(-0.5, 0.5, side, dtype=np.float32)
+    return line[:, None], line[None]
+
+
+def _ramp(side: int, fall: float, direction: float) -> NDArray[np.float32]:
+    rows, columns = _grid(side)
+    angle = 2 * np.pi * direction
+    return (
+        1 - fall / 2 + np.float32(fall) * (rows * np.sin(angle) + columns * np.cos(angle))
+    ).astype(np.float32)
+
+
+def _shadow(side: int, numbers: Numbers) -> NDArray[np.float32]:
+    """The edge of a shadow: a straight line, more or less soft."""
+    rows, columns = _grid(side)
+    angle = 2 * np.pi * next(numbers)
+    distance = rows * np.sin(angle) + columns * np.cos(angle) - _between(numbers, -0.3, 0.3)
+    softness = _between(numbers, 0.005, 0.08)
+    depth = _between(numbers, 0.3, 0.75)
+    lit = np.clip(distance / softness + 0.5, 0, 1)
+    return (1 - depth + depth * lit).astype(np.float32)
+
+
+def _spot(side: int, x: float, y: float, radius: float, strength: float) -> Gray:
+    rows, columns = _grid(side)
+    squared = ((rows + 0.5) * side - y) ** 2 + ((columns + 0.5) * side - x) ** 2
+    spot = strength * np.exp(-squared / (2 * (radius / 2) ** 2))
+    return np.asarray(spot, np.uint8)
+
+
+def _dirty(texture: Gray, numbers: Numbers) -> Gray:
+    """Patches of mud: the plate shows through."""
+    grain = degrade.noise_texture(19, 1.0)
+    height, width = texture.shape
+    top = int(next(numbers) * (grain.shape[0] - 64))
+    left = int(next(numbers) * (grain.shape[1] - 128))
+    patches = cv2.resize(grain[top : top + 64, left : left + 128], (width, height))
+    # The noise is narrow around its mean: what is above it becomes a patch.
+    cover = cv2.convertScaleAbs(cv2.subtract(patches, 122), alpha=_between(numbers, 2, 8))
+    cover = cv2.min(cover, int(_between(numbers, 60, 150)))
+    mud = np.full_like(texture, int(_between(numbers, 40, 150)))
+    over = cv2.multiply(mud, cover, scale=1 / 255)
+    under = cv2.multiply(texture, cv2.bitwise_not(cover), scale=1 / 255)
+    return np.asarray(cv2.add(over, under), np.uint8)
+
+
+def _lens(picture: Gray, sigma: float) -> Gray:
+    if sigma < 0.3:
+        return picture
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8)
+
+
+def _motion(picture: Gray, length: float, direction: float) -> Gray:
+    size = int(length) // 2 * 2 + 1
+    if size < 3:
+        return picture
+    kernel = np.zeros((size, size), np.float32)
+    middle = size // 2
+    reach = np.array([np.cos(np.pi * direction), np.sin(np.pi * direction)]) * length / 2
+    start = np.round((middle - reach) * 16).astype(int).tolist()
+    end = np.round((middle + reach) * 16).astype(int).tolist()
+    cv2.line(kernel, start, end, 1.0, 1, cv2.LINE_8, 4)
+    return np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum()), np.uint8)
+
+
+def _expose(picture: Gray, contrast: float, level: float, gamma: float) -> Gray:
+    """A grey curve: a share of the range, somewhere in it, bent."""
+    black = (1 - contrast) * level
+    values = np.linspace(0, 1, 256) ** gamma * contrast + black
+    return np.asarray(cv2.LUT(picture, (values * 255).astype(np.uint8)), np.uint8)
+
+
+@lru_cache(maxsize=32)
+def _grain(box: int, side: int) -> Gray:
+    """Noise of one grain whose contrast does not fall with the grain's size."""
+    noise = degrade.noise_texture(box, 1.0).astype(np.float32)
+    noise = (noise - noise.mean()) / noise.std() * 60 + 128
+    texture = np.clip(noise, 0, 255).astype(np.uint8)
+    if side >= texture.shape[0]:
+        count = side // texture.shape[0] + 1
+        texture = np.tile(texture, (count, count))[: side + 64, : side + 64]
+    texture.setflags(write=False)
+    return texture
+
+
+def _encode(picture: Gray, suffix: str, options: list[int]) -> Gray:
+    _, data = cv2.imencode(suffix, picture, options)
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def _degrade_otherwise(picture: Gray, cap: float, numbers: Numbers) -> Gray:
+    """What training never sees: defocus, rolling bands, vignetting, posterisation, rain, WebP."""
+    side = len(picture)
+    radius = _between(numbers, 0.0, 0.16) * cap
+    if radius >= 0.75:
+        size = int(np.ceil(radius)) * 2 + 1
+        disc = np.zeros((size, size), np.float32)
+        cv2.circle(disc, (size // 2 * 16,) * 2, round(radius * 16), 1.0, -1, cv2.LINE_8, 4)
+        picture = np.asarray(cv2.filter2D(picture, -1, disc / disc.sum()), np.uint8)
+    rows, columns = _grid(side)
+    factor = np.ones((side, side), np.float32)
+    if next(numbers) < 0.4:
+        waves, phase = _between(numbers, 2, 12), 2 * np.pi * next(numbers)
+        factor *= 1 + _between(numbers, 0.05, 0.25) * np.sin(2 * np.pi * waves * rows + phase)
+    if next(numbers) < 0.5:
+        factor *= 1 - _between(numbers, 0.5, 1.4) * (rows**2 + columns**2)
+    picture = np.clip(picture * factor, 0, 255).astype(np.uint8)
+    if next(numbers) < 0.25:
+        step = int(_between(numbers, 8, 40))
+        levels = np.arange(256) // step * step + step // 2
+        picture = np.asarray(cv2.LUT(picture, levels.clip(0, 255).astype(np.uint8)), np.uint8)
+    if next(numbers) < 0.3:
+        for _ in range(int(next(numbers) * 20)):
+            x, y = (int(next(numbers) * side) for _ in range(2))
+            length = int(_between(numbers, 0.02, 0.15) * side)
+            cv2.line(picture, (x, y), (x + length // 4, y + length), 220, 1, cv2.LINE_AA)
+    picture = _expose(picture, _between(numbers, 0.25, 1.0), next(numbers), _log(numbers, [0.5, 2]))
+    if next(numbers) < 0.6:
+        quality = int(_between(numbers, 5, 80))
+        picture = _encode(picture, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
+    return picture

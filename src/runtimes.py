@@ -1,0 +1,229 @@
+"""What runs the exported networks: ONNX Runtime, or OpenVINO where the processor multiplies bf16.
+
+Both are used by one call, ``Network.run``, from any number of threads at once. Both would send reports
+of their use over the network when they are imported; here neither does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from functools import cache, partial
+from types import ModuleType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.errors import UserError
+from src.utils.machine import available_cores
+
+Runtime = Literal["onnxruntime", "openvino"]
+
+_PIXELS_AT_ONCE = 400_000
+_PICTURES_AT_ONCE = 64
+"""A batch is run in parts of this size: what lies between two layers then stays in a core's caches."""
+
+
+class RuntimeUnavailableError(UserError):
+    """The runtime that is asked for is not installed."""
+
+
+def best_runtime() -> Runtime:
+    """OpenVINO where it is installed and the processor multiplies bf16, several times as fast."""
+    try:
+        return "openvino" if _multiplies_bf16() else "onnxruntime"
+    except RuntimeUnavailableError:
+        return "onnxruntime"
+
+
+class Network:
+    """A network that takes pictures and gives arrays, as both of a bundle's do.
+
+    Args:
+        model: the content of its ONNX file.
+        runtime: what runs it.
+        threads: that may compute a call together.
+
+    Raises:
+        RuntimeUnavailableError: the runtime is not installed.
+    """
+
+    def __init__(self, model: bytes, runtime: Runtime, threads: int = 1) -> None:
+        self._make = partial(_OpenVino if runtime == "openvino" else _OnnxRuntime, model)
+        self._threads = threads
+        self._single: _Runner = self._make(1)
+        # It takes a while to be made, and many a program never needs it.
+        self._several: _Runner | None = None
+        self._making = threading.Lock()
+
+    def run(self, images: NDArray[np.uint8], together: bool = False) -> NDArray[np.float32]:
+        """What the network makes of ``(N, H, W)`` pictures, N at least 1: ``(N, ...)``.
+
+        Args:
+            images: uint8.
+            together: whether other threads may help with this call; they do where it is large.
+        """
+        runner = self._single
+        if together and self._threads > 1 and images.size >= runner.together_from:
+            with self._making:
+                self._several = self._several or self._make(self._threads)
+            runner = self._several
+        # Powers of two: see _OpenVino.
+        count = max(1, min(_PICTURES_AT_ONCE, _PIXELS_AT_ONCE // images[0].size))
+        count = 1 << (count.bit_length() - 1)
+        parts = [
+            runner.run(images[start : start + count]) for start in range(0, len(images), count)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+class _Runner(Protocol):
+    together_from: int
+    """Pixels from which several threads are faster than one."""
+
+    def __init__(self, model: bytes, threads: int) -> None: ...
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+
+class _OnnxRuntime:
+    """Sessions of ONNX Runtime may be used by several threads at once."""
+
+    together_from = 4_000
+
+    def __init__(self, model: bytes, threads: int) -> None:
+        onnxruntime = _import_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Threads that wait for work would else keep their cores busy.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._session.run(None, {"images": images})[0]
+
+
+class _OpenVino:
+    """Compiled copies of a network, each of them used by one thread at a time.
+
+    A copy is quick for the size that it had before, and slow when the size changes. So a call takes
+    the copy that had its size last, if that one is idle. Numbers of pictures are filled up to powers
+    of two, so that there are few sizes.
+    """
+
+    together_from = 30_000
+
+    def __init__(self, model: bytes, threads: int) -> None:
+        self._core = _openvino_core()
+        self._model = self._core.read_model(model)
+        self._threads = threads
+        self._idle: list[tuple[tuple[int, ...], Any]] = []
+        """Copies with the sizes they had last, the one used last at the end."""
+        self._copies = 0
+        # More threads than cores compute nothing faster; and some sizes alternate.
+        self._most_copies = available_cores() + 4
+        self._changed = threading.Condition()
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        count = len(images)
+        filled = 1 << (count - 1).bit_length()
+        if filled > count:
+            images = np.concatenate(
+                [images, np.zeros((filled - count, *images.shape[1:]), np.uint8)]
+            )
+        request = self._take(images.shape)
+        try:
+            # Nothing is copied on the way in; what comes out is overwritten by the next call.
+            result = request.infer(
+                np.ascontiguousarray(images), share_inputs=True, share_outputs=True
+            )
+            return np.array(result[0][:count])
+        finally:
+            self._give_back(images.shape, request)
+
+    def _take(self, shape: tuple[int, ...]) -> Any:
+        with self._changed:
+            while True:
+                for i, (last, _) in enumerate(self._idle):
+                    if last == shape:
+                        return self._idle.pop(i)[1]
+                if self._copies < self._most_copies:
+                    self._copies += 1
+                    break
+                if self._idle:
+                    return self._idle.pop(0)[1]
+                self._changed.wait()
+        try:
+            return self._compile()
+        except BaseException:
+            with self._changed:
+                self._copies -= 1
+                self._changed.notify()
+            raise
+
+    def _give_back(self, shape: tuple[int, ...], request: Any) -> None:
+        with self._changed:
+            self._idle.append((shape, request))
+            self._changed.notify()
+
+    def _compile(self) -> Any:
+        settings = {
+            "INFERENCE_NUM_THREADS": self._threads,
+            "NUM_STREAMS": 1,
+            # Pinned, all copies would share one core.
+            "ENABLE_CPU_PINNING": False,
+        }
+        # The precision is left to OpenVINO: bf16 where the processor multiplies it, else float32.
+        return self._core.compile_model(self._model, "CPU", settings).create_infer_request()
+
+
+@cache
+def _import_onnxruntime() -> ModuleType:
+    # It would write into the home directory and report what it runs (read when it is imported).
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            f"ONNX Runtime cannot be imported: {error}. Install it with `make setup`."
+        ) from error
+    return onnxruntime
+
+
+_IMPORTING = threading.Lock()
+
+
+@cache
+def _openvino_core() -> Any:
+    with _IMPORTING:
+        name = "openvino_telemetry"
+        hidden = name not in sys.modules
+        if hidden:
+            # It would report that it was imported. Without this package it does not.
+            sys.modules[name] = None  # type: ignore[assignment]  # that is how a module is hidden
+        try:
+            import openvino
+        except ImportError as error:
+            raise RuntimeUnavailableError(
+                f"OpenVINO cannot be imported: {error}. There is none for some machines; "
+                'the runtime "onnxruntime" runs everywhere.'
+            ) from error
+        finally:
+            if hidden:
+                del sys.modules[name]
+        return openvino.Core()
+
+
+@cache
+def _multiplies_bf16() -> bool:
+    core = _openvino_core()
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return False
+    # BF16 is listed where it is imitated as well; it is the default where it is fast.
+    return "bf" in str(core.get_property("CPU", "INFERENCE_PRECISION_HINT"))

@@ -1,0 +1,161 @@
+"""Stage export_stack: both networks as ONNX, with what is needed to use them.
+
+Writes out/models/stack, a bundle (src/bundle.py). The exported networks are compared with PyTorch's on
+samples of the validation sets. Then they read data/prepared/stack/calibration, from which follows how
+likely a text is right, and data/prepared/stack/negatives, where there is no Swiss plate, from which
+follows the probability that a text is given from. Run it with ``dvc repro export_stack``, or
+``python -m src.stack.export``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from src import bundle
+from src.bundle import Bundle, Manifest
+from src.calibration import (
+    FEATURES,
+    Calibration,
+    Threshold,
+    choose_threshold,
+    fit_calibration,
+    reader_calibration,
+)
+from src.config import Config
+from src.datasets.crops import MARGINS
+from src.datasets.shards import ShardedSet
+from src.models.base import Localizer, Reader
+from src.models.registry import LOCALIZERS, READERS, load_localizer, load_reader
+from src.runtimes import best_runtime
+from src.stack import parity
+from src.stack.reader import Candidate, PlateReader
+from src.stack.to_onnx import localizer_to_onnx, reader_to_onnx
+from src.utils.files import complete_folder
+from src.utils.machine import available_cores
+from src.utils.provenance import dvc_lock, git_revision, machine
+from src.utils.stage import run_stage
+
+_BATCH = 64
+
+
+def main(config: Config) -> None:
+    localizer = load_localizer(config.out("models", "localize") / "model.safetensors")
+    reader = load_reader(config.out("models", "ocr") / "model.safetensors")
+    exported = localizer_to_onnx(localizer), reader_to_onnx(reader)
+    known = parity.reference(
+        localizer,
+        reader,
+        ShardedSet(config.prepared("localize") / "val"),
+        ShardedSet(config.prepared("ocr") / "val"),
+    )
+    metrics: dict[str, Any] = {"differences": parity.compare_exactly(known, *exported)}
+    if (runtime := best_runtime()) != "onnxruntime":
+        metrics["faster"] = parity.compare_decisions(known, *exported, runtime)
+    contents = dict(zip((bundle.LOCALIZER, bundle.READER), exported, strict=True))
+    manifest = describe(localizer, reader, contents)
+    folder = config.out("models", "stack")
+    stack = Bundle(folder, manifest, Calibration.from_dict(manifest.calibration), *exported)
+    calibration, threshold = calibrate(
+        PlateReader(stack, runtime, available_cores()),
+        ShardedSet(config.prepared("stack") / "calibration"),
+        ShardedSet(config.prepared("stack") / "negatives"),
+    )
+    manifest = manifest.model_copy(
+        update={
+            "calibration": calibration.to_dict(),
+            "threshold": threshold.value,
+            "metrics": {**metrics, "threshold": threshold.to_dict()},
+        }
+    )
+    with complete_folder(folder) as partial:
+        for name, content in contents.items():
+            (partial / name).write_bytes(content)
+        (partial / bundle.MANIFEST).write_text(bundle.manifest_text(manifest), encoding="utf-8")
+    print(f"{folder}: {sum(map(len, exported)):,} bytes, threshold {threshold.value:.4f}")
+
+
+def describe(localizer: Localizer, reader: Reader, contents: dict[str, bytes]) -> Manifest:
+    """The manifest of what is not calibrated yet."""
+    graphics = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return Manifest(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        git_revision=git_revision(),
+        dvc_lock=dvc_lock(),
+        hardware={"export_stack": machine(graphics)},
+        files={name: bundle.file_entry(content) for name, content in contents.items()},
+        charset=bundle.charset_entry(),
+        localizer=bundle.LocalizerEntry(
+            name=_name(localizer),
+            input_shape=localizer.input_shape,
+            dense=localizer.dense,
+            stride=localizer.stride,
+            parameters=_parameters(localizer),
+        ),
+        reader=bundle.ReaderEntry(
+            name=_name(reader),
+            input_shape=reader.input_shape,
+            rectification=reader.rectification,
+            margin=MARGINS[reader.rectification],
+            parameters=_parameters(reader),
+        ),
+        calibration=reader_calibration(0, 0, "not fitted yet").to_dict(),
+        threshold=0.0,
+        metrics={},
+    )
+
+
+def _name(model: Localizer | Reader) -> str:
+    """In the registry; a model that was loaded from a file is there."""
+    modules: dict[str, object] = {name: entry.module for name, entry in LOCALIZERS.items()}
+    modules |= {name: entry.module for name, entry in READERS.items()}
+    return next(name for name, module in modules.items() if module is type(model))
+
+
+def _parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def calibrate(
+    reader: PlateReader, known: ShardedSet, clutter: ShardedSet
+) -> tuple[Calibration, Threshold]:
+    """How likely a text is right, and from which probability on it is given.
+
+    Args:
+        reader: of the bundle; its own calibration does not matter.
+        known: pictures whose plates are known, one each at most.
+        clutter: pictures without a Swiss plate.
+    """
+    values, right = [], []
+    for plate, candidates in zip(known.plates, _read(reader, known), strict=True):
+        for candidate in candidates:
+            values.append(candidate.features)
+            # On no plate, or on one without a text, every text is wrong.
+            right.append(candidate.reading.text == plate)
+    calibration = fit_calibration(np.array(values).reshape(-1, len(FEATURES)), right)
+    surest = [
+        max(
+            (calibration.probability(candidate.features[None])[0] for candidate in candidates),
+            default=0.0,
+        )
+        for candidates in _read(reader, clutter)
+    ]
+    return calibration, choose_threshold(surest)
+
+
+def _read(reader: PlateReader, samples: ShardedSet) -> Iterator[list[Candidate]]:
+    """What was found in each picture of a set."""
+    with tqdm(total=len(samples), unit=" pictures", desc=samples.folder.name) as progress:
+        for start in range(0, len(samples), _BATCH):
+            batch = range(start, min(start + _BATCH, len(samples)))
+            yield from reader.candidates([samples.image(i) for i in batch])
+            progress.update(len(batch))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,184 @@
+"""Where the plates of a picture are: a localizer, looking at several sizes of it (no torch)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.bundle import LocalizerEntry
+from src.detection import Detections, detect, suppress
+from src.geometry import FloatArray
+from src.stack.pyramid import Level, Pyramid, stacked
+
+LEAST_SCORE = 0.2
+"""What the localizer thinks less likely is not looked at."""
+MOST_PLATES = 20
+"""Plates of a picture, at most."""
+
+GLANCE_FROM, GLANCE_SCORE, GLANCE_WIDTH = 160, 0.8, 90.0
+"""Of a picture whose largest level has at most so many pixels on its long side, the others are looked
+at only where the first one shows no plate for sure: one of that score, and of at most that width."""
+
+LOOK_SCORE, LOOK_WIDTH = 0.6, 32.0
+"""A plate of a lower score, or narrower in its level, gets a second look."""
+LOOK_SHARE = 56 / 84
+"""How much of the second look's side the plate takes, as in the pictures of training."""
+LOOK_SCORE_LEAST = 0.05
+"""A second look sees a plate from this score on."""
+LOOK_SHIFT = 0.25
+"""A plate whose centre is farther from the middle than this share of the side is another one."""
+
+Localize = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""``(N, H, W)`` pictures to maps ``(N, 10, h, w)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The P plates of a picture.
+
+    Attributes:
+        corners: ``(P, 4, 2)`` in pixels of the displayed picture.
+        score: ``(P,)`` probability that there is a plate.
+        two_lines: ``(P,)`` probability that it has two lines.
+        width: ``(P,)`` of the plate in pixels of the level that it was found in.
+    """
+
+    corners: FloatArray
+    score: FloatArray
+    two_lines: FloatArray
+    width: FloatArray
+
+    def taken(self, which: NDArray[np.intp]) -> _Found:
+        return _Found(
+            self.corners[which], self.score[which], self.two_lines[which], self.width[which]
+        )
+
+
+def find_plates(
+    pyramids: Sequence[Pyramid], localize: Localize, localizer: LocalizerEntry
+) -> list[Detections]:
+    """The plates of pictures, best first, their corners in pixels of the displayed pictures.
+
+    Args:
+        pyramids: of the pictures; those of one size are looked at together.
+        localize: runs the localizer.
+        localizer: what it is.
+    """
+    _, height, width = localizer.input_shape
+    if localizer.dense:
+        levels = [pyramid.levels(localizer.stride) for pyramid in pyramids]
+        size = -(-height // localizer.stride) * localizer.stride
+        found = _look_again(pyramids, _search(levels, localize), localize, size)
+    else:
+        found = _search([[pyramid.whole((height, width))] for pyramid in pyramids], localize)
+    return [Detections(plates.corners, plates.score, plates.two_lines) for plates in found]
+
+
+def _search(levels: Sequence[Sequence[Level]], localize: Localize) -> list[_Found]:
+    """The plates of pictures of which the levels are given, the largest first."""
+    found: list[list[_Found]] = [[] for _ in levels]
+    _run(((i, picture[0]) for i, picture in enumerate(levels)), localize, found)
+    others = [
+        (i, level)
+        for i, picture in enumerate(levels)
+        if not _is_clear(picture[0], found[i])
+        for level in picture[1:]
+    ]
+    _run(others, localize, found)
+    return [_merged(parts) for parts in found]
+
+
+def _run(jobs: Iterable[tuple[int, Level]], localize: Localize, found: list[list[_Found]]) -> None:
+    """Look at levels of pictures, by size, and add what is there to what was found in the picture."""
+    by_shape: defaultdict[tuple[int, int], list[tuple[int, Level]]] = defaultdict(list)
+    for picture, level in jobs:
+        by_shape[level.shape].append((picture, level))
+    for group in by_shape.values():
+        maps = localize(stacked([level for _, level in group]))
+        for (picture, level), plates in zip(
+            group, detect(maps, LEAST_SCORE, MOST_PLATES), strict=True
+        ):
+            if len(plates.score):
+                found[picture].append(
+                    _Found(
+                        level.to_picture(plates.corners),
+                        plates.score,
+                        plates.two_lines,
+                        _width(plates.corners),
+                    )
+                )
+
+
+def _is_clear(level: Level, found: Sequence[_Found]) -> bool:
+    """Whether a small picture's first level shows all that there is to see."""
+    return max(level.image.shape) <= GLANCE_FROM and any(
+        plates.score[0] >= GLANCE_SCORE and plates.width[0] <= GLANCE_WIDTH for plates in found
+    )
+
+
+def _merged(parts: Sequence[_Found]) -> _Found:
+    """The plates of all levels of a picture, each once."""
+    if not parts:
+        return _Found(np.zeros((0, 4, 2)), np.zeros(0), np.zeros(0), np.zeros(0))
+    plates = parts[0]
+    if len(parts) > 1:
+        plates = _Found(
+            np.concatenate([part.corners for part in parts]),
+            np.concatenate([part.score for part in parts]),
+            np.concatenate([part.two_lines for part in parts]),
+            np.concatenate([part.width for part in parts]),
+        )
+    if len(plates.score) == 1:
+        return plates
+    return plates.taken(suppress(plates.corners, plates.score)[:MOST_PLATES])
+
+
+def _look_again(
+    pyramids: Sequence[Pyramid], found: list[_Found], localize: Localize, size: int
+) -> list[_Found]:
+    """Look at plates that are small or not sure once more, each as large as in training.
+
+    The corners are those of the second look, the score the mean of both.
+    """
+    jobs = [
+        (picture, int(plate))
+        for picture, plates in enumerate(found)
+        for plate in np.flatnonzero((plates.score < LOOK_SCORE) | (plates.width < LOOK_WIDTH))
+    ]
+    if not jobs:
+        return found
+    windows = []
+    for picture, plate in jobs:
+        low, high = _box(found[picture].corners[plate])
+        side = max(float((high - low).max()) / LOOK_SHARE, 1.0)
+        windows.append(pyramids[picture].window((low + high) / 2, side, size))
+    looks = detect(localize(stacked(windows)), LOOK_SCORE_LEAST, MOST_PLATES)
+    for (picture, plate), window, look in zip(jobs, windows, looks, strict=True):
+        plates = found[picture]
+        off = np.abs(look.corners.mean(axis=1) - size / 2).max(axis=1)
+        seen = np.flatnonzero(off <= LOOK_SHIFT * size)
+        score = 0.0
+        if len(seen):
+            score = float(look.score[seen[0]])
+            plates.corners[plate] = window.to_picture(look.corners[seen[0]])
+            plates.two_lines[plate] = look.two_lines[seen[0]]
+        plates.score[plate] = (plates.score[plate] + score) / 2
+    for picture in {picture for picture, _ in jobs}:
+        plates = found[picture]
+        stays = suppress(plates.corners, plates.score)
+        found[picture] = plates.taken(stays[plates.score[stays] >= LEAST_SCORE])
+    return found
+
+
+def _width(corners: FloatArray) -> FloatArray:
+    """Mean length of the upper and the lower edge: ``(P, 4, 2)`` to ``(P,)``."""
+    edges = corners[:, [1, 2]] - corners[:, [0, 3]]
+    return np.linalg.norm(edges, axis=2).mean(axis=1)
+
+
+def _box(corners: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return corners.min(axis=0), corners.max(axis=0)

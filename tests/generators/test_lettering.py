@@ -1,0 +1,71 @@
+"""Foreign plates and signs: rows that fit, bands, and no random number too many."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from src.config import load_config
+from src.generators import lettering
+from src.generators.atlas import Atlas
+from src.generators.draws import Draws
+from src.generators.lettering import NUMBERS, RowsSpec, draw_foreign, draw_sign
+
+ROOT = Path(__file__).parents[2]
+
+
+@cache
+def atlas() -> Atlas:
+    params = load_config(ROOT).PlateParams.model_copy(update={"GLYPH_VARIANTS": 1})
+    return Atlas(params, 7)
+
+
+def spec(*rows: str, band: float = 0.0, width: float = 500.0) -> RowsSpec:
+    return RowsSpec(rows, width, 110.0 * len(rows), 0, 1.0, band, False, False, False)
+
+
+def ink(which: RowsSpec) -> np.ndarray:
+    return which.compose(28, atlas().tiles(0, 28)).ink
+
+
+def test_every_pattern_finds_numbers_enough_and_is_drawn() -> None:
+    numbers = Draws(3, "test", np.arange(600)).uniform(shape=(NUMBERS,))
+    tiles = atlas().tiles(0, 14)
+    for row in numbers.tolist():
+        for draw in (draw_foreign, draw_sign):
+            made = draw(iter(row))
+            picture = made.compose(14, tiles).ink
+            assert picture.any()
+            assert made.lines in (1, 2)
+    # The longest of each kind, too.
+    for patterns in (lettering._PATTERNS, lettering._SIGNS):
+        assert max(map(len, patterns)) + 12 < NUMBERS
+
+
+def test_a_row_too_long_is_squeezed_into_its_rectangle() -> None:
+    short, long = ink(spec("AB 12")), ink(spec("ABCDEFGHIJKLMNOPQRSTUVW"))
+    for picture in (short, long):
+        columns = np.flatnonzero(picture.any(axis=0))
+        assert columns[0] > 1
+        assert columns[-1] < picture.shape[1] - 2
+    assert np.ptp(np.flatnonzero(long.any(axis=0))) > 0.85 * long.shape[1]
+
+
+def test_a_band_is_dark_and_the_text_stands_right_of_it() -> None:
+    picture = ink(spec("AB 12", band=0.1))
+    left = round(0.1 * picture.shape[1])
+    assert (picture[:, :left] == 190).all()
+    columns = np.flatnonzero(picture[:, left:].any(axis=0))
+    middle = (columns[0] + columns[-1]) / 2
+    assert abs(middle - (picture.shape[1] - left) / 2) < 0.05 * picture.shape[1]
+
+
+def test_rows_stand_below_each_other() -> None:
+    picture = ink(spec("AAA", "BBB"))
+    rows = picture.any(axis=1)
+    half = len(rows) // 2
+    assert rows[:half].any()
+    assert rows[half:].any()
+    assert not rows[half - 1 : half + 1].any()

@@ -1,0 +1,121 @@
+"""A bundle is used only if each of its files is the one that its manifest names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from src import bundle
+from src.bundle import Bundle, BundleError, read_manifest
+from tests.bundles import write_bundle
+
+MANIFEST = bundle.MANIFEST
+NETWORKS = [bundle.LOCALIZER, bundle.READER]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "bundle", threshold=0.7)
+
+
+def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the values of a manifest."""
+    values = json.loads((folder / MANIFEST).read_text())
+    edit(values)
+    (folder / MANIFEST).write_text(json.dumps(values))
+
+
+def test_a_bundle_is_what_was_written(folder: Path) -> None:
+    loaded = Bundle.load(folder)
+    assert loaded.manifest.threshold == 0.7
+    assert loaded.localizer == (folder / bundle.LOCALIZER).read_bytes()
+    assert loaded.reader == (folder / bundle.READER).read_bytes()
+    assert loaded.manifest == read_manifest(folder) == Bundle.load(str(folder)).manifest
+    assert bundle.manifest_text(loaded.manifest) == (folder / MANIFEST).read_text()
+    with pytest.raises(ValidationError, match="frozen"):
+        loaded.manifest.threshold = 0.1
+
+
+def test_a_folder_without_a_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"nowhere: there is no bundle.*dvc repro export_stack"):
+        Bundle.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("damage", ["one bit", "cut off", "longer", "missing", "the other one"])
+def test_a_file_that_is_another_one(folder: Path, name: str, damage: str) -> None:
+    path = folder / name
+    content = bytearray(path.read_bytes())
+    if damage == "one bit":
+        content[len(content) // 2] ^= 1
+    elif damage == "cut off":
+        del content[-1:]
+    elif damage == "longer":
+        content += b"\0"
+    elif damage == "the other one":
+        content = bytearray((folder / NETWORKS[name == NETWORKS[0]]).read_bytes())
+    path.write_bytes(content)
+    if damage == "missing":
+        path.unlink()
+    with pytest.raises(BundleError) as caught:
+        Bundle.load(folder)
+    assert str(path) in str(caught.value)
+    assert "dvc repro export_stack" in str(caught.value)
+
+
+def test_no_runtime_sees_a_file_that_was_not_checked(folder: Path) -> None:
+    """What is run is what was checked, though the file changes in between."""
+    loaded = Bundle.load(folder)
+    (folder / bundle.READER).write_bytes(b"something else")
+    assert bundle.file_entry(loaded.reader) == loaded.manifest.files[bundle.READER]
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda values: values.update(format="a car"), "no manifest of a bundle"),
+        (lambda values: values.update(version=2), "of version 2, this program reads 1"),
+        (lambda values: values.pop("version"), "of version None"),
+        (lambda values: values.pop("threshold"), "threshold: Field required"),
+        (lambda values: values.update(threshold=1.5), "threshold: .*less than or equal to 1"),
+        (lambda values: values.update(more=1), "more: Extra inputs"),
+        (lambda values: values["reader"].update(rectification="none"), "reader.rectification"),
+        (lambda values: values["localizer"].update(stride=0), "localizer.stride"),
+        (lambda values: values["files"].pop("reader.onnx"), "does not name reader.onnx"),
+        (
+            lambda values: values["files"].update({"x.onnx": values["files"]["reader.onnx"]}),
+            r"unknown files: \['x.onnx'\]",
+        ),
+        (lambda values: values["charset"].update(blank=35), "its classes are not those"),
+        (lambda values: values["calibration"].update(weights=[1]), "calibration cannot be used"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used(
+    folder: Path, edit: Callable[[dict[str, Any]], Any], says: str
+) -> None:
+    change(folder, edit)
+    with pytest.raises(BundleError, match=says) as caught:
+        Bundle.load(folder)
+    assert MANIFEST in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+def test_a_manifest_that_is_damaged(folder: Path, content: bytes) -> None:
+    (folder / MANIFEST).write_bytes(content)
+    with pytest.raises(BundleError, match=MANIFEST):
+        Bundle.load(folder)
+
+
+def test_the_default_is_the_promoted_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Path(__file__).parents[1] / "models" == bundle.DEFAULT
+    monkeypatch.setattr(bundle, "DEFAULT", tmp_path / "models")
+    shutil.copytree(folder, tmp_path / "models")
+    assert Bundle.load().path == tmp_path / "models"

@@ -1,0 +1,166 @@
+"""Both runtimes give the same, from any thread, and report to nobody."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from src import runtimes
+from src.runtimes import Network, Runtime, RuntimeUnavailableError, best_runtime
+
+ROOT = Path(__file__).parents[1]
+RUNTIMES = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not for this machine"),
+    )
+    for name in get_args(Runtime)
+]
+
+# Of each picture the sum of every row: the results tell pictures, and rows, apart.
+_MODEL = """<ir_version: 8, opset_import: ["" : 18]>
+sums (uint8[N,H,W] images) => (float[N,H] sums) {
+  pixels = Cast <to = 1> (images)
+  axis = Constant <value_ints = [2]> ()
+  sums = ReduceSum <keepdims = 0> (pixels, axis)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    return onnx.parser.parse_model(_MODEL).SerializeToString()
+
+
+def pictures(count: int, height: int = 24, width: int = 32, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, height, width), dtype=np.uint8)
+
+
+def expected(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return images.sum(axis=2, dtype=np.float32)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("together", [False, True])
+def test_any_number_of_any_size(model: bytes, runtime: Runtime, together: bool) -> None:
+    network = Network(model, runtime, threads=2)
+    # The last are more than are run at once, and too large to be run with others.
+    for shape in [(1, 8, 8), (3, 8, 8), (5, 24, 32), (1, 8, 8), (300, 24, 32), (3, 700, 800)]:
+        images = pictures(*shape)
+        result = network.run(images, together)
+        assert result.dtype == np.float32
+        assert np.array_equal(result, expected(images))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_pictures_that_do_not_lie_in_one_piece(model: bytes, runtime: Runtime) -> None:
+    images = pictures(6, 48, 64)[::2, ::2, ::-2]
+    assert np.array_equal(Network(model, runtime).run(images), expected(images))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_result_stays_when_the_next_comes(model: bytes, runtime: Runtime) -> None:
+    network = Network(model, runtime)
+    first = network.run(pictures(2))
+    copy = first.copy()
+    network.run(pictures(2, seed=1))
+    assert np.array_equal(first, copy)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_eight_threads_at_once(model: bytes, runtime: Runtime) -> None:
+    network = Network(model, runtime, threads=2)
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        for turn in range(20):
+            images = pictures(1 + (number + turn) % 5, 8 * (1 + turn % 3), 600, seed=number)
+            if not np.array_equal(network.run(images, together=bool(turn % 2)), expected(images)):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="there is no OpenVINO for this machine")
+def test_a_call_takes_the_copy_that_had_its_size(model: bytes) -> None:
+    """A copy is slow when its size changes: two sizes in turn must be two copies, and no more."""
+    network = Network(model, "openvino")
+    sizes = [(1, 16, 16), (1, 24, 24)]
+    for _ in range(10):
+        for shape in sizes:
+            network.run(pictures(*shape))
+    idle = network._single._idle  # type: ignore[attr-defined]
+    assert sorted(shape for shape, _ in idle) == sizes
+    # Their number has a limit, and beyond it the one that was not used for longest changes.
+    for side in range(8, 8 * 60, 8):
+        images = pictures(1, side, side)
+        assert np.array_equal(network.run(images), expected(images))
+    assert len(idle) == network._single._most_copies  # type: ignore[attr-defined]
+    assert idle[-1][0] == (1, 472, 472)
+
+
+def test_a_runtime_that_is_not_there(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtimes._openvino_core.cache_clear()
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    try:
+        assert best_runtime() == "onnxruntime"
+        with pytest.raises(RuntimeUnavailableError, match="onnxruntime"):
+            Network(model, "openvino")
+    finally:
+        runtimes._openvino_core.cache_clear()
+
+
+def test_bf16_is_what_makes_openvino_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "_multiplies_bf16", lambda: True)
+    assert best_runtime() == "openvino"
+    monkeypatch.setattr(runtimes, "_multiplies_bf16", lambda: False)
+    assert best_runtime() == "onnxruntime"
+
+
+def test_nothing_is_written_home_and_nobody_is_called(model: bytes, tmp_path: Path) -> None:
+    """Both libraries write an identifier into the home directory before they report."""
+    (tmp_path / "model.onnx").write_bytes(model)
+    program = f"""
+import socket, sys
+def refuse(*arguments, **_):
+    raise SystemExit(f"somebody is called: {{arguments}}")
+socket.socket.connect = socket.getaddrinfo = refuse
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+import numpy as np
+from src.runtimes import Network, best_runtime
+best_runtime()
+for runtime in {[parameter.values[0] for parameter in RUNTIMES if find_spec(str(parameter.values[0]))]!r}:
+    Network(Path("model.onnx").read_bytes(), runtime).run(np.zeros((1, 8, 8), np.uint8))
+assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]
+import openvino_telemetry  # it is there for others
+""".replace(
+        "import openvino_telemetry  # it is there for others\n",
+        "import openvino_telemetry\n" if find_spec("openvino_telemetry") else "",
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = ("PATH", "LD_LIBRARY_PATH")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path, env={**environment, "HOME": str(home)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    assert list(home.rglob("*")) == []

@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 PROFILE ?= quick
+BENCH ?= generator
 ARGS ?=
 
 # The first Python that is new enough; PYTHON=... chooses another.
@@ -51,8 +52,8 @@ format: setup ## mend style and format
 gallery: setup ## draw contact sheets of plates, scenes and crops
 	python -m src.gallery $(ARGS)
 
-bench: setup ## measure the generator
-	python bench/generator.py $(ARGS)
+bench: setup ## measure one of generator, reader, train (BENCH=generator)
+	python bench/$(BENCH).py $(ARGS)
 
 exp-show: setup ## list all experiments with their metrics
 	dvc exp show --only-changed --no-pager

@@ -44,7 +44,6 @@ Picture = NDArray[np.uint8]
 SCENE_SIDE, PHOTO_SIDE = 256, 3464
 """Pixels; the photograph has 12 million."""
 PHOTO_QUALITY = 95
-BATCH = 64
 
 
 def draw(config: Config, count: int, side: int, mix: StreetMix) -> list[Picture]:
@@ -82,7 +81,12 @@ def spread(times: NDArray[np.float64]) -> dict[str, float]:
 
 
 def measure(
-    reader: PlateReader, scenes: list[Picture], photo: Path, folder: Path, seconds: float
+    reader: PlateReader,
+    scenes: list[Picture],
+    photo: Path,
+    folder: Path,
+    size: int,
+    seconds: float,
 ) -> dict[str, Any]:
     """What one runtime does.
 
@@ -91,10 +95,11 @@ def measure(
         scenes: 256x256.
         photo: a JPEG.
         folder: of many small files.
+        size: of a batch.
         seconds: of each measurement, about.
     """
     one = timed(lambda i: reader.read(scenes[i % len(scenes)]), seconds)
-    batch = [scenes[i % len(scenes)] for i in range(BATCH)]
+    batch = [scenes[i % len(scenes)] for i in range(size)]
     batches = timed(lambda _: reader.read_batch(batch), seconds)
     large = timed(lambda _: reader.read(photo), seconds)
     work = Work(reader, None, None)
@@ -111,7 +116,7 @@ def measure(
     files = timed(read_folder, seconds, least=2)
     return {
         "one_scene": spread(one),
-        "scenes_per_second": BATCH / float(np.median(batches)),
+        "scenes_per_second": size / float(np.median(batches)),
         "photo": spread(large),
         "files_per_second": read_folder(0) / float(np.median(files)),
         "plates_per_scene": float(np.mean([len(plates) for plates in reader.read_batch(scenes)])),
@@ -119,7 +124,9 @@ def measure(
     }
 
 
-def measure_seed(config: Config, scenes: list[Picture], seconds: float) -> dict[str, Any]:
+def measure_seed(
+    config: Config, scenes: list[Picture], size: int, seconds: float
+) -> dict[str, Any]:
     """What the seed's two networks do, with PyTorch on the processor."""
     import torch
 
@@ -145,7 +152,7 @@ def measure_seed(config: Config, scenes: list[Picture], seconds: float) -> dict[
         return decode(read_log_probs(reader, crops, device))
 
     one = timed(lambda i: read([scenes[i % len(scenes)]]), seconds)
-    batch = [scenes[i % len(scenes)] for i in range(BATCH)]
+    batch = [scenes[i % len(scenes)] for i in range(size)]
     batches = timed(lambda _: read(batch), seconds, least=2)
     return {
         "runtime": f"PyTorch {torch.__version__}, float32",
@@ -153,7 +160,7 @@ def measure_seed(config: Config, scenes: list[Picture], seconds: float) -> dict[
             weight.numel() for model in (localizer, reader) for weight in model.parameters()
         ),
         "one_scene": spread(one),
-        "scenes_per_second": BATCH / float(np.median(batches)),
+        "scenes_per_second": size / float(np.median(batches)),
     }
 
 
@@ -169,26 +176,24 @@ def files(scenes: list[Picture], photo: Picture) -> Iterator[tuple[Path, Path]]:
         yield path, folder
 
 
-def run(config: Config, model: Path, count: int, side: int, seconds: float) -> dict[str, Any]:
+def run(config: Config, options: argparse.Namespace) -> dict[str, Any]:
     """Measure all runtimes that are there, and the seed's networks.
 
     Args:
         config: of the generator.
-        model: folder of the bundle.
-        count: scenes.
-        side: of the photograph in pixels.
-        seconds: of each measurement, about.
+        options: of the command line.
 
     Raises:
         UserError: the bundle cannot be used.
     """
-    stack = Bundle.load(model)
-    scenes = draw(config, count, SCENE_SIDE, StreetMix(0.0))
+    stack = Bundle.load(options.model)
+    scenes = draw(config, options.scenes, SCENE_SIDE, StreetMix(0.0))
     swiss = [1.0, *[0.0] * (len(config.StreetParams.KIND_WEIGHTS) - 1)]
-    (photo,) = draw(config, 1, side, StreetMix(1.0, (0.1, 0.3), kinds=swiss))
+    (photo,) = draw(config, 1, options.photo_side, StreetMix(1.0, (0.1, 0.3), kinds=swiss))
     result: dict[str, Any] = {
         "machine": machine(),
-        "model": str(model),
+        "model": str(options.model),
+        "batch": options.batch,
         "git_revision": stack.manifest.git_revision,
         "parameters": stack.manifest.localizer.parameters + stack.manifest.reader.parameters,
         "bundle_bytes": sum(path.stat().st_size for path in stack.path.iterdir()),
@@ -198,12 +203,17 @@ def run(config: Config, model: Path, count: int, side: int, seconds: float) -> d
         result["photo_bytes"] = path.stat().st_size
         result["runtimes"] = {
             runtime: measure(
-                PlateReader(stack, runtime, available_cores()), scenes, path, folder, seconds
+                PlateReader(stack, runtime, available_cores()),
+                scenes,
+                path,
+                folder,
+                options.batch,
+                options.seconds,
             )
             for runtime in get_args(Runtime)
             if find_spec(runtime) is not None
         }
-    seed = result["seed"] = measure_seed(config, scenes, seconds)
+    seed = result["seed"] = measure_seed(config, scenes, options.batch, options.seconds)
     ours = result["runtimes"][result["default_runtime"]]
     result["ratios"] = {
         "parameters": seed["parameters"] / max(1, result["parameters"]),
@@ -234,7 +244,7 @@ def table(result: dict[str, Any]) -> str:
                 row(f"{title}, {what}", lambda column: column.get(name, {}).get(key), 2)  # noqa: B023  # called at once
             )
     for name, title in (
-        ("scenes_per_second", f"scenes/s in batches of {BATCH}"),
+        ("scenes_per_second", f"scenes/s in batches of {result['batch']}"),
         ("files_per_second", "files/s of src.read"),
     ):
         lines.append(row(title, lambda column: column.get(name), 0))  # noqa: B023  # called at once
@@ -250,13 +260,14 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("models"), help="folder of the bundle")
     parser.add_argument("--scenes", type=int, default=256, help="scenes that are drawn")
     parser.add_argument("--photo-side", type=int, default=PHOTO_SIDE, help="pixels")
+    parser.add_argument("--batch", type=int, default=64, help="scenes in a batch")
     parser.add_argument("--seconds", type=float, default=2, help="of each measurement, about")
     parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
     options = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as folder:
             config = with_backgrounds(load_config(), Path(folder))
-            result = run(config, options.model, options.scenes, options.photo_side, options.seconds)
+            result = run(config, options)
     except UserError as error:
         sys.exit(f"error: {error}")
     print(json.dumps(result, indent=2) if options.json else table(result))

@@ -70,12 +70,12 @@ class Network:
             with self._making:
                 self._several = self._several or self._make(self._threads)
             runner = self._several
-        # Powers of two: see _OpenVino.
-        count = max(1, min(_PICTURES_AT_ONCE, _PIXELS_AT_ONCE // images[0].size))
-        count = 1 << (count.bit_length() - 1)
-        parts = [
-            runner.run(images[start : start + count]) for start in range(0, len(images), count)
-        ]
+        most = max(1, min(_PICTURES_AT_ONCE, _PIXELS_AT_ONCE // images[0].size))
+        parts, start = [], 0
+        while start < len(images):
+            count = runner.part(min(most, len(images) - start))
+            parts.append(runner.run(images[start : start + count]))
+            start += count
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
@@ -84,6 +84,10 @@ class _Runner(Protocol):
     """Pixels from which several threads are faster than one."""
 
     def __init__(self, model: bytes, threads: int) -> None: ...
+
+    def part(self, count: int) -> int:
+        """How many of ``count`` pictures are best run at once."""
+        ...
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]: ...
 
@@ -105,6 +109,9 @@ class _OnnxRuntime:
             model, options, providers=["CPUExecutionProvider"]
         )
 
+    def part(self, count: int) -> int:
+        return count
+
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self._session.run(None, {"images": images})[0]
 
@@ -113,8 +120,8 @@ class _OpenVino:
     """Compiled copies of a network, each of them used by one thread at a time.
 
     A copy is quick for the size that it had before, and slow when the size changes. So a call takes
-    the copy that had its size last, if that one is idle. Numbers of pictures are filled up to powers
-    of two, so that there are few sizes.
+    the copy that had its size last, if that one is idle; and numbers of pictures are powers of two,
+    which they are filled up to where they are nearly one, so that there are few sizes.
     """
 
     together_from = 30_000
@@ -130,6 +137,10 @@ class _OpenVino:
         self._most_copies = available_cores() + 4
         self._changed = threading.Condition()
 
+    def part(self, count: int) -> int:
+        below = 1 << (count.bit_length() - 1)
+        return count if 2 * count > 3 * below else below
+
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         count = len(images)
         filled = 1 << (count - 1).bit_length()
@@ -139,11 +150,9 @@ class _OpenVino:
             )
         request = self._take(images.shape)
         try:
-            # Nothing is copied on the way in; what comes out is overwritten by the next call.
-            result = request.infer(
-                np.ascontiguousarray(images), share_inputs=True, share_outputs=True
-            )
-            return np.array(result[0][:count])
+            request.infer(np.ascontiguousarray(images), share_inputs=True, share_outputs=True)
+            # The next call writes over it.
+            return np.array(request.get_output_tensor(0).data[:count])
         finally:
             self._give_back(images.shape, request)
 

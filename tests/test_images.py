@@ -101,11 +101,14 @@ def test_a_picture_is_turned_as_exif_says(
         assert opened.mode in {"L", "RGB"}
 
 
-def test_damaged_exif_does_not_matter(grey: NDArray[np.uint8]) -> None:
-    content = encoded(grey, "JPEG", exif=b"Exif\0\0" + b"II*\0\xff\xff\xff\xff damaged")
+@pytest.mark.parametrize("exif", [b"XX*\0 no such order", b"II*\0\xff\xff\xff\xff", b"II"])
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_damaged_exif_does_not_matter(kind: str, exif: bytes, grey: NDArray[np.uint8]) -> None:
+    content = encoded(grey, kind, exif=b"Exif\0\0" + exif)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert (load_image(content).width, load_image(content).height) == (160, 120)
+        assert load_colour(content).shape == (120, 160, 3)
 
 
 # Kinds of pixels

@@ -211,7 +211,8 @@ def command(model: Path, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    # As where the language is none: names of files that are no UTF-8 would be errors.
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
 
 
 def test_a_list_that_comes_slowly_is_read_as_it_comes(model: Path, pictures: Path) -> None:

@@ -55,7 +55,8 @@ def expected(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 def test_any_number_of_any_size(model: bytes, runtime: Runtime, together: bool) -> None:
     network = Network(model, runtime, threads=2)
     # The last are more than are run at once, and too large to be run with others.
-    for shape in [(1, 8, 8), (3, 8, 8), (5, 24, 32), (1, 8, 8), (300, 24, 32), (3, 700, 800)]:
+    shapes = [(count, 8, 8) for count in (*range(1, 20), 31, 33)]
+    for shape in [*shapes, (5, 24, 32), (1, 8, 8), (300, 24, 32), (3, 700, 800)]:
         images = pictures(*shape)
         result = network.run(images, together)
         assert result.dtype == np.float32
@@ -112,6 +113,23 @@ def test_a_call_takes_the_copy_that_had_its_size(model: bytes) -> None:
         assert np.array_equal(network.run(images), expected(images))
     assert len(idle) == network._single._most_copies  # type: ignore[attr-defined]
     assert idle[-1][0] == (1, 472, 472)
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="there is no OpenVINO for this machine")
+def test_little_is_computed_for_nothing(model: bytes) -> None:
+    """A number is filled up to a power of two, or cut into some; sizes are few, and so is waste."""
+    network = Network(model, "openvino")
+    for count in range(1, 70):
+        network.run(pictures(count, 8, 8))
+        parts, left = [], count
+        while left:
+            parts.append(network._single.part(min(left, 64)))
+            left -= parts[-1]
+        filled = [1 << (part - 1).bit_length() for part in parts]
+        assert sum(filled) <= 1.34 * count
+        assert len(parts) <= 5
+    sizes = {shape[0] for shape, _ in network._single._idle}  # type: ignore[attr-defined]
+    assert sizes <= {1, 2, 4, 8, 16, 32, 64}
 
 
 def test_a_runtime_that_is_not_there(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

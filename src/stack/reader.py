@@ -15,29 +15,23 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from math import hypot
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.bundle import Bundle, ReaderEntry
+from src.bundle import Bundle
 from src.calibration import features, line_height
-from src.datasets.crops import reader_crop
 from src.decoding import Reading, decode
-from src.detection import SURE, Detections
+from src.detection import SURE
 from src.geometry import FloatArray, Rectification
-from src.images import Picture, Pixels, Source, load_image
+from src.images import Picture, Source, load_image
 from src.runtimes import Network, Runtime, best_runtime
 from src.stack.finder import find_plates
 from src.stack.pyramid import Pyramid
+from src.stack.recognizer import Place, cut, read_places
 from src.utils.machine import available_cores
-
-LEAST_SIDE = 8
-"""Pictures with a shorter side have no plates."""
-ONE_LINE, TWO_LINES = 0.1, 0.9
-"""Between these probabilities of two lines, a plate is read both ways; the surer text is taken."""
 
 _PICTURES = 16
 """Pictures that a thread takes at once."""
@@ -181,7 +175,7 @@ class PlateReader:
         Raises:
             ImageError: the picture cannot be read.
         """
-        crop = _crop(Pyramid(_loaded(image)), np.asarray(corners), lines, self.manifest.reader)
+        crop = cut(Pyramid(_loaded(image)), np.asarray(corners), lines, self.manifest.reader)
         return decode(self._reader.run(crop[None]))[0]
 
     def candidates(self, images: Sequence[Source | Picture]) -> list[list[Candidate]]:
@@ -216,53 +210,45 @@ class PlateReader:
         self, pictures: Sequence[Picture], together: bool = False
     ) -> list[list[Candidate]]:
         """What is found and read in each picture, the surest first."""
-        found: list[list[tuple[_Crop, Reading]]] = [[] for _ in pictures]
-        large = [i for i, each in enumerate(pictures) if min(each.grey.shape) >= LEAST_SIDE]
-        pyramids = [Pyramid(pictures[i]) for i in large]
-        detections = find_plates(
-            pyramids, partial(self._localizer.run, together=together), self.manifest.localizer
-        )
-        crops = [
-            crop
-            for i, pyramid, plates in zip(large, pyramids, detections, strict=True)
-            for crop in _crops(i, pyramid, plates, self.manifest.reader)
+        pyramids = [Pyramid(picture) for picture in pictures]
+        run = partial(self._localizer.run, together=together)
+        detections = find_plates(pyramids, run, self.manifest.localizer)
+        places = [
+            (i, Place(pyramid, *plate))
+            for i, (pyramid, plates) in enumerate(zip(pyramids, detections, strict=True))
+            for plate in zip(
+                plates.corners, plates.score.tolist(), plates.two_lines.tolist(), strict=True
+            )
         ]
-        for crop, reading in self._read(crops, together):
-            found[crop.picture].append((crop, reading))
-        judged = self._judged([pair for pairs in found for pair in pairs])
-        candidates = [[next(judged) for _ in pairs] for pairs in found]
+        judged = self._judged([place for _, place in places], together)
+        candidates: list[list[Candidate]] = [[] for _ in pictures]
+        for (i, _), candidate in zip(places, judged, strict=True):
+            candidates[i].append(candidate)
         for each in candidates:
             each.sort(key=lambda candidate: -candidate.confidence)
         return candidates
 
-    def _read(self, crops: Sequence[_Crop], together: bool) -> list[tuple[_Crop, Reading]]:
-        """The reading of each plate; where there are two crops of it, the surer one."""
-        if not crops:
+    def _judged(self, places: Sequence[Place], together: bool) -> list[Candidate]:
+        """What is read in places, with the calibrated probability that it is right."""
+        if not places:
             return []
-        pixels = np.stack([crop.pixels for crop in crops])
-        best: dict[tuple[int, int], tuple[_Crop, Reading]] = {}
-        readings = decode(self._reader.run(pixels, together=together))
-        for crop, reading in zip(crops, readings, strict=True):
-            plate = (crop.picture, crop.number)
-            if plate not in best or reading.confidence > best[plate][1].confidence:
-                best[plate] = (crop, reading)
-        return list(best.values())
-
-    def _judged(self, read: Sequence[tuple[_Crop, Reading]]) -> Iterator[Candidate]:
-        """Candidates with the calibrated probability of their text."""
-        if not read:
-            return
+        run = partial(self._reader.run, together=together)
+        read = read_places(places, run, self.manifest.reader)
         values = features(
-            [reading.confidence for _, reading in read],
-            [min(reading.char_confidences) for _, reading in read],
-            [crop.score for crop, _ in read],
+            [reading.confidence for reading, _ in read],
+            [min(reading.char_confidences) for reading, _ in read],
+            [place.score for place in places],
             line_height(
-                np.stack([crop.corners for crop, _ in read]), [crop.lines for crop, _ in read]
+                np.stack([place.corners for place in places]), [lines for _, lines in read]
             ),
         )
         confidences = self._calibration.probability(values).tolist()
-        for (crop, reading), row, confidence in zip(read, values, confidences, strict=True):
-            yield Candidate(crop.corners, crop.score, crop.lines, reading, row, confidence)
+        return [
+            Candidate(place.corners, place.score, lines, reading, row, confidence)
+            for place, (reading, lines), row, confidence in zip(
+                places, read, values, confidences, strict=True
+            )
+        ]
 
     def _plates(
         self, picture: Picture, candidates: Sequence[Candidate], min_confidence: float | None
@@ -273,56 +259,6 @@ class PlateReader:
             for candidate in candidates
             if candidate.confidence >= least or candidate.score >= SURE
         ]
-
-
-@dataclass(frozen=True, eq=False)
-class _Crop:
-    """What the reader gets to see of a plate.
-
-    Attributes:
-        picture: number of the picture.
-        number: of the plate in it.
-        corners: ``(4, 2)`` in pixels of the displayed picture.
-        score: the localizer's.
-        lines: that it was cut as.
-        pixels: ``(h, w)`` uint8.
-    """
-
-    picture: int
-    number: int
-    corners: NDArray[np.float64]
-    score: float
-    lines: int
-    pixels: Pixels
-
-
-def _crops(
-    picture: int, pyramid: Pyramid, plates: Detections, reader: ReaderEntry
-) -> Iterator[_Crop]:
-    """One crop of each plate, or two where it is not sure how many lines it has."""
-    for number, (corners, score, two_lines) in enumerate(
-        zip(plates.corners, plates.score.tolist(), plates.two_lines.tolist(), strict=True)
-    ):
-        ways = [2 if two_lines > 0.5 else 1]
-        if reader.rectification == "corners" and ONE_LINE < two_lines < TWO_LINES:
-            ways = [1, 2]
-        for lines in ways:
-            pixels = _crop(pyramid, corners, lines, reader)
-            yield _Crop(picture, number, corners, score, lines, pixels)
-
-
-def _crop(pyramid: Pyramid, corners: FloatArray, lines: int, reader: ReaderEntry) -> Pixels:
-    """A plate as the reader takes it, ``(h, w)``, of corners in pixels of the displayed picture."""
-    image, scale = pyramid.nearest_above(_reduction(corners, lines, reader.input_shape))
-    return reader_crop(image, corners / scale, reader.rectification, reader.input_shape, lines)
-
-
-def _reduction(corners: FloatArray, lines: int, shape: tuple[int, int, int]) -> float:
-    """By what a plate may be reduced so that it is still as large as the reader's input."""
-    (ax, ay), (bx, by), (cx, cy), (dx, dy) = corners.tolist()
-    width = (hypot(bx - ax, by - ay) + hypot(cx - dx, cy - dy)) / 2
-    height = (hypot(dx - ax, dy - ay) + hypot(cx - bx, cy - by)) / 2
-    return min(width / shape[2], height / lines / shape[1])
 
 
 def _loaded(image: Source | Picture) -> Picture:

@@ -85,6 +85,15 @@ def test_a_place_in_a_level_is_that_of_the_picture(size: tuple[int, int], scale:
         assert high == pytest.approx([picture.width, picture.height], rel=0.06)
 
 
+def test_the_scale_of_a_resized_level_is_that_of_its_own_sides() -> None:
+    """Of 11 rows 8 are left, which is not the share that is left of the columns."""
+    picture = of(22, 3000)
+    (level,) = picture.levels(STRIDE)
+    assert level.image.shape == (8, 1024)
+    end = level.to_picture(level.offset + np.array([1024, 8]))
+    assert end == pytest.approx([3000, 22])
+
+
 def test_the_padding_is_the_grey_of_training() -> None:
     level = of(100, 100).levels(STRIDE)[0]
     (image,) = stacked([level])

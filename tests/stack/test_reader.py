@@ -23,10 +23,10 @@ from src.calibration import FEATURES, Calibration
 from src.charset import CHARSET
 from src.detection import Detections
 from src.images import ImageError, load_image
-from src.stack import finder, reader
+from src.stack import finder, reader, recognizer
 from src.stack.finder import find_plates
 from src.stack.pyramid import Pyramid
-from src.stack.reader import Plate, PlateReader
+from src.stack.reader import Candidate, Plate, PlateReader
 from tests.bundles import (
     BLACK,
     BLACK_SCORE,
@@ -114,15 +114,17 @@ def test_pictures_that_are_too_small_for_anything(one: PlateReader, size: tuple[
     assert one.read(np.full(size, 120, np.uint8)) == []
 
 
-def test_two_plates_the_surest_first(plate_reader: PlateReader) -> None:
+def test_two_plates_the_surest_text_first(plate_reader: PlateReader) -> None:
+    """Though the other one is more surely a plate."""
     picture = draw_plate(
-        scene("TI1234567", (20, 40, 140, 70)), "VD777", (120, 180, 240, 210), BLACK
+        scene("VD777", (120, 180, 240, 210)), "TI1234567", (20, 40, 140, 70), BLACK
     )
     first, second = plate_reader.read(picture)
     assert (first.plate, second.plate, second.text) == ("TI1234567", None, "VD777")
     assert first.confidence > second.confidence
+    assert first.score < second.score
+    assert first.score == pytest.approx(BLACK_SCORE, abs=1e-3)
     assert second.box == pytest.approx((120, 180, 240, 210), abs=0.6)
-    assert second.score == pytest.approx(BLACK_SCORE, abs=1e-3)
 
 
 def test_a_plate_of_two_lines(one: PlateReader) -> None:
@@ -473,21 +475,74 @@ def test_an_unclear_number_of_lines_is_read_both_ways(
     one: PlateReader, two_lines: float, ways: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuts: list[int] = []
-    crop = reader._crop
+    cut = recognizer.cut
 
-    def cut(of: Pyramid, corners: Any, lines: int, entry: Any) -> Picture:
+    def remember(of: Pyramid, corners: Any, lines: int, entry: Any) -> Picture:
         cuts.append(lines)
-        # One line is read as something sure, two as something that is not.
-        return np.full_like(crop(of, corners, lines, entry), 52 if lines == 1 else 92)
+        # One line is read as something sure, two as something that is less so.
+        return np.full_like(cut(of, corners, lines, entry), 52 if lines == 1 else 92)
 
     corners = np.array([[[60.0, 100], [180, 100], [180, 160], [60, 160]]])
     found = [Detections(corners, np.array([0.9]), np.array([two_lines]))]
     monkeypatch.setattr(reader, "find_plates", lambda *_: found)
-    monkeypatch.setattr(reader, "_crop", cut)
+    monkeypatch.setattr(recognizer, "cut", remember)
+    monkeypatch.setattr(recognizer, "SURE_READING", 0.0)
     ((candidate,),) = one.candidates([scene()])
     assert cuts == ways
     assert candidate.lines == ways[0]
     assert candidate.reading.text == TEXTS[1 if ways[0] == 1 else 6]
+
+
+def readings_by_height(
+    one: PlateReader, monkeypatch: pytest.MonkeyPatch, greys: dict[int, int]
+) -> tuple[list[int], Candidate]:
+    """Heights of a plate of 40 pixels that are cut, each of which is read as its grey; the result."""
+    heights: list[int] = []
+    cut = recognizer.cut
+
+    def remember(of: Pyramid, corners: Any, lines: int, entry: Any) -> Picture:
+        (left_x, top), (_, lower) = corners[0], corners[3]
+        assert left_x == 60
+        assert (top + lower) / 2 == pytest.approx(120), "around the same middle"
+        heights.append(round(lower - top))
+        return np.full_like(cut(of, corners, lines, entry), greys[heights[-1]])
+
+    corners = np.array([[[60.0, 100], [180, 100], [180, 140], [60, 140]]])
+    found = [Detections(corners, np.array([0.9]), np.array([0.0]))]
+    monkeypatch.setattr(reader, "find_plates", lambda *_: found)
+    monkeypatch.setattr(recognizer, "cut", remember)
+    ((candidate,),) = one.candidates([scene()])
+    assert np.array_equal(candidate.corners, corners[0]), "the plate's own, however it was cut"
+    return heights, candidate
+
+
+SURE_GREY, UNSURE_GREY, OTHER_UNSURE_GREY = 52, 76, 84
+"""The greys of TEXTS[1], TEXTS[4] and TEXTS[5]."""
+
+
+def test_a_sure_reading_is_the_only_one(one: PlateReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    heights, candidate = readings_by_height(one, monkeypatch, {40: SURE_GREY})
+    assert (heights, candidate.reading.text) == ([40], TEXTS[1])
+
+
+def test_an_unsure_reading_is_read_again_higher_and_lower(
+    one: PlateReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greys = {40: UNSURE_GREY, 46: OTHER_UNSURE_GREY, 35: SURE_GREY}
+    heights, candidate = readings_by_height(one, monkeypatch, greys)
+    assert sorted(heights) == [35, 40, 46]
+    assert candidate.reading.text == TEXTS[1]
+    assert candidate.reading.confidence > 0.99
+
+
+def test_of_unsure_readings_the_surest_is_taken(
+    one: PlateReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Fewer characters of the same certainty are surer.
+    greys = {40: UNSURE_GREY, 46: OTHER_UNSURE_GREY, 35: UNSURE_GREY}
+    _, candidate = readings_by_height(one, monkeypatch, greys)
+    shorter = min(TEXTS[4], TEXTS[5], key=len)
+    assert candidate.reading.text == shorter
 
 
 def test_reading_at_a_place_that_is_known(one: PlateReader) -> None:

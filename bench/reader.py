@@ -72,6 +72,11 @@ def timed(call: Callable[[int], object], seconds: float, least: int = 5) -> NDAr
     return np.array(times)
 
 
+def taken(scenes: list[Picture], size: int, number: int) -> list[Picture]:
+    """A batch of its own for each number, until all scenes were in one."""
+    return [scenes[(number * size + i) % len(scenes)] for i in range(size)]
+
+
 def spread(times: NDArray[np.float64]) -> dict[str, float]:
     """Median and 95th percentile in milliseconds."""
     return {
@@ -99,8 +104,7 @@ def measure(
         seconds: of each measurement, about.
     """
     one = timed(lambda i: reader.read(scenes[i % len(scenes)]), seconds)
-    batch = [scenes[i % len(scenes)] for i in range(size)]
-    batches = timed(lambda _: reader.read_batch(batch), seconds)
+    batches = timed(lambda i: reader.read_batch(taken(scenes, size, i)), seconds)
     large = timed(lambda _: reader.read(photo), seconds)
     work = Work(reader, None, None)
 
@@ -152,8 +156,7 @@ def measure_seed(
         return decode(read_log_probs(reader, crops, device))
 
     one = timed(lambda i: read([scenes[i % len(scenes)]]), seconds)
-    batch = [scenes[i % len(scenes)] for i in range(size)]
-    batches = timed(lambda _: read(batch), seconds, least=2)
+    batches = timed(lambda i: read(taken(scenes, size, i)), seconds, least=2)
     return {
         "runtime": f"PyTorch {torch.__version__}, float32",
         "parameters": sum(

@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache, partial
 from types import ModuleType
 from typing import Any, Literal, Protocol
@@ -20,10 +23,16 @@ from src.errors import UserError
 from src.utils.machine import available_cores
 
 Runtime = Literal["onnxruntime", "openvino"]
+Sizes = frozenset[tuple[int, int]]
+"""Heights and widths."""
 
 _PIXELS_AT_ONCE = 400_000
 _PICTURES_AT_ONCE = 64
 """A batch is run in parts of this size: what lies between two layers then stays in a core's caches."""
+
+
+_CHANGES = 10
+"""A copy of a network takes as long to make as so many changes of size."""
 
 
 class RuntimeUnavailableError(UserError):
@@ -45,13 +54,21 @@ class Network:
         model: the content of its ONNX file.
         runtime: what runs it.
         threads: that may compute a call together.
+        usual: heights and widths of which single pictures are usual, for which it is prepared.
 
     Raises:
         RuntimeUnavailableError: the runtime is not installed.
     """
 
-    def __init__(self, model: bytes, runtime: Runtime, threads: int = 1) -> None:
-        self._make = partial(_OpenVino if runtime == "openvino" else _OnnxRuntime, model)
+    def __init__(
+        self,
+        model: bytes,
+        runtime: Runtime,
+        threads: int = 1,
+        usual: Iterable[tuple[int, int]] = (),
+    ) -> None:
+        runner: type[_Runner] = _OpenVino if runtime == "openvino" else _OnnxRuntime
+        self._make = partial(runner, model, frozenset(usual))
         self._threads = threads
         self._single: _Runner = self._make(1)
         # It takes a while to be made, and many a program never needs it.
@@ -83,7 +100,7 @@ class _Runner(Protocol):
     together_from: int
     """Pixels from which several threads are faster than one."""
 
-    def __init__(self, model: bytes, threads: int) -> None: ...
+    def __init__(self, model: bytes, usual: Sizes, threads: int) -> None: ...
 
     def part(self, count: int) -> int:
         """How many of ``count`` pictures are best run at once."""
@@ -97,7 +114,7 @@ class _OnnxRuntime:
 
     together_from = 4_000
 
-    def __init__(self, model: bytes, threads: int) -> None:
+    def __init__(self, model: bytes, _: Sizes, threads: int) -> None:
         onnxruntime = _import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -116,26 +133,53 @@ class _OnnxRuntime:
         return self._session.run(None, {"images": images})[0]
 
 
+@dataclass(eq=False)
+class _Copy:
+    """A compiled copy of a network.
+
+    Attributes:
+        request: OpenVINO's.
+        shape: of the input that it had last.
+        is_fixed: whether it takes no other.
+    """
+
+    request: Any
+    shape: tuple[int, ...]
+    is_fixed: bool
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """``(N, H, W)`` in one piece; the next call writes over what is given."""
+        if self.is_fixed:
+            self.request.get_input_tensor(0).data[:] = images
+            self.request.infer()
+        else:
+            self.request.infer(images, share_inputs=True, share_outputs=True)
+        return self.request.get_output_tensor(0).data
+
+
 class _OpenVino:
     """Compiled copies of a network, each of them used by one thread at a time.
 
-    A copy is quick for the size that it had before, and slow when the size changes. So a call takes
-    the copy that had its size last, if that one is idle; and numbers of pictures are powers of two,
-    which they are filled up to where they are nearly one, so that there are few sizes.
+    Single pictures of usual sizes have copies for their size alone, which are faster. The other copies
+    take any size, but some milliseconds to change to one that they did not have last; so numbers of
+    pictures are powers of two, which they are filled up to where they are nearly one.
     """
 
     together_from = 30_000
 
-    def __init__(self, model: bytes, threads: int) -> None:
-        self._core = _openvino_core()
-        self._model = self._core.read_model(model)
-        self._threads = threads
-        self._idle: list[tuple[tuple[int, ...], Any]] = []
-        """Copies with the sizes they had last, the one used last at the end."""
-        self._copies = 0
+    def __init__(self, model: bytes, usual: Sizes, threads: int) -> None:
+        self._core, self._model, self._threads = _openvino_core(), model, threads
+        self._usual = usual
         # More threads than cores compute nothing faster; and some sizes alternate.
-        self._most_copies = available_cores() + 4
-        self._changed = threading.Condition()
+        self._most_fixed = available_cores()
+        self._most_others = available_cores() + 1
+        self._made: Counter[tuple[int, ...] | None] = Counter()
+        """Copies by the size that they are for, None for any."""
+        self._changes: Counter[tuple[int, ...]] = Counter()
+        """How often a size had to take a copy that had another one."""
+        self._idle: list[_Copy] = []
+        """Copies that nobody uses, the one used last at the end."""
+        self._returned = threading.Condition()
 
     def part(self, count: int) -> int:
         below = 1 << (count.bit_length() - 1)
@@ -148,48 +192,62 @@ class _OpenVino:
             images = np.concatenate(
                 [images, np.zeros((filled - count, *images.shape[1:]), np.uint8)]
             )
-        request = self._take(images.shape)
+        # By the size alone: a copy for one size gives what others give but for the last bits, and the
+        # same picture must always give the same.
+        is_fixed = count == 1 and images.shape[1:] in self._usual
+        copy = self._take(images.shape, is_fixed)
         try:
-            request.infer(np.ascontiguousarray(images), share_inputs=True, share_outputs=True)
-            # The next call writes over it.
-            return np.array(request.get_output_tensor(0).data[:count])
+            return np.array(copy.run(np.ascontiguousarray(images))[:count])
         finally:
-            self._give_back(images.shape, request)
+            copy.shape = images.shape
+            with self._returned:
+                self._idle.append(copy)
+                self._returned.notify_all()
 
-    def _take(self, shape: tuple[int, ...]) -> Any:
-        with self._changed:
+    def _take(self, shape: tuple[int, ...], is_fixed: bool) -> _Copy:
+        """A copy that nobody else uses now."""
+        kind = shape if is_fixed else None
+        with self._returned:
             while True:
-                for i, (last, _) in enumerate(self._idle):
-                    if last == shape:
-                        return self._idle.pop(i)[1]
-                if self._copies < self._most_copies:
-                    self._copies += 1
+                idle = [copy for copy in self._idle if copy.is_fixed == is_fixed]
+                same = [copy for copy in idle if copy.shape == shape]
+                if is_fixed:
+                    may_make, idle = self._made[kind] < self._most_fixed, same
+                else:
+                    may_make = self._made[kind] < self._most_others
+                    may_make &= not idle or self._changes[shape] >= _CHANGES
+                if not same and may_make:
+                    self._made[kind] += 1
                     break
-                if self._idle:
-                    return self._idle.pop(0)[1]
-                self._changed.wait()
+                if idle:
+                    copy = (same or idle)[0]
+                    self._changes[shape] += not same
+                    self._idle.remove(copy)
+                    return copy
+                self._returned.wait()
         try:
-            return self._compile()
+            return self._compile(shape, is_fixed)
         except BaseException:
-            with self._changed:
-                self._copies -= 1
-                self._changed.notify()
+            with self._returned:
+                self._made[kind] -= 1
+                self._returned.notify_all()
             raise
 
-    def _give_back(self, shape: tuple[int, ...], request: Any) -> None:
-        with self._changed:
-            self._idle.append((shape, request))
-            self._changed.notify()
-
-    def _compile(self) -> Any:
+    def _compile(self, shape: tuple[int, ...], is_fixed: bool) -> _Copy:
         settings = {
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": 1,
             # Pinned, all copies would share one core.
             "ENABLE_CPU_PINNING": False,
+            # What was made for a size is kept, of some sizes; by default of thousands, megabytes each.
+            "CPU_RUNTIME_CACHE_CAPACITY": 200,
         }
+        model = self._core.read_model(self._model)
+        if is_fixed:
+            model.reshape(list(shape))
         # The precision is left to OpenVINO: bf16 where the processor multiplies it, else float32.
-        return self._core.compile_model(self._model, "CPU", settings).create_infer_request()
+        request = self._core.compile_model(model, "CPU", settings).create_infer_request()
+        return _Copy(request, shape, is_fixed)
 
 
 @cache

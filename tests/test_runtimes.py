@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -97,25 +98,99 @@ def test_eight_threads_at_once(model: bytes, runtime: Runtime) -> None:
     assert wrong == []
 
 
-@pytest.mark.skipif(find_spec("openvino") is None, reason="there is no OpenVINO for this machine")
-def test_a_call_takes_the_copy_that_had_its_size(model: bytes) -> None:
-    """A copy is slow when its size changes: two sizes in turn must be two copies, and no more."""
-    network = Network(model, "openvino")
-    sizes = [(1, 16, 16), (1, 24, 24)]
-    for _ in range(10):
-        for shape in sizes:
-            network.run(pictures(*shape))
-    idle = network._single._idle  # type: ignore[attr-defined]
-    assert sorted(shape for shape, _ in idle) == sizes
-    # Their number has a limit, and beyond it the one that was not used for longest changes.
-    for side in range(8, 8 * 60, 8):
-        images = pictures(1, side, side)
+WITH_OPENVINO = pytest.mark.skipif(
+    find_spec("openvino") is None, reason="there is no OpenVINO for this machine"
+)
+
+
+def copies(network: Network) -> list[tuple[tuple[int, ...], bool]]:
+    """Of each idle copy the size that it had last, and whether it takes no other."""
+    return [(copy.shape, copy.is_fixed) for copy in network._single._idle]  # type: ignore[attr-defined]
+
+
+@WITH_OPENVINO
+def test_a_single_picture_of_a_usual_size_has_a_copy_of_its_own(model: bytes) -> None:
+    network = Network(model, "openvino", usual=[(16, 16), (24, 16)])
+    for shape in [(1, 16, 16), (1, 24, 16), (1, 16, 24), (2, 16, 16)] * 2:
+        images = pictures(*shape)
         assert np.array_equal(network.run(images), expected(images))
-    assert len(idle) == network._single._most_copies  # type: ignore[attr-defined]
-    assert idle[-1][0] == (1, 472, 472)
+    assert copies(network) == [((1, 16, 16), True), ((1, 24, 16), True), ((2, 16, 16), False)]
 
 
-@pytest.mark.skipif(find_spec("openvino") is None, reason="there is no OpenVINO for this machine")
+@WITH_OPENVINO
+def test_other_sizes_in_turn_get_a_copy_each_after_a_while(model: bytes) -> None:
+    """To change takes some milliseconds, to make a copy as much as ten of them."""
+    network = Network(model, "openvino")
+    sizes = [(2, 16, 16), (2, 24, 24)]
+    for shape in sizes * 3:
+        network.run(pictures(*shape))
+    assert copies(network) == [(sizes[1], False)]
+    for shape in sizes * 20:
+        network.run(pictures(*shape))
+    assert sorted(copies(network)) == [(shape, False) for shape in sizes]
+    # A size that is rare takes the one that was not used for longest.
+    network.run(pictures(2, 8, 8))
+    assert copies(network) == [(sizes[1], False), ((2, 8, 8), False)]
+
+
+@WITH_OPENVINO
+def test_the_number_of_copies_has_a_limit(model: bytes) -> None:
+    network = Network(model, "openvino")
+    sizes = [(2, 8 * side, 8) for side in range(1, 40)]
+    for shape in sizes * 25:
+        images = pictures(*shape)
+        assert np.array_equal(network.run(images), expected(images))
+    assert len(copies(network)) == network._single._most_others  # type: ignore[attr-defined]
+
+
+@WITH_OPENVINO
+def test_more_threads_than_cores_wait_for_each_other(
+    model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "available_cores", lambda: 2)
+    network = Network(model, "openvino", usual=[(8, 400), (16, 400), (24, 400)])
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        for turn in range(40):
+            images = pictures(1 + (number + turn) % 2, 8 + 8 * ((number + turn) % 3), 400)
+            if not np.array_equal(network.run(images), expected(images)):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert wrong == []
+    kinds = Counter(copies(network))
+    assert max(count for (_, is_fixed), count in kinds.items() if is_fixed) <= 2
+    assert sum(count for (_, is_fixed), count in kinds.items() if not is_fixed) <= 4
+
+
+@WITH_OPENVINO
+def test_a_copy_that_cannot_be_made_is_not_waited_for(
+    model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network(model, "openvino")
+    make = runtimes._OpenVino._compile
+    left = [3 * network._single._most_others]  # type: ignore[attr-defined]
+
+    def fail(self: runtimes._OpenVino, *arguments: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise MemoryError
+        return make(self, *arguments)
+
+    monkeypatch.setattr(runtimes._OpenVino, "_compile", fail)
+    for _ in range(left[0]):
+        with pytest.raises(MemoryError):
+            network.run(pictures(2))
+    assert np.array_equal(network.run(pictures(2)), expected(pictures(2)))
+
+
+@WITH_OPENVINO
 def test_little_is_computed_for_nothing(model: bytes) -> None:
     """A number is filled up to a power of two, or cut into some; sizes are few, and so is waste."""
     network = Network(model, "openvino")
@@ -128,8 +203,7 @@ def test_little_is_computed_for_nothing(model: bytes) -> None:
         filled = [1 << (part - 1).bit_length() for part in parts]
         assert sum(filled) <= 1.34 * count
         assert len(parts) <= 5
-    sizes = {shape[0] for shape, _ in network._single._idle}  # type: ignore[attr-defined]
-    assert sizes <= {1, 2, 4, 8, 16, 32, 64}
+    assert {shape[0] for shape, _ in copies(network)} <= {1, 2, 4, 8, 16, 32, 64}
 
 
 def test_a_runtime_that_is_not_there(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

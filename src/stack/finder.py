@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from src.bundle import LocalizerEntry
 from src.detection import Detections, detect, suppress
 from src.geometry import FloatArray
-from src.stack.pyramid import Level, Pyramid, stacked
+from src.stack.pyramid import Level, Pyramid, small_sides, stacked
 
 LEAST_SCORE = 0.2
 """What the localizer thinks less likely is not looked at."""
@@ -71,22 +72,36 @@ def find_plates(
     _, height, width = localizer.input_shape
     if localizer.dense:
         levels = [pyramid.levels(localizer.stride) for pyramid in pyramids]
-        size = -(-height // localizer.stride) * localizer.stride
-        found = _look_again(pyramids, _search(levels, localize), localize, size)
+        found = _look_again(pyramids, _search(levels, localize), localize, _look_size(localizer))
     else:
-        found = _search([[pyramid.whole((height, width))] for pyramid in pyramids], localize)
+        whole = [iter([pyramid.whole((height, width))]) for pyramid in pyramids]
+        found = _search(whole, localize)
     return [Detections(plates.corners, plates.score, plates.two_lines) for plates in found]
 
 
-def _search(levels: Sequence[Sequence[Level]], localize: Localize) -> list[_Found]:
+def usual_sizes(localizer: LocalizerEntry) -> list[tuple[int, int]]:
+    """Heights and widths of what the localizer is most often given."""
+    if not localizer.dense:
+        return [localizer.input_shape[1:]]
+    sides = {_look_size(localizer), *small_sides(localizer.stride)}
+    return [(side, side) for side in sorted(sides)]
+
+
+def _look_size(localizer: LocalizerEntry) -> int:
+    """The side of a second look: that of training, or the next that the localizer takes."""
+    return -(-localizer.input_shape[1] // localizer.stride) * localizer.stride
+
+
+def _search(levels: Sequence[Iterator[Level]], localize: Localize) -> list[_Found]:
     """The plates of pictures of which the levels are given, the largest first."""
     found: list[list[_Found]] = [[] for _ in levels]
-    _run(((i, picture[0]) for i, picture in enumerate(levels)), localize, found)
+    first = [next(picture) for picture in levels]
+    _run(enumerate(first), localize, found)
     others = [
         (i, level)
         for i, picture in enumerate(levels)
-        if not _is_clear(picture[0], found[i])
-        for level in picture[1:]
+        if not _is_clear(first[i], found[i])
+        for level in picture
     ]
     _run(others, localize, found)
     return [_merged(parts) for parts in found]
@@ -176,8 +191,12 @@ def _look_again(
 
 def _width(corners: FloatArray) -> FloatArray:
     """Mean length of the upper and the lower edge: ``(P, 4, 2)`` to ``(P,)``."""
-    edges = corners[:, [1, 2]] - corners[:, [0, 3]]
-    return np.linalg.norm(edges, axis=2).mean(axis=1)
+    # Of a plate or two, plain numbers are faster than arrays.
+    widths = [
+        (hypot(x1 - x0, y1 - y0) + hypot(x2 - x3, y2 - y3)) / 2
+        for (x0, y0), (x1, y1), (x2, y2), (x3, y3) in corners.tolist()
+    ]
+    return np.array(widths)
 
 
 def _box(corners: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from src.geometry import PAD_GREY, FloatArray
 from src.images import Picture, Pixels
 
-LONGEST = 1024
-"""Long side of the largest level. A plate of 20 pixels there can be found."""
+LONGEST = 1016
+"""Long side of the largest level, which is 1024 with its padding. A plate of 20 pixels there can be
+found."""
 SHORTEST = 56
 """Long side that no level is below, but that of a picture which is itself below."""
-_AS_IT_IS = 1.08
-"""A half of the picture is taken as it is where it is larger or smaller by this factor at most."""
-_COARSE_FROM = 256
-_COARSE = 4
-"""Sides from 256 pixels on are padded to multiples of four strides: runtimes are slow where the size
-is new, and so fewer sizes occur."""
+_NEARLY = 1.08
+"""A half of the picture that is shorter than ``LONGEST`` by this factor at most is taken as it is."""
+_SMALL = (64, 96, 128)
+"""Images whose long side is one of these at most are put into a square of this side and the padding,
+and so can be looked at together. Runtimes are slow where the size of an input is new."""
+_BITS = 5
+"""Sides of the inputs of larger ones, in strides, have as many significant bits: there are sixteen
+between a side and its double."""
 _OPENCV_SIDE = 30_000
 """OpenCV warps no picture with a side of 2^15 pixels or more."""
 
@@ -79,13 +82,14 @@ class Pyramid:
             number += 1
         return self.half(number), self.scale(number)
 
-    def levels(self, stride: int) -> list[Level]:
+    def levels(self, stride: int) -> Iterator[Level]:
         """What a localizer that takes any size gets, the largest level first.
 
         Args:
-            stride: of the localizer; each input is a multiple of it and has one of it as padding.
+            stride: of the localizer; each input is a multiple of it, and the level has padding of half
+                of it at least on each side.
         """
-        number, least = 0, LONGEST / _AS_IT_IS
+        number, least = 0, LONGEST / _NEARLY
         short, long = sorted(self.half(0).shape)
         if long >= 2 * SHORTEST and short > 1:
             number = 1
@@ -93,14 +97,13 @@ class Pyramid:
                 number += 1
         image, scale = self.half(number), np.full(2, self.scale(number))
         longest = max(image.shape)
-        if longest > LONGEST * _AS_IT_IS:
+        if longest > LONGEST:
             image, factor = _resized(image, LONGEST / longest)
             scale = scale * factor
-        levels = [_padded(image, scale, stride)]
+        yield _padded(image, scale, stride)
         while max(image.shape) >= 2 * SHORTEST and min(image.shape) >= 2 * stride:
             image, scale = _halved(image), 2 * scale
-            levels.append(_padded(image, scale, stride))
-        return levels
+            yield _padded(image, scale, stride)
 
     def whole(self, shape: tuple[int, int]) -> Level:
         """What a localizer that takes one size alone gets: all of the picture, squeezed."""
@@ -139,6 +142,11 @@ class Pyramid:
         return Level(np.asarray(cut, np.uint8), (size, size), origin, np.full(2, zoom))
 
 
+def small_sides(stride: int) -> list[int]:
+    """Sides of the squares that small levels are put into."""
+    return [_padded_side(side, stride) for side in _SMALL]
+
+
 def stacked(levels: Sequence[Level]) -> NDArray[np.uint8]:
     """Levels of one size as a batch ``(N, H, W)``, each with its padding."""
     if len(levels) == 1 and levels[0].image.shape == levels[0].shape:
@@ -155,13 +163,17 @@ def stacked(levels: Sequence[Level]) -> NDArray[np.uint8]:
 
 def _padded(image: Pixels, scale: NDArray[np.float64], stride: int) -> Level:
     height, width = image.shape
-    shape = (_multiple(height + 2 * stride, stride), _multiple(width + 2 * stride, stride))
-    return Level(image, shape, np.full(2, float(stride)), scale)
+    small = [side for side in _SMALL if side >= max(height, width)]
+    shape = (small[0], small[0]) if small else (height, width)
+    rows, columns = (_padded_side(side, stride) for side in shape)
+    return Level(image, (rows, columns), np.full(2, float(stride // 2)), scale)
 
 
-def _multiple(side: int, stride: int) -> int:
-    unit = stride if side < _COARSE_FROM else _COARSE * stride
-    return -(-side // unit) * unit
+def _padded_side(side: int, stride: int) -> int:
+    """The least side of an input that takes a side and its padding."""
+    strides = -(-(side + 2 * (stride // 2)) // stride)
+    unit = 1 << max(0, strides.bit_length() - _BITS)
+    return -(-strides // unit) * unit * stride
 
 
 def _halved(image: Pixels) -> Pixels:

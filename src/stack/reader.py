@@ -28,7 +28,7 @@ from src.detection import SURE
 from src.geometry import FloatArray, Rectification
 from src.images import Picture, Source, load_image
 from src.runtimes import Network, Runtime, best_runtime
-from src.stack.finder import find_plates
+from src.stack.finder import find_plates, usual_sizes
 from src.stack.pyramid import Pyramid
 from src.stack.recognizer import Place, cut, read_places
 from src.utils.machine import available_cores
@@ -105,8 +105,9 @@ class PlateReader:
         self.runtime: Runtime = runtime
         self.threads = threads
         self._calibration = bundle.calibration
-        self._localizer = Network(bundle.localizer, runtime, threads)
-        self._reader = Network(bundle.reader, runtime, threads)
+        localizer, reader = self.manifest.localizer, self.manifest.reader
+        self._localizer = Network(bundle.localizer, runtime, threads, usual_sizes(localizer))
+        self._reader = Network(bundle.reader, runtime, threads, [reader.input_shape[1:]])
         self._workers: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()
 

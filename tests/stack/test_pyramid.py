@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from src.generators import street
 from src.images import Picture
-from src.stack import pyramid
 from src.stack.pyramid import PAD_GREY, Level, Pyramid, stacked
 
-STRIDE = 8
+STRIDE, PAD = 8, 4
 
 
 def of(height: int, width: int, scale: int = 1) -> Pyramid:
@@ -49,26 +48,36 @@ def check_places(of_picture: Pyramid, level: Level) -> None:
         ((30, 111), [(30, 111)]),
         ((56, 112), [(28, 56)]),
         ((3000, 4000), [(750, 1000), (375, 500), (187, 250), (93, 125), (46, 62)]),
-        # Larger than 1024: resized to that.
-        ((1500, 2300), [(668, 1024), (334, 512), (167, 256), (83, 128), (41, 64)]),
-        # Only a little larger: kept.
-        ((1000, 2190), [(500, 1095), (250, 547), (125, 273), (62, 136), (31, 68)]),
-        ((20, 3000), [(7, 1024)]),
+        # Larger than 1016: resized to that.
+        ((1500, 2300), [(663, 1016), (331, 508), (165, 254), (82, 127), (41, 63)]),
+        ((20, 3000), [(7, 1016)]),
+        # Only a little smaller: kept.
+        ((1500, 3800), [(375, 950), (187, 475), (93, 237), (46, 118), (23, 59)]),
         ((8, 4000), [(2, 1000)]),
-        ((1, 5000), [(1, 1024)]),
+        ((1, 5000), [(1, 1016)]),
         ((1, 1), [(1, 1)]),
     ],
 )
 def test_sizes_of_levels(size: tuple[int, int], sizes: list[tuple[int, int]]) -> None:
-    levels = of(*size).levels(STRIDE)
+    levels = list(of(*size).levels(STRIDE))
     assert [level.image.shape for level in levels] == sizes
     for level in levels:
         height, width = level.image.shape
         assert level.shape[0] % STRIDE == level.shape[1] % STRIDE == 0
-        assert level.offset.tolist() == [STRIDE, STRIDE]
-        # A stride of padding on each side at least, and little more.
+        assert level.offset.tolist() == [PAD, PAD]
+        # Half a stride of padding on each side at least; small ones in squares, others with little more.
+        if max(height, width) <= 128:
+            square = next(side for side in (64, 96, 128) if max(height, width) <= side)
+            assert level.shape == (square + 2 * PAD, square + 2 * PAD)
+            continue
         for side, padded in zip((height, width), level.shape, strict=True):
-            assert STRIDE <= padded - side - STRIDE < 2 * STRIDE + 3 * STRIDE * (padded > 256)
+            assert side + 2 * PAD <= padded < 1.0625 * (side + 2 * PAD) + STRIDE
+
+
+def test_inputs_have_few_sizes() -> None:
+    widths = {level.shape[1] for side in range(1, 4000, 7) for level in of(2, side).levels(STRIDE)}
+    assert len(widths) < 80
+    assert max(widths) == 1024
 
 
 @pytest.mark.parametrize("size", [(256, 256), (301, 455), (1501, 2303), (480, 640), (90, 100)])
@@ -86,19 +95,20 @@ def test_a_place_in_a_level_is_that_of_the_picture(size: tuple[int, int], scale:
 
 
 def test_the_scale_of_a_resized_level_is_that_of_its_own_sides() -> None:
-    """Of 11 rows 8 are left, which is not the share that is left of the columns."""
+    """Of 11 rows 7 are left, which is not the share that is left of the columns."""
     picture = of(22, 3000)
     (level,) = picture.levels(STRIDE)
-    assert level.image.shape == (8, 1024)
-    end = level.to_picture(level.offset + np.array([1024, 8]))
+    assert level.image.shape == (7, 1016)
+    end = level.to_picture(level.offset + np.array([1016, 7]))
     assert end == pytest.approx([3000, 22])
 
 
 def test_the_padding_is_the_grey_of_training() -> None:
-    level = of(100, 100).levels(STRIDE)[0]
+    level = next(of(100, 100).levels(STRIDE))
     (image,) = stacked([level])
+    assert image.shape == (136, 136)
     inside = np.zeros(image.shape, bool)
-    inside[STRIDE:108, STRIDE:108] = True
+    inside[PAD:104, PAD:104] = True
     assert (image[~inside] == PAD_GREY).all()
     assert np.array_equal(image[inside].reshape(100, 100), level.image)
     assert street.PAD_GREY == PAD_GREY
@@ -163,9 +173,8 @@ def test_a_picture_that_opencv_could_not_warp() -> None:
 
 def test_a_batch_of_levels() -> None:
     first, second = of(256, 256), Pyramid(Picture(np.full((256, 256), 9, np.uint8), 256, 256))
-    levels = [first.levels(STRIDE)[0], second.levels(STRIDE)[0]]
+    levels = [next(first.levels(STRIDE)), next(second.levels(STRIDE))]
     batch = stacked(levels)
-    assert batch.shape == (2, 144, 144)
+    assert batch.shape == (2, 136, 136)
     for image, level in zip(batch, levels, strict=True):
         assert np.array_equal(image, stacked([level])[0])
-    assert pyramid.LONGEST == 1024

@@ -24,7 +24,7 @@ from src.charset import CHARSET
 from src.detection import Detections
 from src.images import ImageError, load_image
 from src.stack import finder, reader, recognizer
-from src.stack.finder import find_plates
+from src.stack.finder import find_plates, usual_sizes
 from src.stack.pyramid import Pyramid
 from src.stack.reader import Candidate, Plate, PlateReader
 from tests.bundles import (
@@ -365,8 +365,8 @@ def pyramid(height: int, width: int) -> Pyramid:
 def test_a_clear_small_picture_is_looked_at_once() -> None:
     looker = Looker(lambda _: (0.95, (0.3, 0.4, 0.7, 0.5)))
     (found,) = find_plates([pyramid(256, 256)], looker, _entry())
-    assert looker.shapes == [(1, 144, 144)]
-    assert found.corners[0, 0] == pytest.approx([(0.3 * 144 - 8) * 2, (0.4 * 144 - 8) * 2])
+    assert looker.shapes == [(1, 136, 136)]
+    assert found.corners[0, 0] == pytest.approx([(0.3 * 136 - 4) * 2, (0.4 * 136 - 4) * 2])
 
 
 @pytest.mark.parametrize(
@@ -381,26 +381,27 @@ def test_a_clear_small_picture_is_looked_at_once() -> None:
 def test_another_small_picture_is_looked_at_in_all_sizes(answer: Any) -> None:
     looker = Looker(lambda _: answer)
     find_plates([pyramid(256, 256)], looker, _entry())
-    assert looker.shapes == [(1, 144, 144), (1, 80, 80)]
+    assert looker.shapes == [(1, 136, 136), (1, 72, 72)]
 
 
 def test_a_large_picture_is_looked_at_in_all_sizes_at_any_rate() -> None:
     looker = Looker(lambda _: (0.95, (0.4, 0.4, 0.5, 0.45)))
     find_plates([pyramid(480, 640)], looker, _entry())
-    assert [shape[1:] for shape in looker.shapes][:3] == [(256, 352), (136, 176), (80, 96)]
+    assert [shape[1:] for shape in looker.shapes][:3] == [(248, 336), (128, 168), (104, 104)]
 
 
 def test_pictures_of_one_size_are_looked_at_together() -> None:
-    looker = Looker(lambda height: (0.95, (0.3, 0.4, 0.7, 0.5)) if height < 200 else None)
-    find_plates([pyramid(256, 256), pyramid(128, 96), pyramid(256, 256)], looker, _entry())
-    assert looker.shapes[:2] == [(2, 144, 144), (1, 80, 64)]
+    looker = Looker(lambda height: (0.95, (0.3, 0.4, 0.7, 0.5)) if height == 136 else None)
+    find_plates([pyramid(256, 256), pyramid(480, 640), pyramid(256, 200)], looker, _entry())
+    # Small ones are put into squares.
+    assert looker.shapes[:2] == [(2, 136, 136), (1, 248, 336)]
 
 
 def test_a_small_plate_is_looked_at_again() -> None:
     """Its corners and half of its score are those of the second look."""
 
     def answer(height: int) -> Any:
-        # 20 pixels of 384 are narrow; then it is in the middle of a square of 88.
+        # 18 pixels of 368 are narrow; then it is in the middle of a square of 88.
         return (
             (0.9, (0.45, 0.45, 0.5, 0.46))
             if height > 300
@@ -414,8 +415,8 @@ def test_a_small_plate_is_looked_at_again() -> None:
     assert looker.shapes[-1] == (1, 88, 88)
     assert found.score == pytest.approx([0.75])
     # Centred on what was found first; the square's side is 84 / 56 of its width.
-    width = 0.05 * 384 * 2
-    centre = np.array([0.475 * 384 - 8, 0.455 * 384 - 8]) * 2
+    width = 0.05 * 368 * 2
+    centre = np.array([0.475 * 368 - 4, 0.455 * 368 - 4]) * 2
     side = width / finder.LOOK_SHARE
     assert found.corners[0, 0] == pytest.approx(centre + np.array([0.2 - 0.5, 0.4 - 0.5]) * side)
     assert found.corners[0, 2] == pytest.approx(centre + np.array([0.8 - 0.5, 0.6 - 0.5]) * side)
@@ -428,7 +429,12 @@ def test_a_plate_that_is_not_seen_again_loses(second: Any) -> None:
 
     (found,) = find_plates([pyramid(700, 700)], Looker(answer), _entry())
     assert found.score == pytest.approx([0.29])
-    assert found.corners[0, 0] == pytest.approx([(0.4 * 384 - 8) * 2, (0.45 * 384 - 8) * 2])
+    assert found.corners[0, 0] == pytest.approx([(0.4 * 368 - 4) * 2, (0.45 * 368 - 4) * 2])
+
+
+def test_usual_sizes_are_those_of_small_pictures_and_of_second_looks() -> None:
+    assert usual_sizes(_entry()) == [(72, 72), (88, 88), (104, 104), (136, 136)]
+    assert usual_sizes(_entry(dense=False)) == [(84, 84)]
 
 
 def test_a_localizer_of_one_size_sees_all_of_the_picture() -> None:
@@ -439,19 +445,27 @@ def test_a_localizer_of_one_size_sees_all_of_the_picture() -> None:
 
 
 def test_a_plate_is_given_once() -> None:
-    """Though it was found in two sizes."""
-    looker = Looker(lambda height: (0.95 if height < 200 else 0.9, (0.4, 0.4, 0.6, 0.5)))
-    (found,) = find_plates([pyramid(480, 640)], looker, _entry())
+    """Though it was found in two sizes, in the smaller one by a higher score."""
+    inputs = {248: (336, 2, 0.9), 128: (168, 4, 0.95)}
+
+    def answer(height: int) -> Any:
+        if height not in inputs:
+            return None
+        width, scale, score = inputs.pop(height)
+        box = np.array([256, 192, 384, 240]) / scale + 4
+        return score, box / [width, height, width, height]
+
+    (found,) = find_plates([pyramid(480, 640)], Looker(answer), _entry())
+    assert inputs == {}
     assert found.score == pytest.approx([0.95])
+    assert found.corners[0, [0, 2]] == pytest.approx(np.array([[256, 192], [384, 240]]))
 
 
 # How it reads
 
 
-def test_a_plate_is_cut_from_the_size_just_above(
-    one: PlateReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A fine pattern is gone where it is averaged, and aliased where it is not."""
+def test_a_large_plate_is_averaged(one: PlateReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fine pattern is even then; picked from here and there it would be any."""
     seen: list[Picture] = []
     run = one._reader.run
     monkeypatch.setattr(

@@ -1,0 +1,219 @@
+"""Benchmark of training: samples a second of plate_net and crnn, beside the seed's two networks.
+
+    python bench/train.py [--seconds 10] [--samples 2000] [--json]
+
+Each network takes steps of its real training for a while, on this machine's device: Lightning, the
+loss, AdamW, the averaged weights, batches from a prepared set on disk; what comes before (the first
+batches, in which kernels are chosen) is not counted. This project's networks train as params.py and
+params.yaml say. The seed's train as the seed does: 32 samples a batch, in float32. The sets are drawn
+by the generator with the parameters of params.py, over procedural backgrounds unless
+data/datasets/backgrounds is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning.pytorch as pl
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from generator import with_backgrounds
+
+from src.config import Config, load_config
+from src.datasets.localize import LocalizeDataset
+from src.datasets.ocr import OCRDataset
+from src.errors import UserError
+from src.localize import prepare as prepare_localize
+from src.localize.train import LocalizerTraining
+from src.models.registry import build_localizer, build_reader
+from src.ocr import prepare as prepare_ocr
+from src.ocr.train import ReaderTraining
+from src.utils.provenance import machine
+from src.utils.training import TrainingData, TrainingModule, hardware, update_average
+
+SEED_BATCH = 32
+WARM_UP = 5
+"""Steps that are not counted."""
+
+
+class Stopwatch(pl.Callback):
+    """Averages the weights after each step, as training does, and stops after some time.
+
+    Args:
+        seconds: to count steps for.
+        decay: of the average.
+    """
+
+    def __init__(self, seconds: float, decay: float) -> None:
+        self._seconds, self._decay = seconds, decay
+        self.steps = 0
+        self.elapsed = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._average = copy.deepcopy(pl_module)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any
+    ) -> None:
+        update_average(self._average, pl_module, trainer.global_step - 1, self._decay)
+        if trainer.global_step == WARM_UP:
+            self._start = self._now()
+        elif trainer.global_step > WARM_UP:
+            self.steps += 1
+            # Asking a GPU for the time makes it wait.
+            late = time.perf_counter() - self._start > self._seconds
+            if late or trainer.global_step == trainer.max_steps:
+                self.elapsed = self._now() - self._start
+                trainer.should_stop = True
+
+    def _now(self) -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def measure(
+    module: TrainingModule, data: TrainingData, accelerator: str, precision: str, seconds: float
+) -> dict[str, Any]:
+    """Train for a while."""
+    watch = Stopwatch(seconds, module.params.EMA_DECAY)
+    trainer = pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=precision,  # type: ignore[arg-type]  # checked by Lightning
+        max_epochs=1,
+        max_steps=module.steps,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[watch],
+    )
+    trainer.fit(module, data)
+    return {
+        "samples_per_second": watch.steps * module.batch_size / watch.elapsed,
+        "steps": watch.steps,
+        "batch_size": module.batch_size,
+        "precision": precision,
+        "parameters": sum(weight.numel() for weight in module.model.parameters()),
+    }
+
+
+def localizer_training(
+    config: Config, name: str, batch: int
+) -> tuple[TrainingModule, TrainingData]:
+    model, folder = build_localizer(name, config), config.prepared("localize")
+    train, val = (LocalizeDataset(folder / split, model.input_shape) for split in ("train", "val"))
+    data = TrainingData(train, val, config.TrainLocalizeParams, batch)
+    return LocalizerTraining(model, data), data
+
+
+def reader_training(config: Config, name: str, batch: int) -> tuple[TrainingModule, TrainingData]:
+    model, folder, params = (
+        build_reader(name, config),
+        config.prepared("ocr"),
+        config.TrainOCRParams,
+    )
+    train, val = (
+        OCRDataset(folder / split, model.rectification, model.input_shape, params, split == "val")
+        for split in ("train", "val")
+    )
+    data = TrainingData(train, val, params, batch)
+    return ReaderTraining(model, data), data
+
+
+Make = Callable[[Config, str, int], tuple[TrainingModule, TrainingData]]
+NETWORKS: dict[str, tuple[Make, str, str]] = {
+    "localizer": (localizer_training, "plate_net", "plate_localizer_v3"),
+    "reader": (reader_training, "crnn", "plate_ocr_v2"),
+}
+"""How each is made; this project's, and the seed's."""
+
+
+def run(config: Config, seconds: float) -> dict[str, Any]:
+    """Measure all four on the prepared sets of ``config``."""
+    accelerator, precision = hardware(config)
+    graphics = torch.cuda.get_device_name() if accelerator == "cuda" else None
+    result: dict[str, Any] = {"machine": machine(graphics), "device": accelerator}
+    for kind, (make, own, seed) in NETWORKS.items():
+        runs = ((own, config.BATCH_SIZE, precision), (seed, SEED_BATCH, "32-true"))
+        rates = []
+        for name, batch, precise in runs:
+            torch.manual_seed(0)
+            module, data = make(config, name, batch)
+            result[name] = measure(module, data, accelerator, precise, seconds)
+            rates.append(result[name]["samples_per_second"])
+        result[f"{kind}_ratio"] = rates[0] / rates[1]
+    return result
+
+
+def drawn(config: Config, folder: Path, samples: int) -> Config:
+    """Draw sets of ``samples`` into a folder; the parameters with it, and with epochs without end."""
+    sizes = {
+        name: getattr(config, name).model_copy(update={"MAX_IMAGES": samples})
+        for name in ("PrepareLocalizeParams", "PrepareOCRParams")
+    }
+    endless = {
+        name: getattr(config, name).model_copy(update={"EPOCHS": 10**6})
+        for name in ("TrainLocalizeParams", "TrainOCRParams")
+    }
+    places = {"prepared_data_path": str(folder / "prepared"), "out_path": str(folder / "out")}
+    config = config.model_copy(update={**sizes, **endless, **places})
+    prepare_localize.main(config)
+    prepare_ocr.main(config)
+    return config
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures for people."""
+    lines = [f"{result['machine']}; {result['device']}"]
+    for kind, (_, *names) in NETWORKS.items():
+        for name in names:
+            row = result[name]
+            lines.append(
+                f"{name:20}{row['samples_per_second']:10,.0f} samples/s, {row['parameters']:,} "
+                f"parameters, batches of {row['batch_size']}, {row['precision']}"
+            )
+        lines.append(f"{'':20}{result[f'{kind}_ratio']:10.1f} times the seed's")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=10, help="of each network")
+    parser.add_argument("--samples", type=int, default=2000, help="samples of each set")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    options = parser.parse_args()
+    # As in training: crops are small, and the threads of two libraries wait for each other.
+    cv2.setNumThreads(0)
+    # Lightning's remarks on what is meant as it is.
+    warnings.filterwarnings("ignore", module="lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            config = with_backgrounds(load_config(), Path(folder))
+            result = run(drawn(config, Path(folder), options.samples), options.seconds)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps(result, indent=2) if options.json else table(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -35,7 +35,7 @@ class StreetPlateParams:
     COLOUR_WEIGHTS: list = [0.82, 0.04, 0.03, 0.03, 0.03, 0.03, 0.02]
     DIGIT_WEIGHTS: list = [0.04, 0.05, 0.08, 0.13, 0.25, 0.42, 0.03]
     FAMILY_WEIGHTS: list = [0.65, 0.35, 0.0]
-    GLYPH_VARIANTS: int = 240
+    GLYPH_VARIANTS: int = 256
     GLYPH_WIDTH: list = [0.85, 1.18]
     GLYPH_STROKE: list = [0.105, 0.16]
     SPACING: list = [0.9, 1.08]
@@ -139,7 +139,7 @@ class TrainLocalizeParams:
     WEIGHT_DECAY: float = 0.01
     WARMUP: float = 0.1
     EMA_DECAY: float = 0.995
-    EPOCHS: int = 5
+    EPOCHS: int = 6
     VALIDATE_EVERY: int = 2000
     PATIENCE: int = 5
 
@@ -185,7 +185,7 @@ class TrainOCRParams:
     WEIGHT_DECAY: float = 0.01
     WARMUP: float = 0.1
     EMA_DECAY: float = 0.995
-    EPOCHS: int = 3
+    EPOCHS: int = 7
     VALIDATE_EVERY: int = 2000
     PATIENCE: int = 5
     CORNER_JITTER: float = 1.3

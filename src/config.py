@@ -401,11 +401,11 @@ class OCRModelParams(_Section):
     CRNN_CHANNELS: Channels
     """crnn: channels of its eight convolutions."""
     CRNN_HIDDEN_SIZE: Count
-    """crnn: width of its GRU, each direction."""
+    """crnn: width of its LSTM, each direction."""
     CRNN_NUM_LAYERS: Count
-    """crnn: layers of its GRU."""
+    """crnn: layers of its LSTM."""
     CRNN_DROPOUT: Annotated[Number, Field(ge=0, lt=1)]
-    """crnn: dropout between and after the GRU's layers."""
+    """crnn: dropout between and after the LSTM's layers."""
     CONV_LAYERS: Layers
     """plate_ocr_v2: channels of each 3x3 convolution; a 0 is a 2x2 max pooling."""
     GRU_AVGPOOL_SIZE: Size

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from src.charset import CANTONS
 from src.config import PlateParams
 from src.generators.draws import Draws
 from src.generators.glyphs import (
@@ -38,28 +39,94 @@ _FONT_SQUEEZE = (0.5, 0.74)
 CAP_SIZES = (5, 7, 10, 14, 20, 28, 40, 56)
 """Cap heights of the pyramid in pixels."""
 
+_BEND = 0.03
+"""Standard deviation, at the largest warp, of how far a point is moved, as a share of the height."""
+_BEND_GRID = 4
+"""Points along each side that are moved independently; what lies between them follows smoothly."""
+_BENT_SHARE = 0.7
+"""Share of variants, at the largest warp, whose glyphs are bent and whose arms have other looks."""
+_SHIELD_LOOKS = 12
+"""How many looks the arms of a canton have where glyphs are warped, the schematic one among them."""
+_OTHER_CHARGE = 0.4
+"""Share of these that show another canton's charge: arms are no text, and tell the reader nothing."""
+
 Gray = NDArray[np.uint8]
 
 
-@lru_cache(maxsize=2048)
-def _grey_shield(code: str, height: int) -> tuple[Gray, Gray]:
+@lru_cache(maxsize=8192)
+def _grey_shield(code: str, height: int, look: int) -> tuple[Gray, Gray]:
     """Arms in grey; every process draws each size at most once."""
-    colours, alpha = draw_shield(code, height)
-    return cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), alpha
+    grey, alpha = _shield_look(code, look)
+    size = (max(round(grey.shape[1] * height / grey.shape[0]), 1), height)
+    shrunk = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (grey, alpha))
+    first, second = (np.asarray(image, np.uint8) for image in shrunk)
+    return first, second
+
+
+@lru_cache
+def _shield_look(code: str, look: int) -> tuple[Gray, Gray]:
+    """Arms as the photographs of one light and one painter show them, at the largest size."""
+    dice = Draws(look, f"arms-{code}", [0])
+    other = CANTONS[int(dice.integers(0, len(CANTONS) - 1)[0])]
+    swap = look > 0 and code != "CH" and bool(dice.chance(_OTHER_CHARGE)[0])
+    colours, alpha = draw_shield(other if swap else code, _LARGEST)
+    grey = np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), np.uint8)
+    if look:
+        moves = dice.normal(shape=(2, _BEND_GRID, _BEND_GRID))[0]
+        contrast, level = float(dice.uniform(0.3, 1.2)[0]), float(dice.uniform(40.0, 190.0)[0])
+        grey = bend(grey, _BEND * moves)
+        grey = np.clip((grey.astype(np.float32) - 128) * contrast + level, 0, 255).astype(np.uint8)
+    return grey, alpha
+
+
+def bend(tile: Gray, moves: NDArray[np.float64]) -> Gray:
+    """Move the points of a tile smoothly, but none across its edges: it keeps its height and width.
+
+    Elastic distortion (Simard, Steinkraus, Platt: Best practices for convolutional neural networks
+    applied to visual document analysis, ICDAR 2003).
+
+    Args:
+        tile: ``(h, w)`` uint8.
+        moves: ``(2, n, n)``, across and down, of a grid of points, in tile heights; narrow tiles are
+            moved less across, that no stroke comes apart.
+    """
+    height, width = tile.shape
+    across, down = (
+        cv2.resize(move.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC) * most
+        for move, most in zip(moves, (min(1.5 * width, height), height), strict=True)
+    )
+    columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    free_x = np.sin(np.pi * (columns + 0.5) / width)[None, :]
+    free_y = np.sin(np.pi * (rows + 0.5) / height)[:, None]
+    bent = cv2.remap(
+        tile,
+        (columns[None, :] + across * free_x).astype(np.float32),
+        (rows[:, None] + down * free_y).astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(bent, np.uint8)
 
 
 @dataclass(frozen=True)
 class AtlasTiles:
-    """The tiles of one variant at one size."""
+    """The tiles of one variant at one size.
+
+    Attributes:
+        cap_pixels: cap height.
+        glyphs: ink by character.
+        look: of the arms; 0 is the schematic one.
+    """
 
     cap_pixels: int
     glyphs: dict[str, Gray]
+    look: int = 0
 
     def glyph(self, char: str) -> Gray:
         return self.glyphs[char]
 
     def shield(self, code: str, height: int) -> tuple[Gray, Gray]:
-        return _grey_shield(code, height)
+        return _grey_shield(code, height, self.look)
 
 
 class Atlas:
@@ -87,6 +154,9 @@ class Atlas:
         alternates = np.where(others & (np.array(alternate_counts()) > 0), forms, 0).astype(int)
         self.fonts = draws.chance(params.FONT_PROBABILITY).tolist()
         font_weights, squeezes = draws.within(_FONT_WEIGHT), draws.within(_FONT_SQUEEZE)
+        moves = draws.normal(shape=(len(CHARACTERS), 2, _BEND_GRID, _BEND_GRID)) * _BEND * warp
+        bent = draws.uniform() < warp * _BENT_SHARE
+        looks = np.where(bent, draws.integers(0, _SHIELD_LOOKS - 1), 0)
         self.styles = [
             GlyphStyle(
                 FAMILIES[families[i]],
@@ -101,16 +171,20 @@ class Atlas:
             )
             for i in range(params.GLYPH_VARIANTS)
         ]
-        self._tiles = [
-            _pyramid(
-                {char: draw_font_glyph(char, weight, squeeze, _LARGEST) for char in CHARACTERS}
-                if font
-                else {char: draw_glyph(char, style, _LARGEST) for char in CHARACTERS}
-            )
-            for style, font, weight, squeeze in zip(
-                self.styles, self.fonts, font_weights, squeezes, strict=True
-            )
-        ]
+        self._tiles = []
+        for i, style in enumerate(self.styles):
+            glyphs = {
+                char: draw_font_glyph(char, float(font_weights[i]), float(squeezes[i]), _LARGEST)
+                if self.fonts[i]
+                else draw_glyph(char, style, _LARGEST)
+                for char in CHARACTERS
+            }
+            if bent[i]:
+                glyphs = {
+                    char: bend(tile, move)
+                    for (char, tile), move in zip(glyphs.items(), moves[i], strict=True)
+                }
+            self._tiles.append(_pyramid(glyphs, int(looks[i])))
 
     def __len__(self) -> int:
         return len(self.styles)
@@ -150,12 +224,12 @@ def draw_font_glyph(char: str, weight: float, squeeze: float, height: int) -> Gr
     )
 
 
-def _pyramid(sources: dict[str, Gray]) -> list[AtlasTiles]:
+def _pyramid(sources: dict[str, Gray], look: int) -> list[AtlasTiles]:
     levels = []
     for cap in CAP_SIZES:
         scale = cap / _LARGEST
         glyphs = {char: _shrink(tile, scale) for char, tile in sources.items()}
-        levels.append(AtlasTiles(cap, glyphs | {DOT: draw_dot(cap)}))
+        levels.append(AtlasTiles(cap, glyphs | {DOT: draw_dot(cap)}, look))
     return levels
 
 

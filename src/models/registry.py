@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from src.config import Config
 from src.models.base import Localizer, ModelError, Reader
@@ -127,7 +127,8 @@ def save_model(model: Localizer | Reader, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(state, temporary, metadata)
+        # safetensors' own writing leaves files that none but their owner can read.
+        temporary.write_bytes(save(state, metadata))
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot write the model: {error}") from error

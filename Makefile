@@ -2,10 +2,13 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+UV := $(BIN)/uv
 STAMP := $(VENV)/.synced
 PROFILE ?= quick
 BENCH ?= generator
 ARGS ?=
+COMPILE = $(UV) pip compile --universal --python-version 3.11 --no-annotate --no-header \
+	--no-emit-index-url --quiet $(UPGRADE)
 
 # The first Python that is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11; do \
@@ -16,28 +19,37 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-all lint format gallery bench exp-show reset lock
+.PHONY: help setup run test test-all lint format serve mlem gallery bench exp-show reset lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## build the environment in .venv; a second when nothing has changed
 
-$(STAMP): requirements.txt pyproject.toml
+$(UV): requirements.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer was found; install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 # Where ensurepip is missing, as on Debian, a failed venv leaves a python without pip: it is made anew.
-	@{ test -x $(BIN)/python && { test -x $(BIN)/uv || $(BIN)/python -m pip --version >/dev/null 2>&1; }; } || "$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); echo "error: $(PYTHON) cannot make a virtual environment; on Debian, install python3-venv" >&2; exit 1; }
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[^ ;]*' requirements.txt)"
-	$(BIN)/uv pip sync --python $(BIN)/python requirements.txt
+	@{ test -x $(BIN)/python && { test -x $(UV) || $(BIN)/python -m pip --version >/dev/null 2>&1; }; } || "$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); echo "error: $(PYTHON) cannot make a virtual environment; on Debian, install python3-venv" >&2; exit 1; }
+	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[^ ;]*' requirements.txt)"
+	@touch $(UV)
+
+$(STAMP): $(UV) requirements.txt pyproject.toml
+	$(UV) pip sync --python $(BIN)/python requirements.txt
+	@touch $@
+
+# Environments of their own: serving needs no torch, and MLEM nothing that is current.
+.venv-%/.synced: requirements-%.txt $(UV)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-$*
+	$(UV) pip sync --python .venv-$*/bin/python $<
 	@touch $@
 
 run: setup ## run the whole pipeline, then show metrics (PROFILE=quick|smoke|full, ARGS="-S name=value")
 	@python -m scripts.run $(PROFILE) $(ARGS)
 
-test: setup ## run the tests, but those that take minutes or need more than Python
+test: setup .venv-mlem/.synced ## run the tests, but those that take minutes or need more than Python
 	python -m pytest -m "not slow" $(ARGS)
 
-test-all: setup ## run all tests
+test-all: setup .venv-mlem/.synced ## run all tests; those of the page need Chromium
 	python -m pytest $(ARGS)
 
 lint: setup ## check style, format and types
@@ -48,6 +60,11 @@ lint: setup ## check style, format and types
 format: setup ## mend style and format
 	ruff check --fix .
 	ruff format .
+
+serve: .venv-serve/.synced ## serve the page and the HTTP interface (ARGS="--port 8080")
+	@.venv-serve/bin/python -m src.serve $(ARGS)
+
+mlem: .venv-mlem/.synced ## build MLEM's environment, for src.save_stack and src.serve --engine mlem
 
 gallery: setup ## draw contact sheets of plates, scenes and crops
 	python -m src.gallery $(ARGS)
@@ -61,6 +78,7 @@ exp-show: setup ## list all experiments with their metrics
 reset: setup ## restore the committed parameters and results after a run
 	@python -m scripts.reset
 
-lock: setup ## resolve pyproject.toml anew into requirements.txt (UPGRADE=--upgrade: newest versions)
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-		--no-annotate --no-header --no-emit-index-url --quiet $(UPGRADE) -o requirements.txt
+lock: setup ## resolve pyproject.toml anew into requirements*.txt (UPGRADE=--upgrade: newest versions)
+	$(COMPILE) pyproject.toml --group dev -o requirements.txt
+	$(COMPILE) --group serve -o requirements-serve.txt
+	$(COMPILE) --group mlem -o requirements-mlem.txt

@@ -8,12 +8,11 @@ is parsed.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import msgspec
 
 from src.calibration import Calibration
 from src.charset import CHARSET
@@ -23,6 +22,8 @@ from src.geometry import Rectification
 MANIFEST = "manifest.json"
 LOCALIZER = "localizer.onnx"
 READER = "reader.onnx"
+FORMAT = "swiss-plate-reader bundle"
+VERSION = 1
 DEFAULT = Path(__file__).resolve().parents[1] / "models"
 """The promoted bundle."""
 
@@ -33,25 +34,22 @@ class BundleError(UserError):
     """A bundle is missing, damaged, or not one that this program can use."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class FileEntry(_Section):
+# Not pydantic: MLEM, in whose environment the reader runs too, needs an old one.
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a file of the bundle must be."""
 
     sha256: str
     bytes: int
 
 
-class CharsetEntry(_Section):
+class CharsetEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The classes that the reader was trained on."""
 
     tokens: tuple[str, ...]
     blank: int
 
 
-class LocalizerEntry(_Section):
+class LocalizerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Its ONNX takes ``images`` uint8 (N, H, W) and gives ``maps`` float32 (N, 10, h, w)."""
 
     name: str
@@ -60,11 +58,11 @@ class LocalizerEntry(_Section):
     """(1, height, width) that it was trained on; the only one where it is not dense."""
     dense: bool
     """Whether it takes other sizes, multiples of the stride."""
-    stride: int = Field(ge=1)
+    stride: Annotated[int, msgspec.Meta(ge=1)]
     parameters: int
 
 
-class ReaderEntry(_Section):
+class ReaderEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Its ONNX takes ``images`` uint8 (N, h, w) and gives ``log_probs`` float32 (N, T, classes)."""
 
     name: str
@@ -77,11 +75,18 @@ class ReaderEntry(_Section):
     parameters: int
 
 
-class Manifest(_Section):
+class _Kind(msgspec.Struct):
+    """What every version of a manifest has."""
+
+    format: Any = None
+    version: Any = None
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a bundle is, and where it comes from."""
 
-    format: Literal["swiss-plate-reader bundle"] = "swiss-plate-reader bundle"
-    version: Literal[1] = 1
+    format: str = FORMAT
+    version: int = VERSION
     """Raised when programs and bundles before and after a change do not fit together."""
     created: str
     """UTC, ISO 8601."""
@@ -97,7 +102,7 @@ class Manifest(_Section):
     reader: ReaderEntry
     calibration: dict[str, Any]
     """src/calibration.py reads it."""
-    threshold: float = Field(ge=0, le=1)
+    threshold: Annotated[float, msgspec.Meta(ge=0, le=1)]
     """A text is given from this probability on."""
     metrics: dict[str, Any]
 
@@ -155,26 +160,24 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        values = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        kind = msgspec.json.decode(content, type=_Kind)
     except FileNotFoundError:
         raise BundleError(
             f"{folder}: there is no bundle ({MANIFEST} is missing). {_REMEDY}."
         ) from None
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: cannot be read: {error}. {_REMEDY}.") from error
-    fields = Manifest.model_fields
-    if not isinstance(values, dict) or values.get("format") != fields["format"].default:
+    if kind.format != FORMAT:
         raise BundleError(f"{path}: is no manifest of a bundle. {_REMEDY}.")
-    if values.get("version") != (version := fields["version"].default):
+    if kind.version != VERSION:
         raise BundleError(
-            f"{path}: is of version {values.get('version')}, this program reads {version}. {_REMEDY}."
+            f"{path}: is of version {kind.version}, this program reads {VERSION}. {_REMEDY}."
         )
     try:
-        return Manifest(**values)
-    except ValidationError as error:
-        item = error.errors()[0]
-        place = ".".join(str(part) for part in item["loc"])
-        raise BundleError(f"{path}: {place}: {item['msg']}. {_REMEDY}.") from error
+        return msgspec.json.decode(content, type=Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{path}: {error}. {_REMEDY}.") from error
 
 
 def _checked(path: Path, manifest: Manifest) -> bytes:
@@ -209,4 +212,4 @@ def charset_entry() -> CharsetEntry:
 
 def manifest_text(manifest: Manifest) -> str:
     """The content of a manifest's file."""
-    return json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2).decode() + "\n"

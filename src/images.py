@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,8 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image |
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused: a file of some kilobytes can hold gigabytes of one colour."""
+MAX_SIDE = 65_535
+"""So are longer ones; no JPEG has more."""
 REDUCED_FROM = 8000
 """JPEGs whose long side has as many pixels are decoded at a half, with twice as many at a quarter: a
 plate that is large enough to be found there is still larger than what a reader looks at."""
@@ -48,6 +50,23 @@ _ORIENTATION = 0x0112
 
 class ImageError(UserError):
     """A picture is missing, damaged, too large or of an unknown kind."""
+
+
+class UnsupportedImageError(ImageError):
+    """A file is no picture, or one of a kind that is not read."""
+
+
+class TooLargeImageError(ImageError):
+    """A picture has more pixels than are read.
+
+    Args:
+        message: says how many.
+        limit: what it is beyond: "max_pixels" or "max_side".
+    """
+
+    def __init__(self, message: str, limit: str) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,33 +86,45 @@ class Picture:
     scale: int = 1
 
 
-def load_image(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
+def load_image(
+    source: Source,
+    max_pixels: int = MAX_PIXELS,
+    max_side: int = MAX_SIDE,
+    formats: Sequence[str] | None = None,
+) -> Picture:
     """A picture as grey, turned as its EXIF data say; of an animated one the first frame.
 
     Args:
         source: a path; the bytes of a file; a PIL picture; or pixels as ``(H, W)``, ``(H, W, 1)``,
             ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA of bool, uint8, uint16 or float (from 0 to 1, or
             to 255 where one is above 1). What is transparent is taken as white.
-        max_pixels: larger pictures are refused.
+        max_pixels: pictures with more are refused.
+        max_side: likewise wider and higher ones.
+        formats: of FORMATS that files may have; by default all of them.
 
     Raises:
-        ImageError: there is no such file, or it is no picture, damaged, cut off or too large.
+        UnsupportedImageError: a file is no picture, or one of another format.
+        TooLargeImageError: the picture has more pixels, or is wider or higher.
+        ImageError: there is no such file, or it is damaged or cut off.
     """
     if isinstance(source, np.ndarray):
         grey = _grey_of_array(source, "the array")
         return Picture(grey, grey.shape[1], grey.shape[0])
     if isinstance(source, Image.Image):
         with _explained("the picture"):
-            return _load(source, "the picture", max_pixels, lambda _: 1)
+            _check_size(source, "the picture", max_pixels, max_side)
+            return _load(source, "the picture", lambda _: 1)
     with _opened(source) as (file, name), _explained(name):
-        return _load(_decoder(file, name), name, max_pixels, _draft)
+        picture = _decoder(file, name, FORMATS if formats is None else formats)
+        _check_size(picture, name, max_pixels, max_side)
+        return _load(picture, name, _draft)
 
 
 def load_colour(source: str | os.PathLike[str] | bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """``(H, W, 3)`` RGB of a file's picture as it is displayed; raises as ``load_image`` does."""
     with _opened(source) as (file, name), _explained(name):
-        picture = _decoder(file, name)
-        _check_size(picture, name, max_pixels)
+        picture = _decoder(file, name, FORMATS)
+        _check_size(picture, name, max_pixels, MAX_SIDE)
         picture.load()
         orientation = _orientation(picture)
         if picture.mode.startswith(("I", "F")):
@@ -157,47 +188,57 @@ def _explained(name: str) -> Iterator[None]:
         raise ImageError(f"{name}: {reason} ({what})") from error
 
 
-_DECODERS: tuple[
-    tuple[Callable[[bytes], bool], Callable[[IO[bytes]], ImageFile.ImageFile]], ...
-] = (
-    (lambda start: start.startswith(b"\xff\xd8\xff"), JpegImageFile),
-    (lambda start: start.startswith(b"\x89PNG\r\n\x1a\n"), PngImageFile),
-    (lambda start: start[:4] == b"RIFF" and start[8:12] == b"WEBP", WebPImageFile),
-    (lambda start: start.startswith((b"GIF87a", b"GIF89a")), GifImageFile),
-    (lambda start: start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")), TiffImageFile),
-    (lambda start: start.startswith(b"BM"), BmpImageFile),
-)
+_DECODERS: dict[str, tuple[Callable[[bytes], bool], Callable[[IO[bytes]], ImageFile.ImageFile]]] = {
+    "JPEG": (lambda start: start.startswith(b"\xff\xd8\xff"), JpegImageFile),
+    "PNG": (lambda start: start.startswith(b"\x89PNG\r\n\x1a\n"), PngImageFile),
+    "WebP": (lambda start: start[:4] == b"RIFF" and start[8:12] == b"WEBP", WebPImageFile),
+    "TIFF": (
+        lambda start: start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+        TiffImageFile,
+    ),
+    "BMP": (lambda start: start.startswith(b"BM"), BmpImageFile),
+    "GIF": (lambda start: start.startswith((b"GIF87a", b"GIF89a")), GifImageFile),
+}
+FORMATS = tuple(_DECODERS)
+"""Formats of files that can be read."""
 
 
-def _decoder(file: IO[bytes], name: str) -> ImageFile.ImageFile:
+def _decoder(file: IO[bytes], name: str, formats: Sequence[str]) -> ImageFile.ImageFile:
     """The picture of a file, its pixels not decoded yet."""
     start = file.read(_SIGNATURE)
     file.seek(0)
-    for is_its_own, decoder in _DECODERS:
+    for each in formats:
+        is_its_own, decoder = _DECODERS[each]
         if is_its_own(start):
             return decoder(file)
     if not start:
         raise ImageError(f"{name}: is empty")
     if start[4:8] == b"ftyp":
-        raise ImageError(f"{name}: HEIC, AVIF and films cannot be read; save it as JPEG or PNG")
-    raise ImageError(f"{name}: is no picture; JPEG, PNG, WebP, TIFF, BMP and GIF can be read")
+        raise UnsupportedImageError(
+            f"{name}: HEIC, AVIF and films cannot be read; save it as JPEG or PNG"
+        )
+    known = f"{', '.join(formats[:-1])} and {formats[-1]}"
+    raise UnsupportedImageError(f"{name}: is no picture that can be read; {known} can")
 
 
-def _check_size(picture: Image.Image, name: str, max_pixels: int) -> None:
+def _check_size(picture: Image.Image, name: str, max_pixels: int, max_side: int) -> None:
     width, height = picture.size
     if width * height > max_pixels:
-        raise ImageError(
-            f"{name}: has {width} x {height} pixels; {max_pixels / 1e6:g} million are read at most"
+        raise TooLargeImageError(
+            f"{name}: has {width} x {height} pixels; {max_pixels / 1e6:g} million are read at most",
+            "max_pixels",
+        )
+    if max(width, height) > max_side:
+        raise TooLargeImageError(
+            f"{name}: has {width} x {height} pixels; a side of {max_side} is read at most",
+            "max_side",
         )
 
 
 # Pixels
 
 
-def _load(
-    picture: Image.Image, name: str, max_pixels: int, draft: Callable[[Image.Image], int]
-) -> Picture:
-    _check_size(picture, name, max_pixels)
+def _load(picture: Image.Image, name: str, draft: Callable[[Image.Image], int]) -> Picture:
     size = picture.size
     scale = draft(picture)
     picture.load()

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from src import bundle
@@ -46,13 +47,12 @@ def main(config: Config, target: Path = Path("models"), hardware: str | None = N
     source = config.out("models", "stack")
     exported = Bundle.load(source)
     check_recorded()
-    manifest = exported.manifest.model_copy(
-        update={
-            "git_revision": git_revision(),
-            "dvc_lock": dvc_lock(),
-            "metrics": {**exported.manifest.metrics, "evaluate_stack": evaluation(config)},
-            "hardware": exported.manifest.hardware | ({"training": hardware} if hardware else {}),
-        }
+    manifest = msgspec.structs.replace(
+        exported.manifest,
+        git_revision=git_revision(),
+        dvc_lock=dvc_lock(),
+        metrics={**exported.manifest.metrics, "evaluate_stack": evaluation(config)},
+        hardware=exported.manifest.hardware | ({"training": hardware} if hardware else {}),
     )
     size = len(exported.localizer) + len(exported.reader)
     if size > LARGEST:

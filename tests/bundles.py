@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -225,6 +226,6 @@ def write_manifest(folder: Path, threshold: float = 0.5, **changes: Any) -> Path
         "threshold": threshold,
         "metrics": {},
     }  # fmt: skip
-    manifest = bundle.Manifest(**(values | changes))
+    manifest = msgspec.convert(msgspec.to_builtins(values | changes), bundle.Manifest)
     (folder / bundle.MANIFEST).write_text(bundle.manifest_text(manifest), encoding="utf-8")
     return folder

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from src import bundle
 from src.bundle import Bundle, BundleError, read_manifest
@@ -38,7 +37,7 @@ def test_a_bundle_is_what_was_written(folder: Path) -> None:
     assert loaded.reader == (folder / bundle.READER).read_bytes()
     assert loaded.manifest == read_manifest(folder) == Bundle.load(str(folder)).manifest
     assert bundle.manifest_text(loaded.manifest) == (folder / MANIFEST).read_text()
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(AttributeError, match="immutable"):
         loaded.manifest.threshold = 0.1
 
 
@@ -82,11 +81,14 @@ def test_no_runtime_sees_a_file_that_was_not_checked(folder: Path) -> None:
         (lambda values: values.update(format="a car"), "no manifest of a bundle"),
         (lambda values: values.update(version=2), "of version 2, this program reads 1"),
         (lambda values: values.pop("version"), "of version None"),
-        (lambda values: values.pop("threshold"), "threshold: Field required"),
-        (lambda values: values.update(threshold=1.5), "threshold: .*less than or equal to 1"),
-        (lambda values: values.update(more=1), "more: Extra inputs"),
-        (lambda values: values["reader"].update(rectification="none"), "reader.rectification"),
-        (lambda values: values["localizer"].update(stride=0), "localizer.stride"),
+        (lambda values: values.pop("threshold"), "required field `threshold`"),
+        (lambda values: values.update(threshold=1.5), r"<= 1.0.*\$\.threshold"),
+        (lambda values: values.update(more=1), "unknown field `more`"),
+        (
+            lambda values: values["reader"].update(rectification="none"),
+            r"\$\.reader\.rectification",
+        ),
+        (lambda values: values["localizer"].update(stride=0), r"\$\.localizer\.stride"),
         (lambda values: values["files"].pop("reader.onnx"), "does not name reader.onnx"),
         (
             lambda values: values["files"].update({"x.onnx": values["files"]["reader.onnx"]}),

@@ -380,7 +380,7 @@ def test_random_damage_raises_nothing_else(kind: str, rgb: NDArray[np.uint8]) ->
     ("content", "says"),
     [
         (b"", "is empty"),
-        (b"hello, this is a text", "is no picture; JPEG"),
+        (b"hello, this is a text", "is no picture that can be read; JPEG, PNG"),
         (b"%PDF-1.7 ...", "is no picture"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no picture"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -66,12 +67,11 @@ def main(config: Config) -> None:
         ShardedSet(config.prepared("stack") / "calibration"),
         ShardedSet(config.prepared("stack") / "negatives"),
     )
-    manifest = manifest.model_copy(
-        update={
-            "calibration": calibration.to_dict(),
-            "threshold": threshold.value,
-            "metrics": {**metrics, "threshold": threshold.to_dict()},
-        }
+    manifest = msgspec.structs.replace(
+        manifest,
+        calibration=calibration.to_dict(),
+        threshold=threshold.value,
+        metrics={**metrics, "threshold": threshold.to_dict()},
     )
     with complete_folder(folder) as partial:
         for name, content in contents.items():

@@ -8,7 +8,7 @@ They are composed over the backgrounds of validation, which no training set uses
 - ``locked``: scenes of another make (src/generators/locked.py), for final figures only.
 - ``clutter``: no Swiss plates: foreign ones, signs and nothing.
 - ``calibration``: both kinds of scenes, from which export_stack derives probabilities.
-- ``negatives``: no Swiss plates, from which it derives the threshold.
+- ``negatives``: no Swiss plates, but mostly foreign ones, from which it derives the threshold.
 
 python -m src.stack.prepare
 """
@@ -43,7 +43,9 @@ SHARES = {
 }
 HELD_OUT_FAMILY = "grotesk"
 NO_SWISS_PLATE = [0.0, 0.3, 0.3, 0.4]
-"""Weights of Swiss plates, foreign plates, signs and nothing in ``clutter`` and ``negatives``."""
+"""Weights of Swiss plates, foreign plates, signs and nothing in ``clutter``."""
+MOSTLY_FOREIGN = [0.0, 0.7, 0.2, 0.1]
+"""In ``negatives``: where anything is like a Swiss plate, it is another one."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def main(config: Config) -> None:
         "shifted": StreetMix(1.0, width, degradations="shifted", families=held_out),
         "calibration": StreetMix(0.7, width),
         "clutter": StreetMix(1.0, width, kinds=NO_SWISS_PLATE),
-        "negatives": StreetMix(1.0, width, kinds=NO_SWISS_PLATE),
+        "negatives": StreetMix(1.0, width, kinds=MOSTLY_FOREIGN),
     }
 
     def scenes(name: str, count: int, side: int, mix: StreetMix) -> Planned:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,15 @@ from src.stack.pyramid import Pyramid
 
 ONE_LINE, TWO_LINES = 0.1, 0.9
 """Between these probabilities of two lines, a plate is read both ways; the surer text is taken."""
-SURE_READING = 0.9
-"""Where the reader is less sure than this, it reads twice more; the surest text is taken."""
-STRETCHES = (1.15, 0.87)
-"""How much higher the plate is cut out then: most errors of corners are errors of its height."""
+SURE_READING = 0.99
+"""Where the reader is less sure than this, the plate is cut out in other ways as well, and the readings
+vote: what it reads however the corners are off is more likely right."""
+OTHER_CUTS = (
+    (1.15, 0.0, 1.0), (0.87, 0.0, 1.0), (1.0, 0.07, 1.0), (1.0, -0.07, 1.0), (1.0, 0.0, 1.04),
+    (1.0, 0.0, 0.96),
+)  # fmt: skip
+"""How much higher the plate is cut out then, how far down, as a share of its height, and how much wider:
+about what corners are off by."""
 
 Read = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """``(N, h, w)`` crops to log-probabilities ``(N, T, C)``."""
@@ -53,28 +58,43 @@ def read_places(
         read: runs the reader.
         reader: what it is.
     """
-    best: dict[int, tuple[Reading, int]] = {}
+    ways = [(place, lines) for place in places for lines in _ways(place, reader)]
+    if not ways:
+        return []
+    readings = decode(read(np.stack([_cut(place, lines, reader) for place, lines in ways])))
+    unsure = [i for i, reading in enumerate(readings) if reading.confidence < SURE_READING]
+    if unsure:
+        crops = [_cut(*ways[i], reader, other) for i in unsure for other in OTHER_CUTS]
+        others = decode(read(np.stack(crops)))
+        for number, i in enumerate(unsure):
+            start = number * len(OTHER_CUTS)
+            readings[i] = elected([readings[i], *others[start : start + len(OTHER_CUTS)]])
+    # Ways of one place follow each other.
+    best: list[tuple[Reading, int]] = []
+    last: Place | None = None
+    for (place, lines), reading in zip(ways, readings, strict=True):
+        if place is not last:
+            best.append((reading, lines))
+        elif reading.confidence > best[-1][0].confidence:
+            best[-1] = (reading, lines)
+        last = place
+    return best
 
-    def attempt(cuts: Iterable[tuple[int, int, float]]) -> None:
-        """Read places, by their number, as so many lines and stretched, and keep what is surer."""
-        chosen = list(cuts)
-        if not chosen:
-            return
-        crops = [
-            cut(places[i].pyramid, _stretched(places[i].corners, stretch), lines, reader)
-            for i, lines, stretch in chosen
-        ]
-        readings = decode(read(np.stack(crops)))
-        for (i, lines, _), reading in zip(chosen, readings, strict=True):
-            if i not in best or reading.confidence > best[i][0].confidence:
-                best[i] = (reading, lines)
 
-    attempt((i, lines, 1.0) for i, place in enumerate(places) for lines in _ways(place, reader))
-    unsure = [
-        (i, lines) for i, (reading, lines) in best.items() if reading.confidence < SURE_READING
-    ]
-    attempt((i, lines, stretch) for i, lines in unsure for stretch in STRETCHES)
-    return [best[i] for i in range(len(places))]
+def elected(readings: Sequence[Reading]) -> Reading:
+    """The text that readings of one plate agree on most, by the sum of their confidences.
+
+    Its confidence is that sum, shared by all readings: one that stands alone is not believed. The
+    characters' are of the surest reading with that text.
+    """
+    votes: dict[str, float] = {}
+    for reading in readings:
+        votes[reading.text] = votes.get(reading.text, 0.0) + reading.confidence
+    text = max(votes, key=votes.__getitem__)
+    surest = max(
+        (reading for reading in readings if reading.text == text), key=lambda each: each.confidence
+    )
+    return replace(surest, confidence=votes[text] / len(readings))
 
 
 def _ways(place: Place, reader: ReaderEntry) -> Sequence[int]:
@@ -83,12 +103,23 @@ def _ways(place: Place, reader: ReaderEntry) -> Sequence[int]:
     return (2,) if place.two_lines > 0.5 else (1,)
 
 
-def _stretched(corners: FloatArray, factor: float) -> FloatArray:
-    """Corners of a plate that is higher by a factor, around the same middle."""
-    if factor == 1:
-        return corners
-    down = (factor - 1) / 2 * (corners[[3, 2, 2, 3]] - corners[[0, 1, 1, 0]])
-    return corners + down * np.array([[-1.0], [-1.0], [1.0], [1.0]])
+def _cut(
+    place: Place,
+    lines: int,
+    reader: ReaderEntry,
+    other: tuple[float, float, float] | None = None,
+) -> Pixels:
+    corners = place.corners if other is None else _moved(place.corners, *other)
+    return cut(place.pyramid, corners, lines, reader)
+
+
+def _moved(corners: FloatArray, higher: float, down: float, wider: float) -> FloatArray:
+    """Corners of a plate that is higher and wider by factors, and moved down by a share of its height."""
+    left_right = corners[[1, 1, 2, 2]] - corners[[0, 0, 3, 3]]
+    top_bottom = corners[[3, 2, 2, 3]] - corners[[0, 1, 1, 0]]
+    outward_y = (higher - 1) / 2 * np.array([[-1.0], [-1.0], [1.0], [1.0]]) + down
+    outward_x = (wider - 1) / 2 * np.array([[-1.0], [1.0], [1.0], [-1.0]])
+    return corners + outward_y * top_bottom + outward_x * left_right
 
 
 def cut(pyramid: Pyramid, corners: FloatArray, lines: int, reader: ReaderEntry) -> Pixels:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pandas as pd
@@ -100,11 +101,11 @@ def test_what_is_written_is_a_bundle(config: Config) -> None:
     manifest = Bundle.load(folder).manifest
     localizer = load_localizer(Path("out/models/localize/model.safetensors"))
     reader = load_reader(Path("out/models/ocr/model.safetensors"))
-    assert manifest.localizer.model_dump() == {
+    assert msgspec.structs.asdict(manifest.localizer) == {
         "name": "plate_net", "input_shape": (1, 84, 84), "dense": True, "stride": 8,
         "parameters": sum(weight.numel() for weight in localizer.parameters()),
     }  # fmt: skip
-    assert manifest.reader.model_dump() == {
+    assert msgspec.structs.asdict(manifest.reader) == {
         "name": "crnn", "input_shape": (1, 32, 128), "rectification": "corners", "margin": 0.06,
         "parameters": sum(weight.numel() for weight in reader.parameters()),
     }  # fmt: skip

@@ -21,6 +21,7 @@ from PIL import Image
 from src.bundle import Bundle, LocalizerEntry
 from src.calibration import FEATURES, Calibration
 from src.charset import CHARSET
+from src.decoding import Reading
 from src.detection import Detections
 from src.images import ImageError, load_image
 from src.stack import finder, reader, recognizer
@@ -507,19 +508,20 @@ def test_an_unclear_number_of_lines_is_read_both_ways(
     assert candidate.reading.text == TEXTS[1 if ways[0] == 1 else 6]
 
 
-def readings_by_height(
-    one: PlateReader, monkeypatch: pytest.MonkeyPatch, greys: dict[int, int]
-) -> tuple[list[int], Candidate]:
-    """Heights of a plate of 40 pixels that are cut, each of which is read as its grey; the result."""
-    heights: list[int] = []
+SURE_GREY, UNSURE_GREY, OTHER_UNSURE_GREY = 52, 76, 84
+"""The greys of TEXTS[1], TEXTS[4] and TEXTS[5]."""
+
+
+def readings_by_cut(
+    one: PlateReader, monkeypatch: pytest.MonkeyPatch, greys: list[int]
+) -> tuple[list[NDArray[np.float64]], Candidate]:
+    """Corners that a plate is cut at, each of which is read as the next of the greys; the result."""
+    seen: list[NDArray[np.float64]] = []
     cut = recognizer.cut
 
     def remember(of: Pyramid, corners: Any, lines: int, entry: Any) -> Picture:
-        (left_x, top), (_, lower) = corners[0], corners[3]
-        assert left_x == 60
-        assert (top + lower) / 2 == pytest.approx(120), "around the same middle"
-        heights.append(round(lower - top))
-        return np.full_like(cut(of, corners, lines, entry), greys[heights[-1]])
+        seen.append(np.array(corners))
+        return np.full_like(cut(of, corners, lines, entry), greys[len(seen) - 1])
 
     corners = np.array([[[60.0, 100], [180, 100], [180, 140], [60, 140]]])
     found = [Detections(corners, np.array([0.9]), np.array([0.0]))]
@@ -527,36 +529,44 @@ def readings_by_height(
     monkeypatch.setattr(recognizer, "cut", remember)
     ((candidate,),) = one.candidates([scene()])
     assert np.array_equal(candidate.corners, corners[0]), "the plate's own, however it was cut"
-    return heights, candidate
-
-
-SURE_GREY, UNSURE_GREY, OTHER_UNSURE_GREY = 52, 76, 84
-"""The greys of TEXTS[1], TEXTS[4] and TEXTS[5]."""
+    return seen, candidate
 
 
 def test_a_sure_reading_is_the_only_one(one: PlateReader, monkeypatch: pytest.MonkeyPatch) -> None:
-    heights, candidate = readings_by_height(one, monkeypatch, {40: SURE_GREY})
-    assert (heights, candidate.reading.text) == ([40], TEXTS[1])
+    seen, candidate = readings_by_cut(one, monkeypatch, [SURE_GREY])
+    assert (len(seen), candidate.reading.text) == (1, TEXTS[1])
 
 
-def test_an_unsure_reading_is_read_again_higher_and_lower(
+def test_an_unsure_reading_is_put_to_the_vote(
     one: PlateReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    greys = {40: UNSURE_GREY, 46: OTHER_UNSURE_GREY, 35: SURE_GREY}
-    heights, candidate = readings_by_height(one, monkeypatch, greys)
-    assert sorted(heights) == [35, 40, 46]
+    others = len(recognizer.OTHER_CUTS)
+    greys = [UNSURE_GREY, *[SURE_GREY] * (others - 1), OTHER_UNSURE_GREY]
+    seen, candidate = readings_by_cut(one, monkeypatch, greys)
     assert candidate.reading.text == TEXTS[1]
-    assert candidate.reading.confidence > 0.99
+    # The two that said something else count against it.
+    assert candidate.reading.confidence == pytest.approx((others - 1) / (others + 1), abs=0.01)
+    # It was cut higher and lower, moved down and up, and cut wider and narrower.
+    boxes = np.array([[*quad[0], *quad[2]] for quad in seen])
+    wanted = [
+        [60, 100, 180, 140], [60, 97, 180, 143], [60, 102.6, 180, 137.4], [60, 102.8, 180, 142.8],
+        [60, 97.2, 180, 137.2], [57.6, 100, 182.4, 140], [62.4, 100, 177.6, 140],
+    ]  # fmt: skip
+    assert boxes == pytest.approx(np.array(wanted))
 
 
-def test_of_unsure_readings_the_surest_is_taken(
-    one: PlateReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Fewer characters of the same certainty are surer.
-    greys = {40: UNSURE_GREY, 46: OTHER_UNSURE_GREY, 35: UNSURE_GREY}
-    _, candidate = readings_by_height(one, monkeypatch, greys)
-    shorter = min(TEXTS[4], TEXTS[5], key=len)
-    assert candidate.reading.text == shorter
+def test_the_vote_is_by_confidence() -> None:
+    texts = {"ZH1": [0.5, 0.4], "ZH7": [0.8], "BE1": [0.3, 0.3, 0.15]}
+    readings = [
+        Reading(text, confidence, (confidence, confidence))
+        for text, confidences in texts.items()
+        for confidence in confidences
+    ]
+    for order in (readings, readings[::-1]):
+        chosen = recognizer.elected(order)
+        assert chosen.text == "ZH1"
+        assert chosen.confidence == pytest.approx(0.9 / 6)
+        assert chosen.char_confidences == (0.5, 0.5)
 
 
 def test_reading_at_a_place_that_is_known(one: PlateReader) -> None:

@@ -1,0 +1,118 @@
+"""Load on a server of the plate reader, from a process of its own.
+
+    python bench/load.py URL PICTURES [--clients 8 | --rate 500] [--seconds 10]
+
+With --clients each of so many sends a picture, waits for the answer, and sends the next (a closed loop);
+with --rate requests begin at random times, so many a second on average, whether others were answered or
+not (an open loop, in which a slow server meets the same load as a fast one). Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+
+PATIENCE = 30.0
+"""Seconds after which a request that was not answered counts as lost."""
+
+
+class Load:
+    """Requests, and what became of them.
+
+    Args:
+        url: of POST /predict.
+        pictures: contents of files, sent in turn.
+    """
+
+    def __init__(self, url: str, pictures: list[bytes]) -> None:
+        self._url = url
+        self._pictures = itertools.cycle(pictures)
+        self.answers: list[tuple[int, float]] = []
+        """Status, 0 for a request that was lost, and seconds."""
+
+    async def ask(self, session: aiohttp.ClientSession) -> int:
+        form = aiohttp.FormData()
+        form.add_field("file", next(self._pictures), filename="x.jpg", content_type="image/jpeg")
+        started = time.perf_counter()
+        try:
+            async with session.post(self._url, data=form) as response:
+                await response.read()
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError):
+            status = 0
+        self.answers.append((status, time.perf_counter() - started))
+        return status
+
+    async def closed(self, session: aiohttp.ClientSession, clients: int, seconds: float) -> None:
+        end = time.perf_counter() + seconds
+
+        async def client() -> None:
+            while time.perf_counter() < end:
+                if await self.ask(session) == 503:
+                    # As it is told: a client that asks again at once measures nothing but itself.
+                    await asyncio.sleep(0.05)
+
+        await asyncio.gather(*(client() for _ in range(clients)))
+
+    async def open(self, session: aiohttp.ClientSession, rate: float, seconds: float) -> None:
+        dice = random.Random(0)  # noqa: S311
+        tasks = []
+        at, end = 0.0, seconds
+        started = time.perf_counter()
+        while at < end:
+            await asyncio.sleep(max(0.0, started + at - time.perf_counter()))
+            tasks.append(asyncio.create_task(self.ask(session)))
+            at += dice.expovariate(rate)
+        await asyncio.gather(*tasks)
+
+
+def summary(answers: list[tuple[int, float]], seconds: float) -> dict[str, object]:
+    """Throughput of what was answered with 200, latencies in milliseconds, counts by status."""
+    counts = Counter(status for status, _ in answers)
+    good = np.array([taken for status, taken in answers if status == 200]) * 1000
+    refused = np.array([taken for status, taken in answers if status == 503]) * 1000
+    result: dict[str, object] = {
+        "per_second": round(len(good) / seconds, 1),
+        "lost": counts.pop(0, 0),
+        "statuses": {str(status): count for status, count in sorted(counts.items())},
+    }
+    for name, times in (("ms", good), ("refused_ms", refused)):
+        if len(times):
+            shares = np.percentile(times, [50, 95, 99]).round(1).tolist()
+            result[name] = dict(zip(("p50", "p95", "p99"), shares, strict=True))
+    return result
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("url")
+    parser.add_argument("pictures", type=Path, help="a folder of JPEG files")
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--rate", type=float, help="requests a second, in an open loop")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    options = parser.parse_args()
+    pictures = [path.read_bytes() for path in sorted(options.pictures.glob("*.jpg"))]
+    load = Load(f"{options.url}/predict", pictures)
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=PATIENCE)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        started = time.perf_counter()
+        if options.rate:
+            await load.open(session, options.rate, options.seconds)
+        else:
+            await load.closed(session, options.clients, options.seconds)
+        taken = time.perf_counter() - started
+    print(json.dumps(summary(load.answers, taken)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

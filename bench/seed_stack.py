@@ -1,0 +1,56 @@
+"""The seed's two networks as MLEM serves them: PyTorch, one picture at a time (bench/serve.py).
+
+Imported in MLEM's environment. PyTorch is that of .venv, which is looked at last, so that MLEM finds
+the pydantic that it needs.
+"""
+
+import sys
+from typing import Any
+
+import cv2
+import numpy as np
+
+
+class SeedStack:
+    """Localizer, crop of the box, reader, greedy decoding.
+
+    Args:
+        folder: of the traced networks.
+        packages: folder of the packages that has PyTorch.
+    """
+
+    def __init__(self, folder: str, packages: str) -> None:
+        self.folder, self.packages = folder, packages
+        self.networks: Any = None
+
+    def __reduce__(self) -> Any:
+        return SeedStack, (self.folder, self.packages)
+
+    def _load(self) -> Any:
+        if self.networks is None:
+            sys.path.append(self.packages)
+            import torch
+
+            self.torch = torch
+            self.networks = [
+                torch.jit.load(f"{self.folder}/{name}.pt").eval()
+                for name in ("localizer", "reader")
+            ]
+        return self.networks
+
+    def _run(self, network: Any, picture: np.ndarray) -> np.ndarray:
+        small = cv2.resize(picture, (84, 84), interpolation=cv2.INTER_AREA)
+        with self.torch.inference_mode():
+            pixels = self.torch.from_numpy(small)[None, None].float() / 255
+            return network(pixels)[0].float().numpy()
+
+    def predict(self, data):  # type: ignore[no-untyped-def]  # MLEM's types are values
+        """A text of any kind: the weights are not trained."""
+        localizer, reader = self._load()
+        grey = data if data.ndim == 2 else cv2.cvtColor(data, cv2.COLOR_RGB2GRAY)
+        height, width = grey.shape
+        cx, cy, w, h = self._run(localizer, grey).clip(0.05, 0.95)
+        x1, y1 = int(max(0, cx - w / 2) * width), int(max(0, cy - h / 2) * height)
+        crop = grey[y1 : y1 + max(8, int(h * height)), x1 : x1 + max(8, int(w * width))]
+        classes = self._run(reader, crop).argmax(axis=1)
+        return {"plate": "".join(chr(65 + int(each) % 26) for each in classes)}

@@ -1,0 +1,51 @@
+"""Save the stack for MLEM: ``python -m src.save_stack`` writes models/model_stack and its .mlem file.
+
+What is saved refers to the promoted bundle, and holds no network. MLEM has an environment of its own
+(``make mlem``); from another one, this command hands over to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from src.errors import UserError
+from src.serve.mlem_engine import MODEL, hand_over, mlem_is_here
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Save it; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.save_stack", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument(
+        "--model", type=Path, default=Path("models"), metavar="DIR", help="folder of the bundle"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        if not mlem_is_here():
+            hand_over("python", ["-m", "src.save_stack", "--model", str(options.model)])
+        save(options.model)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def save(bundle: Path) -> None:
+    """Save the stack of a bundle, here where MLEM is.
+
+    Raises:
+        BundleError: the bundle is missing or damaged.
+    """
+    import mlem.api
+
+    from src.serve.mlem_stack import Stack
+
+    mlem.api.save(Stack.of(bundle).predict, str(MODEL))
+    print(f"{MODEL}.mlem: serve it with `python -m src.serve --engine mlem`")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Serve the plate reader over HTTP: ``python -m src.serve [--host 127.0.0.1] [--port 8080]``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from pydantic import ValidationError
+from pydantic_settings import CliApp, SettingsError
+
+from src.errors import UserError
+from src.serve.settings import Settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the server until it is told to stop; the exit status."""
+    try:
+        settings = CliApp.run(Settings, cli_args=sys.argv[1:] if arguments is None else arguments)
+    except (SettingsError, ValidationError) as error:
+        print(f"error: {_explain(error)}", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    try:
+        if settings.engine == "mlem":
+            from src.serve.mlem_engine import serve
+
+            return serve(settings)
+        from src.serve.server import Server
+
+        server = Server(settings)
+        server.run()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if isinstance(server.failure, UserError):
+        print(f"error: {server.failure}", file=sys.stderr)
+        return 1
+    if server.failure is not None:
+        raise server.failure
+    return 0
+
+
+def _explain(error: SettingsError | ValidationError) -> str:
+    """Which setting, what is wrong, and what it is."""
+    if isinstance(error, SettingsError):
+        return str(error)
+    item = error.errors()[0]
+    name = ".".join(str(part) for part in item["loc"])
+    flag = f"--{name.replace('_', '-')} (PLATES_{name.upper()})"
+    return f"{flag}: {item['msg']} (is {item['input']!r})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

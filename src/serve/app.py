@@ -1,0 +1,271 @@
+"""The routes: reading pictures, the bundle's manifest, health, metrics, and the page."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from src.serve.access import Buckets, Keys
+from src.serve.engine import Answer, Engine
+from src.serve.guard import Guard
+from src.serve.measures import Measures
+from src.serve.refusals import RefusedError, late
+from src.serve.schemas import BestPlate, ErrorAnswer, ErrorContent, Result, Results
+from src.serve.settings import Settings
+from src.serve.uploads import Upload, read_uploads
+
+PAGE = Path(__file__).parent / "page"
+
+_GONE = 499
+"""Nginx's status of a request whose client has gone; nobody sees it but the log and the metrics."""
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "damaged, or no picture at all"},
+    401: {"description": "the API key is missing or unknown"},
+    408: {"description": "the body did not arrive in time"},
+    413: {"description": "too large, too many pixels or too many files"},
+    415: {"description": "neither JPEG nor PNG nor WebP"},
+    429: {"description": "more pictures than this sender may send"},
+    431: {"description": "the headers are too large"},
+    503: {"description": "starting, stopping, full, or too late; try again"},
+}
+for _refusal in _REFUSALS.values():
+    _refusal["model"] = ErrorAnswer
+_FILE = {"type": "string", "format": "binary"}
+
+
+def _body(field: str, schema: dict[str, Any], raw: bool) -> dict[str, Any]:
+    """OpenAPI's words for what ``read_uploads`` takes."""
+    form = {"type": "object", "properties": {field: schema}, "required": [field]}
+    content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
+    if raw:
+        kinds = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+        content |= {kind: {"schema": _FILE} for kind in kinds}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def create_app(
+    settings: Settings, on_failure: Callable[[BaseException], None] = lambda _: None
+) -> FastAPI:
+    """The application; ``app.state.engine`` reads.
+
+    Args:
+        settings: of the server.
+        on_failure: is told why the engine could not be started.
+
+    Raises:
+        UserError: the file of API keys cannot be used.
+    """
+    measures = Measures()
+    engine = Engine(settings, measures)
+    keys = Keys(settings.api_keys) if settings.api_keys else None
+
+    def sender(request: Request) -> str:
+        """By whose key or address pictures are counted."""
+        if keys is not None:
+            return keys.check(request.headers.get("x-api-key"))
+        return request.client.host if request.client else "unknown"
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # In the background: /livez and /readyz answer meanwhile.
+        starting = asyncio.create_task(engine.start())
+        starting.add_done_callback(
+            lambda task: on_failure(error) if (error := task.exception()) else None
+        )
+        yield
+        with suppress(Exception):
+            await starting
+        await engine.stop()
+
+    app = FastAPI(
+        title="Swiss Plate Reader",
+        version="1",
+        description="Finds and reads Swiss number plates in photographs.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.engine, app.state.measures = engine, measures
+    app.include_router(_reading(settings, engine, measures, sender))
+    app.include_router(_status(engine, measures, sender))
+    for path, name in (("/", "index.html"), ("/docs", "docs.html")):
+        app.add_api_route(path, partial(_page, name), include_in_schema=False)
+    app.mount("/page", StaticFiles(directory=PAGE))
+    app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]))
+    _add_handlers(app, measures)
+    app.add_middleware(Guard, settings=settings, engine=engine, measures=measures)
+    return app
+
+
+def _reading(
+    settings: Settings, engine: Engine, measures: Measures, sender: Callable[[Request], str]
+) -> APIRouter:
+    """The routes that take pictures."""
+    router = APIRouter(tags=["reading"])
+    buckets = Buckets(settings.rate, settings.burst)
+
+    def admitted(request: Request, who: str = Depends(sender)) -> str:
+        """The sender, who may send at least one picture more, for which there is room."""
+        buckets.take(who, 1)
+        engine.check_room(1)
+        return who
+
+    async def read(request: Request, uploads: Sequence[Upload]) -> list[Answer | RefusedError]:
+        contents = [upload.content for upload in uploads]
+        return await _answers(request, engine.submit(contents, request.state.deadline))
+
+    @router.post(
+        "/predict",
+        summary="The best plate of a picture",
+        responses=_REFUSALS,
+        openapi_extra=_body("file", _FILE, raw=False),
+        dependencies=[Depends(admitted)],
+    )
+    async def predict(request: Request) -> BestPlate:
+        """A form with one picture in the field `file`, as MLEM's server takes it."""
+        uploads = [each for each in await read_uploads(request, settings) if each.field == "file"]
+        if len(uploads) != 1:
+            raise RefusedError(400, "no_file", "send one picture in the field `file` of a form")
+        (answer,) = await read(request, uploads)
+        if isinstance(answer, RefusedError):
+            raise answer
+        return BestPlate.of(answer.plates)
+
+    @router.post(
+        "/v1/read",
+        summary="All plates of one or more pictures",
+        responses=_REFUSALS,
+        openapi_extra=_body("files", {"type": "array", "items": _FILE}, raw=True),
+        response_model_exclude_unset=True,
+    )
+    async def read_all(
+        request: Request, response: Response, who: str = Depends(admitted)
+    ) -> Results:
+        """A form with pictures in the field `files`, or a picture as the body.
+
+        Where some pictures can be read, the answer is 200, and the others have an `error`; where none
+        can, it has the status of the first.
+        """
+        uploads = await read_uploads(request, settings)
+        buckets.take(who, len(uploads) - 1, in_debt=True)
+        answers = await read(request, uploads)
+        refusals = [answer for answer in answers if isinstance(answer, RefusedError)]
+        for refusal in refusals:
+            measures.rejections.labels(refusal.code).inc()
+        if len(refusals) == len(answers):
+            response.status_code = refusals[0].status
+            response.headers.update(refusals[0].headers())
+        results = [
+            Result(name=upload.name, error=ErrorContent.model_validate(answer.content()))
+            if isinstance(answer, RefusedError)
+            else Result.of(upload.name, answer)
+            for upload, answer in zip(uploads, answers, strict=True)
+        ]
+        versions = [answer.version for answer in answers if isinstance(answer, Answer)]
+        return Results(results=results, model=versions[0] if versions else engine.model.version)
+
+    return router
+
+
+def _status(engine: Engine, measures: Measures, sender: Callable[[Request], str]) -> APIRouter:
+    """The routes that tell about the server."""
+    router = APIRouter(tags=["status"])
+
+    @router.get("/v1/model", summary="What the server reads with", dependencies=[Depends(sender)])
+    async def model() -> dict[str, Any]:
+        """The bundle's manifest, its version as answers name it, and what runs it."""
+        used = engine.model
+        manifest = msgspec.to_builtins(used.reader.manifest)
+        return {"model": used.version, "runtime": used.reader.runtime, "manifest": manifest}
+
+    @router.get("/livez", summary="Whether the server runs")
+    async def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get("/readyz", summary="Whether it takes pictures", responses={503: _REFUSALS[503]})
+    async def readyz() -> dict[str, str]:
+        if not engine.is_ready:
+            word = "draining" if engine.is_draining else "starting"
+            raise RefusedError(503, word, f"the server is {word}; try again")
+        return {"status": "ready"}
+
+    @router.get("/metrics", summary="Measures for Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        return Response(generate_latest(measures.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+async def _page(name: str) -> FileResponse:
+    return FileResponse(PAGE / name, headers={"Cache-Control": "no-cache"})
+
+
+def _add_handlers(app: FastAPI, measures: Measures) -> None:
+    async def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RefusedError)  # noqa: S101  # for the type checker
+        measures.rejections.labels(error.code).inc()
+        return error.response()
+
+    async def failed(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        return JSONResponse(
+            {"error": {"code": code, "message": str(error.detail), "limit": None}},
+            error.status_code,
+            error.headers,
+        )
+
+    async def gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=_GONE)
+
+    app.add_exception_handler(RefusedError, refused)
+    app.add_exception_handler(HTTPException, failed)
+    app.add_exception_handler(ClientDisconnect, gone)
+
+
+async def _answers(
+    request: Request, futures: Sequence[asyncio.Future[Answer]]
+) -> list[Answer | RefusedError]:
+    """What becomes of the pictures; those not computed in time, or for nobody, are given up.
+
+    Raises:
+        ClientDisconnect: nobody is there any more.
+    """
+    waiting = asyncio.gather(*futures, return_exceptions=True)
+    leaving = asyncio.create_task(_disconnected(request.receive))
+    try:
+        remaining = max(request.state.deadline - time.monotonic(), 0.0)
+        both: set[asyncio.Future[Any]] = {waiting, leaving}
+        await asyncio.wait(both, timeout=remaining, return_when="FIRST_COMPLETED")
+        if waiting.done():
+            return [_known(outcome) for outcome in waiting.result()]
+        if leaving.done():
+            raise ClientDisconnect
+        return [late()] * len(futures)
+    finally:
+        leaving.cancel()
+        waiting.cancel()
+
+
+def _known(outcome: Answer | BaseException) -> Answer | RefusedError:
+    if isinstance(outcome, Answer | RefusedError):
+        return outcome
+    raise outcome
+
+
+async def _disconnected(receive: Callable[[], Awaitable[Any]]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

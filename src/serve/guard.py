@@ -1,0 +1,197 @@
+"""What every request passes: its number, its size, its time, and what is counted and logged of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from src.serve.engine import Engine
+from src.serve.measures import Measures
+from src.serve.refusals import RefusedError, draining
+from src.serve.settings import Settings
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+READING = frozenset({"/predict", "/v1/read"})
+"""Paths that take pictures."""
+_ROUTES = READING | {"/", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/v1/model"}
+
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; manifest-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+_DOCS_CSP = _CSP.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+"""Swagger's interface puts styles into its elements."""
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"permissions-policy", b"geolocation=(), microphone=()"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+log = logging.getLogger("plates.access")
+
+
+class Guard:
+    """ASGI middleware around everything else.
+
+    Args:
+        app: what is guarded.
+        settings: limits.
+        engine: knows whether the server is stopping; is told what is arriving.
+        measures: are told of each request.
+    """
+
+    def __init__(self, app: App, settings: Settings, engine: Engine, measures: Measures) -> None:
+        self._app, self._settings = app, settings
+        self._engine, self._measures = engine, measures
+        self._held = 0
+        """Bytes of bodies."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        request_id = next((value for name, value in headers if name == b"x-request-id"), b"")
+        if not _ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex.encode()
+        state = scope.setdefault("state", {})
+        state["deadline"] = started + self._settings.deadline_s
+        state["request_id"] = request_id.decode()
+        policy = _DOCS_CSP if scope["path"] == "/docs" else _CSP
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    *_HEADERS,
+                    (b"content-security-policy", policy.encode()),
+                    (b"x-request-id", request_id),
+                ]
+            await send(message)
+
+        body = _Body(self, receive, state["deadline"], scope["path"] in READING)
+        try:
+            if refusal := self._refusal(scope, headers):
+                self._measures.rejections.labels(refusal.code).inc()
+                await refusal.response()(scope, receive, answer)
+            else:
+                await self._app(scope, body.receive, answer)
+        finally:
+            body.close()
+            seconds = time.monotonic() - started
+            route = scope["path"] if scope["path"] in _ROUTES else "other"
+            self._measures.latency.labels(route, str(status)).observe(seconds)
+            log.info(
+                "%s %s %s %d %.1f ms",
+                state["request_id"], scope["method"], route, status, seconds * 1000,
+            )  # fmt: skip
+
+    def _refusal(self, scope: Scope, headers: list[tuple[bytes, bytes]]) -> RefusedError | None:
+        """Why a request is refused before anything of its body is read."""
+        settings = self._settings
+        most = settings.max_header_kib * 1024
+        size = sum(len(name) + len(value) for name, value in headers)
+        if size + len(scope["raw_path"]) + len(scope["query_string"]) > most:
+            return RefusedError(
+                431,
+                "headers_too_large",
+                f"the headers have more than {most} bytes",
+                "max_header_kib",
+            )
+        if scope["path"] not in READING:
+            return None
+        if self._engine.is_draining:
+            return draining()
+        length = next((value for name, value in headers if name == b"content-length"), b"")
+        if length.isdigit() and int(length) > settings.max_body:
+            return _too_large(settings)
+        return None
+
+    def hold(self, size: int) -> None:
+        """Count bytes of bodies that are held, or with a minus sign that are not any more.
+
+        Raises:
+            RefusedError: they are too many.
+        """
+        if size > 0 and self._held + size > self._settings.max_pending:
+            raise RefusedError(
+                503, "memory_full", "too many bytes are held; try again", "max_pending_mib"
+            )
+        self._held += size
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    def arriving(self, change: int) -> None:
+        """Tell the engine that one more, or one fewer, request is on its way."""
+        self._engine.arriving += change
+
+
+def _too_large(settings: Settings) -> RefusedError:
+    return RefusedError(
+        413, "body_too_large", f"the body has more than {settings.max_body} bytes", "max_body_mib"
+    )
+
+
+class _Body:
+    """The body of one request: counted as it comes, and waited for only so long."""
+
+    def __init__(self, guard: Guard, receive: Receive, deadline: float, is_reading: bool) -> None:
+        self._guard, self._receive, self._deadline = guard, receive, deadline
+        self._size = 0
+        self._is_arriving = is_reading
+        if is_reading:
+            guard.arriving(1)
+
+    async def receive(self) -> Message:
+        if not self._is_arriving:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._remaining()):
+                message = await self._receive()
+        except TimeoutError:
+            raise RefusedError(
+                408, "slow_body", "the body did not arrive in time", "deadline_s"
+            ) from None
+        size = len(message.get("body", b""))
+        if self._size + size > self._guard.settings.max_body:
+            raise _too_large(self._guard.settings)
+        self._guard.hold(size)
+        self._size += size
+        if not message.get("more_body", False):
+            self._arrived()
+        return message
+
+    def _remaining(self) -> float:
+        return asyncio.get_running_loop().time() + max(self._deadline - time.monotonic(), 0.0)
+
+    def _arrived(self) -> None:
+        if self._is_arriving:
+            self._is_arriving = False
+            self._guard.arriving(-1)
+
+    def close(self) -> None:
+        """Let go of what was held."""
+        self._arrived()
+        self._guard.hold(-self._size)
+        self._size = 0

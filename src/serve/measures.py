@@ -1,0 +1,72 @@
+"""What /metrics tells: of requests and probabilities, never of what was read."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Measures:
+    """All measures of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        self.latency = Histogram(
+            "plates_request_seconds", "Time from a request's headers to the end of its answer",
+            ["route", "status"], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.batch = Histogram(
+            "plates_batch_pictures", "Pictures that were computed together",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256), registry=registry,
+        )  # fmt: skip
+        self.compute = Histogram(
+            "plates_batch_seconds", "Time to decode and read a batch", buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self.queue = Gauge("plates_queue_pictures", "Pictures that wait", registry=registry)
+        self.rejections = Counter(
+            "plates_rejections", "Requests and pictures that were refused", ["reason"],
+            registry=registry,
+        )  # fmt: skip
+        self.skipped = Counter(
+            "plates_skipped", "Pictures that nobody waited for any more", registry=registry
+        )
+        self.confidence = Histogram(
+            "plates_confidence", "Probability of the surest text of each picture with a plate",
+            buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0),
+            registry=registry,
+        )  # fmt: skip
+        self.pictures = Counter(
+            "plates_pictures", "Pictures that were read: with a text, a plate alone, or nothing",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
+        self.without_plate = Gauge(
+            "plates_without_plate_ratio", "Share of the pictures read so far that show no plate",
+            registry=registry,
+        )  # fmt: skip
+        self.reloads = Counter(
+            "plates_bundle_loads", "Bundles that were loaded or refused", ["outcome"],
+            registry=registry,
+        )  # fmt: skip
+        self._read = self._empty = 0
+
+    def picture(self, texts: int, confidences: list[float]) -> None:
+        """Count a picture that was read.
+
+        Args:
+            texts: how many of its plates have one.
+            confidences: of its plates.
+        """
+        self._read += 1
+        self._empty += not confidences
+        self.without_plate.set(self._empty / self._read)
+        outcome = "text" if texts else "plate" if confidences else "nothing"
+        self.pictures.labels(outcome).inc()
+        if confidences:
+            self.confidence.observe(max(confidences))

@@ -1,0 +1,129 @@
+"""The answers, as /docs shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from src.serve.engine import Answer
+from src.stack.reader import Plate
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class ErrorContent(_Schema):
+    """Why something was refused."""
+
+    code: str
+    """A word for programs."""
+    message: str
+    """A sentence for people."""
+    limit: str | None = None
+    """The setting of the server that says what is allowed."""
+
+
+class ErrorAnswer(_Schema):
+    """Of a request that was refused as a whole."""
+
+    error: ErrorContent
+
+
+class BestPlate(_Schema):
+    """The surest plate of a picture; nulls where no text is likely enough."""
+
+    plate: str | None = Field(examples=["ZH123456"])
+    canton: str | None = Field(examples=["ZH"])
+    number: str | None = Field(examples=["123456"])
+    confidence: float | None = Field(examples=[0.998])
+    """Calibrated probability that the text is right."""
+
+    @classmethod
+    def of(cls, plates: Sequence[Plate]) -> BestPlate:
+        """The first plate with a text, or nulls."""
+        for plate in plates:
+            if plate.plate is not None:
+                return cls(
+                    plate=plate.plate,
+                    canton=plate.canton,
+                    number=plate.number,
+                    confidence=round(plate.confidence, 4),
+                )
+        return cls(plate=None, canton=None, number=None, confidence=None)
+
+
+class FoundPlate(_Schema):
+    """A plate of a picture; without a text where none is likely enough, as of a foreign plate."""
+
+    plate: str | None
+    canton: str | None
+    number: str | None
+    confidence: float
+    """Calibrated probability that the text is right."""
+    char_confidences: list[float]
+    """Of the canton and of each digit."""
+    box: tuple[float, float, float, float]
+    """x1, y1, x2, y2 in pixels of the displayed picture."""
+    corners: list[tuple[float, float]]
+    """Four of x, y, clockwise from the plate's own top left."""
+    lines: int
+    """1 or 2."""
+
+    @classmethod
+    def of(cls, plate: Plate) -> FoundPlate:
+        x1, y1, x2, y2 = (round(value, 2) for value in plate.box)
+        return cls(
+            plate=plate.plate,
+            canton=plate.canton,
+            number=plate.number,
+            confidence=round(plate.confidence, 4),
+            char_confidences=[round(value, 4) for value in plate.char_confidences],
+            box=(x1, y1, x2, y2),
+            corners=[(round(x, 2), round(y, 2)) for x, y in plate.corners],
+            lines=plate.lines,
+        )
+
+
+class Timings(_Schema):
+    """Milliseconds."""
+
+    queue_ms: float
+    """That the picture waited."""
+    compute_ms: float
+    """To decode and read the batch that it was in."""
+
+
+class Result(_Schema):
+    """Of one picture: plates, or why it could not be read."""
+
+    name: str
+    """Of the file, as it was sent."""
+    plates: list[FoundPlate] | None = None
+    """The surest first; none is an empty list."""
+    width: int | None = None
+    """Of the displayed picture, in pixels."""
+    height: int | None = None
+    timings: Timings | None = None
+    error: ErrorContent | None = None
+
+    @classmethod
+    def of(cls, name: str, answer: Answer) -> Result:
+        return cls(
+            name=name,
+            plates=[FoundPlate.of(plate) for plate in answer.plates],
+            width=answer.width,
+            height=answer.height,
+            timings=Timings(
+                queue_ms=round(answer.queue_ms, 2), compute_ms=round(answer.compute_ms, 2)
+            ),
+        )
+
+
+class Results(_Schema):
+    """In the order of the files."""
+
+    results: list[Result]
+    model: str
+    """Version of the bundle that they were read with."""

@@ -1,0 +1,86 @@
+"""What the server can be told: by flags, or by variables of the environment (PLATES_PORT and so on)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from src.utils.machine import available_cores
+
+
+class Settings(BaseSettings):
+    """Serve the plate reader over HTTP.
+
+    Each flag can be set by a variable of the environment as well: --max-files by PLATES_MAX_FILES.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="PLATES_",
+        cli_prog_name="python -m src.serve",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        use_attribute_docstrings=True,
+        frozen=True,
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 is every one that the machine has."""
+    port: int = Field(8080, ge=0, le=65535)
+    """Port to listen at; 0 is any that is free."""
+    engine: Literal["native", "mlem"] = "native"
+    """This server, or MLEM's with what python -m src.save_stack has saved."""
+    model: Path | None = None
+    """Folder of the bundle; by default the promoted one. It is read anew on SIGHUP."""
+
+    workers: int = Field(default_factory=available_cores, ge=1, le=64)
+    """Batches that are computed at the same time; by default as many as there are cores."""
+    batch: int = Field(16, ge=1, le=256)
+    """Pictures in a batch, at most."""
+    window_ms: float = Field(2.0, ge=0, le=100)
+    """How long a batch that is not full waits for requests that are arriving."""
+    queue: int = Field(128, ge=1, le=100_000)
+    """Pictures that wait or are computed, at most; more are answered 503 at once."""
+    deadline_s: float = Field(10.0, gt=0, le=600)
+    """A request that is not answered so many seconds after it began is answered 503, or 408 if it had
+    not arrived by then."""
+    drain_s: float = Field(0.0, ge=0, le=600)
+    """After SIGTERM, new requests are answered 503 for so long before the port is closed: time for a
+    load balancer to look at /readyz."""
+    grace_s: float = Field(20.0, gt=0, le=600)
+    """After that, requests in flight have so long to be answered."""
+
+    max_body_mib: float = Field(32.0, gt=0, le=1024)
+    """Size of a request's body in MiB, at most."""
+    max_pending_mib: float = Field(256.0, gt=0)
+    """Size in MiB of all bodies that are held, at most; more are answered 503 at once."""
+    max_files: int = Field(16, ge=1, le=1000)
+    """Pictures in a request, at most."""
+    max_pixels: int = Field(50_000_000, ge=1)
+    """Pixels of a picture, at most."""
+    max_side: int = Field(20_000, ge=1)
+    """Width and height of a picture, at most."""
+    max_header_kib: int = Field(32, ge=1, le=1024)
+    """Size of a request's headers in KiB, at most."""
+    max_connections: int = Field(512, ge=1, le=100_000)
+    """Connections, at most; more are answered 503 at once."""
+
+    api_keys: Path | None = None
+    """File with a key a line; with it, requests need one of them in the header X-API-Key."""
+    rate: float = Field(0.0, ge=0)
+    """Pictures a second that a key or an address may send on average; 0 is any number."""
+    burst: int = Field(32, ge=1)
+    """Pictures that it may send at once."""
+
+    @property
+    def max_body(self) -> int:
+        """Bytes."""
+        return round(self.max_body_mib * 2**20)
+
+    @property
+    def max_pending(self) -> int:
+        """Bytes."""
+        return round(self.max_pending_mib * 2**20)

@@ -1,0 +1,87 @@
+"""The pictures of a request's body: the files of a form, or the body itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from src.serve.refusals import RefusedError
+from src.serve.settings import Settings
+
+_FIELDS = 32
+"""Fields of a form that are no files, at most; none is looked at."""
+_FIELD_BYTES = 16_384
+_NAME = 255
+"""Characters of a file's name that are given back."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file as it was sent.
+
+    Attributes:
+        field: of the form; empty where the body is the file.
+        name: that the sender gave it.
+        content: its bytes.
+    """
+
+    field: str
+    name: str
+    content: bytes
+
+
+class _InMemory(MultiPartParser):
+    # Bodies are bounded, and small: a file on disk for each would cost more.
+    spool_max_size = 2**62
+
+
+async def read_uploads(request: Request, settings: Settings) -> list[Upload]:
+    """The files of a request, at least one.
+
+    Raises:
+        RefusedError: there is none, there are too many, or the body is no form and no picture.
+        ClientDisconnect: nobody is there any more.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        uploads = await _of_form(request, settings)
+    elif kind in {"", "application/octet-stream"} or kind.startswith("image/"):
+        content = await request.body()
+        uploads = [Upload("", "body", content)] if content else []
+    else:
+        raise RefusedError(
+            415, "unsupported_media_type",
+            "send a form (multipart/form-data) with files, or a picture (image/...)",
+        )  # fmt: skip
+    if not uploads:
+        raise RefusedError(400, "no_file", "the request holds no file")
+    return uploads
+
+
+async def _of_form(request: Request, settings: Settings) -> list[Upload]:
+    parser = _InMemory(
+        request.headers,
+        request.stream(),
+        max_files=settings.max_files,
+        max_fields=_FIELDS,
+        max_part_size=_FIELD_BYTES,
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise RefusedError(
+                413, "too_many_files", f"a request may hold {settings.max_files} files", "max_files"
+            ) from error
+        raise RefusedError(400, "bad_form", f"the form is damaged: {error.message}") from error
+    try:
+        return [
+            Upload(field, (value.filename or "file")[:_NAME], await value.read())
+            for field, value in form.multi_items()
+            if isinstance(value, UploadFile)
+        ]
+    finally:
+        await form.close()

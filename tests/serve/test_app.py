@@ -1,0 +1,521 @@
+"""The routes, over HTTP."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.stack.reader import PlateReader
+from tests.bundles import BLACK, TEXTS, draw_plate, scene, write_bundle
+from tests.serving import serving, wait_until
+
+
+def encoded(pixels: NDArray[np.uint8], suffix: str = ".png") -> bytes:
+    done, content = cv2.imencode(suffix, pixels)
+    assert done
+    return content.tobytes()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("serve") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[httpx.Client]:
+    with serving(
+        folder, max_body_mib=1, max_files=3, max_pixels=2_000_000, max_side=3000
+    ) as client:
+        yield client
+
+
+def predict(client: httpx.Client, content: bytes, **settings: Any) -> httpx.Response:
+    return client.post("/predict", files={"file": ("x.jpg", content, "image/jpeg")}, **settings)
+
+
+def error_of(response: httpx.Response) -> tuple[int, str, str | None]:
+    error = response.json()["error"]
+    assert error["message"]
+    return response.status_code, error["code"], error["limit"]
+
+
+def test_predict_gives_the_best_plate(client: httpx.Client) -> None:
+    response = predict(client, encoded(scene("GE65432")))
+    assert response.status_code == 200
+    answer = response.json()
+    assert answer.pop("confidence") > 0.9
+    assert answer == {"plate": "GE65432", "canton": "GE", "number": "65432"}
+
+
+def test_predict_gives_nulls_where_there_is_no_plate(client: httpx.Client) -> None:
+    response = predict(client, encoded(np.full((200, 300), 120, np.uint8)))
+    assert response.status_code == 200
+    assert response.json() == {"plate": None, "canton": None, "number": None, "confidence": None}
+
+
+def test_read_gives_what_the_reader_gives(client: httpx.Client, folder: Path) -> None:
+    pixels = draw_plate(scene("BE1", (20, 30, 120, 60)), "GE65432", (100, 150, 220, 182), BLACK)
+    content = encoded(pixels)
+    response = client.post("/v1/read", files=[("files", ("two.png", content))])
+    assert response.status_code == 200
+    (result,) = response.json()["results"]
+    assert (result["name"], result["width"], result["height"]) == ("two.png", 256, 256)
+    assert set(result["timings"]) == {"queue_ms", "compute_ms"}
+    assert "error" not in result
+    wanted = PlateReader.load(folder).read(content)
+    assert len(result["plates"]) == len(wanted) == 2
+    for found, plate in zip(result["plates"], wanted, strict=True):
+        assert found["plate"] == plate.plate
+        assert found["lines"] == plate.lines
+        assert found["confidence"] == pytest.approx(plate.confidence, abs=1e-4)
+        assert found["char_confidences"] == pytest.approx(plate.char_confidences, abs=1e-4)
+        assert found["box"] == pytest.approx(plate.box, abs=0.01)
+        assert np.array(found["corners"]) == pytest.approx(np.array(plate.corners), abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["image/png", "application/octet-stream", "image/anything", None])
+def test_read_takes_a_picture_as_the_body(client: httpx.Client, kind: str | None) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    response = client.post("/v1/read", content=encoded(scene("AG10")), headers=headers)
+    assert response.status_code == 200
+    assert response.json()["results"][0]["plates"][0]["plate"] in ("AG10", None)
+
+
+def test_several_files_are_answered_in_their_order(client: httpx.Client) -> None:
+    texts = ["ZH123456", "BE1", "TI1234567"]
+    files = [("files", (f"{text}.png", encoded(scene(text)))) for text in texts]
+    results = client.post("/v1/read", files=files).json()["results"]
+    assert [result["plates"][0]["plate"] for result in results] == texts
+    assert [result["name"] for result in results] == [f"{text}.png" for text in texts]
+
+
+def test_one_bad_file_does_not_spoil_the_others(client: httpx.Client) -> None:
+    files = [("files", ("a.png", b"no picture")), ("files", ("b.png", encoded(scene("BE1"))))]
+    response = client.post("/v1/read", files=files)
+    assert response.status_code == 200
+    bad, good = response.json()["results"]
+    assert bad["error"]["code"] == "unsupported_format"
+    assert "plates" not in bad
+    assert good["plates"][0]["plate"] == "BE1"
+
+
+# Limits
+
+
+def gif() -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (64, 64)).save(file, "GIF")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (b"hello", (415, "unsupported_format", "formats")),
+        (gif(), (415, "unsupported_format", "formats")),
+        (encoded(scene())[:400], (400, "damaged_image", None)),
+        (encoded(scene(), ".jpg")[:900], (400, "damaged_image", None)),
+        (encoded(np.zeros((1500, 1500), np.uint8)), (413, "image_too_large", "max_pixels")),
+        (encoded(np.zeros((1, 3001), np.uint8)), (413, "image_too_large", "max_side")),
+        (b"\xff\xd8\xff" + bytes(2**20), (413, "body_too_large", "max_body_mib")),
+        (b"", (400, "damaged_image", None)),
+    ],
+)
+def test_what_cannot_be_read_says_why(
+    client: httpx.Client, content: bytes, wanted: tuple[int, str, str | None]
+) -> None:
+    assert error_of(predict(client, content)) == wanted
+    if content and wanted[1] != "body_too_large":
+        answer = client.post("/v1/read", content=content)
+        assert answer.status_code == wanted[0]
+        assert answer.json()["results"][0]["error"]["code"] == wanted[1]
+
+
+def test_a_body_without_a_length_is_counted_as_it_comes(client: httpx.Client) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(10_000):
+            sent += 65536
+            yield bytes(65536)
+
+    try:
+        response = client.post("/v1/read", content=endless())
+        assert error_of(response) == (413, "body_too_large", "max_body_mib")
+    except httpx.WriteError:
+        pass  # The server has closed the connection while it was sent to.
+    assert sent < 20 * 2**20
+    assert client.get("/livez").status_code == 200
+
+
+def test_too_many_files(client: httpx.Client) -> None:
+    files = [("files", ("x.png", b"x")) for _ in range(4)]
+    assert error_of(client.post("/v1/read", files=files)) == (413, "too_many_files", "max_files")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "wanted"),
+    [
+        (b"", "image/png", (400, "no_file", None)),
+        (b"{}", "application/json", (415, "unsupported_media_type", None)),
+        (b"a=b", "application/x-www-form-urlencoded", (415, "unsupported_media_type", None)),
+        (b"--x", "multipart/form-data", (400, "bad_form", None)),
+        (b"garbage", "multipart/form-data; boundary=x", (400, "bad_form", None)),
+        (b"--x--\r\n", "multipart/form-data; boundary=x", (400, "no_file", None)),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\ntext\r\n--x--\r\n',
+            "multipart/form-data; boundary=x",
+            (400, "no_file", None),
+        ),
+        (
+            b"--x\r\n\r\nno name\r\n--x--\r\n",
+            "multipart/form-data; boundary=x",
+            (400, "bad_form", None),
+        ),
+    ],
+)
+def test_bodies_that_hold_no_file(
+    client: httpx.Client, content: bytes, kind: str, wanted: tuple[int, str, str | None]
+) -> None:
+    response = client.post("/v1/read", content=content, headers={"Content-Type": kind})
+    assert error_of(response) == wanted
+
+
+def test_headers_may_not_be_huge(client: httpx.Client) -> None:
+    response = client.get("/livez", headers={"X-Long": "x" * 40_000})
+    assert error_of(response) == (431, "headers_too_large", "max_header_kib")
+
+
+def test_other_paths_and_methods(client: httpx.Client) -> None:
+    assert error_of(client.get("/nothing"))[:2] == (404, "not_found")
+    assert error_of(client.get("/predict"))[:2] == (405, "method_not_allowed")
+    assert error_of(client.post("/v1/model/reload"))[0] == 404
+
+
+# Pictures of all kinds
+
+
+def test_boxes_are_those_of_the_displayed_picture(client: httpx.Client) -> None:
+    upright = scene("BE1", (20, 100, 140, 132), size=(256, 200))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(np.rot90(upright)).save(file, "JPEG", quality=97, exif=exif)
+    (result,) = client.post("/v1/read", content=file.getvalue()).json()["results"]
+    assert (result["width"], result["height"]) == (200, 256)
+    assert result["plates"][0]["plate"] == "BE1"
+    assert result["plates"][0]["box"] == pytest.approx([20, 100, 140, 132], abs=3)
+
+
+def pictures() -> dict[str, Image.Image]:
+    grey = Image.fromarray(scene("BE1"))
+    rgb = grey.convert("RGB")
+    wide = np.asarray(grey).astype(np.uint16) * 257
+    return {
+        "grey.png": grey,
+        "rgb.jpg": rgb,
+        "cmyk.jpg": rgb.convert("CMYK"),
+        "rgba.png": rgb.convert("RGBA"),
+        "palette.png": rgb.convert("P", palette=Image.Palette.ADAPTIVE),
+        "16bit.png": Image.fromarray(wide),
+        "lossless.webp": rgb,
+    }
+
+
+@pytest.mark.parametrize("name", pictures())
+def test_kinds_of_pictures(client: httpx.Client, name: str) -> None:
+    file = io.BytesIO()
+    picture = pictures()[name]
+    kind = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[name.split(".")[1]]
+    picture.save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    assert predict(client, file.getvalue()).json()["plate"] == "BE1"
+
+
+def test_the_first_frame_of_an_animation_is_read(client: httpx.Client) -> None:
+    file = io.BytesIO()
+    frames = [Image.fromarray(scene(text)).convert("RGB") for text in ("BE1", "VD777")]
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    assert predict(client, file.getvalue()).json()["plate"] == "BE1"
+
+
+def test_a_picture_of_one_pixel(client: httpx.Client) -> None:
+    response = client.post("/v1/read", content=encoded(np.zeros((1, 1), np.uint8)))
+    assert response.json()["results"][0]["plates"] == []
+
+
+# Access
+
+
+def test_keys_are_asked_for(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("open-sesame\n", encoding="utf-8")
+    content = encoded(scene("BE1"))
+    with serving(folder, api_keys=tmp_path / "keys") as client:
+        for headers in ({}, {"X-API-Key": "wrong"}):
+            refused = predict(client, content, headers=headers)
+            assert error_of(refused)[:2] == (401, "unauthorized")
+            assert client.get("/v1/model", headers=headers).status_code == 401
+        headers = {"X-API-Key": "open-sesame"}
+        assert predict(client, content, headers=headers).json()["plate"] == "BE1"
+        for path in ("/livez", "/readyz", "/metrics", "/", "/docs"):
+            assert client.get(path).status_code == 200
+
+
+def test_senders_have_a_rate(folder: Path) -> None:
+    content = encoded(scene("BE1"))
+    with serving(folder, rate=0.001, burst=3) as client:
+        files = [("files", ("x.png", content))] * 3
+        assert client.post("/v1/read", files=files).status_code == 200
+        refused = client.post("/v1/read", files=files)
+        assert error_of(refused) == (429, "rate_limited", "rate")
+        assert refused.headers["retry-after"] == "1"
+
+
+# What is told about the server
+
+
+def test_the_manifest_is_shown(client: httpx.Client, folder: Path) -> None:
+    answer = client.get("/v1/model").json()
+    assert answer["manifest"] == json.loads((folder / "manifest.json").read_text("utf-8"))
+    read = client.post("/v1/read", content=encoded(scene())).json()
+    assert read["model"] == answer["model"]
+
+
+def test_metrics_count_and_keep_texts_to_themselves(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    with serving(folder) as client:
+        assert predict(client, encoded(scene("TI1234567"))).json()["plate"] == "TI1234567"
+        predict(client, encoded(np.full((90, 90), 120, np.uint8)))
+        predict(client, b"nothing")
+        client.get("/TI1234567")
+        text = client.get("/metrics").text
+    assert 'plates_pictures_total{outcome="text"} 1.0' in text
+    assert 'plates_pictures_total{outcome="nothing"} 1.0' in text
+    assert "plates_without_plate_ratio 0.5" in text
+    assert 'plates_rejections_total{reason="unsupported_format"} 1.0' in text
+    assert 'plates_request_seconds_count{route="/predict",status="200"} 2.0' in text
+    assert 'plates_request_seconds_count{route="other",status="404"} 1.0' in text
+    assert "plates_batch_pictures_count 3.0" in text
+    assert "plates_confidence_count 1.0" in text
+    assert "plates_queue_pictures 0.0" in text
+    assert "1234567" not in text
+    assert caplog.records
+    assert "1234567" not in caplog.text
+
+
+def test_requests_have_an_id(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    response = client.get("/livez", headers={"X-Request-ID": "my-request.7"})
+    assert response.headers["x-request-id"] == "my-request.7"
+    wait_until(lambda: "my-request.7" in caplog.text)
+    ids = {client.get("/livez", headers={"X-Request-ID": bad}).headers["x-request-id"]
+           for bad in ("", "two words", "x" * 65, "<script>")}  # fmt: skip
+    assert len(ids) == 4
+    assert all(len(each) == 32 for each in ids)
+
+
+def test_the_page_and_its_files(client: httpx.Client) -> None:
+    page = client.get("/")
+    assert "Swiss Plate Reader" in page.text
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert "unsafe-inline" not in page.headers["content-security-policy"]
+    for path in ("/page/app.js", "/page/style.css", "/page/icon.svg", "/docs", "/page/docs.js",
+                 "/swagger/swagger-ui-bundle.js", "/swagger/swagger-ui.css"):  # fmt: skip
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    # It works offline.
+    for path in ("/", "/docs", "/page/app.js", "/page/style.css"):
+        assert "://" not in client.get(path).text.replace("http://www.w3.org", "")
+    assert client.get("/page/../settings.py").status_code == 404
+
+
+def test_openapi_describes_the_forms(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    assert set(document["paths"]) >= {
+        "/predict",
+        "/v1/read",
+        "/v1/model",
+        "/livez",
+        "/readyz",
+        "/metrics",
+    }
+    form = document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    assert form["multipart/form-data"]["schema"]["required"] == ["file"]
+
+
+# Under load
+
+
+def test_what_is_too_much_is_refused_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    content = encoded(scene("BE1"))
+    with serving(folder, queue=2, workers=1, batch=1) as client:
+        reader = client.server.engine.model.reader  # type: ignore[attr-defined]
+        read = reader.read
+        monkeypatch.setattr(reader, "read", lambda picture: (gate.wait(10), read(picture))[1])
+        answers: list[httpx.Response] = []
+
+        def ask() -> None:
+            answers.append(httpx.post(f"{client.base_url}/v1/read", content=content))
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: client.server.engine.pending == 2)  # type: ignore[attr-defined]
+        started = time.monotonic()
+        refused = client.post("/v1/read", content=content)
+        assert time.monotonic() - started < 1
+        assert error_of(refused) == (503, "queue_full", "queue")
+        assert refused.headers["retry-after"] == "1"
+        assert client.get("/readyz").status_code == 200
+        gate.set()
+        for thread in threads:
+            thread.join()
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert client.post("/v1/read", content=content).status_code == 200
+
+
+def test_nobody_waits_longer_than_the_deadline(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    content = encoded(scene("BE1"))
+    with serving(folder, workers=1, batch=1, deadline_s=0.3) as client:
+        reader = client.server.engine.model.reader  # type: ignore[attr-defined]
+        read, calls = reader.read, []
+
+        def slow(picture: object) -> object:
+            calls.append(1)
+            gate.wait(10)
+            return read(picture)
+
+        monkeypatch.setattr(reader, "read", slow)
+        first = threading.Thread(target=lambda: predict(client, content))
+        first.start()
+        wait_until(lambda: calls)
+        assert error_of(httpx.post(f"{client.base_url}/predict", files={"file": content})) == (
+            503, "deadline", "deadline_s",
+        )  # fmt: skip
+        gate.set()
+        first.join()
+        wait_until(lambda: client.server.engine.pending == 0)  # type: ignore[attr-defined]
+        # The second was not computed: nobody waited for it any more.
+        assert len(calls) == 1
+        assert predict(client, content).status_code == 200
+
+
+def test_who_has_gone_is_not_computed_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    content = encoded(scene("BE1"))
+    with serving(folder, workers=1, batch=1) as client:
+        engine = client.server.engine  # type: ignore[attr-defined]
+        reader = engine.model.reader
+        read, calls = reader.read, []
+
+        def slow(picture: object) -> object:
+            calls.append(1)
+            gate.wait(10)
+            return read(picture)
+
+        monkeypatch.setattr(reader, "read", slow)
+        first = threading.Thread(target=lambda: predict(client, content))
+        first.start()
+        wait_until(lambda: calls)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{client.base_url}/v1/read", content=content, timeout=0.2)
+        assert engine.pending == 2
+        gate.set()
+        first.join()
+        wait_until(lambda: engine.pending == 0)
+        assert len(calls) == 1
+        assert "plates_skipped_total 1.0" in client.get("/metrics").text
+
+
+def test_concurrent_requests_are_computed_together(folder: Path) -> None:
+    content = encoded(scene("BE1"))
+    with serving(folder, workers=1, window_ms=50) as client:
+
+        def ask() -> None:
+            for _ in range(10):
+                answer = httpx.post(
+                    f"{client.base_url}/predict", files={"file": content}, timeout=20
+                )
+                assert answer.json()["plate"] == "BE1"
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        text = client.get("/metrics").text
+    count = float(text.split("plates_batch_pictures_count ")[1].split()[0])
+    assert float(text.split("plates_batch_pictures_sum ")[1].split()[0]) == 80
+    assert count < 60
+
+
+def test_a_slow_body_is_not_waited_for(folder: Path) -> None:
+    def slowly() -> Iterator[bytes]:
+        yield b"\xff\xd8\xff"
+        time.sleep(1.0)
+        yield b"rest"
+
+    with serving(folder, deadline_s=0.3) as client:
+        try:
+            response = client.post("/v1/read", content=slowly())
+            assert error_of(response) == (408, "slow_body", "deadline_s")
+        except httpx.TransportError:
+            pass  # It was told so, and the connection closed, while it was sending.
+        assert 'reason="slow_body"} 1.0' in client.get("/metrics").text
+
+
+def test_bodies_that_are_held_are_bounded(folder: Path) -> None:
+    with serving(folder, max_pending_mib=0.01) as client:
+        response = client.post("/v1/read", content=bytes(20_000))
+        assert error_of(response) == (503, "memory_full", "max_pending_mib")
+        # And let go of.
+        assert client.post("/v1/read", content=encoded(scene("BE1"))).status_code == 200
+
+
+def test_a_fault_of_one_picture_is_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(folder) as client:
+        reader = client.server.engine.model.reader  # type: ignore[attr-defined]
+        read, batch = reader.read, reader.read_batch
+
+        def picky(picture: Any) -> object:
+            if picture.grey.shape == (50, 50):
+                raise RuntimeError("a fault")
+            return read(picture)
+
+        def picky_batch(pictures: list[Any]) -> object:
+            if any(picture.grey.shape == (50, 50) for picture in pictures):
+                raise RuntimeError("a fault")
+            return batch(pictures)
+
+        monkeypatch.setattr(reader, "read", picky)
+        monkeypatch.setattr(reader, "read_batch", picky_batch)
+        bad = encoded(np.zeros((50, 50), np.uint8))
+        files = [("files", ("a", bad)), ("files", ("b", encoded(scene("BE1"))))]
+        first, second = client.post("/v1/read", files=files).json()["results"]
+        assert first["error"]["code"] == "internal"
+        assert second["plates"][0]["plate"] == "BE1"
+
+
+def test_unsure_texts_are_no_texts(client: httpx.Client) -> None:
+    # The last texts of the stand-in are not sure.
+    answer = client.post("/v1/read", content=encoded(scene(TEXTS[-1]))).json()["results"][0]
+    assert [plate["plate"] for plate in answer["plates"]] in ([None], [TEXTS[-1]])

@@ -1,0 +1,165 @@
+"""The page, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from tests.bundles import BLACK, draw_plate, scene, write_bundle
+from tests.serving import serving
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+sync_api = pytest.importorskip("playwright.sync_api")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with serving(write_bundle(tmp_path_factory.mktemp("page") / "bundle")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    path = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if path is None:
+        assert "CI" not in os.environ, "install chromium: .ci/run does"
+        pytest.skip("there is no Chromium here")
+    with sync_api.sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-background-networking"]
+        found = playwright.chromium.launch(executable_path=path, args=options)
+        yield found
+        found.close()
+
+
+@pytest.fixture(params=[(390, 844), (1280, 800)], ids=["phone", "desktop"])
+def page(
+    request: pytest.FixtureRequest, browser: sync_api.Browser, server: httpx.Client
+) -> Iterator[sync_api.Page]:
+    width, height = request.param
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
+    page.goto(str(server.base_url))
+    yield page
+    assert [fault for fault in faults if "status of 4" not in fault] == []
+    context.close()
+
+
+def write(folder: Path, name: str, pixels: np.ndarray) -> Path:
+    path = folder / name
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def test_a_picture_with_two_plates(page: sync_api.Page, tmp_path: Path) -> None:
+    pixels = draw_plate(scene("BE1", (20, 30, 120, 60)), "GE65432", (100, 150, 220, 182), BLACK)
+    page.set_input_files("#pick", write(tmp_path, "two.png", pixels))
+    result = page.locator(".result")
+    sync_api.expect(result.locator(".plate")).to_have_count(2)
+    sync_api.expect(result.locator(".view canvas")).to_have_count(1)
+    sync_api.expect(page.locator("#status")).to_have_text("1 picture read")
+    read = {each.get_attribute("aria-label") for each in result.locator(".text").all()}
+    assert read == {"BE 1", "GE 6 5 4 3 2"}
+    cantons = "".join(result.locator(".canton").all_text_contents())
+    assert "Bern" in cantons
+    assert "Geneva" in cantons
+    sync_api.expect(result.locator(".words").first).to_contain_text("sure")
+    # The rectified crops show the plates' rims and their grey.
+    for number in range(2):
+        pixel = "c => (x, y) => c.getContext('2d').getImageData(c.width * x, c.height * y, 1, 1).data[0]"
+        cut = result.locator(".cut canvas").nth(number)
+        middle, rim = cut.evaluate(f"c => [({pixel})(c)(0.5, 0.5), ({pixel})(c)(0.5, 0.02)]")
+        assert 30 < middle < 120
+        assert rim < 20 or rim > 180
+    # And nothing is wider than the screen.
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_several_files_one_of_them_broken(page: sync_api.Page, tmp_path: Path) -> None:
+    good = write(tmp_path, "good.png", scene("GE65432"))
+    empty = write(tmp_path, "nothing.png", np.full((200, 300), 120, np.uint8))
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"this is no picture")
+    page.set_input_files("#pick", [good, empty, broken])
+    sync_api.expect(page.locator("#status")).to_have_text("3 pictures read")
+    notes = page.locator(".note").all_text_contents()
+    assert notes[0].startswith("1 plate · ")
+    assert notes[1].startswith("No plate was found")
+    assert notes[2] == "This is no JPEG, PNG or WebP picture."
+    assert page.locator(".result").nth(0).locator(".canton").text_content() == "Geneva"
+    page.click("#clear")
+    sync_api.expect(page.locator(".result")).to_have_count(0)
+    sync_api.expect(page.locator("#results-part")).to_be_hidden()
+
+
+def test_pictures_can_be_dropped_and_pasted(page: sync_api.Page, tmp_path: Path) -> None:
+    content = list(write(tmp_path, "x.png", scene("AG10")).read_bytes())
+    for kind in ("drop", "paste"):
+        page.evaluate(
+            """([bytes, kind]) => {
+                const data = new DataTransfer();
+                data.items.add(new File([new Uint8Array(bytes)], `${kind}.png`, {type: "image/png"}));
+                const options = {bubbles: true, cancelable: true};
+                const event = kind === "drop" ? new DragEvent(kind, {...options, dataTransfer: data})
+                    : new ClipboardEvent(kind, {...options, clipboardData: data});
+                document.body.dispatchEvent(event);
+            }""",
+            [content, kind],
+        )
+    sync_api.expect(page.locator("#status")).to_have_text("2 pictures read")
+    assert page.locator(".name").all_text_contents() == ["drop.png", "paste.png"]
+
+
+def test_the_keyboard_is_enough(page: sync_api.Page, tmp_path: Path) -> None:
+    seen = []
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    assert seen[:2] == ["pick", "shoot"]
+    with page.expect_file_chooser() as chooser:
+        page.focus("#pick")
+        page.keyboard.press("Enter")
+    chooser.value.set_files(write(tmp_path, "x.png", scene("JU4")))
+    sync_api.expect(page.locator(".result")).to_have_count(1)
+
+
+def test_a_server_that_has_gone_is_said(browser: sync_api.Browser, tmp_path: Path) -> None:
+    with serving(write_bundle(tmp_path / "bundle")) as client:
+        page = browser.new_page()
+        page.goto(str(client.base_url))
+    page.set_input_files("#pick", write(tmp_path, "x.png", scene()))
+    sync_api.expect(page.locator(".note")).to_contain_text("cannot be reached")
+    page.close()
+
+
+def test_an_api_key_can_be_given(browser: sync_api.Browser, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("open-sesame", encoding="utf-8")
+    with serving(write_bundle(tmp_path / "bundle"), api_keys=tmp_path / "keys") as client:
+        page = browser.new_page()
+        page.goto(str(client.base_url))
+        picture = write(tmp_path, "x.png", scene("BE1"))
+        page.set_input_files("#pick", picture)
+        sync_api.expect(page.locator(".note")).to_contain_text("API key")
+        page.click("summary")
+        page.fill("#key", "open-sesame")
+        page.set_input_files("#pick", picture)
+        sync_api.expect(page.locator(".canton")).to_have_text("Bern")
+        page.close()
+
+
+def test_the_interface_is_shown_offline(browser: sync_api.Browser, server: httpx.Client) -> None:
+    page = browser.new_page()
+    page.goto(f"{server.base_url}/docs")
+    sync_api.expect(page.locator("text=/v1/read").first).to_be_visible()
+    page.close()

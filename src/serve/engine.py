@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -116,7 +117,9 @@ class Engine:
         self._pending = 0
         """Pictures that wait or are computed."""
         self._arrived = asyncio.Event()
-        self._idle = asyncio.Semaphore(settings.workers)
+        self._idle = settings.workers
+        """Workers that have nothing to do."""
+        self._freed = asyncio.Event()
         self._pool = ThreadPoolExecutor(settings.workers, "read")
         self._dispatcher: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,6 +138,11 @@ class Engine:
         if self._model is None:
             raise _starting()
         return self._model
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for a single picture."""
+        return self._pending >= self._settings.queue
 
     @property
     def pending(self) -> int:
@@ -206,8 +214,11 @@ class Engine:
 
     async def _dispatch(self) -> None:
         while True:
-            await self._idle.acquire()
+            while not self._idle:
+                self._freed.clear()
+                await self._freed.wait()
             jobs = await self._next_batch()
+            self._idle -= 1
             task = asyncio.create_task(self._run(jobs))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -219,9 +230,11 @@ class Engine:
                 await self._arrived.wait()
             if self.arriving and len(self._waiting) < self._settings.batch:
                 await asyncio.sleep(self._settings.window_ms / 1000)
+            # What waits is shared among the workers that are idle.
+            most = min(self._settings.batch, math.ceil(len(self._waiting) / self._idle))
             batch: list[_Job] = []
             size = 0
-            while self._waiting and len(batch) < self._settings.batch:
+            while self._waiting and len(batch) < most:
                 job = self._waiting[0]
                 if batch and size + len(job.content) > BATCH_BYTES:
                     break
@@ -254,7 +267,8 @@ class Engine:
             self._measures.compute.observe(time.monotonic() - started)
         finally:
             self._pending -= len(jobs)
-            self._idle.release()
+            self._idle += 1
+            self._freed.set()
         for job, outcome in zip(jobs, outcomes, strict=True):
             if isinstance(outcome, Answer):
                 texts = sum(plate.plate is not None for plate in outcome.plates)

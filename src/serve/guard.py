@@ -12,7 +12,7 @@ from typing import Any
 
 from src.serve.engine import Engine
 from src.serve.measures import Measures
-from src.serve.refusals import RefusedError, draining
+from src.serve.refusals import RefusedError, draining, overloaded
 from src.serve.settings import Settings
 
 Scope = MutableMapping[str, Any]
@@ -121,6 +121,9 @@ class Guard:
             return None
         if self._engine.is_draining:
             return draining()
+        if self._engine.is_full:
+            # Here, where it costs least: under overload most of the work is to refuse.
+            return overloaded()
         length = next((value for name, value in headers if name == b"content-length"), b"")
         if length.isdigit() and int(length) > settings.max_body:
             return _too_large(settings)

@@ -27,11 +27,12 @@ class BoundedHttp(HttpToolsProtocol):
     _in_headers = True
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if not self._in_headers:
-            return
+        # Of data in which a request ends, what comes behind it is not counted: it is little.
         self._header_bytes += len(data)
-        if self._header_bytes > self.max_header_bytes and not self.transport.is_closing():
+        super().data_received(data)
+        if not self._in_headers or self.transport.is_closing():
+            return
+        if self._header_bytes > self.max_header_bytes:
             self.send_400_response("The headers are too large.")
 
     def on_headers_complete(self) -> None:

@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     """Width and height of a picture, at most."""
     max_header_kib: int = Field(32, ge=1, le=1024)
     """Size of a request's headers in KiB, at most."""
-    max_connections: int = Field(512, ge=1, le=100_000)
+    max_connections: int = Field(4096, ge=1, le=100_000)
     """Connections, at most; more are answered 503 at once."""
 
     api_keys: Path | None = None

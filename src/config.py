@@ -134,7 +134,7 @@ class PlateParams(_Section):
         list[Weight], Field(min_length=3, max_length=3), AfterValidator(_some_weight)
     ]
     """Weights of the glyph families din, narrow, grotesk."""
-    GLYPH_VARIANTS: Annotated[Integer, Field(ge=1, le=256)]
+    GLYPH_VARIANTS: Annotated[Integer, Field(ge=1, le=1024)]
     """Glyph variants in the seeded atlas."""
     # The limits of both are those of GlyphStyle in src/generators/glyphs.py.
     GLYPH_WIDTH: Annotated[

@@ -208,6 +208,7 @@ def test_little_is_computed_for_nothing(model: bytes) -> None:
 
 def test_a_runtime_that_is_not_there(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     runtimes._openvino_core.cache_clear()
+    runtimes._multiplies_bf16.cache_clear()
     monkeypatch.setitem(sys.modules, "openvino", None)
     try:
         assert best_runtime() == "onnxruntime"
@@ -215,6 +216,7 @@ def test_a_runtime_that_is_not_there(model: bytes, monkeypatch: pytest.MonkeyPat
             Network(model, "openvino")
     finally:
         runtimes._openvino_core.cache_clear()
+        runtimes._multiplies_bf16.cache_clear()
 
 
 def test_bf16_is_what_makes_openvino_the_best(monkeypatch: pytest.MonkeyPatch) -> None:

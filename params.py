@@ -52,7 +52,7 @@ class StreetPlateParams:
 
 
 class StreetParams:
-    KIND_WEIGHTS: list = [0.66, 0.12, 0.07, 0.15]
+    KIND_WEIGHTS: list = [0.63, 0.16, 0.07, 0.14]
     YAW: float = 45.0
     PITCH: list = [-25.0, 35.0]
     ROLL: float = 12.0

@@ -26,13 +26,22 @@ from src.generators.plate import (
 
 Gray = NDArray[np.uint8]
 
-# A is a letter, 0 a digit; / starts a second row. Most of Europe, some of the rest.
+# A is a letter, 0 a digit, ~ what separates parts (a gap, a bar, a seal, a dot), | the same without the
+# dot, which makes a Swiss plate of two letters and a number; / starts a second row. Most of Europe, some
+# of the rest.
 _PATTERNS = (
-    "A AA 000", "AA AA 0000", "AAA A 00", "AA-000-AA", "AA 000 AA", "AA00 AAA", "00-AA-00",
-    "00-AAA-0", "0000 AAA", "AA 00 000", "AA 00000", "AAA 000", "AAA-0000", "0AAA000", "A 000 AA",
-    "A 00000 A", "0-AAA-000", "AAA-000", "00 AA 000", "000 AAA", "A000AA", "AA 0000", "AAA 00A",
-    "AA 00 AA 0000", "0000", "A 0000", "AA/00000", "AA 00/AA 0000", "AAA/0000", "00-00/AAA",
+    "A~AA 000", "AA~AA 0000", "AAA~A 00", "AA-000-AA", "AA~000~AA", "AA00 AAA", "00~AA~00",
+    "00~AAA~0", "0000 AAA", "AA 00 000", "AAA~0000", "0AAA000", "A 000 AA", "A 00000 A",
+    "0-AAA-000", "00 AA 000", "000 AAA", "A000AA", "AAA 00A", "AA 00 AA 0000", "0000", "AA/00000",
+    "AA 00/AA 0000", "AAA/0000", "00-00/AAA",
 )  # fmt: skip
+# Letters and then digits, as a Swiss plate has: those that a reader confuses.
+_SIMILAR = (
+    "AAA~000", "AAA000", "AA|0000", "AA|00000", "AA 00 000", "AA|000", "A~0000", "A~00000",
+    "A~000000", "AAAA 00", "0~00000", "00~0000", "000~000", "AA|0000 A", "AA|000 AA", "AAA/000",
+)  # fmt: skip
+_SIMILAR_SHARE = 0.45
+_SEPARATORS = " -o."
 # Of one row signs have letters alone, a price or a time: never letters and then digits.
 _SIGNS = (
     "AAAA", "AAAAAA", "AAAAAAAA", "AAAAAAAAAAA", "AAAA AAAAAA", "0-00", "00.00", "00-00-00",
@@ -49,7 +58,7 @@ class RowsSpec:
     """A rectangle with rows of characters.
 
     Attributes:
-        rows: texts; ``-`` is a bar, ``.`` a dot, a blank a gap.
+        rows: texts; ``-`` is a bar, ``.`` a dot, ``o`` a round seal, a blank a gap.
         width, height: of the rectangle in millimetres.
         colour_index: into COLOURS.
         spacing: factor on the free space between characters.
@@ -134,6 +143,8 @@ def _part(char: str, cap: int, tiles: Tiles) -> Gray:
         return np.zeros((cap, max(round(_SPACE * cap), 1)), np.uint8)
     if char == "-":
         return _bar(cap)
+    if char == "o":
+        return _seal(cap)
     return tiles.glyph(DOT if char == "." else char)
 
 
@@ -144,17 +155,26 @@ def _bar(cap: int) -> Gray:
     return bar
 
 
+@lru_cache(maxsize=64)
+def _seal(cap: int) -> Gray:
+    """A coloured disc with a darker emblem, as high as half a character."""
+    side = max(round(0.5 * cap), 2)
+    seal = np.zeros((cap, side), np.uint8)
+    centre, radius = (side / 2, cap / 2), side / 2
+    for share, grey in ((0.95, 120), (0.55, 210), (0.25, 90)):
+        middle = tuple(round(16 * value) for value in centre)
+        cv2.circle(seal, middle, round(16 * share * radius), grey, -1, cv2.LINE_AA, 4)
+    return seal
+
+
 def _between(numbers: Iterator[float], low: float, high: float) -> float:
     return low + (high - low) * next(numbers)
 
 
 def _fill(pattern: str, numbers: Iterator[float]) -> tuple[str, ...]:
+    choices = {"A": _LETTERS, "0": "0123456789", "~": _SEPARATORS, "|": _SEPARATORS[:-1]}
     filled = [
-        _LETTERS[int(next(numbers) * 26)]
-        if mark == "A"
-        else str(int(next(numbers) * 10))
-        if mark == "0"
-        else mark
+        choices[mark][int(next(numbers) * len(choices[mark]))] if mark in choices else mark
         for mark in pattern
     ]
     return tuple("".join(filled).split("/"))
@@ -166,7 +186,8 @@ NUMBERS = 60
 
 def draw_foreign(numbers: Iterator[float]) -> RowsSpec:
     """A plate of another country, made from up to NUMBERS uniform numbers."""
-    rows = _fill(_PATTERNS[int(next(numbers) * len(_PATTERNS))], numbers)
+    patterns = _SIMILAR if next(numbers) < _SIMILAR_SHARE else _PATTERNS
+    rows = _fill(patterns[int(next(numbers) * len(patterns))], numbers)
     if len(rows) == 2:
         width, height = _between(numbers, 180, 320), _between(numbers, 140, 210)
     elif next(numbers) < 0.75:

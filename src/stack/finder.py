@@ -32,6 +32,8 @@ LOOK_SCORE_LEAST = 0.05
 """A second look sees a plate from this score on."""
 LOOK_SHIFT = 0.25
 """A plate whose centre is farther from the middle than this share of the side is another one."""
+OTHER_SHARES = (0.56, 0.8)
+"""How much of a look's side the plate takes where its corners are wanted once more."""
 
 Localize = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """``(N, H, W)`` pictures to maps ``(N, 10, h, w)``."""
@@ -166,27 +168,69 @@ def _look_again(
     ]
     if not jobs:
         return found
-    windows = []
-    for picture, plate in jobs:
-        low, high = _box(found[picture].corners[plate])
-        side = max(float((high - low).max()) / LOOK_SHARE, 1.0)
-        windows.append(pyramids[picture].window((low + high) / 2, side, size))
-    looks = detect(localize(stacked(windows)), LOOK_SCORE_LEAST, MOST_PLATES)
-    for (picture, plate), window, look in zip(jobs, windows, looks, strict=True):
+    windows = [(pyramids[picture], found[picture].corners[plate]) for picture, plate in jobs]
+    looks = _look_at(windows, LOOK_SHARE, localize, size)
+    for (picture, plate), look in zip(jobs, looks, strict=True):
         plates = found[picture]
-        off = np.abs(look.corners.mean(axis=1) - size / 2).max(axis=1)
-        seen = np.flatnonzero(off <= LOOK_SHIFT * size)
         score = 0.0
-        if len(seen):
-            score = float(look.score[seen[0]])
-            plates.corners[plate] = window.to_picture(look.corners[seen[0]])
-            plates.two_lines[plate] = look.two_lines[seen[0]]
+        if look is not None:
+            plates.corners[plate], score, plates.two_lines[plate] = look
         plates.score[plate] = (plates.score[plate] + score) / 2
     for picture in {picture for picture, _ in jobs}:
         plates = found[picture]
         stays = suppress(plates.corners, plates.score)
         found[picture] = plates.taken(stays[plates.score[stays] >= LEAST_SCORE])
     return found
+
+
+def other_corners(
+    plates: Sequence[tuple[Pyramid, FloatArray]], localize: Localize, localizer: LocalizerEntry
+) -> list[list[FloatArray]]:
+    """Corners of plates as the localizer sees them at other sizes; they differ by what it is unsure of.
+
+    Args:
+        plates: the picture and ``(4, 2)`` corners of each, in pixels of the displayed picture.
+        localize: runs the localizer.
+        localizer: what it is.
+
+    Returns:
+        For each plate as many as see it: at most one for each of OTHER_SHARES, none where the
+        localizer takes one size alone.
+    """
+    others: list[list[FloatArray]] = [[] for _ in plates]
+    if not localizer.dense:
+        return others
+    for share in OTHER_SHARES:
+        looks = _look_at(plates, share, localize, _look_size(localizer))
+        for corners, look in zip(others, looks, strict=True):
+            if look is not None:
+                corners.append(look[0])
+    return others
+
+
+def _look_at(
+    plates: Sequence[tuple[Pyramid, FloatArray]], share: float, localize: Localize, size: int
+) -> list[tuple[FloatArray, float, float] | None]:
+    """Each plate alone, taking a share of a square input: its corners, score and probability of two
+    lines; None where no plate is seen in the middle."""
+    windows = []
+    for pyramid, corners in plates:
+        low, high = _box(corners)
+        side = max(float((high - low).max()) / share, 1.0)
+        windows.append(pyramid.window((low + high) / 2, side, size))
+    seen: list[tuple[FloatArray, float, float] | None] = []
+    for window, look in zip(
+        windows, detect(localize(stacked(windows)), LOOK_SCORE_LEAST, MOST_PLATES), strict=True
+    ):
+        off = np.abs(look.corners.mean(axis=1) - size / 2).max(axis=1)
+        near = np.flatnonzero(off <= LOOK_SHIFT * size)
+        if not len(near):
+            seen.append(None)
+            continue
+        best = near[0]
+        corners = window.to_picture(look.corners[best])
+        seen.append((corners, float(look.score[best]), float(look.two_lines[best])))
+    return seen
 
 
 def _width(corners: FloatArray) -> FloatArray:

@@ -28,7 +28,7 @@ from src.detection import SURE
 from src.geometry import FloatArray, Rectification
 from src.images import Picture, Source, load_image
 from src.runtimes import Network, Runtime, best_runtime
-from src.stack.finder import find_plates, usual_sizes
+from src.stack.finder import find_plates, other_corners, usual_sizes
 from src.stack.pyramid import Pyramid
 from src.stack.recognizer import Place, cut, read_places
 from src.utils.machine import available_cores
@@ -233,8 +233,16 @@ class PlateReader:
         """What is read in places, with the calibrated probability that it is right."""
         if not places:
             return []
-        run = partial(self._reader.run, together=together)
-        read = read_places(places, run, self.manifest.reader)
+        read = read_places(
+            places,
+            partial(self._reader.run, together=together),
+            partial(
+                other_corners,
+                localize=partial(self._localizer.run, together=together),
+                localizer=self.manifest.localizer,
+            ),
+            self.manifest.reader,
+        )
         values = features(
             [reading.confidence for reading, _ in read],
             [min(reading.char_confidences) for reading, _ in read],

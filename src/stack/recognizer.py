@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,9 @@ from src.stack.pyramid import Pyramid
 ONE_LINE, TWO_LINES = 0.1, 0.9
 """Between these probabilities of two lines, a plate is read both ways; the surer text is taken."""
 SURE_READING = 0.99
-"""Where the reader is less sure than this, the plate is cut out in other ways as well, and the readings
-vote: what it reads however the corners are off is more likely right."""
+"""Where the reader is less sure than this, the localizer looks at the plate again, the plate is cut out
+in other ways as well, and the readings vote: what it reads however the corners are off is more likely
+right."""
 OTHER_CUTS = (
     (1.15, 0.0, 1.0), (0.87, 0.0, 1.0), (1.0, 0.07, 1.0), (1.0, -0.07, 1.0), (1.0, 0.0, 1.04),
     (1.0, 0.0, 0.96),
@@ -29,6 +31,8 @@ about what corners are off by."""
 
 Read = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """``(N, h, w)`` crops to log-probabilities ``(N, T, C)``."""
+Look = Callable[[Sequence[tuple[Pyramid, FloatArray]]], list[list[FloatArray]]]
+"""Pictures and corners of plates to other corners of each, as the localizer sees them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,26 +53,34 @@ class Place:
 
 
 def read_places(
-    places: Sequence[Place], read: Read, reader: ReaderEntry
+    places: Sequence[Place], read: Read, look: Look, reader: ReaderEntry
 ) -> list[tuple[Reading, int]]:
     """The text of each plate, and the number of lines that it was read as.
 
     Args:
         places: the plates.
         read: runs the reader.
+        look: looks at plates again.
         reader: what it is.
     """
     ways = [(place, lines) for place in places for lines in _ways(place, reader)]
     if not ways:
         return []
-    readings = decode(read(np.stack([_cut(place, lines, reader) for place, lines in ways])))
+    readings = decode(
+        read(np.stack([cut(place.pyramid, place.corners, lines, reader) for place, lines in ways]))
+    )
     unsure = [i for i, reading in enumerate(readings) if reading.confidence < SURE_READING]
     if unsure:
-        crops = [_cut(*ways[i], reader, other) for i in unsure for other in OTHER_CUTS]
-        others = decode(read(np.stack(crops)))
-        for number, i in enumerate(unsure):
-            start = number * len(OTHER_CUTS)
-            readings[i] = elected([readings[i], *others[start : start + len(OTHER_CUTS)]])
+        looks = look([(ways[i][0].pyramid, ways[i][0].corners) for i in unsure])
+        crops, counts = [], []
+        for i, seen in zip(unsure, looks, strict=True):
+            place, lines = ways[i]
+            others = _other_corners(place.corners, seen)
+            crops += [cut(place.pyramid, corners, lines, reader) for corners in others]
+            counts.append(len(others))
+        votes = iter(decode(read(np.stack(crops))))
+        for i, count in zip(unsure, counts, strict=True):
+            readings[i] = elected([readings[i], *islice(votes, count)])
     # Ways of one place follow each other.
     best: list[tuple[Reading, int]] = []
     last: Place | None = None
@@ -103,14 +115,12 @@ def _ways(place: Place, reader: ReaderEntry) -> Sequence[int]:
     return (2,) if place.two_lines > 0.5 else (1,)
 
 
-def _cut(
-    place: Place,
-    lines: int,
-    reader: ReaderEntry,
-    other: tuple[float, float, float] | None = None,
-) -> Pixels:
-    corners = place.corners if other is None else _moved(place.corners, *other)
-    return cut(place.pyramid, corners, lines, reader)
+def _other_corners(corners: FloatArray, seen: Sequence[FloatArray]) -> list[FloatArray]:
+    """Where else a plate may lie: as it was seen, in the mean, and around that."""
+    if not seen:
+        return [_moved(corners, *other) for other in OTHER_CUTS]
+    mean = np.mean([corners, *seen], axis=0)
+    return [*seen, mean, *(_moved(mean, *other) for other in OTHER_CUTS)]
 
 
 def _moved(corners: FloatArray, higher: float, down: float, wider: float) -> FloatArray:

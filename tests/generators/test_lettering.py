@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from src.charset import CHARSET
 from src.config import load_config
 from src.generators import lettering
 from src.generators.atlas import Atlas
@@ -40,7 +42,7 @@ def test_every_pattern_finds_numbers_enough_and_is_drawn() -> None:
             assert picture.any()
             assert made.lines in (1, 2)
     # The longest of each kind, too.
-    for patterns in (lettering._PATTERNS, lettering._SIGNS):
+    for patterns in (lettering._PATTERNS, lettering._SIMILAR, lettering._SIGNS):
         assert max(map(len, patterns)) + 12 < NUMBERS
 
 
@@ -69,3 +71,20 @@ def test_rows_stand_below_each_other() -> None:
     assert rows[:half].any()
     assert rows[half:].any()
     assert not rows[half - 1 : half + 1].any()
+
+
+def test_no_foreign_plate_is_a_swiss_one() -> None:
+    """A canton, a dot and a number are a Swiss plate, whoever draws it."""
+    numbers = Draws(4, "test", np.arange(20000)).uniform(shape=(NUMBERS,))
+    rows = [draw_foreign(iter(row)).rows[0] for row in numbers.tolist()]
+    assert any(re.fullmatch(r"[A-Z]{3}\.[0-9]{3}", row) for row in rows)
+    assert not [row for row in rows if row[2:3] == "." and CHARSET.is_valid(row[:2] + row[3:])]
+
+
+def test_a_seal_stands_in_the_middle_of_its_row() -> None:
+    with_seal, without = ink(spec("ABoCD")), ink(spec("AB CD"))
+    disc = with_seal == 210
+    assert disc.sum() > (without == 210).sum() + 20
+    rows, columns = np.nonzero(disc)
+    assert abs(np.median(rows) - with_seal.shape[0] / 2) < 0.05 * with_seal.shape[0]
+    assert abs(np.median(columns) - with_seal.shape[1] / 2) < 0.1 * with_seal.shape[1]

@@ -18,9 +18,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,11 +29,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from generator import with_backgrounds
 
-from src.bundle import Bundle
+from src.bundle import MANIFEST, Bundle
 from src.config import Config, load_config
 from src.errors import UserError
 from src.read import Paths, Work, as_json, find_files, read_files
-from src.runtimes import Runtime, best_runtime
+from src.runtimes import best_runtime, installed_runtimes
 from src.stack.reader import PlateReader
 from src.utils.machine import available_cores
 from src.utils.prepare import SceneSource, StreetMix, WholeScenes
@@ -199,8 +198,8 @@ def run(config: Config, options: argparse.Namespace) -> dict[str, Any]:
         "batch": options.batch,
         "git_revision": stack.manifest.git_revision,
         "parameters": stack.manifest.localizer.parameters + stack.manifest.reader.parameters,
-        "bundle_bytes": sum(path.stat().st_size for path in stack.path.iterdir()),
-        "default_runtime": best_runtime(),
+        "bundle_bytes": sum((stack.path / name).stat().st_size for name in (*stack.contents, MANIFEST)),
+        "default_runtime": best_runtime(stack.has_int8),
     }
     with files(scenes, photo) as (path, folder):
         result["photo_bytes"] = path.stat().st_size
@@ -213,8 +212,7 @@ def run(config: Config, options: argparse.Namespace) -> dict[str, Any]:
                 options.batch,
                 options.seconds,
             )
-            for runtime in get_args(Runtime)
-            if find_spec(runtime) is not None
+            for runtime in installed_runtimes(stack.has_int8)
         }
     seed = result["seed"] = measure_seed(config, scenes, options.batch, options.seconds)
     ours = result["runtimes"][result["default_runtime"]]

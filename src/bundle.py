@@ -1,13 +1,14 @@
 """The bundle: both networks as ONNX files, and a manifest that says what they are (no torch).
 
-A bundle is a folder. ``out/models/stack`` is written by the stage export_stack, ``models`` is the
-promoted one that is in Git. ``Bundle.load`` checks every file against the manifest before any of them
-is parsed.
+A bundle is a folder. It may hold the networks a second time, with weights and activations of 8 bits.
+``out/models/stack`` is written by the stage export_stack, ``models`` is the promoted one that is in Git.
+``Bundle.load`` checks every file against the manifest before any of them is parsed.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,8 @@ from src.geometry import Rectification
 MANIFEST = "manifest.json"
 LOCALIZER = "localizer.onnx"
 READER = "reader.onnx"
+INT8 = {LOCALIZER: "localizer.int8.onnx", READER: "reader.int8.onnx"}
+"""The files of 8 bits; a bundle has both or none."""
 FORMAT = "swiss-plate-reader bundle"
 VERSION = 1
 DEFAULT = Path(__file__).resolve().parents[1] / "models"
@@ -115,15 +118,29 @@ class Bundle:
         path: the folder.
         manifest: what it says of itself.
         calibration: of the manifest.
-        localizer: the content of its ONNX file, as it was when it was checked.
-        reader: likewise.
+        contents: of the ONNX files by their names, as they were when they were checked.
     """
 
     path: Path
     manifest: Manifest
     calibration: Calibration
-    localizer: bytes
-    reader: bytes
+    contents: Mapping[str, bytes]
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether there are networks of 8 bits."""
+        return INT8[LOCALIZER] in self.contents
+
+    def networks(self, int8: bool = False) -> tuple[bytes, bytes]:
+        """The localizer and the reader, as ONNX.
+
+        Raises:
+            BundleError: those of 8 bits are asked for, and there are none.
+        """
+        if int8 and not self.has_int8:
+            raise BundleError(f"{self.path}: holds no networks of 8 bits")
+        localizer, reader = (INT8[name] if int8 else name for name in (LOCALIZER, READER))
+        return self.contents[localizer], self.contents[reader]
 
     @classmethod
     def load(cls, path: Path | str | None = None) -> Bundle:
@@ -138,7 +155,10 @@ class Bundle:
         """
         folder = DEFAULT if path is None else Path(path)
         manifest = read_manifest(folder)
-        contents = {name: _checked(folder / name, manifest) for name in (LOCALIZER, READER)}
+        names = [LOCALIZER, READER]
+        if not manifest.files.keys().isdisjoint(INT8.values()):
+            names += INT8.values()
+        contents = {name: _checked(folder / name, manifest) for name in names}
         if other := set(manifest.files) - set(contents):
             raise BundleError(f"{folder / MANIFEST}: names unknown files: {sorted(other)}")
         if manifest.charset != charset_entry():
@@ -149,7 +169,7 @@ class Bundle:
             calibration = Calibration.from_dict(manifest.calibration)
         except UserError as error:
             raise BundleError(f"{folder / MANIFEST}: {error}") from error
-        return cls(folder, manifest, calibration, contents[LOCALIZER], contents[READER])
+        return cls(folder, manifest, calibration, contents)
 
 
 def read_manifest(folder: Path) -> Manifest:

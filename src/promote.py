@@ -54,7 +54,7 @@ def main(config: Config, target: Path = Path("models"), hardware: str | None = N
         metrics={**exported.manifest.metrics, "evaluate_stack": evaluation(config)},
         hardware=exported.manifest.hardware | ({"training": hardware} if hardware else {}),
     )
-    size = len(exported.localizer) + len(exported.reader)
+    size = sum(map(len, exported.contents.values()))
     if size > LARGEST:
         raise StageError(f"{source}: has {size:,} bytes; {LARGEST:,} are allowed")
     # Whatever it finds in an even grey: that it runs at all is what counts.
@@ -119,7 +119,7 @@ def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(exported: Bundle, manifest: Manifest, target: Path) -> None:
-    """Write the files of the bundle; others in the folder stay.
+    """Write the files of the bundle; others in the folder stay, but networks of the last bundle.
 
     The manifest is last: what is cut short does not fit it, and is refused when it is loaded.
 
@@ -128,12 +128,12 @@ def write(exported: Bundle, manifest: Manifest, target: Path) -> None:
     """
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for name, content in (
-            (bundle.LOCALIZER, exported.localizer),
-            (bundle.READER, exported.reader),
-        ):
+        for name, content in exported.contents.items():
             _replace(target / name, content)
         _replace(target / bundle.MANIFEST, bundle.manifest_text(manifest).encode())
+        for name in bundle.INT8.values():
+            if name not in exported.contents:
+                (target / name).unlink(missing_ok=True)
     except OSError as error:
         raise StageError(f"{target}: cannot be written: {error.strerror or error}") from error
     Bundle.load(target)

@@ -1,5 +1,8 @@
 """What runs the exported networks: ONNX Runtime, or OpenVINO where the processor multiplies bf16.
 
+ONNX Runtime has no bf16 on processors; it is fast with networks of 8 bits where the processor adds up
+products of those.
+
 Both are used by one call, ``Network.run``, from any number of threads at once. Both would send reports
 of their use over the network when they are imported; here neither does.
 """
@@ -13,6 +16,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Protocol
 
@@ -22,7 +27,8 @@ from numpy.typing import NDArray
 from src.errors import UserError
 from src.utils.machine import available_cores
 
-Runtime = Literal["onnxruntime", "openvino"]
+Runtime = Literal["onnxruntime", "onnxruntime-int8", "openvino"]
+"""What runs a network; "onnxruntime-int8" is given one of 8 bits."""
 Sizes = frozenset[tuple[int, int]]
 """Heights and widths."""
 
@@ -39,12 +45,28 @@ class RuntimeUnavailableError(UserError):
     """The runtime that is asked for is not installed."""
 
 
-def best_runtime() -> Runtime:
-    """OpenVINO where it is installed and the processor multiplies bf16, several times as fast."""
+def best_runtime(has_int8: bool = False) -> Runtime:
+    """The fastest one that is installed.
+
+    Args:
+        has_int8: whether there are networks of 8 bits.
+    """
     try:
-        return "openvino" if _multiplies_bf16() else "onnxruntime"
+        if _multiplies_bf16():
+            return "openvino"
     except RuntimeUnavailableError:
-        return "onnxruntime"
+        pass
+    return "onnxruntime-int8" if has_int8 and _adds_int8_products() else "onnxruntime"
+
+
+def installed_runtimes(has_int8: bool = False) -> list[Runtime]:
+    """All that run here, fast or not; the argument as of ``best_runtime``."""
+    runtimes: list[Runtime] = ["onnxruntime"]
+    if has_int8:
+        runtimes.append("onnxruntime-int8")
+    if find_spec("openvino") is not None:
+        runtimes.append("openvino")
+    return runtimes
 
 
 class Network:
@@ -264,6 +286,7 @@ def _import_onnxruntime() -> ModuleType:
 
 
 _IMPORTING = threading.Lock()
+_INT8_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp"}
 
 
 @cache
@@ -285,6 +308,20 @@ def _openvino_core() -> Any:
             if hidden:
                 del sys.modules[name]
         return openvino.Core()
+
+
+@cache
+def _adds_int8_products() -> bool:
+    """Whether the processor has instructions for sums of products of bytes (VNNI, Arm's dot product).
+
+    Older ones of Intel have such for sums of 16 bits alone, which overflow.
+    """
+    try:
+        known = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        # Not Linux: nothing is known, and floats are right everywhere.
+        return False
+    return not _INT8_FLAGS.isdisjoint(known)
 
 
 @cache

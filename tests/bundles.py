@@ -194,24 +194,29 @@ def scene(
     return draw_plate(np.full(size, 120, np.uint8), text, box, rim)
 
 
-def write_bundle(folder: Path, threshold: float = 0.5, **changes: Any) -> Path:
-    """A bundle of both; ``changes`` replace entries of its manifest."""
+def write_bundle(folder: Path, threshold: float = 0.5, int8: bool = False, **changes: Any) -> Path:
+    """A bundle of both; ``changes`` replace entries of its manifest.
+
+    Those of 8 bits are the same networks, to which nothing is left to be quantized.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / bundle.LOCALIZER).write_bytes(localizer().SerializeToString())
-    (folder / bundle.READER).write_bytes(reader().SerializeToString())
+    for name, model in ((bundle.LOCALIZER, localizer()), (bundle.READER, reader())):
+        (folder / name).write_bytes(model.SerializeToString())
+        if int8:
+            model.doc_string = "8 bits"
+            (folder / bundle.INT8[name]).write_bytes(model.SerializeToString())
     return write_manifest(folder, threshold, **changes)
 
 
 def write_manifest(folder: Path, threshold: float = 0.5, **changes: Any) -> Path:
-    """The manifest of a folder that has both networks."""
+    """The manifest of a folder that has both networks, or all four."""
     values = {
         "created": "2024-01-01T00:00:00+00:00",
         "git_revision": None,
         "dvc_lock": None,
         "hardware": {},
         "files": {
-            name: bundle.file_entry((folder / name).read_bytes())
-            for name in (bundle.LOCALIZER, bundle.READER)
+            path.name: bundle.file_entry(path.read_bytes()) for path in folder.glob("*.onnx")
         },
         "charset": bundle.charset_entry(),
         "localizer": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -33,12 +34,30 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
 def test_a_bundle_is_what_was_written(folder: Path) -> None:
     loaded = Bundle.load(folder)
     assert loaded.manifest.threshold == 0.7
-    assert loaded.localizer == (folder / bundle.LOCALIZER).read_bytes()
-    assert loaded.reader == (folder / bundle.READER).read_bytes()
+    assert loaded.networks() == tuple((folder / name).read_bytes() for name in NETWORKS)
+    assert not loaded.has_int8
+    with pytest.raises(BundleError, match="no networks of 8 bits"):
+        loaded.networks(int8=True)
     assert loaded.manifest == read_manifest(folder) == Bundle.load(str(folder)).manifest
     assert bundle.manifest_text(loaded.manifest) == (folder / MANIFEST).read_text()
     with pytest.raises(AttributeError, match="immutable"):
         loaded.manifest.threshold = 0.1
+
+
+def test_a_bundle_may_hold_networks_of_8_bits(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle", int8=True)
+    loaded = Bundle.load(folder)
+    assert loaded.has_int8
+    files = [bundle.INT8[name] for name in NETWORKS]
+    assert loaded.networks(int8=True) == tuple((folder / name).read_bytes() for name in files)
+    assert loaded.networks() != loaded.networks(int8=True)
+    # Half of them are a damage.
+    (folder / files[1]).unlink()
+    with pytest.raises(BundleError, match=re.escape(files[1])):
+        Bundle.load(folder)
+    change(folder, lambda values: values["files"].pop(files[1]))
+    with pytest.raises(BundleError, match=f"does not name {re.escape(files[1])}"):
+        Bundle.load(folder)
 
 
 def test_a_folder_without_a_bundle(tmp_path: Path) -> None:
@@ -72,7 +91,7 @@ def test_no_runtime_sees_a_file_that_was_not_checked(folder: Path) -> None:
     """What is run is what was checked, though the file changes in between."""
     loaded = Bundle.load(folder)
     (folder / bundle.READER).write_bytes(b"something else")
-    assert bundle.file_entry(loaded.reader) == loaded.manifest.files[bundle.READER]
+    assert bundle.file_entry(loaded.contents[bundle.READER]) == loaded.manifest.files[bundle.READER]
 
 
 @pytest.mark.parametrize(

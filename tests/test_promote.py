@@ -50,7 +50,7 @@ def test_a_promoted_bundle_is_the_exported_one(config: Config) -> None:
     (target / "model_stack.mlem").write_text("something else that is kept here")
     main(config, target, hardware="8 GPUs")
     source, copy = Bundle.load(config.out("models", "stack")), Bundle.load(target)
-    assert (copy.localizer, copy.reader) == (source.localizer, source.reader)
+    assert copy.contents == source.contents
     assert {path.name for path in target.iterdir()} == {
         "model_stack.mlem", *copy.manifest.files, bundle.MANIFEST,
     }  # fmt: skip
@@ -122,6 +122,15 @@ def test_a_copy_that_is_cut_short_is_not_used(
         main(config, Path("models"))
     with pytest.raises(BundleError, match="git checkout"):
         Bundle.load(Path("models"))
+
+
+def test_networks_of_the_last_bundle_do_not_stay(config: Config) -> None:
+    target = write_bundle(Path("models"), int8=True)
+    main(config, target)
+    assert not list(target.glob("*.int8.onnx"))
+    write_bundle(config.out("models", "stack"), int8=True)
+    main(config, target)
+    assert Bundle.load(target).has_int8
 
 
 # What DVC records

@@ -17,13 +17,21 @@ import pytest
 from numpy.typing import NDArray
 
 from src import runtimes
-from src.runtimes import Network, Runtime, RuntimeUnavailableError, best_runtime
+from src.runtimes import (
+    Network,
+    Runtime,
+    RuntimeUnavailableError,
+    best_runtime,
+    installed_runtimes,
+)
 
 ROOT = Path(__file__).parents[1]
 RUNTIMES = [
     pytest.param(
         name,
-        marks=pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not for this machine"),
+        marks=pytest.mark.skipif(
+            name not in installed_runtimes(has_int8=True), reason=f"{name} is not for this machine"
+        ),
     )
     for name in get_args(Runtime)
 ]
@@ -226,6 +234,33 @@ def test_bf16_is_what_makes_openvino_the_best(monkeypatch: pytest.MonkeyPatch) -
     assert best_runtime() == "onnxruntime"
 
 
+@pytest.mark.parametrize(
+    ("flags", "best"),
+    [
+        ("flags : sse4_2 avx2 avx512f avx512_vnni amx_int8", "onnxruntime-int8"),
+        ("Features : fp asimd asimddp", "onnxruntime-int8"),
+        ("flags : sse4_2 avx2 avx512f avx512_vnnix", "onnxruntime"),
+        (None, "onnxruntime"),
+    ],
+)
+def test_networks_of_8_bits_are_for_processors_made_for_them(
+    monkeypatch: pytest.MonkeyPatch, flags: str | None, best: str
+) -> None:
+    def read_text(self: Path, **_: Any) -> str:
+        if flags is None:
+            raise FileNotFoundError(2, "No such file or directory")
+        return f"processor : 0\n{flags}\n"
+
+    runtimes._adds_int8_products.cache_clear()
+    monkeypatch.setattr(runtimes, "_multiplies_bf16", lambda: False)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    try:
+        assert best_runtime(has_int8=True) == best
+        assert best_runtime() == "onnxruntime", "there are none"
+    finally:
+        runtimes._adds_int8_products.cache_clear()
+
+
 def test_nothing_is_written_home_and_nobody_is_called(model: bytes, tmp_path: Path) -> None:
     """Both libraries write an identifier into the home directory before they report."""
     (tmp_path / "model.onnx").write_bytes(model)
@@ -235,11 +270,12 @@ def refuse(*arguments, **_):
     raise SystemExit(f"somebody is called: {{arguments}}")
 socket.socket.connect = socket.getaddrinfo = refuse
 sys.path.insert(0, {str(ROOT)!r})
+from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
 from src.runtimes import Network, best_runtime
 best_runtime()
-for runtime in {[parameter.values[0] for parameter in RUNTIMES if find_spec(str(parameter.values[0]))]!r}:
+for runtime in {installed_runtimes()!r}:
     Network(Path("model.onnx").read_bytes(), runtime).run(np.zeros((1, 8, 8), np.uint8))
 assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]
 import openvino_telemetry  # it is there for others

@@ -24,10 +24,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from src.bundle import MANIFEST
+from src.bundle import MANIFEST, Bundle
 from src.config import Config
 from src.datasets.shards import ShardedSet
 from src.datasets.truth import PreparedTruth, TruePicture, TruthFile
+from src.runtimes import installed_runtimes
 from src.stack.reader import PlateReader
 from src.stack.scoring import (
     Case,
@@ -49,6 +50,8 @@ MAIN = "val"
 READ = (MAIN, "formats", "shifted", "locked")
 """Sets whose plates are to be read."""
 CLUTTER = "clutter"
+OTHER_RUNTIMES = (MAIN, "formats", "shifted")
+"""Sets that are read with every runtime."""
 SHEETS = {
     MAIN: "worst_failures",
     "formats": "failures_formats",
@@ -95,7 +98,8 @@ def _fault(values: Any) -> str:
 
 
 def main(config: Config) -> None:
-    reader = PlateReader.load(config.out("models", "stack"))
+    folder = config.out("models", "stack")
+    reader = PlateReader.load(folder)
     truths = {name: _truth(config, name) for name in (*READ, CLUTTER)}
     scores = {name: score(reader, truth, name) for name, truth in truths.items()}
     main_scores, main_truth = scores[MAIN], truths[MAIN]
@@ -106,17 +110,36 @@ def main(config: Config) -> None:
         "backgrounds": main_truth.samples.meta.get("backgrounds"),
         **{name: summarise(scores[name], reader.threshold) for name in READ if name != MAIN},
         CLUTTER: summarise_clutter(scores[CLUTTER], reader.threshold),
+        "other_runtimes": _other_runtimes(folder, reader.runtime, truths),
     }
-    with evaluation.results_folder(config.out("evaluations", "stack")) as folder:
-        evaluation.write_metrics(folder, metrics)
-        _write_plots(folder, {name: scores[name] for name in READ})
+    with evaluation.results_folder(config.out("evaluations", "stack")) as results:
+        evaluation.write_metrics(results, metrics)
+        _write_plots(results, {name: scores[name] for name in READ})
         texts = texts_of(main_scores).index.to_numpy()
         picked = texts[evaluation.chosen(len(texts), config.EvaluateStackParams.SEED)]
         cases = [case_of(main_scores, row) for row in picked.tolist()]
-        plots.write_pictures(folder, "stack_pred", _cards(main_truth, main_scores, cases))
+        plots.write_pictures(results, "stack_pred", _cards(main_truth, main_scores, cases))
         for name, sheet in SHEETS.items():
             cases = failures(scores[name], reader.threshold, evaluation.SHEET)
-            plots.write_sheet(folder, _cards(truths[name], scores[name], cases), sheet)
+            plots.write_sheet(results, _cards(truths[name], scores[name], cases), sheet)
+
+
+def _other_runtimes(
+    folder: Path, used: str, truths: dict[str, PreparedTruth]
+) -> dict[str, dict[str, float | None]]:
+    """Plates read by each other runtime, by sets: not every machine has the one that is measured."""
+    accuracies: dict[str, dict[str, float | None]] = {}
+    for runtime in installed_runtimes(Bundle.load(folder).has_int8):
+        if runtime == used:
+            continue
+        reader = PlateReader.load(folder, runtime)
+        accuracies[runtime] = {
+            name: summarise(score(reader, truths[name], f"{name}, {runtime}"), reader.threshold)[
+                "accuracy"
+            ]
+            for name in OTHER_RUNTIMES
+        }
+    return accuracies
 
 
 def _truth(config: Config, name: str) -> PreparedTruth:

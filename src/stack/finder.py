@@ -211,8 +211,11 @@ def other_corners(
 def _look_at(
     plates: Sequence[tuple[Pyramid, FloatArray]], share: float, localize: Localize, size: int
 ) -> list[tuple[FloatArray, float, float] | None]:
-    """Each plate alone, taking a share of a square input: its corners, score and probability of two
-    lines; None where no plate is seen in the middle."""
+    """Each plate alone, taking a share of a square input.
+
+    Returns:
+        Its corners, score and probability of two lines; None where no plate is seen in the middle.
+    """
     windows = []
     for pyramid, corners in plates:
         low, high = _box(corners)

@@ -147,11 +147,7 @@ def _largest(first: NDArray[np.floating], second: NDArray[np.floating]) -> float
 def compare_decisions(
     known: Reference, localizer: bytes, reader: bytes, runtime: Runtime
 ) -> dict[str, Any]:
-    """What a runtime of lower precision makes of the same samples.
-
-    Raises:
-        StageError: it loses too many texts, or its corners are too far off.
-    """
+    """What networks and a runtime of lower precision make of the same samples."""
     corners, score, _ = best(known.maps)
     found, _, _ = best(Network(localizer, runtime).run(known.pictures))
     sure = score >= SURE
@@ -159,7 +155,7 @@ def compare_decisions(
     texts = _texts(known.log_probs)
     others = _texts(Network(reader, runtime).run(known.crops))
     readable = [i for i, plate in enumerate(known.plates) if plate]
-    result: dict[str, Any] = {
+    return {
         "runtime": runtime,
         "equal_texts": _share([others[i] == texts[i] for i in readable]),
         "right_in_pytorch": _share([texts[i] == known.plates[i] for i in readable]),
@@ -168,15 +164,25 @@ def compare_decisions(
         "corner_px_median": float(np.median(distances)) if sure.any() else None,
         "corner_px_95": float(np.percentile(distances, 95)) if sure.any() else None,
     }
-    lost = result["right_in_pytorch"] - result["right"] if readable else 0.0
+
+
+def loss(decisions: dict[str, Any]) -> str | None:
+    """What is wrong with decisions of lower precision, or None if they are good enough.
+
+    Args:
+        decisions: of ``compare_decisions``.
+    """
+    runtime, right = decisions["runtime"], decisions["right"]
+    lost = 0.0 if right is None else decisions["right_in_pytorch"] - right
     if lost > MOST_LOST:
-        raise StageError(f"{runtime} loses {lost:.1%} of the texts; {MOST_LOST:.1%} are allowed")
-    if sure.any() and result["corner_px_median"] > MOST_PIXELS_MEDIAN:
-        raise StageError(
-            f"the corners that {runtime} finds are off by {result['corner_px_median']:.2f} pixels in "
-            f"the median; {MOST_PIXELS_MEDIAN} are allowed"
+        return f"{runtime} loses {lost:.1%} of the texts; {MOST_LOST:.1%} are allowed"
+    pixels = decisions["corner_px_median"]
+    if pixels is not None and pixels > MOST_PIXELS_MEDIAN:
+        return (
+            f"the corners that {runtime} finds are off by {pixels:.2f} pixels in the median; "
+            f"{MOST_PIXELS_MEDIAN} are allowed"
         )
-    return result
+    return None
 
 
 def _texts(log_probs: NDArray[np.float32]) -> list[str]:

@@ -106,8 +106,9 @@ class PlateReader:
         self.threads = threads
         self._calibration = bundle.calibration
         localizer, reader = self.manifest.localizer, self.manifest.reader
-        self._localizer = Network(bundle.localizer, runtime, threads, usual_sizes(localizer))
-        self._reader = Network(bundle.reader, runtime, threads, [reader.input_shape[1:]])
+        finds, reads = bundle.networks(runtime == "onnxruntime-int8")
+        self._localizer = Network(finds, runtime, threads, usual_sizes(localizer))
+        self._reader = Network(reads, runtime, threads, [reader.input_shape[1:]])
         self._workers: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()
 
@@ -123,15 +124,16 @@ class PlateReader:
         Args:
             path: the bundle's folder; by default the promoted one.
             runtime: "auto" is OpenVINO where it is installed and the processor multiplies bf16, else
-                ONNX Runtime.
+                ONNX Runtime, with networks of 8 bits where the bundle has them and the processor is
+                made for them.
             threads: that a call computes with; by default as many as there are cores.
 
         Raises:
-            BundleError: the bundle is missing or damaged.
+            BundleError: the bundle is missing or damaged, or has no networks for the runtime.
             RuntimeUnavailableError: the runtime is not installed.
         """
         bundle = Bundle.load(path)
-        chosen = best_runtime() if runtime == "auto" else runtime
+        chosen = best_runtime(bundle.has_int8) if runtime == "auto" else runtime
         return cls(bundle, chosen, max(1, threads or available_cores()))
 
     def read(self, image: Source | Picture, min_confidence: float | None = None) -> list[Plate]:

@@ -16,10 +16,12 @@ from src.config import Config
 from src.datasets.shards import DatasetError, NewSet, Shard, ShardedSet, write_sets
 from src.datasets.truth import PreparedTruth
 from src.geometry import CORNER_COLUMNS
+from src.runtimes import installed_runtimes
 from src.stack import evaluate
 from src.stack.reader import PlateReader
 from src.stack.scoring import Case, score
 from src.utils import plots
+from tests.bundles import write_bundle
 from tests.stack.oracle import OracleStack
 from tests.standins import (
     config_below,
@@ -66,6 +68,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(PlateReader, "load", load)
         monkeypatch.setattr(evaluate, "TIMED", 3)
+        monkeypatch.setattr(evaluate, "_other_runtimes", lambda *_: {})
         return asked
 
     return use_stack
@@ -110,6 +113,15 @@ def test_a_perfect_stack(config: Config, use: Any) -> None:
         "plots/images/failures_shifted.png",
         "plots/images/failures_clutter.png",
     }
+
+
+def test_every_other_runtime_is_measured(config: Config, tmp_path: Path) -> None:
+    """With a bundle that finds a white rim; there is none in these pictures."""
+    folder = write_bundle(tmp_path / "bundle", int8=True)
+    truths = {name: evaluate._truth(config, name) for name in evaluate.OTHER_RUNTIMES}
+    others = evaluate._other_runtimes(folder, "onnxruntime", truths)
+    assert list(others) == installed_runtimes(has_int8=True)[1:]
+    assert all(accuracies == dict.fromkeys(truths, 0.0) for accuracies in others.values())
 
 
 def test_clutter_is_no_place_for_texts(config: Config, use: Any) -> None:

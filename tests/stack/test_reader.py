@@ -7,12 +7,13 @@ import io
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from src.charset import CHARSET
 from src.decoding import Reading
 from src.detection import Detections
 from src.images import ImageError, load_image
+from src.runtimes import installed_runtimes
 from src.stack import finder, reader, recognizer
 from src.stack.finder import find_plates, usual_sizes
 from src.stack.pyramid import Pyramid
@@ -40,12 +42,12 @@ from tests.bundles import (
 )
 
 Picture = NDArray[np.uint8]
-RUNTIMES = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
+RUNTIMES = installed_runtimes(has_int8=True)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bundle(tmp_path_factory.mktemp("reader") / "bundle")
+    return write_bundle(tmp_path_factory.mktemp("reader") / "bundle", int8=True)
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)
@@ -513,9 +515,15 @@ SURE_GREY, UNSURE_GREY, OTHER_UNSURE_GREY = 52, 76, 84
 
 
 def readings_by_cut(
-    one: PlateReader, monkeypatch: pytest.MonkeyPatch, greys: list[int]
+    one: PlateReader,
+    monkeypatch: pytest.MonkeyPatch,
+    greys: list[int],
+    others: Sequence[NDArray[np.float64]] = (),
 ) -> tuple[list[NDArray[np.float64]], Candidate]:
-    """Corners that a plate is cut at, each of which is read as the next of the greys; the result."""
+    """Corners that a plate is cut at, each of which is read as the next of the greys; the result.
+
+    ``others`` are its corners when it is looked at again.
+    """
     seen: list[NDArray[np.float64]] = []
     cut = recognizer.cut
 
@@ -527,6 +535,7 @@ def readings_by_cut(
     found = [Detections(corners, np.array([0.9]), np.array([0.0]))]
     monkeypatch.setattr(reader, "find_plates", lambda *_: found)
     monkeypatch.setattr(recognizer, "cut", remember)
+    monkeypatch.setattr(reader, "other_corners", lambda plates, **_: [others for _ in plates])
     ((candidate,),) = one.candidates([scene()])
     assert np.array_equal(candidate.corners, corners[0]), "the plate's own, however it was cut"
     return seen, candidate
@@ -553,6 +562,46 @@ def test_an_unsure_reading_is_put_to_the_vote(
         [60, 97.2, 180, 137.2], [57.6, 100, 182.4, 140], [62.4, 100, 177.6, 140],
     ]  # fmt: skip
     assert boxes == pytest.approx(np.array(wanted))
+
+
+def test_other_looks_vote_too(one: PlateReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they were seen, and the mean of all, around which the other cuts are made."""
+    looks = [
+        np.array([[60.0, 103], [180, 103], [180, 143], [60, 143]]),
+        np.array([[63.0, 100], [183, 100], [183, 140], [63, 140]]),
+    ]
+    greys = [UNSURE_GREY, SURE_GREY, SURE_GREY, SURE_GREY, *[UNSURE_GREY] * 6]
+    seen, candidate = readings_by_cut(one, monkeypatch, greys, looks)
+    boxes = np.array([[*quad[0], *quad[2]] for quad in seen])
+    assert boxes[:4] == pytest.approx(
+        np.array(
+            [[60.0, 100, 180, 140], [60, 103, 180, 143], [63, 100, 183, 140], [61, 101, 181, 141]]
+        )
+    )
+    assert boxes[4:].mean(axis=0) == pytest.approx([61, 101, 181, 141], abs=0.1)
+    assert candidate.reading.text == TEXTS[1], "three sure votes outweigh the rest"
+
+
+def test_corners_are_seen_at_other_sizes(one: PlateReader) -> None:
+    """The stand-in sees a rim wherever it is, to the pixel of what it is given."""
+    corners = np.array([[60.0, 100], [180, 100], [180, 140], [60, 140]])
+    pyramid = Pyramid(load_image(scene(box=(60, 100, 180, 140))))
+    sizes = []
+
+    def localize(pictures: Picture) -> NDArray[np.float32]:
+        sizes.append(pictures.shape)
+        return one._localizer.run(pictures)
+
+    (seen,) = finder.other_corners([(pyramid, corners)], localize, one.manifest.localizer)
+    assert sizes == [(1, 88, 88)] * len(finder.OTHER_SHARES)
+    assert len(seen) == len(finder.OTHER_SHARES)
+    for other in seen:
+        assert np.abs(other - corners).max() < 5
+    # Where nothing is, nothing is seen.
+    nothing = Pyramid(load_image(np.full((256, 256), 120, np.uint8)))
+    assert finder.other_corners([(nothing, corners)], localize, one.manifest.localizer) == [[]]
+    fixed = msgspec.structs.replace(one.manifest.localizer, dense=False)
+    assert finder.other_corners([(pyramid, corners)], localize, fixed) == [[]]
 
 
 def test_the_vote_is_by_confidence() -> None:
@@ -601,5 +650,5 @@ def test_threads_are_the_cores_unless_asked(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(reader, "available_cores", lambda: 3)
     assert PlateReader.load(folder, "onnxruntime").threads == 3
     assert PlateReader.load(folder, "onnxruntime", threads=5).threads == 5
-    monkeypatch.setattr(reader, "best_runtime", lambda: "onnxruntime")
+    monkeypatch.setattr(reader, "best_runtime", lambda _: "onnxruntime")
     assert PlateReader.load(folder).runtime == "onnxruntime"

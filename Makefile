@@ -7,6 +7,7 @@ STAMP := $(VENV)/.synced
 PROFILE ?= quick
 BENCH ?= generator
 ARGS ?=
+CML_VERSION := 0.20.6
 COMPILE = $(UV) pip compile --universal --python-version 3.11 --no-annotate --no-header \
 	--no-emit-index-url --quiet $(UPGRADE)
 
@@ -19,7 +20,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-all lint format serve mlem gallery bench exp-show reset lock
+.PHONY: help setup run test test-all lint format serve mlem cloud-run gallery bench report publish comment promote fresh repro commit-results start-checks remote pull push gs cml exp-show reset lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,11 +67,55 @@ serve: .venv-serve/.synced ## serve the page and the HTTP interface (ARGS="--por
 
 mlem: .venv-mlem/.synced ## build MLEM's environment, for src.save_stack and src.serve --engine mlem
 
+cloud-run: ## build the server's image and deploy it on Cloud Run (PROJECT=... REGION=...)
+	@PROJECT="$(PROJECT)" REGION="$(REGION)" docker/cloud-run.sh
+
 gallery: setup ## draw contact sheets of plates, scenes and crops
 	python -m src.gallery $(ARGS)
 
 bench: setup ## measure one of generator, reader, train (BENCH=generator)
 	python bench/$(BENCH).py $(ARGS)
+
+report: setup ## write report/report.md: the workspace beside BASE (BASE=main)
+	@python -m src.report --base $(or $(BASE),main)
+
+publish: setup ## push the report's pictures to the branch reports, and write report/comment.md
+	@python -m src.publish report
+
+comment: ## publish report/comment.md on GitHub with CML (ARGS="--target=commit")
+	@command -v cml >/dev/null || { echo "error: cml is not installed; npm install -g @dvcorg/cml@0.20.6" >&2; exit 1; }
+	cml comment update $(ARGS) report/comment.md
+
+promote: setup ## promote the exported bundle if it is better (ARGS="--primary shifted")
+	@python -m src.promote $(ARGS)
+
+fresh: setup ## say whether dvc.lock fits code, data and parameters
+	@python -m scripts.fresh $(ARGS)
+
+repro: setup ## run what has changed, with the parameters as they are
+	@python -m scripts.results make $(ARGS)
+
+commit-results: setup ## commit dvc.lock and the results that Git keeps, and push the branch
+	@python -m scripts.results commit
+
+start-checks: setup ## start the workflows that follow a commit of results; in a workflow
+	@python -m scripts.github start ci.yml mlops.yml
+
+remote: setup ## set up the DVC remote (URL=s3://bucket/prefix ENDPOINT=http://...)
+	@python -m scripts.remote "$$URL" --endpoint "$$ENDPOINT"
+
+pull: setup ## fetch the data of dvc.lock from the DVC remote (ARGS="train_ocr": of a stage)
+	@python -m scripts.transfer pull $(ARGS)
+
+push: setup ## send the data of dvc.lock to the DVC remote
+	@python -m scripts.transfer push $(ARGS)
+
+gs: setup ## add Google Cloud Storage to the environment
+	$(UV) pip install --python $(BIN)/python --constraint requirements.txt dvc-gs
+
+# Where CML is that version already, as on a runner that CML has started, it stays.
+cml: $(UV) ## install CML, which make comment calls; needs npm
+	@test "$$(cml --version 2>/dev/null)" = $(CML_VERSION) || npm install --global --prefix $(VENV) --ignore-scripts @dvcorg/cml@$(CML_VERSION)
 
 exp-show: setup ## list all experiments with their metrics
 	dvc exp show --only-changed --no-pager

@@ -1,0 +1,102 @@
+"""What each trick of reading is worth: the stack without it, on the evaluation sets.
+
+    python bench/ablations.py [--model DIR] [--data data/prepared/stack] [--json]
+
+Nothing is trained. docs/ablations.md has the figures, and those of trainings without a trick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from src.datasets.shards import ShardedSet
+from src.errors import UserError
+from src.runtimes import installed_runtimes
+from src.stack import finder, recognizer
+from src.stack.reader import PlateReader
+
+SETS = ("val", "formats", "shifted")
+VARIANTS: dict[str, list[tuple[ModuleType, str, Any]]] = {
+    "as shipped": [],
+    "without votes of other cuts": [(recognizer, "SURE_READING", 0.0)],
+    "votes, but no other looks": [(finder, "OTHER_SHARES", ())],
+    "without second looks at small plates": [
+        (finder, "LOOK_SCORE", 0.0), (finder, "LOOK_WIDTH", 0.0),
+    ],
+    "lines as the localizer says": [(recognizer, "ONE_LINE", 0.5), (recognizer, "TWO_LINES", 0.5)],
+}  # fmt: skip
+"""Constants that are changed for each."""
+
+
+@contextmanager
+def changed(changes: list[tuple[ModuleType, str, Any]]) -> Iterator[None]:
+    """Constants of modules, until the end."""
+    before = [(module, name, getattr(module, name)) for module, name, _ in changes]
+    try:
+        for module, name, value in changes:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+def measure(reader: PlateReader, data: Path) -> dict[str, float]:
+    """Shares of the texts that are right, by sets, and pictures of all sets a second."""
+    result, pictures, seconds = {}, 0, 0.0
+    for name in SETS:
+        samples = ShardedSet(data / name)
+        images = [samples.image(i) for i in range(len(samples))]
+        start = time.perf_counter()
+        found = reader.candidates(images)
+        seconds += time.perf_counter() - start
+        pictures += len(images)
+        texts = [candidates[0].reading.text if candidates else "" for candidates in found]
+        right = [text == plate for text, plate in zip(texts, samples.plates, strict=True) if plate]
+        result[name] = float(np.mean(right))
+    return {**result, "pictures_per_second": pictures / seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the stack without each of its tricks.")
+    parser.add_argument("--model", type=Path, help="bundle; by default the promoted one")
+    parser.add_argument("--data", type=Path, default=Path("data/prepared/stack"))
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    rows = {}
+    reader = PlateReader.load(options.model)
+    for name, changes in VARIANTS.items():
+        print(f"{name} ...", file=sys.stderr)
+        with changed(changes):
+            rows[name] = measure(reader, options.data)
+    has_int8 = any("int8" in name for name in reader.manifest.files)
+    for runtime in installed_runtimes(has_int8):
+        if runtime != reader.runtime:
+            print(f"{runtime} ...", file=sys.stderr)
+            rows[runtime] = measure(PlateReader.load(options.model, runtime), options.data)
+    if options.json:
+        print(json.dumps({"runtime": reader.runtime, "rows": rows}))
+        return
+    print(f"{'':<40}" + "".join(f"{name:>10}" for name in (*SETS, "a second")))
+    for name, row in rows.items():
+        shares = "".join(f"{row[each]:>10.4f}" for each in SETS)
+        print(f"{name:<40}{shares}{row['pictures_per_second']:>10.0f}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -307,6 +307,10 @@ def _openvino_core() -> Any:
         finally:
             if hidden:
                 del sys.modules[name]
+        # Its first use of NumPy initialises statics: two threads that do so at once wait for each other
+        # for ever, one with Python's lock, one with C++'s.
+        for shared in (True, False):
+            openvino.Tensor(np.zeros(1, np.uint8), shared_memory=shared).data[:] = 1
         return openvino.Core()
 
 

@@ -8,6 +8,9 @@ PROFILE ?= quick
 BENCH ?= generator
 ARGS ?=
 CML_VERSION := 0.20.6
+# Of the hundreds of columns: the parameters that differ, and the metrics at the top of a report.
+EXP_DROP := ^(?!Experiment$$|Created$$|.*Params\.|BATCH_SIZE|models\.|trainer\.|backgrounds\.)
+EXP_KEEP := ^(val_acc|formats\.accuracy|shifted\.accuracy|clutter\.with_text\.share|latency\.median_ms)$$
 COMPILE = $(UV) pip compile --universal --python-version 3.11 --no-annotate --no-header \
 	--no-emit-index-url --quiet $(UPGRADE)
 
@@ -118,7 +121,7 @@ cml: $(UV) ## install CML, which make comment calls; needs npm
 	@test "$$(cml --version 2>/dev/null)" = $(CML_VERSION) || npm install --global --prefix $(VENV) --ignore-scripts @dvcorg/cml@$(CML_VERSION)
 
 exp-show: setup ## list all experiments with their metrics
-	dvc exp show --only-changed --no-pager
+	dvc exp show --no-pager --only-changed --drop "$(EXP_DROP)" --keep "$(EXP_KEEP)"
 
 reset: setup ## restore the committed parameters and results after a run
 	@python -m scripts.reset

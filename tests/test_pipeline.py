@@ -493,6 +493,45 @@ def test_dvc_draws_every_plot(run: Run, tmp_path: Path, command: str) -> None:
     assert page.count("<img") >= 3 * 5 + 3 * 10
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_grid_is_queued_and_run(run: Run, tmp_path: Path) -> None:
+    """Each experiment in a copy of its own, while stages that have not changed come from the cache."""
+    clone = tmp_path / "clone"
+    shutil.copytree(run.folder, clone, symlinks=True)
+
+    def dvc(*arguments: str) -> str:
+        done = subprocess.run(
+            ["dvc", *arguments], cwd=clone, env=run.environment, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    queued = dvc("exp", "run", "--queue", "-S", "params.py:EvaluateStackParams.SEED=1,2")
+    assert queued.count("Queued experiment") == 2
+    assert dvc("queue", "status").count("Queued") == 2
+    dvc("queue", "start")
+    try:
+        for _ in range(240):
+            status = dvc("queue", "status")
+            if "Running" not in status and "Queued" not in status:
+                break
+            time.sleep(2)
+    finally:
+        dvc("queue", "stop")
+    assert status.count("Success") == 2, status
+    shown = json.loads(dvc("exp", "show", "--json"))
+    seeds = {
+        revision["data"]["params"]["params.py"]["data"]["EvaluateStackParams"]["SEED"]
+        for baseline in shown
+        for item in baseline["experiments"] or []
+        for revision in item["revs"]
+        if revision["data"]["metrics"]["out/evaluations/stack/metrics.json"].get("data")
+    }
+    assert {1, 2} <= seeds
+
+
 def test_an_experiment_becomes_a_branch(run: Run) -> None:
     run("dvc", "exp", "branch", run.name, "an-experiment")
     assert "an-experiment" in run("git", "branch", "--list")

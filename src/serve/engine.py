@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -37,6 +39,8 @@ BATCH_BYTES = 4_000_000
 one, with all cores, and nobody waits for another's."""
 WARM_UP = ((256, 256), (480, 640))
 """Heights and widths that a reader sees before it is used."""
+
+_NICENESS = 10
 
 log = logging.getLogger("plates")
 
@@ -98,6 +102,13 @@ def load_model(path: Path | None) -> Model:
     return Model(reader, "-".join(files[name].sha256[:8] for name in sorted(files)))
 
 
+def _step_back() -> None:
+    """Let the event loop go first: what it answers at once must not wait for pictures."""
+    # On Linux this is the thread's own; elsewhere it would be the whole process's.
+    if sys.platform == "linux":
+        os.nice(_NICENESS)
+
+
 def _starting() -> RefusedError:
     return RefusedError(503, "starting", "the server is starting; try again")
 
@@ -120,7 +131,7 @@ class Engine:
         self._idle = settings.workers
         """Workers that have nothing to do."""
         self._freed = asyncio.Event()
-        self._pool = ThreadPoolExecutor(settings.workers, "read")
+        self._pool = ThreadPoolExecutor(settings.workers, "read", _step_back)
         self._dispatcher: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.arriving = 0

@@ -1,0 +1,215 @@
+"""Say whether dvc.lock fits code, data and parameters: ``make fresh``.
+
+Each stage's state is DVC's own. ``dvc repro --dry --allow-missing`` ends with 0 whatever it would run, and
+stops with an error where data are missing, as in a fresh clone. Here, missing data make no stage stale:
+DVC can pull them. What a stage reads of a missing folder's inside cannot be compared, though.
+
+Ends with 0 if the lock is fresh, with 3 if stages would run, with 1 if that cannot be told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dvc.dependency import ParamsDependency
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.repo.reproduce import get_active_graph
+
+from src.errors import UserError
+
+STALE = 3
+"""Exit status where stages would run."""
+LABEL = "run-pipeline"
+"""Label of a pull request that has the self-hosted runner run the pipeline."""
+_MISSING = {"deleted", "not in cache"}
+
+
+class FreshError(UserError):
+    """It cannot be told whether the lock is fresh."""
+
+
+@dataclass
+class Freshness:
+    """What ``dvc repro`` would run.
+
+    Attributes:
+        stages: all that would run, in the order of dvc.yaml.
+        reasons: of those that do not merely follow others: what has changed, by the stage's name.
+        only_parameters: whether nothing but parameters has changed.
+    """
+
+    stages: list[str] = field(default_factory=list)
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+    only_parameters: bool = False
+
+    @property
+    def fresh(self) -> bool:
+        """Whether no stage would run."""
+        return not self.stages
+
+    def __str__(self) -> str:
+        """One line for people."""
+        if self.fresh:
+            return "dvc.lock is fresh: it fits code, data and parameters."
+        reasons = dict.fromkeys(reason for changed in self.reasons.values() for reason in changed)
+        line = f"dvc.lock is stale: {', '.join(self.stages)} would run, as {', '.join(reasons)} changed."
+        if self.only_parameters:
+            return f"{line} These are parameters alone: the label {LABEL} has the runner run them."
+        return f"{line} Call `make repro` and commit the results, or add the label {LABEL}."
+
+
+def freshness(root: Path | None = None) -> Freshness:
+    """Compare dvc.lock with a workspace, by default the current folder's.
+
+    Raises:
+        FreshError: DVC cannot read the pipeline.
+    """
+    try:
+        # Nothing is locked: a pipeline that is running here is not disturbed.
+        with Repo(root and str(root)) as repo:
+            return _freshness(repo)
+    except DvcException as error:
+        raise FreshError(f"{error}. Call it in a clone of the project.") from error
+
+
+def _freshness(repo: Any) -> Freshness:
+    graph = get_active_graph(repo.index.graph)
+    makers = {out.fs_path: out for stage in repo.index.stages for out in stage.outs}
+    reasons: dict[str, list[str]] = {}
+    parameters, stale = True, set()
+    for stage in repo.index.stages:
+        # What a frozen stage reads has no say.
+        deps = [] if stage.frozen else stage.deps
+        of_parameters = list(_changed_parameters(deps))
+        others = [
+            *_changed_definition(stage),
+            *_changed_deps(deps, makers),
+            *_changed_outs(stage),
+        ]
+        if of_parameters or others:
+            reasons[stage.addressing] = others + of_parameters
+            parameters = parameters and not others
+            stale |= {stage, *_followers(graph, stage)}
+    return Freshness(
+        stages=[stage.addressing for stage in repo.index.stages if stage in stale],
+        reasons=reasons,
+        only_parameters=bool(reasons) and parameters,
+    )
+
+
+def _followers(graph: Any, stage: Any) -> set[Any]:
+    """All stages that depend on one; the graph's edges lead to dependencies."""
+    found: set[Any] = set()
+    waiting = [stage]
+    while waiting:
+        new = set(graph.predecessors(waiting.pop())) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def _changed_definition(stage: Any) -> Iterable[str]:
+    if stage.changed_stage() or stage.always_changed:
+        yield f"the command of {stage.addressing}"
+
+
+def _changed_parameters(deps: Iterable[Any]) -> Iterable[str]:
+    for dep in deps:
+        if isinstance(dep, ParamsDependency):
+            for file, names in dep.status().items():
+                # Of a file that is missing, there is a word instead of names.
+                yield from (
+                    [f"{file}: {name}" for name in names] if isinstance(names, dict) else [file]
+                )
+
+
+def _changed_deps(deps: Iterable[Any], makers: dict[str, Any]) -> Iterable[str]:
+    """Files and folders that are not as they were read; ``makers`` are outputs by their path."""
+    for dep in deps:
+        if isinstance(dep, ParamsDependency):
+            continue
+        for name, state in dep.status().items():
+            if state not in _MISSING:
+                yield name
+            elif dep.fs_path in makers:
+                # The lock alone says it: what was read is what the other stage made, or it is not.
+                if makers[dep.fs_path].hash_info != dep.hash_info:
+                    yield name
+            elif not any(str(parent) in makers for parent in Path(dep.fs_path).parents):
+                yield name
+
+
+def _changed_outs(stage: Any) -> Iterable[str]:
+    for out in stage.outs:
+        # Results that Git keeps are no data that DVC could pull.
+        pulled = _MISSING if out.use_cache and out.hash_info else set()
+        yield from [name for name, state in out.status().items() if state not in pulled]
+
+
+def write_outputs(result: Freshness) -> None:
+    """Tell the steps and the summary of a workflow of GitHub; nothing elsewhere."""
+    outputs = {
+        "fresh": str(result.fresh).lower(),
+        "only_parameters": str(result.only_parameters).lower(),
+        "stages": " ".join(result.stages),
+    }
+    append("GITHUB_OUTPUT", "".join(f"{name}={value}\n" for name, value in outputs.items()))
+    append("GITHUB_STEP_SUMMARY", f"{result}\n")
+
+
+def append(variable: str, text: str) -> None:
+    """Append to the file that a variable of the environment names, if it is set."""
+    if file := os.environ.get(variable):
+        with Path(file).open("a", encoding="utf-8") as stream:
+            stream.write(text)
+
+
+def insert(result: Freshness, report: Path) -> None:
+    """Write the line into a report, below its first line.
+
+    Raises:
+        FreshError: there is no report.
+    """
+    try:
+        title, _, rest = report.read_text(encoding="utf-8").partition("\n")
+    except OSError as error:
+        raise FreshError(f"{report}: no such report; `make report` writes one") from error
+    report.write_text(f"{title}\n\n{result}\n{rest}", encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the line; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.fresh", description="Say whether dvc.lock is fresh."
+    )
+    parser.add_argument("--json", action="store_true", help="print an object instead of the line")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="a report that gets the line too")
+    parser.add_argument(
+        "--accept-parameters",
+        action="store_true",
+        help="end with 0 if only parameters have changed",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        result = freshness()
+        if options.into:
+            insert(result, options.into)
+    except FreshError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps({"fresh": result.fresh, **asdict(result)}) if options.json else result)
+    write_outputs(result)
+    accepted = result.fresh or (options.accept_parameters and result.only_parameters)
+    return 0 if accepted else STALE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

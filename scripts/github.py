@@ -1,0 +1,141 @@
+"""What the workflows ask of GitHub. Nothing but Python is needed, so that it can be asked first.
+
+``python -m scripts.github allowed`` says whether who started this workflow may start the pipeline on the
+self-hosted runner. ``python -m scripts.github start FILE...`` starts workflows on the branch that has new
+results: a commit that is pushed with GITHUB_TOKEN starts none by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from src.errors import UserError
+
+WRITERS = {"admin", "write"}
+"""GitHub's words for who may push; "maintain" is told as write, "triage" as read."""
+_SECONDS = 30
+
+
+class GitHubError(UserError):
+    """GitHub refuses, or cannot be asked."""
+
+
+def allow() -> str:
+    """See whether this run may use the self-hosted runner.
+
+    Whoever may push could run the same code by a commit. Labels can be set by more people than that, and
+    the code of a fork is nobody's whom this repository trusts.
+
+    Returns:
+        A line that says who starts what.
+
+    Raises:
+        GitHubError: it may not, or GitHub cannot be asked.
+    """
+    repository = _variable("GITHUB_REPOSITORY")
+    event = json.loads(Path(_variable("GITHUB_EVENT_PATH")).read_text(encoding="utf-8"))
+    if pull_request := event.get("pull_request"):
+        # The repository of a head is null where a fork was deleted.
+        origin = (pull_request["head"]["repo"] or {}).get("full_name")
+        if origin != repository:
+            raise GitHubError(
+                f"the pull request's code is of {origin or 'a fork that is gone'}: the self-hosted runner "
+                f"runs only branches of {repository}; who may push here pushes one, after a look at it"
+            )
+    user = _variable("GITHUB_TRIGGERING_ACTOR")
+    path = f"/repos/{repository}/collaborators/{quote(user, safe='')}/permission"
+    permission = _ask("GET", path).get("permission")
+    if permission not in WRITERS:
+        raise GitHubError(f"{user} may not push to {repository}, so not start the pipeline either")
+    return f"{user} may push to {repository}, and starts the pipeline."
+
+
+def start(workflows: list[str]) -> str:
+    """Start workflows on the branch of this run.
+
+    Args:
+        workflows: files of .github/workflows, each with the event workflow_dispatch.
+
+    Returns:
+        A line that says what was started.
+
+    Raises:
+        GitHubError: this run is of no branch, or GitHub refuses.
+    """
+    repository, branch = _variable("GITHUB_REPOSITORY"), branch_of_run()
+    for workflow in workflows:
+        path = f"/repos/{repository}/actions/workflows/{quote(workflow, safe='')}/dispatches"
+        _ask("POST", path, {"ref": branch})
+    return f"Started on {branch}: {', '.join(workflows)}."
+
+
+def branch_of_run() -> str:
+    """The branch that this workflow runs for: of a pull request, that of its head.
+
+    Raises:
+        GitHubError: it runs for a tag, or this is no workflow.
+    """
+    if branch := os.environ.get("GITHUB_HEAD_REF"):
+        return branch
+    if os.environ.get("GITHUB_REF_TYPE") != "branch":
+        raise GitHubError("this run is of no branch; start it on one")
+    return _variable("GITHUB_REF_NAME")
+
+
+def _variable(name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise GitHubError(f"{name} is not set: this command is for workflows of GitHub")
+    return value
+
+
+def _ask(method: str, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Call GitHub's interface; what it answers, empty where that is nothing."""
+    address = os.environ.get("GITHUB_API_URL", "https://api.github.com")
+    request = urllib.request.Request(  # noqa: S310  # GitHub's own address
+        address + path,
+        method=method,
+        data=None if content is None else json.dumps(content).encode(),
+        headers={
+            "Accept": "application/vnd.github+json",
+            "Authorization": f"Bearer {_variable('GITHUB_TOKEN')}",
+            "X-GitHub-Api-Version": "2022-11-28",
+        },
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_SECONDS) as response:  # noqa: S310  # the same
+            return json.loads(response.read() or b"{}")
+    except urllib.error.HTTPError as error:
+        raise GitHubError(f"{method} {path}: GitHub answers {error.code} {error.reason}") from error
+    except OSError as error:
+        raise GitHubError(f"{method} {path}: GitHub cannot be reached: {error}") from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Ask GitHub; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.github", description="What the workflows ask of GitHub."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("allowed", help="end with 0 if this run may use the self-hosted runner")
+    starter = commands.add_parser("start", help="start workflows on the branch of this run")
+    starter.add_argument("workflows", nargs="+", metavar="FILE")
+    options = parser.parse_args(arguments)
+    try:
+        print(allow() if options.command == "allowed" else start(options.workflows))
+    except GitHubError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

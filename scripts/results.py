@@ -1,0 +1,120 @@
+"""Make the results of the committed parameters, and commit them: ``make repro``, ``make commit-results``.
+
+``make run`` overrides parameters by a profile. What dvc.lock says of the committed ones is made here, so that
+it is fresh (``make fresh``) once it is committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+from scripts.fresh import append
+from scripts.github import GitHubError, branch_of_run
+from scripts.remote import in_workflow
+from scripts.reset import LOCK, RESULTS
+from scripts.run import stage_environment
+from src.errors import UserError
+
+_BOT = ("github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com")
+
+
+class ResultsError(UserError):
+    """The results cannot be committed."""
+
+
+def make(arguments: list[str]) -> int:
+    """Run what has changed, as an experiment of DVC.
+
+    Args:
+        arguments: of ``dvc exp run``.
+
+    Returns:
+        DVC's exit status.
+    """
+    command = [sys.executable, "-m", "dvc", "exp", "run", *arguments]
+    return subprocess.run(command, env=stage_environment(), check=False).returncode
+
+
+def commit() -> str:
+    """Commit dvc.lock and the results that Git keeps, and push them to the branch of this run.
+
+    Nothing is overwritten: a branch that has gone on takes no results of what it was before.
+
+    Returns:
+        A line that says what was committed.
+
+    Raises:
+        ResultsError: they cannot be, or this is no Git clone.
+        GitHubError: this run is of no branch.
+    """
+    branch = _branch()
+    _git("add", "--all", "--", LOCK, *_existing())
+    if not _git("diff", "--cached", "--name-only", "--", LOCK, *RESULTS):
+        append("GITHUB_OUTPUT", "committed=false\n")
+        return "The results are the committed ones; there is nothing to commit."
+    short = _git("rev-parse", "--short", "HEAD")
+    _git("commit", "--quiet", "-m", f"Results of {short}", "--", LOCK, *_existing())
+    try:
+        _git("push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
+    except ResultsError as error:
+        raise ResultsError(
+            f"{error}\nThe branch {branch} takes no results of {short}. If it has gone on meanwhile, run the "
+            "pipeline again there: what this run made is in the DVC remote, and is not made twice"
+        ) from error
+    append("GITHUB_OUTPUT", "committed=true\n")
+    return f"The results of {short} are committed to {branch}."
+
+
+def _existing() -> list[str]:
+    """The folders of results that the workspace or the commit has: Git refuses the others."""
+    return [path for path in RESULTS if os.path.isdir(path) or _git("ls-files", "--", path)]  # noqa: PTH112
+
+
+def _branch() -> str:
+    if in_workflow():
+        return branch_of_run()
+    branch = _git("branch", "--show-current")
+    if not branch:
+        raise ResultsError("no branch is checked out; call `git switch BRANCH` first")
+    return branch
+
+
+def _git(*arguments: str) -> str:
+    """Standard output of Git; in a workflow, commits are those of its bot."""
+    environment = stage_environment()
+    if in_workflow():
+        for role in ("AUTHOR", "COMMITTER"):
+            environment |= {f"GIT_{role}_NAME": _BOT[0], f"GIT_{role}_EMAIL": _BOT[1]}
+    done = subprocess.run(
+        ["git", *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise ResultsError(f"git {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make or commit; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.results",
+        description="Make the results of the committed parameters, and commit them.",
+    )
+    parser.add_argument("command", choices=("make", "commit"))
+    options, others = parser.parse_known_args(arguments)
+    if options.command == "make":
+        return make(others)
+    if others:
+        parser.error(f"unknown: {' '.join(others)}")
+    try:
+        print(commit())
+    except (ResultsError, GitHubError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Fetch data from the DVC remote, or send them there: ``make pull``, ``make push``.
+
+Both are DVC's own, with the results of earlier runs (its run cache), and say more where they fail. Where
+DVC_REMOTE_URL is set, as in the workflows, the remote is set up first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from scripts.remote import (
+    NoCredentialsError,
+    RemoteError,
+    asked_for,
+    check,
+    configured,
+    in_workflow,
+    save,
+)
+
+
+def pull(targets: list[str]) -> int:
+    """Fetch what dvc.lock names, where there is a remote.
+
+    Without a remote there is nothing to fetch, nor in a workflow without credentials: what follows
+    goes on without data, and that is said.
+
+    Args:
+        targets: stages or paths; none are all.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        RemoteError: the remote cannot be used, or does not have the data.
+    """
+    remote = asked_for()
+    if remote:
+        try:
+            check(remote, write=False)
+        except NoCredentialsError as error:
+            if not in_workflow():
+                raise
+            print(f"Nothing is pulled: {error} A fork's pull request gets no secrets.")
+            return 0
+        save(remote)
+    remote = remote or configured()
+    if remote is None:
+        print("Nothing is pulled: there is no DVC remote (`make remote URL=...`, docs/remote.md).")
+        return 0
+    status = _dvc("pull", targets)
+    if status != 0:
+        check(remote, write=False)
+        raise RemoteError(
+            f"{remote}: not all data could be fetched; the message above says which. Data that are not "
+            "there were never pushed: who committed dvc.lock calls `make push`, or `make repro` makes "
+            "them here"
+        )
+    return status
+
+
+def push(targets: list[str]) -> int:
+    """Send what dvc.lock names to the remote.
+
+    Args:
+        targets: stages or paths; none are all.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        RemoteError: there is no remote, or it cannot be used.
+    """
+    remote = asked_for()
+    if remote:
+        check(remote)
+        save(remote)
+    remote = remote or configured()
+    if remote is None:
+        raise RemoteError("there is no DVC remote: call `make remote URL=...` (docs/remote.md)")
+    status = _dvc("push", targets)
+    if status != 0:
+        check(remote)
+        raise RemoteError(
+            f"{remote}: the push has stopped; the message above says why. What was sent stays, and the "
+            "same command sends the rest"
+        )
+    return status
+
+
+def _dvc(command: str, targets: list[str]) -> int:
+    dvc = [sys.executable, "-m", "dvc"]
+    return subprocess.run([*dvc, command, "--run-cache", *targets], check=False).returncode
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fetch or send; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.transfer",
+        description="Fetch data from the DVC remote, or send them.",
+    )
+    parser.add_argument("command", choices=("pull", "push"))
+    parser.add_argument("targets", nargs="*", help="stages or paths of dvc.yaml; by default all")
+    options = parser.parse_args(arguments)
+    try:
+        return (pull if options.command == "pull" else push)(options.targets)
+    except RemoteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -198,7 +198,9 @@ def run(config: Config, options: argparse.Namespace) -> dict[str, Any]:
         "batch": options.batch,
         "git_revision": stack.manifest.git_revision,
         "parameters": stack.manifest.localizer.parameters + stack.manifest.reader.parameters,
-        "bundle_bytes": sum((stack.path / name).stat().st_size for name in (*stack.contents, MANIFEST)),
+        "bundle_bytes": sum(
+            (stack.path / name).stat().st_size for name in (*stack.contents, MANIFEST)
+        ),
         "default_runtime": best_runtime(stack.has_int8),
     }
     with files(scenes, photo) as (path, folder):

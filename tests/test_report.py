@@ -204,7 +204,9 @@ def test_a_workspace_without_results(repository: Path) -> None:
     assert "localize: there are no pictures." in text
     with Image.open("report/predictions_stack.png") as sheet:
         assert sheet.size == (3 * 240, 2 * 262)
-        assert {sheet.getpixel((column * 240 + 20, 262 + 60)) for column in range(3)} == {(255,) * 3}
+        assert {sheet.getpixel((column * 240 + 20, 262 + 60)) for column in range(3)} == {
+            (255,) * 3
+        }
 
 
 def test_what_dvc_lock_says_of_sizes(repository: Path) -> None:

@@ -67,7 +67,8 @@ CURVE = 200
 
 def draw(item: TruePicture, scores: Scores, case: Case) -> Image.Image:
     """A plate in its picture, and what the stack made of it."""
-    values = None if case.row is None else scores.table.iloc[case.row]
+    values: Any = None if case.row is None else scores.table.iloc[case.row]
+    plate = None if values is None or pd.isna(values.plate) else values.plate
     true = None if values is None else item.plates[values.number].corners
     found = None if case.found is None else scores.found[case.picture][case.found]
     outlines = [] if true is None else [plots.Outline(true, plots.TRUE)]
@@ -75,26 +76,19 @@ def draw(item: TruePicture, scores: Scores, case: Case) -> Image.Image:
         outlines.append(plots.Outline(np.array(found.corners), plots.FOUND))
     picture, start = plots.cut_around(item.picture, outlines[0].corners)
     outlines = [plots.Outline(outline.corners - start, outline.colour) for outline in outlines]
-    text = "no text" if values is None or values.plate is None else values.plate
     read = "not found"
     if found is not None:
         read = f"read: {found.text or 'nothing'}, confidence {found.confidence:.3f}"
-    lines = [plots.Line(f"true: {text}", plots.TRUE), plots.Line(read, plots.FOUND)]
+    lines = [plots.Line(f"true: {plate or 'no text'}", plots.TRUE), plots.Line(read, plots.FOUND)]
     right = False
     if values is not None:
         kind = f"{values.format}, " if values.format else ""
         lines.append(plots.Line(f"{kind}{values.height:.0f} px high, IoU {values.iou:.2f}"))
         right = bool(values.right)
     if not right:
-        lines.append(plots.Line(_fault(values), plots.WRONG))
+        fault = "lost by localizer" if plate and values.right_on_truth else "lost by reader"
+        lines.append(plots.Line(fault if plate else "a text where none is", plots.WRONG))
     return plots.draw_result(picture, outlines, lines, right)
-
-
-def _fault(values: Any) -> str:
-    """Why a case is a failure; ``values`` are those of its plate, or None."""
-    if values is None or values.plate is None:
-        return "a text where none is"
-    return "lost by localizer" if values.right_on_truth else "lost by reader"
 
 
 def main(config: Config) -> None:

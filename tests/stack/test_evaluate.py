@@ -19,7 +19,7 @@ from src.geometry import CORNER_COLUMNS
 from src.runtimes import installed_runtimes
 from src.stack import evaluate
 from src.stack.reader import PlateReader
-from src.stack.scoring import Case, score
+from src.stack.scoring import Case, case_of, score
 from src.utils import plots
 from tests.bundles import write_bundle
 from tests.stack.oracle import OracleStack
@@ -459,3 +459,31 @@ def test_the_command_line() -> None:
     for wrong in (["--json"], ["--model", "models"]):
         with pytest.raises(SystemExit):
             evaluate.parse(wrong)
+
+
+@pytest.mark.parametrize(
+    ("row", "texts"),
+    [
+        (0, ["true: no text", "read: ", "a text where none is"]),
+        (1, ["true: " + plate_text(1), "read: ", "lost by reader"]),
+        (2, ["true: " + plate_text(2), "not found", "lost by localizer"]),
+    ],
+)
+def test_a_card_says_whose_fault_it_is(
+    config: Config, monkeypatch: pytest.MonkeyPatch, row: int, texts: list[str]
+) -> None:
+    """Of a plate without a text beside others that have one: pandas then has no None, but a number."""
+    truth = PreparedTruth(ShardedSet(config.prepared("stack") / "formats"))
+    scores = score(OracleStack(wrong={1}, missed={2}), truth, "formats")
+    scores.table.loc[0, ["plate", "right"]] = [np.nan, False]
+    drawn: list[str] = []
+    draw = plots.draw_result
+
+    def remember(picture: Any, outlines: Any, lines: Any, right: bool) -> Image.Image:
+        drawn.extend(line.text for line in lines)
+        return draw(picture, outlines, lines, right)
+
+    monkeypatch.setattr(plots, "draw_result", remember)
+    evaluate.draw(truth[row], scores, case_of(scores, row))
+    for text in texts:
+        assert any(line.startswith(text) for line in drawn), drawn

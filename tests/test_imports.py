@@ -29,7 +29,7 @@ TORCH = ["torch", "torchvision", "torchmetrics", "lightning", "safetensors.torch
 WITHOUT_TORCH = ["src.charset", "src.calibration", "src.geometry", "src.decoding", "src.config",
                  "src.generators", *(f"{package}.prepare" for package in STAGE_PACKAGES),
                  "src.read", "src.stack.reader", "src.bundle", "src.runtimes", "src.images",
-                 "src.drawing", "src.detection", "src.promote"]  # fmt: skip
+                 "src.drawing", "src.detection", "src.serve", "src.flywheel"]  # fmt: skip
 
 
 def _within(name: str, packages: list[str]) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import re
 import sys
+from contextlib import redirect_stderr
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
@@ -14,12 +17,20 @@ from src.serve.settings import Settings
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the server until it is told to stop; the exit status."""
+    complaints = io.StringIO()
     try:
-        settings = CliApp.run(Settings, cli_args=sys.argv[1:] if arguments is None else arguments)
+        with redirect_stderr(complaints):
+            settings = CliApp.run(
+                Settings, cli_args=sys.argv[1:] if arguments is None else arguments
+            )
     except (SettingsError, ValidationError) as error:
-        print(f"error: {_explain(error)}", file=sys.stderr)
+        print(_without_urls(f"error: {_explain(error)}"), file=sys.stderr)
         return 2
+    finally:
+        print(_without_urls(complaints.getvalue()), end="", file=sys.stderr)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    # Some lines at each start that tell nothing.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         if settings.engine == "mlem":
             from src.serve.mlem_engine import serve
@@ -48,6 +59,11 @@ def _explain(error: SettingsError | ValidationError) -> str:
     name = ".".join(str(part) for part in item["loc"])
     flag = f"--{name.replace('_', '-')} (PLATES_{name.upper()})"
     return f"{flag}: {item['msg']} (is {item['input']!r})"
+
+
+def _without_urls(text: str) -> str:
+    """A misspelled flag or a wrong value is told, but not the password that a URL may hold."""
+    return re.sub(r"\S*://\S*", "<URL>", text)
 
 
 if __name__ == "__main__":

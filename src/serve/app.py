@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from src.serve import feedback
 from src.serve.access import Buckets, Keys
 from src.serve.engine import Answer, Engine
 from src.serve.guard import Guard
@@ -26,6 +28,9 @@ from src.serve.refusals import RefusedError, late
 from src.serve.schemas import BestPlate, ErrorAnswer, ErrorContent, Result, Results
 from src.serve.settings import Settings
 from src.serve.uploads import Upload, read_uploads
+
+if TYPE_CHECKING:
+    from src.serve.recorder import Recorder
 
 PAGE = Path(__file__).parent / "page"
 
@@ -44,6 +49,8 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 for _refusal in _REFUSALS.values():
     _refusal["model"] = ErrorAnswer
 _FILE = {"type": "string", "format": "binary"}
+
+log = logging.getLogger("plates")
 
 
 def _body(field: str, schema: dict[str, Any], raw: bool) -> dict[str, Any]:
@@ -66,11 +73,13 @@ def create_app(
         on_failure: is told why the engine could not be started.
 
     Raises:
-        UserError: the file of API keys cannot be used.
+        UserError: the file of API keys, or the store of feedback, cannot be used.
     """
     measures = Measures()
     engine = Engine(settings, measures)
     keys = Keys(settings.api_keys) if settings.api_keys else None
+    recorder = _recorder(settings, measures)
+    buckets = Buckets(settings.rate, settings.burst)
 
     def sender(request: Request) -> str:
         """By whose key or address pictures are counted."""
@@ -85,10 +94,14 @@ def create_app(
         starting.add_done_callback(
             lambda task: on_failure(error) if (error := task.exception()) else None
         )
+        if recorder is not None:
+            recorder.start()
         yield
         with suppress(Exception):
             await starting
         await engine.stop()
+        if recorder is not None:
+            await recorder.stop(settings.grace_s)
 
     app = FastAPI(
         title="Swiss Plate Reader",
@@ -99,10 +112,11 @@ def create_app(
         redoc_url=None,
     )
     app.state.engine, app.state.measures = engine, measures
-    app.include_router(_reading(settings, engine, measures, sender))
+    app.include_router(_reading(settings, engine, measures, recorder, buckets, sender))
+    app.include_router(feedback.routes(recorder, buckets, sender))
     app.include_router(_status(engine, measures, sender))
-    for path, name in (("/", "index.html"), ("/docs", "docs.html")):
-        app.add_api_route(path, partial(_page, name), include_in_schema=False)
+    app.add_api_route("/", partial(_index, _index_text(settings)), include_in_schema=False)
+    app.add_api_route("/docs", _docs, include_in_schema=False)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]))
     _add_handlers(app, measures)
@@ -110,12 +124,33 @@ def create_app(
     return app
 
 
+def _recorder(settings: Settings, measures: Measures) -> Recorder | None:
+    """What keeps pictures; None where nothing is kept, and then no database is imported either."""
+    if settings.feedback_url is None:
+        return None
+    from src.flywheel.store import Store
+    from src.serve.recorder import Recorder
+
+    store = Store(
+        settings.feedback_url,
+        settings.feedback_pictures,
+        settings.feedback_days,
+        settings.max_feedback,
+    )
+    log.info("pictures and readings are kept for %d days: %s", settings.feedback_days, store.name)
+    return Recorder(store, measures)
+
+
 def _reading(
-    settings: Settings, engine: Engine, measures: Measures, sender: Callable[[Request], str]
+    settings: Settings,
+    engine: Engine,
+    measures: Measures,
+    recorder: Recorder | None,
+    buckets: Buckets,
+    sender: Callable[[Request], str],
 ) -> APIRouter:
     """The routes that take pictures."""
     router = APIRouter(tags=["reading"])
-    buckets = Buckets(settings.rate, settings.burst)
 
     def admitted(request: Request, who: str = Depends(sender)) -> str:
         """The sender, who may send at least one picture more, for which there is room."""
@@ -127,6 +162,9 @@ def _reading(
         contents = [upload.content for upload in uploads]
         return await _answers(request, engine.submit(contents, request.state.deadline))
 
+    def keep(upload: Upload, answer: Answer) -> str | None:
+        return None if recorder is None else recorder.keep(upload.content, answer)
+
     @router.post(
         "/predict",
         summary="The best plate of a picture",
@@ -134,14 +172,19 @@ def _reading(
         openapi_extra=_body("file", _FILE, raw=False),
         dependencies=[Depends(admitted)],
     )
-    async def predict(request: Request) -> BestPlate:
-        """A form with one picture in the field `file`, as MLEM's server takes it."""
+    async def predict(request: Request, response: Response) -> BestPlate:
+        """A form with one picture in the field `file`, as MLEM's server takes it.
+
+        Where the picture is kept, the header X-Picture-ID has its id.
+        """
         uploads = [each for each in await read_uploads(request, settings) if each.field == "file"]
         if len(uploads) != 1:
             raise RefusedError(400, "no_file", "send one picture in the field `file` of a form")
         (answer,) = await read(request, uploads)
         if isinstance(answer, RefusedError):
             raise answer
+        if entry := keep(uploads[0], answer):
+            response.headers["X-Picture-ID"] = entry
         return BestPlate.of(answer.plates)
 
     @router.post(
@@ -171,7 +214,7 @@ def _reading(
         results = [
             Result(name=upload.name, error=ErrorContent.model_validate(answer.content()))
             if isinstance(answer, RefusedError)
-            else Result.of(upload.name, answer)
+            else Result.of(upload.name, answer, keep(upload, answer))
             for upload, answer in zip(uploads, answers, strict=True)
         ]
         versions = [answer.version for answer in answers if isinstance(answer, Answer)]
@@ -209,8 +252,23 @@ def _status(engine: Engine, measures: Measures, sender: Callable[[Request], str]
     return router
 
 
-async def _page(name: str) -> FileResponse:
-    return FileResponse(PAGE / name, headers={"Cache-Control": "no-cache"})
+_NO_CACHE = {"Cache-Control": "no-cache"}
+
+
+def _index_text(settings: Settings) -> str:
+    """The page; what is kept stands in it without a script, so that it is always told."""
+    days = settings.feedback_days
+    kept = f"Pictures and readings are kept for {days} {'day' if days == 1 else 'days'}."
+    text = (PAGE / "index.html").read_text(encoding="utf-8")
+    return text.replace("{kept}", "Nothing is kept." if settings.feedback_url is None else kept)
+
+
+async def _index(text: str) -> HTMLResponse:
+    return HTMLResponse(text, headers=_NO_CACHE)
+
+
+async def _docs() -> FileResponse:
+    return FileResponse(PAGE / "docs.html", headers=_NO_CACHE)
 
 
 def _add_handlers(app: FastAPI, measures: Measures) -> None:

@@ -23,7 +23,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 READING = frozenset({"/predict", "/v1/read"})
 """Paths that take pictures."""
-_ROUTES = READING | {"/", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/v1/model"}
+FEEDBACK = "/v1/feedback"
+_BODIES = READING | {FEEDBACK}
+_ROUTES = _BODIES | {"/", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/v1/model"}
+_FEEDBACK_BYTES = 16 * 1024
+"""Of a body with feedback, at most; it is a few hundred."""
 
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -88,7 +92,7 @@ class Guard:
                 ]
             await send(message)
 
-        body = _Body(self, receive, state["deadline"], scope["path"] in READING)
+        body = _Body(self, receive, state["deadline"], scope["path"])
         try:
             if refusal := self._refusal(scope, headers):
                 self._measures.rejections.labels(refusal.code).inc()
@@ -98,7 +102,7 @@ class Guard:
         finally:
             body.close()
             seconds = time.monotonic() - started
-            route = scope["path"] if scope["path"] in _ROUTES else "other"
+            route = _route(scope["path"])
             self._measures.latency.labels(route, str(status)).observe(seconds)
             log.info(
                 "%s %s %s %d %.1f ms",
@@ -117,17 +121,27 @@ class Guard:
                 f"the headers have more than {most} bytes",
                 "max_header_kib",
             )
-        if scope["path"] not in READING:
+        if scope["path"] not in _BODIES:
             return None
         if self._engine.is_draining:
             return draining()
-        if self._engine.is_full:
+        if scope["path"] in READING and self._engine.is_full:
             # Here, where it costs least: under overload most of the work is to refuse.
             return overloaded()
         length = next((value for name, value in headers if name == b"content-length"), b"")
-        if length.isdigit() and int(length) > settings.max_body:
-            return _too_large(settings)
+        if length.isdigit() and int(length) > self.most(scope["path"]):
+            return self.too_large(scope["path"])
         return None
+
+    def most(self, path: str) -> int:
+        """Bytes of a body that is sent to a path."""
+        return self._settings.max_body if path in READING else _FEEDBACK_BYTES
+
+    def too_large(self, path: str) -> RefusedError:
+        """A body has more."""
+        limit = "max_body_mib" if path in READING else None
+        most = self.most(path)
+        return RefusedError(413, "body_too_large", f"the body has more than {most} bytes", limit)
 
     def hold(self, size: int) -> None:
         """Count bytes of bodies that are held, or with a minus sign that are not any more.
@@ -141,29 +155,27 @@ class Guard:
             )
         self._held += size
 
-    @property
-    def settings(self) -> Settings:
-        return self._settings
-
     def arriving(self, change: int) -> None:
         """Tell the engine that one more, or one fewer, request is on its way."""
         self._engine.arriving += change
 
 
-def _too_large(settings: Settings) -> RefusedError:
-    return RefusedError(
-        413, "body_too_large", f"the body has more than {settings.max_body} bytes", "max_body_mib"
-    )
+def _route(path: str) -> str:
+    """A path as it is counted and logged: without an id, and nothing that anybody may write there."""
+    if path in _ROUTES:
+        return path
+    return f"{FEEDBACK}/{{id}}" if path.startswith(f"{FEEDBACK}/") else "other"
 
 
 class _Body:
     """The body of one request: counted as it comes, and waited for only so long."""
 
-    def __init__(self, guard: Guard, receive: Receive, deadline: float, is_reading: bool) -> None:
+    def __init__(self, guard: Guard, receive: Receive, deadline: float, path: str) -> None:
         self._guard, self._receive, self._deadline = guard, receive, deadline
+        self._path = path
         self._size = 0
-        self._is_arriving = is_reading
-        if is_reading:
+        self._is_arriving = path in _BODIES
+        if path in READING:
             guard.arriving(1)
 
     async def receive(self) -> Message:
@@ -177,8 +189,8 @@ class _Body:
                 408, "slow_body", "the body did not arrive in time", "deadline_s"
             ) from None
         size = len(message.get("body", b""))
-        if self._size + size > self._guard.settings.max_body:
-            raise _too_large(self._guard.settings)
+        if self._size + size > self._guard.most(self._path):
+            raise self._guard.too_large(self._path)
         self._guard.hold(size)
         self._size += size
         if not message.get("more_body", False):
@@ -189,9 +201,9 @@ class _Body:
         return asyncio.get_running_loop().time() + max(self._deadline - time.monotonic(), 0.0)
 
     def _arrived(self) -> None:
-        if self._is_arriving:
-            self._is_arriving = False
+        if self._is_arriving and self._path in READING:
             self._guard.arriving(-1)
+        self._is_arriving = False
 
     def close(self) -> None:
         """Let go of what was held."""

@@ -54,6 +54,13 @@ class Measures:
             "plates_bundle_loads", "Bundles that were loaded or refused", ["outcome"],
             registry=registry,
         )  # fmt: skip
+        self.captures = Counter(
+            "plates_captures", "Pictures that were kept, or not, where they should be", ["outcome"],
+            registry=registry,
+        )  # fmt: skip
+        self.feedback = Counter(
+            "plates_feedback", "Feedback that was stored", ["verdict"], registry=registry
+        )
         self._read = self._empty = 0
 
     def picture(self, texts: int, confidences: list[float]) -> None:

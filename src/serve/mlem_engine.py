@@ -43,8 +43,10 @@ def serve(settings: Settings) -> NoReturn:
     """Become MLEM's server of what was saved.
 
     Raises:
-        UserError: MLEM's environment is missing, or nothing was saved.
+        UserError: MLEM's environment is missing, nothing was saved, or pictures should be kept.
     """
+    if settings.feedback_url is not None:
+        raise UserError("--feedback: MLEM's server keeps nothing; use --engine native.")
     if not MODEL.with_suffix(".mlem").exists():
         raise UserError(f"{MODEL}.mlem is missing. Save the stack: `python -m src.save_stack`.")
     options = ["--model", str(MODEL), "--request_serializer", "pil_numpy"]

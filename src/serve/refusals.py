@@ -6,6 +6,8 @@ from starlette.responses import JSONResponse
 
 RETRY_AFTER = "1"
 """Seconds: what is full now has room again in less."""
+FEEDBACK_OFF = "feedback_off"
+"""The one 503 that no waiting mends."""
 
 
 class RefusedError(Exception):
@@ -28,7 +30,7 @@ class RefusedError(Exception):
 
     def headers(self) -> dict[str, str]:
         """That the answer has."""
-        if self.status in (429, 503):
+        if self.status in (429, 503) and self.code != FEEDBACK_OFF:
             return {"Retry-After": RETRY_AFTER}
         if self.status in (408, 413):
             # What is left of the body is not waited for.
@@ -55,3 +57,8 @@ def late() -> RefusedError:
 def draining() -> RefusedError:
     """The server is about to stop."""
     return RefusedError(503, "draining", "the server is stopping; try again")
+
+
+def feedback_off() -> RefusedError:
+    """Nothing is kept that feedback could be given on."""
+    return RefusedError(503, FEEDBACK_OFF, "this server keeps nothing (--feedback)", "feedback")

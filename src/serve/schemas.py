@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -100,6 +102,8 @@ class Result(_Schema):
 
     name: str
     """Of the file, as it was sent."""
+    id: str | None = None
+    """To give feedback by; only where the picture is kept."""
     plates: list[FoundPlate] | None = None
     """The surest first; none is an empty list."""
     width: int | None = None
@@ -109,8 +113,8 @@ class Result(_Schema):
     error: ErrorContent | None = None
 
     @classmethod
-    def of(cls, name: str, answer: Answer) -> Result:
-        return cls(
+    def of(cls, name: str, answer: Answer, entry: str | None) -> Result:
+        result = cls(
             name=name,
             plates=[FoundPlate.of(plate) for plate in answer.plates],
             width=answer.width,
@@ -119,6 +123,10 @@ class Result(_Schema):
                 queue_ms=round(answer.queue_ms, 2), compute_ms=round(answer.compute_ms, 2)
             ),
         )
+        if entry is not None:
+            # What is not set is left out of the answer.
+            result.id = entry
+        return result
 
 
 class Results(_Schema):
@@ -127,3 +135,41 @@ class Results(_Schema):
     results: list[Result]
     model: str
     """Version of the bundle that they were read with."""
+
+
+Verdict = Literal["right", "wrong", "missed"]
+
+
+class GivenFeedback(_Schema):
+    """What a user says of a plate, or of the picture where `plate` is null."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    id: str = Field(max_length=64)
+    """Of the picture, from the answer of /v1/read."""
+    plate: int | None = Field(None, ge=0, le=100_000)
+    """Its place among the plates of that answer; the first is 0."""
+    verdict: Verdict
+    """Whether the plate was read right or wrong. Of the picture: whether a plate was missed, or none
+    (right)."""
+    text: str | None = Field(None, max_length=32, examples=["ZH123456"])
+    """The correct one, if it is known."""
+    corners: list[tuple[float, float]] | None = Field(None, min_length=4, max_length=4)
+    """The correct ones: four of x, y in pixels of the displayed picture, clockwise from the plate's own
+    top left."""
+    lines: Literal[1, 2] | None = None
+    """Of the plate."""
+
+
+class StoredFeedback(_Schema):
+    """Feedback as it was stored."""
+
+    id: str
+    """Of the picture."""
+    plate: int | None
+    verdict: Verdict
+    text: str | None
+    """As it is spelled everywhere, such as ZH123456."""
+    corners: list[tuple[float, float]] | None
+    lines: int | None
+    created: datetime

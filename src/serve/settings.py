@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from src.utils.machine import available_cores
@@ -75,6 +75,21 @@ class Settings(BaseSettings):
     burst: int = Field(32, ge=1)
     """Pictures that it may send at once."""
 
+    feedback: SecretStr | None = None
+    """Database that keeps pictures, what was read in them, and what users say about it:
+    sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE. By default nothing is kept."""
+    feedback_pictures: Path | None = None
+    """Folder of the pictures that are kept; by default beside SQLite's file."""
+    feedback_days: int = Field(90, ge=1, le=36_500)
+    """Days after which a picture is deleted with all that belongs to it."""
+    max_feedback_mib: float = Field(4096.0, gt=0)
+    """Size in MiB of all pictures that are kept, at most; more are read, but not kept."""
+
+    @property
+    def feedback_url(self) -> str | None:
+        """Of the database, with its password; None where nothing is kept."""
+        return (self.feedback and self.feedback.get_secret_value()) or None
+
     @property
     def max_body(self) -> int:
         """Bytes."""
@@ -84,3 +99,8 @@ class Settings(BaseSettings):
     def max_pending(self) -> int:
         """Bytes."""
         return round(self.max_pending_mib * 2**20)
+
+    @property
+    def max_feedback(self) -> int:
+        """Bytes."""
+        return round(self.max_feedback_mib * 2**20)

@@ -66,8 +66,7 @@ async function next() {
 
 async function read(file, item) {
   item.querySelector(".note").textContent = "reading …";
-  const headers = { "Content-Type": file.type.startsWith("image/") ? file.type : "application/octet-stream" };
-  if (byId("key").value) headers["X-API-Key"] = byId("key").value;
+  const headers = withKey(file.type.startsWith("image/") ? file.type : "application/octet-stream");
   const started = performance.now();
   let response, answer;
   try {
@@ -84,6 +83,12 @@ async function read(file, item) {
     return;
   }
   await show(file, item, answer.results[0], elapsed);
+}
+
+function withKey(kind) {
+  const headers = kind ? { "Content-Type": kind } : {};
+  if (byId("key").value) headers["X-API-Key"] = byId("key").value;
+  return headers;
 }
 
 function inWords(error, code) {
@@ -115,6 +120,7 @@ async function show(file, item, result, elapsed) {
   const picture = await createImageBitmap(file, { imageOrientation: "from-image" });
   item.querySelector(".view").append(drawn(picture, result));
   plates.forEach((plate, i) => item.querySelector(".plates").append(described(picture, result, plate, i)));
+  if (result.id) askAbout(item, result);
 }
 
 // Positions are those of the displayed picture, as the server sees it.
@@ -244,6 +250,71 @@ function homography([p0, p1, p2, p3]) {
     const w = g * u + h * v + 1;
     return [(a * u + b * v + p0[0]) / w, (d * u + e * v + p0[1]) / w];
   };
+}
+
+// Feedback: only where the server keeps the picture, and so has given it an id.
+function askAbout(item, result) {
+  item.querySelectorAll(".plate").forEach((each, number) => {
+    const form = each.querySelector(".feedback");
+    const [right, wrong] = [form.querySelector(".right"), form.querySelector(".wrong")];
+    const name = result.plates[number].plate || `plate ${number + 1}`;
+    form.hidden = false;
+    form.setAttribute("aria-label", `Feedback on ${name}`);
+    right.addEventListener("click", () => tell(right, { id: result.id, plate: number, verdict: "right" }));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const text = form.elements.text.value.trim() || null;
+      tell(wrong, { id: result.id, plate: number, verdict: "wrong", text });
+    });
+  });
+  const about = item.querySelector(".about");
+  about.hidden = false;
+  for (const [button, verdict] of [[".none-missed", "right"], [".missed", "missed"]]) {
+    about.querySelector(button).addEventListener("click", (event) => tell(event.target, { id: result.id, verdict }));
+  }
+  about.querySelector(".forget").addEventListener("click", (event) => forget(item, event.target, result.id));
+}
+
+async function tell(button, given) {
+  const part = button.closest(".feedback, .about");
+  const said = part.querySelector(".said");
+  const answer = await ask(said, "v1/feedback", {
+    method: "POST", headers: withKey("application/json"), body: JSON.stringify(given),
+  });
+  if (!answer) return;
+  part.querySelectorAll(".answers button").forEach((each) => each.setAttribute("aria-pressed", each === button));
+  said.textContent = answer.text ? `Thank you. Stored as ${answer.text}.` : "Thank you. Stored.";
+}
+
+async function forget(item, button, id) {
+  const said = item.querySelector(".about .said");
+  const answer = await ask(said, `v1/feedback/${id}`, { method: "DELETE", headers: withKey() });
+  if (!answer) return;
+  item.querySelectorAll(".feedback, .about .answers, .about p:not(.said)").forEach((each) => { each.hidden = true; });
+  said.textContent = "The server has deleted the picture and all that belongs to it.";
+  button.hidden = true;
+}
+
+// What the server answers, or nothing where it refuses: then that is said.
+async function ask(said, path, request) {
+  said.className = "said";
+  said.textContent = "…";
+  try {
+    const response = await fetch(path, request);
+    const answer = response.status === 204 ? {} : await response.json();
+    if (response.ok) return answer;
+    said.textContent = feedbackInWords(answer.error);
+  } catch {
+    said.textContent = "The server cannot be reached. Nothing was stored.";
+  }
+  said.classList.add("error");
+  return null;
+}
+
+function feedbackInWords(error) {
+  if (error.code === "unknown_id") return "The server does not have this picture any more.";
+  if (error.code === "unauthorized") return "This server asks for an API key: enter it above.";
+  return `Not stored: ${error.message}.`;
 }
 
 for (const id of ["pick", "shoot"]) {

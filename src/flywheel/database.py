@@ -1,0 +1,225 @@
+"""SQLite or PostgreSQL: transactions, the schema, and errors that keep secrets to themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from src.flywheel.errors import StoreError
+
+VERSION_TABLE = "flywheel_version"
+"""Of Alembic; of its own, since other programs may keep theirs in the same database."""
+
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
+_FORMS = "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+_LOCK_WAIT_S = 5
+_SCHEMA_LOCK, _FILES_LOCK = 0x506C6174_01, 0x506C6174_02
+"""Numbers of advisory locks of PostgreSQL; SQLite has one lock for all that write."""
+_REMEDIES = (
+    ("locked", "Another program holds it; try again, or end that program."),
+    ("readonly", "Make the file and its folder writable."),
+    ("unable to open", "Make its folder, and make it writable."),
+    ("full", "Free some space."),
+    ("disk i/o", "Free some space, or look at the disk."),
+    ("not a database", "The file is damaged or no database; bring a copy back, or name another file."),
+    ("malformed", "The file is damaged; bring a copy back, or name another file."),
+    ("permission denied", "Give the user its rights."),
+    ("read-only", "Name the database that takes writes."),
+    ("", "Check that the database runs, and that the URL is right."),
+)  # fmt: skip
+
+
+class Database:
+    """A database by its URL.
+
+    Args:
+        url: of SQLite or PostgreSQL.
+
+    Raises:
+        StoreError: the URL is of another kind, or none.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = _parsed(url)
+        self.name = _shown(parsed)
+        """The URL for messages: without user, password and options."""
+        self.file = Path(parsed.database or "") if parsed.drivername == "sqlite" else None
+        """Of SQLite."""
+        self._engine = _engine(parsed)
+        self._writer = self._engine.execution_options(is_writing=True)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A transaction that reads.
+
+        Raises:
+            StoreError: the database fails.
+        """
+        with self._explained(), Session(self._engine) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that is on the disk when the block ends without an error.
+
+        Raises:
+            StoreError: the database fails, and nothing was written.
+        """
+        session = Session(self._writer, expire_on_commit=False)
+        with self._explained(), session, session.begin():
+            # SQLite's lock is taken here, and not with the first statement.
+            session.connection()
+            yield session
+
+    def lock_files(self, session: Session, alone: bool) -> None:
+        """Wait until no other transaction deletes files, or with ``alone`` none works on them.
+
+        To the end of the transaction. In SQLite every transaction that writes is alone.
+        """
+        if self.file is None:
+            shared = "" if alone else "_shared"
+            lock = text(f"SELECT pg_advisory_xact_lock{shared}(:key)")
+            session.execute(lock, {"key": _FILES_LOCK})
+
+    def migrate(self) -> None:
+        """Make the schema, or bring it up to date; also tells whether the database can be used.
+
+        Raises:
+            StoreError: it is damaged, cannot be written, or its schema is newer than this program.
+        """
+        config = Config()
+        # Its values are templates of configparser.
+        folder = str(Path(__file__).parent / "migrations").replace("%", "%%")
+        config.set_main_option("script_location", folder)
+        known = {each.revision for each in ScriptDirectory.from_config(config).walk_revisions()}
+        self._make_file()
+        with self._explained(), self._writer.begin() as connection:
+            if self.file is None:
+                lock = text("SELECT pg_advisory_xact_lock(:key)")
+                connection.execute(lock, {"key": _SCHEMA_LOCK})
+            else:
+                _check_pages(connection, self.name)
+            options = {"version_table": VERSION_TABLE}
+            found = set(MigrationContext.configure(connection, opts=options).get_current_heads())
+            if not found <= known:
+                raise StoreError(
+                    f"{self.name}: its schema ({', '.join(sorted(found))}) is newer than this program. "
+                    "Update the program, or name another database."
+                )
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            # A database that cannot be written says so now, and not at the first feedback.
+            connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = version_num"))  # noqa: S608
+
+    def _make_file(self) -> None:
+        """Make SQLite's file, which nobody else may read."""
+        if self.file is None:
+            return
+        try:
+            self.file.touch(mode=0o600)
+        except OSError as error:
+            raise StoreError(
+                f"{self.name}: cannot be opened: {error.strerror or error}. Make its folder, and make "
+                "both writable."
+            ) from error
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            reason = _reason(error)
+            remedy = next(words for part, words in _REMEDIES if part in reason.lower())
+            # Not from the error: its details hold what was to be written.
+            raise StoreError(f"{self.name}: {reason}. {remedy}") from None
+
+
+def _parsed(url: str) -> URL:
+    """A URL with the driver that is used; no message shows it, since it may hold a password."""
+    try:
+        parsed = make_url(url)
+        driver = _DRIVERS[parsed.drivername]
+    except (ArgumentError, KeyError, ValueError):
+        raise StoreError(f"--feedback: the database's URL cannot be understood; {_FORMS}") from None
+    if driver == "sqlite" and (parsed.database in (None, "", ":memory:") or parsed.query):
+        raise StoreError(f"--feedback: SQLite needs a file and nothing else; {_FORMS}")
+    if re.search(r"[@\s]", f"{parsed.host}{parsed.database}") and driver != "sqlite":
+        raise StoreError(
+            f"--feedback: the database's URL cannot be understood; {_FORMS}, with special characters of "
+            "the password as in %40 for @"
+        )
+    return parsed.set(drivername=driver)
+
+
+def _shown(url: URL) -> str:
+    if url.drivername == "sqlite":
+        return str(url.database)
+    port = f":{url.port}" if url.port else ""
+    return f"postgresql://{url.host or ''}{port}/{url.database or ''}"
+
+
+def _engine(url: URL) -> Engine:
+    if url.drivername != "sqlite":
+        # A server that has gone is noticed: no thread waits for it for hours.
+        waits = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+        return create_engine(
+            url,
+            connect_args={name: value for name, value in waits.items() if name not in url.query},
+            pool_pre_ping=True,
+            hide_parameters=True,
+        )
+    engine = create_engine(url, connect_args={"timeout": _LOCK_WAIT_S}, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, _: object) -> None:
+        # Transactions begin below, and not where the driver thinks that they should.
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            # What is deleted is overwritten.
+            "secure_delete = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # One that reads first and writes then would fail where another has written between.
+        is_writing = connection.get_execution_options().get("is_writing")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+    return engine
+
+
+def _check_pages(connection: Connection, name: str) -> None:
+    found = connection.execute(text("PRAGMA quick_check(1)")).scalar_one()
+    if found != "ok":
+        raise StoreError(f"{name}: is damaged. Bring a copy back, or name another file.")
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    """The first line of what the database says; those that follow may hold what was written."""
+    if isinstance(error, DBAPIError) and str(error.orig).strip():
+        return str(error.orig).strip().splitlines()[0].rstrip(".")
+    return type(error).__name__

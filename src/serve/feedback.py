@@ -1,0 +1,128 @@
+"""The routes of feedback: what a user says of a picture that was read, and its deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import ValidationError
+
+from src.flywheel.corrections import Correction
+from src.flywheel.errors import CorrectionError, UnknownEntryError
+from src.serve.access import Buckets
+from src.serve.refusals import RefusedError, feedback_off
+from src.serve.schemas import ErrorAnswer, GivenFeedback, StoredFeedback
+
+if TYPE_CHECKING:
+    from src.serve.recorder import Recorder
+
+_UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: {"description": "no picture of that id, or it has no such plate"}
+}
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "no JSON"},
+    401: {"description": "the API key is missing or unknown"},
+    408: {"description": "the body did not arrive in time"},
+    413: {"description": "too large"},
+    415: {"description": "not sent as application/json"},
+    422: {"description": "a text that breaks the grammar, or feedback that contradicts itself"},
+    429: {"description": "more requests than this sender may send"},
+    503: {"description": "nothing is kept, or the store fails"},
+}
+for _refusal in (*_UNKNOWN.values(), *_REFUSALS.values()):
+    _refusal["model"] = ErrorAnswer
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": GivenFeedback.model_json_schema()}},
+    }
+}
+
+
+def routes(
+    recorder: Recorder | None, buckets: Buckets, sender: Callable[[Request], str]
+) -> APIRouter:
+    """The router of feedback.
+
+    Args:
+        recorder: stores it; None where nothing is kept.
+        buckets: of the senders; feedback counts as a picture.
+        sender: dependency that checks who sends.
+    """
+    router = APIRouter(tags=["feedback"])
+
+    def recording() -> Recorder:
+        if recorder is None:
+            raise feedback_off()
+        return recorder
+
+    def admit(who: str = Depends(sender)) -> None:
+        buckets.take(who, 1)
+        recording()
+
+    @router.post(
+        "/v1/feedback",
+        summary="Whether a plate was read right, and what is right",
+        status_code=201,
+        responses=_UNKNOWN | _REFUSALS,
+        openapi_extra=_BODY,
+        dependencies=[Depends(admit)],
+    )
+    async def give(request: Request) -> StoredFeedback:
+        """The answer comes when the feedback is on the disk. It may be given again: the latest counts."""
+        given = await _given(request)
+        corners = None if given.corners is None else tuple(given.corners)
+        correction = Correction(given.text, corners, given.lines)
+        try:
+            stored = await recording().add_feedback(
+                given.id, given.plate, given.verdict, correction, request.state.deadline
+            )
+        except UnknownEntryError as error:
+            raise _unknown(error) from error
+        except CorrectionError as error:
+            raise RefusedError(422, "invalid_feedback", str(error)) from error
+        return StoredFeedback(
+            id=stored.picture_id,
+            plate=stored.plate,
+            verdict=given.verdict,
+            text=stored.text,
+            corners=given.corners,
+            lines=stored.lines,
+            created=stored.created,
+        )
+
+    @router.delete(
+        "/v1/feedback/{picture}",
+        summary="Delete a picture that was kept",
+        status_code=204,
+        responses=_UNKNOWN | {status: _REFUSALS[status] for status in (401, 429, 503)},
+        dependencies=[Depends(admit)],
+    )
+    async def delete(picture: str, request: Request) -> None:
+        """With its files, what was read in it and all feedback on it."""
+        try:
+            await recording().delete(picture, request.state.deadline)
+        except UnknownEntryError as error:
+            raise _unknown(error) from error
+
+    return router
+
+
+async def _given(request: Request) -> GivenFeedback:
+    # Another site's page could send a form, but not this without being asked first.
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != "application/json":
+        raise RefusedError(415, "unsupported_media_type", "send JSON as application/json")
+    try:
+        return GivenFeedback.model_validate_json(await request.body())
+    except ValidationError as error:
+        item = error.errors()[0]
+        if item["type"] == "json_invalid":
+            raise RefusedError(400, "bad_json", item["msg"]) from None
+        name = ".".join(str(part) for part in item["loc"])
+        raise RefusedError(422, "invalid_feedback", f"{name}: {item['msg']}") from None
+
+
+def _unknown(error: UnknownEntryError) -> RefusedError:
+    return RefusedError(404, "unknown_id", str(error))

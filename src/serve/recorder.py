@@ -1,0 +1,226 @@
+"""Keeps pictures that were read, behind the answers: off the event loop, in batches, with a bound.
+
+A store that fails or is full never fails a reading: the answer has no id, and that is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TypeVar
+from uuid import uuid4
+
+from src.flywheel.corrections import Correction
+from src.flywheel.errors import StoreError, StoreFullError
+from src.flywheel.store import Capture, Store
+from src.flywheel.tables import Feedback
+from src.serve.engine import Answer
+from src.serve.measures import Measures
+from src.serve.refusals import RefusedError
+
+_WAITING = 64
+_WAITING_BYTES = 64 * 2**20
+"""Pictures that wait, at most, and the size of their files together."""
+_BATCH = 16
+"""Pictures that are stored in one transaction, at most."""
+_PAUSE_S = 5.0
+"""After a failure no picture is kept for so long: the store has no use for more work."""
+_PURGE_S = 3600.0
+_THREADS = 4
+"""For feedback and deletions, which somebody waits for."""
+
+_T = TypeVar("_T")
+
+log = logging.getLogger("plates.feedback")
+
+
+class Recorder:
+    """A queue in front of a store.
+
+    Args:
+        store: is open; the recorder closes it.
+        measures: are told what is kept.
+    """
+
+    def __init__(self, store: Store, measures: Measures) -> None:
+        self._store, self._measures = store, measures
+        self._waiting: deque[Capture] = deque()
+        self._waiting_bytes = 0
+        self._unsaved: dict[str, asyncio.Future[None]] = {}
+        """By id of the picture; done when it is stored, or will never be."""
+        self._arrived = asyncio.Event()
+        self._refusal: str | None = None
+        """Why nothing is kept until ``_refused_until``."""
+        self._refused_until = 0.0
+        self._logged: set[str] = set()
+        self._saver = ThreadPoolExecutor(1, "keep")
+        self._pool = ThreadPoolExecutor(_THREADS, "feedback")
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to keep, and to delete what is too old."""
+        self._tasks = [asyncio.create_task(self._save()), asyncio.create_task(self._purge())]
+
+    async def stop(self, seconds: float) -> None:
+        """Store what waits, for so long at most, then end."""
+        self._refusal, self._refused_until = "stopping", math.inf
+        if self._unsaved:
+            await asyncio.wait(self._unsaved.values(), timeout=seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pool in (self._saver, self._pool):
+            pool.shutdown(wait=False, cancel_futures=True)
+        self._store.close()
+
+    def keep(self, content: bytes, answer: Answer) -> str | None:
+        """Queue a picture.
+
+        Args:
+            content: the file as it was sent.
+            answer: what was read.
+
+        Returns:
+            Its id, or None: it is not kept.
+        """
+        if self._refusal is not None and time.monotonic() < self._refused_until:
+            self._measures.captures.labels(self._refusal).inc()
+            return None
+        if len(self._waiting) >= _WAITING or self._waiting_bytes + len(content) > _WAITING_BYTES:
+            self._measures.captures.labels("queue_full").inc()
+            self._log("queue_full", "pictures come faster than they can be stored")
+            return None
+        entry = uuid4().hex
+        self._waiting.append(
+            Capture(
+                entry,
+                content,
+                answer.plates,
+                answer.width,
+                answer.height,
+                answer.version,
+                datetime.now(UTC),
+            )
+        )
+        self._waiting_bytes += len(content)
+        self._unsaved[entry] = asyncio.get_running_loop().create_future()
+        self._arrived.set()
+        return entry
+
+    async def add_feedback(
+        self, entry: str, plate: int | None, verdict: str, correction: Correction, deadline: float
+    ) -> Feedback:
+        """Store feedback; it is on the disk when this returns.
+
+        Args:
+            entry: id of a picture, which may still be waiting.
+            plate: which of its plates, or None.
+            verdict: as in ``Store.add_feedback``.
+            correction: likewise.
+            deadline: of ``time.monotonic``.
+
+        Raises:
+            UnknownEntryError: there is no such picture or plate.
+            CorrectionError: the feedback contradicts itself, or breaks the grammar.
+            RefusedError: the store fails, or took too long.
+        """
+        feedback = await self._in_time(
+            entry, deadline, lambda: self._store.add_feedback(entry, plate, verdict, correction)
+        )
+        self._measures.feedback.labels(verdict).inc()
+        return feedback
+
+    async def delete(self, entry: str, deadline: float) -> None:
+        """Delete a picture with all that belongs to it.
+
+        Args:
+            entry: its id.
+            deadline: of ``time.monotonic``.
+
+        Raises:
+            UnknownEntryError: there is no such picture.
+            RefusedError: the store fails, or took too long.
+        """
+        await self._in_time(entry, deadline, lambda: self._store.delete(entry))
+
+    async def _in_time(self, entry: str, deadline: float, work: Callable[[], _T]) -> _T:
+        """Do what concerns a picture, when that is stored."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0.0)):
+                if entry in self._unsaved:
+                    await asyncio.shield(self._unsaved[entry])
+                return await loop.run_in_executor(self._pool, work)
+        except TimeoutError:
+            raise RefusedError(
+                503, "deadline", "the store did not answer in time; try again", "deadline_s"
+            ) from None
+        except StoreError as error:
+            self._log("feedback", str(error))
+            raise RefusedError(
+                503, "store_failed", "the server cannot store that now; try again"
+            ) from None
+
+    # Behind the answers
+
+    async def _save(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+                self._waiting_bytes -= sum(len(capture.content) for capture in batch)
+                await self._save_batch(batch)
+
+    async def _save_batch(self, batch: list[Capture]) -> None:
+        loop = asyncio.get_running_loop()
+        stored: set[str] = set()
+        outcome = "failed"
+        try:
+            stored = await loop.run_in_executor(self._saver, self._store.save, batch)
+        except StoreFullError as error:
+            outcome = "store_full"
+            self._pause(outcome, str(error))
+        except StoreError as error:
+            self._pause(outcome, str(error))
+        except Exception:
+            # A fault of this program; the pictures that come next must not suffer from it.
+            log.exception("pictures could not be kept")
+        finally:
+            for capture in batch:
+                self._unsaved.pop(capture.id).set_result(None)
+        if stored:
+            self._measures.captures.labels("kept").inc(len(stored))
+        if len(stored) < len(batch):
+            self._measures.captures.labels(outcome).inc(len(batch) - len(stored))
+
+    async def _purge(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                deleted = await loop.run_in_executor(
+                    self._pool, self._store.purge, datetime.now(UTC)
+                )
+                if deleted:
+                    log.info("%d pictures were kept long enough, and are deleted", deleted)
+            except StoreError as error:
+                self._log("purge", str(error))
+            except Exception:
+                log.exception("old pictures could not be deleted")
+            await asyncio.sleep(_PURGE_S)
+
+    def _pause(self, outcome: str, reason: str) -> None:
+        self._refusal, self._refused_until = outcome, time.monotonic() + _PAUSE_S
+        self._log(outcome, reason)
+
+    def _log(self, kind: str, reason: str) -> None:
+        """Log the first of a kind; /metrics counts the others."""
+        if kind not in self._logged:
+            self._logged.add(kind)
+            log.error("%s (told once; /metrics counts)", reason)

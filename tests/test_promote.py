@@ -28,7 +28,14 @@ from src.utils.stage import StageError
 from tests.bundles import scene, write_bundle
 from tests.stack.oracle import OracleStack
 from tests.stack.test_evaluate import clutter
-from tests.standins import config_below, picture_of, plate_text, prepared_set, true_corners
+from tests.standins import (
+    REPOSITORY,
+    config_below,
+    picture_of,
+    plate_text,
+    prepared_set,
+    true_corners,
+)
 from tests.test_report import commit, git
 
 METRICS = {
@@ -365,6 +372,22 @@ def test_it_is_committed_and_tagged(
     git("checkout", "--quiet", "bundle@v0.0.1")
     (plate,) = PlateReader.load(MODELS, "onnxruntime", 1).read(scene("BE1"))
     assert plate.plate == "BE1"
+
+
+def test_dvc_gets_what_was_tagged(repository: Config) -> None:
+    """By the artifact's name in the project's own dvc.yaml, into another folder."""
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+    pipeline = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))
+    artifact = pipeline["artifacts"]["bundle"]
+    Path("dvc.yaml").write_text(yaml.safe_dump({"artifacts": {"bundle": artifact}}))
+    commit("an artifact")
+    for command in (["register", "bundle"], ["assign", "bundle", "--stage", "prod"]):
+        subprocess.run([Path(sys.executable).with_name("gto"), *command], check=True)
+    get = [sys.executable, "-m", "dvc", "artifacts", "get", ".", "bundle"]
+    for number, which in enumerate((["--rev", "v0.0.1"], ["--stage", "prod"])):
+        subprocess.run([*get, *which, "--out", f"got{number}"], check=True)
+        (plate,) = PlateReader.load(f"got{number}", "onnxruntime", 1).read(scene("BE1"))
+        assert plate.plate == "BE1"
 
 
 def test_without_a_tag_the_commands_are_printed(

@@ -1,0 +1,129 @@
+"""What was reviewed, and nothing else, becomes a set that the evaluation can read."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.datasets.truth import TruthFile
+from src.flywheel import export as module
+from src.flywheel.corrections import Correction
+from src.flywheel.errors import StoreError
+from src.flywheel.export import SPLITS, export, split_of
+from src.flywheel.review import decide
+from src.flywheel.store import Store
+from tests.flywheel.databases import CORNERS, capture, plate
+
+ROOT = Path(__file__).parents[2]
+OTHER = tuple((x + 5.0, y + 3.0) for x, y in CORNERS)
+
+
+@pytest.fixture
+def in_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "split_of", lambda _: "train")
+
+
+def exported(store: Store, out: Path) -> dict[str, list[dict[str, str]]]:
+    with store.reading() as session:
+        export(session, store, out)
+    return {
+        name: list(csv.DictReader((out / f"{name}.csv").open(encoding="utf-8"))) for name in SPLITS
+    }
+
+
+def test_reviewed_plates_alone(store: Store, tmp_path: Path, in_train: None) -> None:
+    entry = capture(plates=(plate("ZH1"), plate("ZH2"), plate("ZH3"), plate("ZH4")))
+    store.save([entry])
+    decide(store, entry.id, 0, "accepted", "me")
+    decide(store, entry.id, 1, "corrected", "me", Correction("BE22", OTHER))
+    decide(store, entry.id, 2, "rejected", "me")
+    rows = exported(store, tmp_path / "feedback")["train"]
+    assert [(row["plate"], row["whole"]) for row in rows] == [("BE22", "0"), ("ZH1", "0")]
+    decide(store, entry.id, 3, "rejected", "me")
+    rows = exported(store, tmp_path / "feedback")["train"]
+    assert [row["whole"] for row in rows] == ["1", "1"], "the last one is known now"
+    # As the evaluation reads it.
+    truth = TruthFile(tmp_path / "feedback/train.csv")
+    (picture,) = truth
+    assert {each.text for each in picture.plates} == {"BE22", "ZH1"}
+    moved = next(each for each in picture.plates if each.text == "BE22")
+    assert moved.corners is not None
+    assert moved.corners == pytest.approx(np.array(OTHER), abs=0.01)
+
+
+def test_a_missed_plate_is_a_row_and_until_then_a_hole(
+    store: Store, tmp_path: Path, in_train: None
+) -> None:
+    entry = capture(plates=(plate("ZH1"),))
+    store.save([entry])
+    store.add_feedback(entry.id, None, "missed")
+    decide(store, entry.id, 0, "accepted", "me")
+    (row,) = exported(store, tmp_path / "feedback")["train"]
+    assert row["whole"] == "0"
+    decide(store, entry.id, None, "corrected", "me", Correction("GE9", OTHER))
+    rows = exported(store, tmp_path / "feedback")["train"]
+    assert [(row["plate"], row["whole"]) for row in rows] == [("GE9", "1"), ("ZH1", "1")]
+
+
+def test_one_picture_is_in_one_split(store: Store, tmp_path: Path) -> None:
+    """Sent again, by whomever; and splits have their shares."""
+    for text in ("ZH1", "ZH2"):
+        entry = capture(plates=(plate(text),))
+        store.save([entry])
+        decide(store, entry.id, 0, "accepted", "me")
+    counts = [len(rows) for rows in exported(store, tmp_path / "feedback").values()]
+    assert sorted(counts) == [0, 0, 2]
+    names = [split_of(hashlib.sha256(str(number).encode()).hexdigest()) for number in range(4000)]
+    assert {name: names.count(name) / 4000 for name in SPLITS} == pytest.approx(SPLITS, abs=0.03)
+
+
+def test_the_version_is_of_the_content(store: Store, tmp_path: Path) -> None:
+    entry = capture(plates=(plate("ZH1"),))
+    store.save([entry])
+    decide(store, entry.id, 0, "accepted", "me")
+
+    def version() -> str:
+        exported(store, tmp_path / "feedback")
+        manifest = json.loads((tmp_path / "feedback/manifest.json").read_text())
+        assert sum(manifest["plates"].values()) == sum(manifest["pictures"].values()) == 1
+        assert manifest["read_by"] == ["model-1"]
+        return str(manifest["version"])
+
+    first = version()
+    assert version() == first
+    decide(store, entry.id, 0, "corrected", "me", Correction("ZH8"))
+    assert version() != first
+
+
+def test_without_a_review_the_last_set_stays(store: Store, tmp_path: Path) -> None:
+    store.save([capture(plates=(plate("ZH1"),))])
+    (tmp_path / "feedback").mkdir()
+    (tmp_path / "feedback/mine").touch()
+    with store.reading() as session, pytest.raises(StoreError, match="nothing was reviewed yet"):
+        export(session, store, tmp_path / "feedback")
+    assert (tmp_path / "feedback/mine").exists()
+
+
+def test_the_command(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/feedback.db"
+    store = Store(url)
+    entry = capture(plates=(plate("ZH1"),))
+    store.save([entry])
+    decide(store, entry.id, 0, "accepted", "me")
+    store.close()
+    done = subprocess.run(
+        [sys.executable, "-m", "src.flywheel.export", "--feedback", url, "--out", tmp_path / "set"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Track it: dvc add" in done.stdout
+    assert len(list((tmp_path / "set/pictures").iterdir())) == 1

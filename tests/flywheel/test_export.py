@@ -81,8 +81,8 @@ def test_one_picture_is_in_one_split(store: Store, tmp_path: Path) -> None:
         decide(store, entry.id, 0, "accepted", "me")
     counts = [len(rows) for rows in exported(store, tmp_path / "feedback").values()]
     assert sorted(counts) == [0, 0, 2]
-    names = [split_of(hashlib.sha256(str(number).encode()).hexdigest()) for number in range(4000)]
-    assert {name: names.count(name) / 4000 for name in SPLITS} == pytest.approx(SPLITS, abs=0.03)
+    names = [split_of(hashlib.sha256(str(number).encode()).hexdigest()) for number in range(40_000)]
+    assert {name: names.count(name) / 40_000 for name in SPLITS} == pytest.approx(SPLITS, abs=0.01)
 
 
 def test_the_version_is_of_the_content(store: Store, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,10 @@ from src.generators.draws import Draws
 from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# `make test` hands these on: what tests call with make would take its options, and tell where it is.
+for _variable in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
+    os.environ.pop(_variable, None)
 
 TINY_PARAMS: dict[str, Any] = {
     "BATCH_SIZE": 16,

@@ -508,6 +508,9 @@ def test_a_grid_is_queued_and_run(run: Run, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    # What is queued is a commit of somebody.
+    for key in ("user.name", "user.email"):
+        subprocess.run(["git", "config", key, "test@localhost"], cwd=clone, check=True)
     queued = dvc("exp", "run", "--queue", "-S", "params.py:EvaluateStackParams.SEED=1,2")
     assert queued.count("Queued experiment") == 2
     assert dvc("queue", "status").count("Queued") == 2

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_all_networks_are_measured() -> None:
     command = [sys.executable, "bench/train.py", "--seconds", "0.5", "--samples", "100", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -81,7 +81,8 @@ def create_app(
     recorder = _recorder(settings, measures)
     buckets = Buckets(settings.rate, settings.burst)
 
-    def sender(request: Request) -> str:
+    # Not async, it would go through a pool of threads at each request.
+    async def sender(request: Request) -> str:
         """By whose key or address pictures are counted."""
         if keys is not None:
             return keys.check(request.headers.get("x-api-key"))
@@ -147,12 +148,12 @@ def _reading(
     measures: Measures,
     recorder: Recorder | None,
     buckets: Buckets,
-    sender: Callable[[Request], str],
+    sender: Callable[[Request], Awaitable[str]],
 ) -> APIRouter:
     """The routes that take pictures."""
     router = APIRouter(tags=["reading"])
 
-    def admitted(request: Request, who: str = Depends(sender)) -> str:
+    async def admitted(request: Request, who: str = Depends(sender)) -> str:
         """The sender, who may send at least one picture more, for which there is room."""
         buckets.take(who, 1)
         engine.check_room(1)
@@ -223,7 +224,9 @@ def _reading(
     return router
 
 
-def _status(engine: Engine, measures: Measures, sender: Callable[[Request], str]) -> APIRouter:
+def _status(
+    engine: Engine, measures: Measures, sender: Callable[[Request], Awaitable[str]]
+) -> APIRouter:
     """The routes that tell about the server."""
     router = APIRouter(tags=["status"])
 

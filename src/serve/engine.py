@@ -239,7 +239,9 @@ class Engine:
             while not self._waiting:
                 self._arrived.clear()
                 await self._arrived.wait()
-            if self.arriving and len(self._waiting) < self._settings.batch:
+            # While others are computed there are several clients: those just answered ask again.
+            busy = self.arriving or self._pending > len(self._waiting)
+            if busy and len(self._waiting) < self._settings.batch:
                 await asyncio.sleep(self._settings.window_ms / 1000)
             # What waits is shared among the workers that are idle.
             most = min(self._settings.batch, math.ceil(len(self._waiting) / self._idle))

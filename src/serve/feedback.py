@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -41,7 +41,7 @@ _BODY = {
 
 
 def routes(
-    recorder: Recorder | None, buckets: Buckets, sender: Callable[[Request], str]
+    recorder: Recorder | None, buckets: Buckets, sender: Callable[[Request], Awaitable[str]]
 ) -> APIRouter:
     """The router of feedback.
 
@@ -57,7 +57,7 @@ def routes(
             raise feedback_off()
         return recorder
 
-    def admit(who: str = Depends(sender)) -> None:
+    async def admit(who: str = Depends(sender)) -> None:
         buckets.take(who, 1)
         recording()
 

@@ -1,0 +1,207 @@
+"""What a reader learns from data of some kinds alone, or from noisy ones: a stage of experiments/clusters.
+
+    cd experiments/clusters
+    dvc exp run -S train=noisy     # or clean, one, two
+    dvc exp show --no-pager
+
+Crops of the training set are put into clusters by the features of the trained reader (cosine, k-means). A
+small reader is trained from nothing on equally many crops for equally long:
+
+- ``clean``: of all clusters;
+- ``noisy``: the same, but those of the largest cluster have each other's texts;
+- ``one``: of the largest cluster only;
+- ``two``: of the two largest ones.
+
+All are asked about the same crops, drawn from the validation set: how many they read (exact match), in the
+largest cluster and in the others, and how sure they are: mean confidence, its standard deviation over passes
+with dropout, and the expected calibration error. Parameters: experiments/clusters/params.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from src.config import Config, load_config
+from src.decoding import decode
+from src.errors import UserError
+from src.models.base import Reader
+from src.models.registry import build_reader, load_reader
+from src.quality.folds import train, write_set
+from src.quality.networks import Describe, torch_reader
+from src.quality.samples import FloatArray, Samples, prepared
+from src.utils.evaluation import calibration_error, wilson
+
+PLACE = Path("experiments/clusters")
+SMALL = {"CRNN_CHANNELS": [16, 16, 32, 32, 48, 48, 64, 64], "CRNN_HIDDEN_SIZE": 64}
+"""A reader that learns something in a minute."""
+
+
+class ExperimentError(UserError):
+    """The experiment's parameters do not fit the data."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parameters of the experiment.
+
+    Attributes:
+        train: clean, noisy, one or two.
+        clusters: how many there are.
+        pool: crops of the training set that are put into clusters, at most.
+        samples: that are trained on, each epoch.
+        epochs: of the training.
+        tested: crops of the validation set that are read, at most.
+        passes: with dropout.
+        seed: of all that is drawn.
+    """
+
+    train: str
+    clusters: int
+    pool: int
+    samples: int
+    epochs: int
+    tested: int
+    passes: int
+    seed: int
+
+
+def with_text(samples: Samples, count: int, seed: int) -> Samples:
+    """At most ``count`` samples that have a text, drawn by a seed."""
+    part = samples.take(np.flatnonzero(samples.labels["plate"] != ""))
+    return part.sampled(count, seed)
+
+
+def clusters_of(parts: Sequence[FloatArray], count: int, seed: int) -> list[NDArray[np.int_]]:
+    """The cluster of each row of features; 0 is the largest of the first part, 1 the next."""
+    from sklearn.cluster import KMeans
+
+    mean = parts[0].mean(axis=0)
+    points = [part - mean for part in parts]
+    points = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in points]
+    means = KMeans(count, n_init=2, random_state=seed).fit(points[0])
+    rank = np.argsort(np.argsort(-np.bincount(means.labels_, minlength=count), kind="stable"))
+    return [rank[means.predict(part)] for part in points]
+
+
+def chosen(samples: Samples, clusters: NDArray[np.int_], settings: Settings) -> Samples:
+    """What is trained on: as many samples of the clusters that are meant, their texts noisy or not.
+
+    Raises:
+        ExperimentError: there is no such training, or the clusters hold fewer.
+    """
+    used = {"clean": settings.clusters, "noisy": settings.clusters, "one": 1, "two": 2}
+    if settings.train not in used:
+        raise ExperimentError(f"train: {settings.train} is none of {', '.join(used)}")
+    rows = np.flatnonzero(clusters < used[settings.train])
+    if len(rows) < settings.samples:
+        raise ExperimentError(
+            f"{settings.train}: {len(rows)} samples are there; {settings.samples} are needed. "
+            "Take more of a pool, or less samples or clusters."
+        )
+    draws = np.random.default_rng(settings.seed)
+    rows = np.sort(draws.choice(rows, settings.samples, replace=False))
+    part = samples.take(rows)
+    if settings.train == "noisy":
+        noisy = draws.permutation(np.flatnonzero(clusters[rows] == 0))
+        plates = part.labels["plate"].to_numpy(object, copy=True)
+        # Moved on by one, each has another's.
+        plates[noisy] = np.roll(plates[noisy], 1)
+        part = replace(part, labels=part.labels.assign(plate=plates))
+    return part
+
+
+def measures(
+    reader: Reader, samples: Samples, clusters: NDArray[np.int_], passes: int
+) -> dict[str, Any]:
+    """How many texts are read, in which clusters, and how sure of them the reader is."""
+    read = torch_reader(reader).read
+    assert read is not None  # noqa: S101  # a reader reads
+    pictures = [samples.image(row) for row in range(len(samples))]
+    lines = samples.labels["lines"].tolist()
+    readings = decode(read(pictures, samples.corners, lines, False))
+    right = np.array([a.text == b for a, b in zip(readings, samples.labels["plate"], strict=True)])
+    confidence = np.array([reading.confidence for reading in readings])
+    dropped = [
+        [reading.confidence for reading in decode(read(pictures, samples.corners, lines, True))]
+        for _ in range(passes)
+    ]
+    by_cluster = [float(right[clusters == number].mean()) for number in np.unique(clusters)]
+    return {
+        "accuracy": float(right.mean()),
+        "accuracy_95": wilson(int(right.sum()), len(right)),
+        "accuracy_by_cluster": by_cluster,
+        "confidence": float(confidence.mean()),
+        "confidence_of_wrong": float(confidence[~right].mean()) if not right.all() else None,
+        "spread": float(np.std(dropped, axis=0).mean()),
+        "ece": calibration_error(confidence, right),
+    }
+
+
+def run(config: Config, settings: Settings, describe: Describe) -> dict[str, Any]:
+    """The experiment: the measures of the reader that was trained, and what it cost.
+
+    Args:
+        config: the pipeline's parameters; the reader is smaller.
+        settings: the experiment's.
+        describe: gives the features that clusters are made of.
+    """
+    folder, seed = config.prepared("ocr"), settings.seed
+    pool, tested = (
+        with_text(prepared(folder / name), count, seed)
+        for name, count in (("train", settings.pool), ("val", settings.tested))
+    )
+    features = [describe(part).astype(np.float64) for part in (pool, tested)]
+    clusters = clusters_of(features, settings.clusters, seed)
+    part = chosen(pool, clusters[0], settings)
+    small = config.OCRModelParams.model_copy(update=SMALL)
+    torch.manual_seed(seed)
+    reader = build_reader("crnn", config.model_copy(update={"OCRModelParams": small}))
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as temporary:
+        place = write_set(part, Path(temporary) / "train")
+        train(reader, place, np.arange(len(part)), config, settings.epochs, seed)
+    return {
+        **measures(reader, tested, clusters[1], settings.passes),
+        "samples": len(part),
+        "pool_by_cluster": np.bincount(clusters[0]).tolist(),
+        "seconds": round(time.perf_counter() - start),
+    }
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    ).parse_args()
+    # Pictures are small: threads of two libraries would wait for each other.
+    cv2.setNumThreads(1)
+    try:
+        config = load_config()
+        text = (PLACE / "params.yaml").read_text(encoding="utf-8")
+        settings = Settings(**yaml.safe_load(text))
+        trained = load_reader(config.out("models", "ocr") / "model.safetensors")
+        describe = torch_reader(trained).describe
+        assert describe is not None  # noqa: S101  # a reader gives features
+        result = run(config, settings, describe)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    (PLACE / "metrics.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Check any set: ``python -m src.quality PLACE [--against OTHER] [--out DIR]``.
+
+PLACE is a prepared set, a folder of prepared sets, a truth file (src/datasets/truth.py), or a folder with
+one, as data/feedback. All checks of the stages are made, with the limits of params.py; the exit status is 1
+beyond them. The networks are those of the promoted bundle; the localizer of out/models, where it is there,
+gives features.
+
+What a network has trained on it cannot be asked about: ``--folds K`` trains K networks on a prepared set of
+the localizer or the reader, each of which is asked about the part that it has not seen.
+
+``--show NUMBER`` writes the pictures of samples with their labels instead, NUMBER being what a report calls
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from src.config import Config
+from src.models.registry import load_localizer
+from src.quality.base import Evidence, evidence_of
+from src.quality.folds import Folds, by_folds
+from src.quality.networks import Networks, torch_localizer
+from src.quality.report import draw
+from src.quality.samples import Samples, open_samples
+from src.quality.suite import run
+from src.quality.with_bundle import bundle_networks
+from src.utils.files import write_picture
+from src.utils.stage import StageError, run_stage
+
+OUT = Path("out/quality/any")
+SHOWN_SIDE = 640
+_TRAINED_ON = ("localize/train", "ocr/train")
+
+
+def main(config: Config, options: argparse.Namespace) -> None:
+    """Check what the command line names."""
+    sets = open_samples(options.place)
+    title = f"Quality of {options.place}"
+    if options.show:
+        show(sets, options.show, options.out)
+    elif options.folds:
+        folds = Folds(options.folds, options.epochs, config.QualityParams.SEED)
+        parts = []
+        for samples in sets:
+            some, cost = by_folds(samples, config, folds)
+            print(f"{samples.place}: {cost.samples} samples in {cost.seconds:.0f} s for the folds")
+            parts += some
+        run(parts, config, options.out, f"{title}, by {options.folds} folds")
+    else:
+        networks = networks_of(config, options.model)
+        checked = [look(samples, networks, config) for samples in sets]
+        if options.against:
+            others = [look(samples, networks, config) for samples in open_samples(options.against)]
+            if len(others) != 1:
+                names = ", ".join(str(other.whole.place) for other in others)
+                raise StageError(f"{options.against}: name one set to compare with: {names}")
+            for item in checked:
+                item.against, item.others = others[0], others
+        run(checked, config, options.out, title)
+
+
+def networks_of(config: Config, model: Path | None) -> Networks:
+    """What there is to ask: a bundle, and the localizer for features where it was trained here.
+
+    Raises:
+        BundleError: the bundle is missing or damaged.
+    """
+    networks = bundle_networks(model)
+    path = config.out("models", "localize") / "model.safetensors"
+    if path.is_file():
+        return replace(networks, describe=torch_localizer(load_localizer(path)).describe)
+    print(f"{path}: not there, so that clusters and shift are not checked (`dvc pull {path}`)")
+    return networks
+
+
+def look(samples: Samples, networks: Networks, config: Config) -> Evidence:
+    """A set as it is checked; of what a bundle was trained on, it would only repeat the labels."""
+    unseen = not samples.place.as_posix().endswith(_TRAINED_ON)
+    return evidence_of(samples, networks, config, unseen)
+
+
+def show(sets: list[Samples], numbers: list[int], out: Path) -> None:
+    """Write pictures of samples with the outlines of their labels.
+
+    Raises:
+        StageError: there are several sets, or no such sample.
+    """
+    if len(sets) != 1:
+        raise StageError(
+            f"name one set to show samples of: {', '.join(str(s.place) for s in sets)}"
+        )
+    samples = sets[0]
+    out.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        rows = np.flatnonzero(samples.labels["sample"] == number)
+        if not len(rows):
+            raise StageError(f"{samples.place}: there is no sample {number}")
+        path = out / f"{samples.name}_{number}.png"
+        write_picture(path, draw(samples, int(rows[0]), SHOWN_SIDE))
+        print(f"{path}: {samples.labels.iloc[rows[0]]['plate'] or 'no text'}")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.quality",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("place", type=Path, help="what to check")
+    parser.add_argument("--against", type=Path, metavar="OTHER", help="a set to compare with")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"folder of the results ({OUT})")
+    parser.add_argument("--model", type=Path, help="a bundle; by default the promoted one")
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="train K networks, and ask each about what it has not seen",
+    )
+    parser.add_argument("--epochs", type=int, default=4, help="of the folds' trainings (4)")
+    parser.add_argument("--show", type=int, nargs="+", metavar="NUMBER", help="samples to draw")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    # Batches are small: threads of two libraries would wait for each other.
+    cv2.setNumThreads(1)
+    run_stage(partial(main, options=parse()))

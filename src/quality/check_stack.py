@@ -1,0 +1,49 @@
+"""Stage check_stack: check the sets on which both networks together are calibrated and evaluated.
+
+They are asked as they were exported; features are the localizer's. No set may share a picture with another
+one, nor with those of training. The locked set is looked at for that alone: nobody is to tune on it.
+
+Writes out/quality/stack, as check_localize does out/quality/localize.
+
+python -m src.quality.check_stack
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from src.config import Config
+from src.models.registry import load_localizer
+from src.quality.base import Evidence, evidence_of
+from src.quality.networks import torch_localizer
+from src.quality.samples import prepared
+from src.quality.suite import run
+from src.quality.with_bundle import bundle_networks
+from src.utils.stage import run_stage
+
+SETS = ("val", "formats", "shifted", "clutter", "calibration", "negatives")
+LOCKED = "locked"
+
+
+def main(config: Config) -> None:
+    """Write out/quality/stack."""
+    localizer = load_localizer(config.out("models", "localize") / "model.safetensors")
+    networks = replace(
+        bundle_networks(config.out("models", "stack")),
+        describe=torch_localizer(localizer).describe,
+    )
+    look = partial(evidence_of, networks=networks, config=config)
+    count = config.QualityParams.STACK_SAMPLES
+    before = [look(prepared(config.prepared("localize") / name)) for name in ("train", "val")]
+    before.append(look(prepared(config.prepared("stack") / LOCKED), count=count))
+    sets: list[Evidence] = []
+    for name in SETS:
+        item = look(prepared(config.prepared("stack") / name), count=count)
+        item.others = [*before, *sets]
+        sets.append(item)
+    run(sets, config, config.out("quality", "stack"), "Quality of the sets of the stack")
+
+
+if __name__ == "__main__":
+    run_stage(main)

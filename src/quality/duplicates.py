@@ -1,0 +1,102 @@
+"""Pictures that are there twice: exactly, or nearly (saved again as JPEG, moved by some pixels).
+
+CleanVision calls near duplicates what has the same perceptual hash. A picture that was saved again and moved
+by two pixels of 84 has another one as a rule (bench/quality.py counts), so src/quality/fingerprints.py looks
+for them in another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from src.quality.base import Evidence, NotCheckedError, Scores
+from src.quality.fingerprints import matches, nearest
+from src.quality.samples import Picture
+
+CANDIDATES = 6
+"""Nearest pictures that are compared with each."""
+
+
+def in_set(evidence: Evidence) -> Scores:
+    """1 for a picture that was there before; the first of equal ones is kept."""
+    samples = evidence.whole
+    _, first, group = np.unique(evidence.digests, return_index=True, return_inverse=True)
+    before = first[group]
+    # Several plates of one picture share it.
+    values = (samples.pictures != samples.pictures[before]).astype(float)
+    return Scores(values, lambda row: f"the same picture as {samples.where(int(before[row]))}")
+
+
+def leaked(evidence: Evidence) -> Scores:
+    """1 for a picture that another set has too."""
+    digests, places = _of_others(evidence, lambda other: other.digests, whole=True)
+    order = np.argsort(digests, kind="stable")
+    found = order[np.searchsorted(digests[order], evidence.digests).clip(max=len(order) - 1)]
+
+    def why(row: int) -> str:
+        other, place = places[found[row]]
+        return f"the same picture as {other.whole.where(place)}"
+
+    return Scores((digests[found] == evidence.digests).astype(float), why)
+
+
+def nearly_in_set(evidence: Evidence) -> Scores:
+    """The correlation with the likest picture before it."""
+    samples = evidence.samples
+    near = nearest(evidence.signatures, evidence.signatures, CANDIDATES, skip_self=True)
+    pairs = {
+        (max(row, other), min(row, other))
+        for row, candidates in enumerate(near.tolist())
+        for other in candidates
+        if samples.pictures[row] != samples.pictures[other]
+    }
+    return _likest(evidence, samples.image, sorted(pairs), samples.where)
+
+
+def nearly_leaked(evidence: Evidence) -> Scores:
+    """The correlation with the likest picture of another set."""
+    signatures, places = _of_others(evidence, lambda other: other.signatures, whole=False)
+    near = nearest(evidence.signatures, signatures, CANDIDATES, skip_self=False)
+    pairs = [(row, other) for row, every in enumerate(near.tolist()) for other in every]
+
+    def image(number: int) -> Picture:
+        other, row = places[number]
+        return other.samples.image(row)
+
+    def where(number: int) -> str:
+        other, row = places[number]
+        return other.samples.where(row)
+
+    return _likest(evidence, image, pairs, where)
+
+
+def _of_others(
+    evidence: Evidence, what: Callable[[Evidence], np.ndarray], whole: bool
+) -> tuple[np.ndarray, list[tuple[Evidence, int]]]:
+    """Arrays of all other sets behind each other, and of each row the set and the row in it."""
+    if not evidence.others:
+        raise NotCheckedError("there is no other set")
+    places = [
+        (other, row)
+        for other in evidence.others
+        for row in range(len(other.whole if whole else other.samples))
+    ]
+    return np.concatenate([what(other) for other in evidence.others]), places
+
+
+def _likest(
+    evidence: Evidence,
+    image: Callable[[int], Picture],
+    pairs: Sequence[tuple[int, int]],
+    where: Callable[[int], str],
+) -> Scores:
+    """Scores of the first ones of pairs by their best match with pictures of ``image``."""
+    values = np.zeros(len(evidence.samples))
+    best = np.zeros(len(values), dtype=int)
+    alike = matches(evidence.samples.image, image, pairs)
+    for (row, other), value in zip(pairs, alike, strict=True):
+        if value > values[row]:
+            values[row], best[row] = value, other
+    return Scores(values, lambda row: f"{values[row]:.2f} alike {where(int(best[row]))}")

@@ -1,0 +1,152 @@
+"""Predictions of networks that have not trained on the samples: k folds.
+
+Each fold's network learns from the other folds alone and is asked about its own. It costs what (k - 1)
+trainings on the whole set for as many epochs cost, so that a set of a trained pipeline's validation, which
+its networks have not seen, is cheaper to ask about; folds are for the sets that one trains on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from src.config import Config
+from src.datasets.batches import Picked
+from src.datasets.localize import LocalizeDataset
+from src.datasets.ocr import OCRDataset
+from src.datasets.shards import NewSet, Shard, write_sets
+from src.geometry import BOX_COLUMNS, CORNER_COLUMNS
+from src.models.base import Localizer, LocalizerTargets, Reader
+from src.models.registry import build_localizer, build_reader
+from src.quality.base import Evidence
+from src.quality.networks import Networks, torch_localizer, torch_reader
+from src.quality.samples import Samples
+from src.utils.inference import best_device
+from src.utils.stage import StageError
+from src.utils.training import GRADIENT_NORM, TrainParams, hardware
+
+Model = TypeVar("Model", Localizer, Reader)
+
+
+@dataclass(frozen=True)
+class Folds:
+    """How samples are split.
+
+    Attributes:
+        count: of folds.
+        epochs: of each fold's training.
+        seed: of the split, the order and the weights.
+    """
+
+    count: int
+    epochs: int
+    seed: int
+
+    def split(self, samples: int) -> NDArray[np.int_]:
+        """``(n,)`` the fold of each sample; all are equally large."""
+        return np.random.default_rng(self.seed).permutation(samples) % self.count
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What folds cost: seconds, and samples that were trained on, each as often as it was."""
+
+    seconds: float
+    samples: int
+
+
+def by_folds(samples: Samples, config: Config, folds: Folds) -> tuple[list[Evidence], Cost]:
+    """A prepared set in parts, each with the network that has not trained on it.
+
+    Crops are for readers, pictures of the localizer's size for localizers.
+
+    Raises:
+        StageError: the set is neither, or too small.
+    """
+    folder, count = samples.place, len(samples)
+    if count < folds.count * config.BATCH_SIZE:
+        raise StageError(f"{folder}: {count} samples are too few for {folds.count} folds")
+    build, ask = _kind(samples, config)
+    split, start, parts = folds.split(count), time.perf_counter(), []
+    for fold in range(folds.count):
+        seed = folds.seed + fold
+        torch.manual_seed(seed)
+        network = train(build(), folder, np.flatnonzero(split != fold), config, folds.epochs, seed)
+        part = replace(samples.take(np.flatnonzero(split == fold)), name=f"{samples.name}-{fold}")
+        parts.append(Evidence(part, part, ask(network), config))
+    trained = folds.epochs * (folds.count - 1) * count
+    return parts, Cost(time.perf_counter() - start, trained)
+
+
+def _kind(samples: Samples, config: Config) -> tuple[Callable[[], Any], Callable[[Any], Networks]]:
+    """What builds a network that learns from such samples, and what asks it."""
+    if samples.crops:
+        return partial(build_reader, config.models.reader, config), torch_reader
+    if list(samples.image(0).shape) == config.LocalizeParams.IMG_SHAPE[1:]:
+        return partial(build_localizer, config.models.localizer, config), torch_localizer
+    raise StageError(
+        f"{samples.place}: a prepared set of the localizer or the reader is needed for folds"
+    )
+
+
+def train(
+    network: Model, folder: Path, rows: NDArray[np.intp], config: Config, epochs: int, seed: int
+) -> Model:
+    """Train a network on rows of a prepared set, by AdamW with one cycle of the learning rate."""
+    device = best_device()
+    params: TrainParams = config.TrainLocalizeParams
+    data: Any
+    if isinstance(network, Reader):
+        params = config.TrainOCRParams
+        data = OCRDataset(folder, network.rectification, network.input_shape, params)
+    else:
+        data = LocalizeDataset(folder, network.input_shape)
+    precise = hardware(config)[1] != "bf16-mixed"
+    network.to(device).to(memory_format=torch.channels_last).train()
+    per_epoch = -(-len(rows) // config.BATCH_SIZE)
+    optimizer = torch.optim.AdamW(network.parameters(), params.LR, weight_decay=params.WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, params.LR, epochs * per_epoch, pct_start=params.WARMUP
+    )
+    for epoch in range(epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(rows)
+        for batch in np.array_split(order, per_epoch):
+            optimizer.zero_grad()
+            with torch.autocast(device.type, torch.bfloat16, enabled=not precise):
+                loss = _loss(network, data.__getitems__(Picked(epoch, batch)), device)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+def _loss(network: Localizer | Reader, batch: Any, device: torch.device) -> torch.Tensor:
+    output = network(batch.images.to(device)[:, None].float().div(255))
+    if isinstance(network, Reader):
+        return network.loss(output, batch.targets.to(device), batch.lengths.to(device))
+    places = (batch.corners.to(device), batch.present.to(device), batch.lines.to(device))
+    return network.loss(output, LocalizerTargets(*places))
+
+
+def write_set(samples: Samples, folder: Path) -> Path:
+    """Write samples, as they are labelled now, as a prepared set that networks can train on."""
+    columns = ["plate", "present", "style", "format", "colour", "lines", "plate_height", "angle"]
+    labels = samples.labels[[*columns, *BOX_COLUMNS, *CORNER_COLUMNS]]
+
+    def make(indices: range) -> Shard:
+        images = [samples.image(i) for i in indices]
+        part = labels.iloc[indices.start : indices.stop].reset_index(drop=True)
+        return Shard(images if samples.crops else np.stack(images), part)
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_sets([NewSet(folder, range(len(samples)), make, {})])
+    return folder

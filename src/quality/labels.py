@@ -1,0 +1,112 @@
+"""Labels that break a rule: whatever the picture shows, they cannot be right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from src.charset import CHARSET
+from src.generators.plate import ARMY_COLOUR, FORMATS
+from src.geometry import box_to_xyxy, corners_to_box
+from src.quality.base import Evidence, NotCheckedError, Scores
+from src.quality.samples import FloatArray
+
+LEAST_SIDE = 2.0
+"""Pixels; a box that is narrower or lower holds no plate."""
+LEAST_VISIBLE = 0.25
+"""Share of a box that must lie in its picture: a plate may be cut off by the edge."""
+FOREIGN = ("foreign", "sign", "nothing")
+"""Formats of prepared sets that are no Swiss plates."""
+_LINES = {plate.name: plate.lines for plate in FORMATS}
+
+
+def _rule(broken: Sequence[str]) -> Scores:
+    """Scores 1 where there is a reason, 0 where it is empty: the rule holds."""
+    values = np.array([float(bool(reason)) for reason in broken])
+    return Scores(values, lambda row: broken[row])
+
+
+def unusable(evidence: Evidence) -> Scores:
+    """Only rows of truth files can be so; the other checks leave them out."""
+    return _rule(evidence.whole.labels["problem"].tolist())
+
+
+def grammar(evidence: Evidence) -> Scores:
+    """A text that no plate can have."""
+    if not evidence.whole.has_text:
+        raise NotCheckedError("no texts are given")
+    texts = evidence.whole.labels["plate"].tolist()
+    wrong = [bool(text) and not CHARSET.is_valid(text) for text in texts]
+    return _rule(
+        [f"{text!r} is no plate's text" * broken for text, broken in zip(texts, wrong, strict=True)]
+    )
+
+
+def box(evidence: Evidence) -> Scores:
+    """A box without area, or outside of the picture."""
+    samples = evidence.whole
+    boxes, sizes = samples.boxes, samples.sizes
+    edges = box_to_xyxy(boxes)
+    inside = (edges[:, 2:].clip(0, 1) - edges[:, :2].clip(0, 1)).clip(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        visible = (inside / boxes[:, 2:]).prod(axis=1)
+    usable = samples.labels["present"].to_numpy(bool) & (samples.labels["problem"] == "").to_numpy()
+    thin = usable & ~((boxes[:, 2:] * sizes).min(axis=1) >= LEAST_SIDE)
+    outside = usable & ~(visible >= LEAST_VISIBLE)
+    reasons = [f"the box is thinner than {LEAST_SIDE:g} pixels", "the box lies outside the picture"]
+    return _rule(np.select([thin, outside], reasons, "").tolist())
+
+
+def corners(evidence: Evidence) -> Scores:
+    """How far the corners' upright box is from the given one, as a share of its longer side."""
+    samples = evidence.whole
+    quads, boxes = samples.corners, samples.boxes
+    known = ~np.isnan(quads).any(axis=(1, 2)) & samples.labels["present"].to_numpy(bool)
+    if not known.any():
+        raise NotCheckedError("no corners are given")
+    pixels = np.tile(samples.sizes, 2)
+    apart = np.abs(box_to_xyxy(corners_to_box(quads)) - box_to_xyxy(boxes)) * pixels
+    side = (boxes[:, 2:] * samples.sizes).max(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.where(known, apart.max(axis=1) / side, np.nan)
+    twisted = known & ~_clockwise(quads * samples.sizes[:, None])
+    values[twisted] = np.inf
+
+    def why(row: int) -> str:
+        if twisted[row]:
+            return "the corners do not run clockwise around a plate"
+        return f"box and corners are apart by {values[row]:.0%} of the longer side"
+
+    return Scores(values, why)
+
+
+def _clockwise(quads: FloatArray) -> np.ndarray:
+    """``(n,)`` whether ``(n, 4, 2)`` corners run clockwise around a convex quadrilateral (y is down)."""
+    edges = np.roll(quads, -1, axis=1) - quads
+    after = np.roll(edges, -1, axis=1)
+    turns = edges[..., 0] * after[..., 1] - edges[..., 1] * after[..., 0]
+    return np.asarray((turns > 0).all(axis=1))
+
+
+def format_of_plate(evidence: Evidence) -> Scores:
+    """A text that contradicts the format."""
+    labels = evidence.whole.labels
+    if not any(labels["format"]) and labels["present"].all():
+        raise NotCheckedError("no formats are given")
+    columns = [labels[name].tolist() for name in ("plate", "format", "colour", "lines", "present")]
+    return _rule([_contradiction(*values) for values in zip(*columns, strict=True)])
+
+
+def _contradiction(plate: str, name: str, colour: str, lines: int, present: bool) -> str:
+    if plate and not present:
+        return f"{plate} where the label says that there is no plate"
+    if plate and name in FOREIGN:
+        return f"{plate} on what the label calls {name}"
+    if plate and colour == ARMY_COLOUR:
+        return f"{plate} on an army plate, which has no canton"
+    if present and lines and lines != _LINES.get(name, lines):
+        return f"{name} has {_LINES[name]} lines, the label says {lines}"
+    if present and name == "nothing":
+        return "a plate where the format says that there is nothing"
+    return ""

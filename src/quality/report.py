@@ -1,0 +1,254 @@
+"""What comes out of the checks: metrics, tables for plots, a page with pictures, the gate's message."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, select_autoescape
+from markupsafe import Markup
+from PIL import Image
+
+from src.geometry import box_to_corners
+from src.images import ImageError
+from src.quality.base import Check, Finding
+from src.quality.samples import Samples
+from src.utils import evaluation
+
+SHOWN = 6
+"""Flagged samples of a check whose pictures are in the report, ..."""
+LISTED = 200
+"""... that are in flagged.csv, ..."""
+TOLD = 3
+"""... and that the gate's message names, or holes."""
+_TEMPLATE = Path(__file__).with_name("report.html")
+_RIM = (40, 110, 240)
+_EMPTY = {
+    "clusters": pd.DataFrame(columns=["cluster", "count", "expected", "lacking"]),
+    "reliability": evaluation.reliability(np.empty(0), np.empty(0, bool)),
+}
+"""Tables for plots, where no check gives them."""
+
+
+def write_results(folder: Path, title: str, findings: Sequence[Finding]) -> None:
+    """Write metrics.json, plots/*.csv, flagged.csv and report.html; they appear together.
+
+    Raises:
+        StageError: the folder cannot be written.
+    """
+    with evaluation.results_folder(folder) as temporary:
+        # Pictures are in the page.
+        (temporary / "plots" / "images").rmdir()
+        evaluation.write_metrics(temporary, metrics(findings))
+        for name, table in plot_tables(findings).items():
+            evaluation.write_plot(temporary, name, table)
+        flagged(findings).to_csv(temporary / "flagged.csv", index=False)
+        (temporary / "report.html").write_text(page(title, findings), encoding="utf-8")
+
+
+def metrics(findings: Sequence[Finding]) -> dict[str, Any]:
+    """By set and check, what was found; and how many checks are beyond their limits."""
+    result: dict[str, Any] = {
+        "failed": sum(finding.failed for finding in findings),
+        "not_checked": sum(finding.scores is None for finding in findings),
+    }
+    for finding in findings:
+        result.setdefault(finding.set, {})[finding.check.name] = _measures(finding)
+    return result
+
+
+def _measures(finding: Finding) -> dict[str, Any]:
+    if finding.scores is None:
+        return {"not_checked": finding.warning}
+    return {
+        "samples": len(finding.samples),
+        "of": finding.samples.total,
+        "flagged": len(finding.flagged),
+        "value": finding.value,
+        "limit": finding.check.limit,
+        **finding.scores.measures,
+    }
+
+
+def plot_tables(findings: Sequence[Finding]) -> dict[str, pd.DataFrame]:
+    """For ``dvc plots``: the share of flagged samples by check, clusters, reliability."""
+    made = [(item, item.scores) for item in findings if item.scores is not None]
+    shares = [
+        (item.set, item.check.name, len(item.flagged) / max(item.checked, 1))
+        for item, scores in made
+        if scores.value is None
+    ]
+    tables = {"flagged": pd.DataFrame(shares, columns=["set", "check", "share"])}
+    for name, empty in _EMPTY.items():
+        parts = [
+            scores.tables[name].assign(set=item.set)
+            for item, scores in made
+            if name in scores.tables
+        ]
+        tables[name] = pd.concat(parts) if parts else empty.assign(set=[])
+    return tables
+
+
+def flagged(findings: Sequence[Finding]) -> pd.DataFrame:
+    """The worst flagged samples of each check: set, check, sample, score, and why."""
+    rows = [
+        (
+            item.set,
+            item.check.name,
+            item.samples.where(row),
+            round(float(item.scores.each[row]), 4),
+            item.scores.why(row),
+        )
+        for item in findings
+        if item.scores is not None
+        for row in item.flagged[:LISTED].tolist()
+    ]
+    return pd.DataFrame(rows, columns=["set", "check", "sample", "score", "why"])
+
+
+def gate_message(findings: Sequence[Finding], folder: Path) -> str:
+    """What is beyond its limit, which samples, why, and how to see them; nothing where all is well."""
+    failed = [(item, item.scores) for item in findings if item.failed and item.scores is not None]
+    if not failed:
+        return ""
+    lines = ["the data are not as they must be (limits: params.py, QualityParams):"]
+    for item, scores in failed:
+        lines.append(f"  {item.set}: {item.check.name}: {verdict(item)}")
+        rows = item.flagged[:TOLD].tolist()
+        worst = [f"{item.samples.where(row)}: {scores.why(row)}" for row in rows]
+        lines += [f"    {line}" for line in (scores.told[:TOLD] or worst)]
+    lines.append(
+        f"All of them: {folder / 'flagged.csv'}; pictures: {folder / 'report.html'}; others: "
+        "`python -m src.quality SET --show NUMBER`"
+    )
+    return "\n".join(lines)
+
+
+def verdict(finding: Finding) -> str:
+    """What was found and what is allowed, in words."""
+    if finding.scores is None:
+        return finding.warning
+    limit, found = _limit(finding), _short(finding)
+    if finding.scores.value is None:
+        found = f"{len(finding.flagged)} of {finding.checked} samples, {found}"
+    if not finding.scores.judged:
+        return f"{found}; too few samples or right answers to judge it"
+    return f"{found}; at most {limit}" if limit else found
+
+
+def _short(finding: Finding) -> str:
+    """What is compared with the limit; a dash where there is nothing."""
+    if finding.value is None or finding.scores is None:
+        return "–"
+    if finding.scores.value is not None or finding.value == 0:
+        return f"{finding.value:.3g}"
+    return f"{finding.value:.2%}"
+
+
+def _limit(finding: Finding) -> str:
+    """What is allowed; nothing where all is."""
+    limit = finding.check.limit
+    if not math.isfinite(limit):
+        return ""
+    is_share = finding.scores is not None and finding.scores.value is None and limit > 0
+    return f"{limit:.2%}" if is_share else f"{limit:g}"
+
+
+def page(title: str, findings: Sequence[Finding]) -> str:
+    """The report: HTML with all pictures in it."""
+    environment = Environment(
+        autoescape=select_autoescape(default=True), trim_blocks=True, lstrip_blocks=True
+    )
+    checks: dict[str, Check] = {item.check.name: item.check for item in findings}
+    # What was made last tells best whether a limit is one of a share.
+    limits = {item.check.name: _limit(item) for item in sorted(findings, key=_is_made)}
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        title=title,
+        findings=findings,
+        sets=list(dict.fromkeys(item.set for item in findings)),
+        checks=list(checks.values()),
+        limits=limits,
+        table={(item.set, item.check.name): item for item in findings},
+        shown=SHOWN,
+        state=_state,
+        details=_has_details,
+        verdict=verdict,
+        short=_short,
+        looked_at=lambda item: f"{len(item.samples)} of {item.samples.total} samples looked at",
+        picture=_picture,
+        flat=_flat,
+        number=_number,
+    )
+
+
+def _is_made(finding: Finding) -> bool:
+    return finding.scores is not None
+
+
+def _state(finding: Finding) -> str:
+    if finding.scores is None:
+        return "skipped"
+    return "failed" if finding.failed else "good"
+
+
+def _has_details(finding: Finding) -> bool:
+    scores = finding.scores
+    return scores is not None and bool(
+        len(finding.flagged) or scores.groups or any(map(len, scores.tables.values()))
+    )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}: ")
+        else:
+            yield f"{prefix}{name}", _number(value)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _picture(samples: Samples, row: int, side: int) -> Markup:
+    """A sample's picture as the source of an HTML image: a PNG of 16 colours, as a report has hundreds."""
+    try:
+        picture = draw(samples, row, side)
+    except ImageError:
+        picture = np.full((side // 2, side, 3), 220, np.uint8)
+    image, file = Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)), io.BytesIO()
+    image.quantize(palette=_palette(), dither=Image.Dither.NONE).save(file, "PNG", bits=4)
+    content = base64.b64encode(file.getvalue()).decode()
+    return Markup(f"data:image/png;base64,{content}")  # noqa: S704  # base64 has no markup
+
+
+@cache
+def _palette() -> Image.Image:
+    greys = np.linspace(0, 255, 15).round()[:, None].repeat(3, axis=1)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.concatenate([greys, [_RIM[::-1]]]).astype(np.uint8).tobytes())
+    return palette
+
+
+def draw(samples: Samples, row: int, side: int) -> np.ndarray:
+    """A sample's picture with the outline of its label, ``(h, w, 3)`` BGR, its longer side ``side``."""
+    picture = samples.image(row)
+    scale = side / max(picture.shape)
+    size = [max(round(length * scale), 1) for length in picture.shape[::-1]]
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    shown = cv2.cvtColor(cv2.resize(picture, size, interpolation=interpolation), cv2.COLOR_GRAY2BGR)
+    points = samples.corners[row]
+    if np.isnan(points).any():
+        points = box_to_corners(samples.boxes[row])
+    if samples.labels["present"].iloc[row] and np.isfinite(points).all():
+        outline = np.round((points * size - 0.5) * 16).clip(-(2**20), 2**20).astype(np.int32)
+        cv2.polylines(shown, [outline], True, _RIM, 1, cv2.LINE_AA, 4)
+    return np.asarray(shown)

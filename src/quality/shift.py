@@ -1,0 +1,98 @@
+"""Whether two sets are of one kind: training against feedback, this version against the last."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from src.quality.base import Evidence, NotCheckedError, Scores
+from src.quality.clusters import LEAST_SAMPLES
+
+FOLDS = 5
+_PICTURE = ("brightness", "contrast", "blurry", "entropy")
+_LABEL = ("width", "height", "plate_height", "angle", "w", "h")
+
+
+def shift(evidence: Evidence) -> Scores:
+    """A classifier two-sample test (Lopez-Paz and Oquab, ICLR 2017), and tests of single statistics.
+
+    A logistic regression on features is to tell this set's samples from the other's, in folds that it
+    has not learnt from. What is compared with the limit is its area under the ROC curve: 0.5 where the
+    sets are of one kind. It is no share of chance but a size of the difference: of large sets any
+    difference is significant. Scores by the chance of a sample to be of this set: those beyond the
+    threshold are unlike the other set.
+    """
+    against = evidence.against
+    if against is None:
+        raise NotCheckedError("there is no other set")
+    if len(against.samples) < LEAST_SAMPLES:
+        raise NotCheckedError(
+            f"the other set has {len(against.samples)} samples; {LEAST_SAMPLES} are needed"
+        )
+    chances, area, p = _told_apart(evidence.features, against.features, evidence.params.SEED)
+    statistics = _statistics(evidence, against)
+    return Scores(
+        chances,
+        lambda row: f"told from {against.name} with {chances[row]:.2f}",
+        value=area,
+        measures={
+            "against": against.name,
+            "p": p,
+            "shifted_statistics": int((statistics["p"] < 0.001).sum()),
+            "largest_ks": float(statistics["ks"].max()) if len(statistics) else None,
+        },
+        tables={"statistics": statistics},
+    )
+
+
+def _told_apart(mine: np.ndarray, theirs: np.ndarray, seed: int) -> tuple[np.ndarray, float, float]:
+    """``(n,)`` chances to be of this set, the area under the curve, and its p-value."""
+    from scipy.stats import mannwhitneyu
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # no stubs
+
+    points = np.concatenate([mine, theirs])
+    is_mine = np.arange(len(points)) < len(mine)
+    # The smaller set counts as much as the larger one.
+    regression = LogisticRegression(C=0.1, max_iter=200, class_weight="balanced")
+    model = make_pipeline(StandardScaler(), regression)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    with threadpool_limits(1):
+        chances = cross_val_predict(model, points, is_mine, cv=folds, method="predict_proba")[:, 1]
+    test = mannwhitneyu(chances[is_mine], chances[~is_mine], alternative="greater")
+    area = float(test.statistic / len(mine) / len(theirs))
+    return chances[: len(mine)], area, float(test.pvalue)
+
+
+def _statistics(mine: Evidence, theirs: Evidence) -> pd.DataFrame:
+    """Of each statistic the Kolmogorov-Smirnov distance, its p-value (for all of them together), and means.
+
+    The p-values are those of Benjamini and Hochberg: a share of the ones that are called significant.
+    """
+    from scipy.stats import false_discovery_control, ks_2samp
+
+    tables = [_values(item) for item in (mine, theirs)]
+    rows = []
+    for name in tables[0]:
+        values = [table[name].dropna().to_numpy(np.float64) for table in tables]
+        if min(len(part) for part in values) >= 20:
+            test = ks_2samp(*values, method="asymp")
+            rows.append((name, test.statistic, test.pvalue, values[0].mean(), values[1].mean()))
+    table = pd.DataFrame(rows, columns=["statistic", "ks", "p", "mean", "mean_of_other"])
+    if len(table):
+        table["p"] = false_discovery_control(table["p"])
+    return table.sort_values("ks", ascending=False, ignore_index=True)
+
+
+def _values(evidence: Evidence) -> pd.DataFrame:
+    labels = evidence.samples.labels
+    counts = {
+        "digits": (labels["plate"].str.len() - 2).where(labels["plate"] != ""),
+        "lines": labels["lines"].where(labels["lines"] > 0),
+    }
+    return pd.concat(
+        [evidence.pictures[list(_PICTURE)], labels[list(_LABEL)].assign(**counts)], axis=1
+    )

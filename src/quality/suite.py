@@ -1,0 +1,146 @@
+"""All checks, with the thresholds of params.py, over the sets of a task.
+
+A new check is a function that scores a set (src/quality/base.py), and a line in ``checks_of``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from src.config import Config
+from src.quality import (
+    clusters,
+    coverage,
+    duplicates,
+    label_errors,
+    labels,
+    measures,
+    shift,
+    uncertainty,
+)
+from src.quality.base import Check, Evidence, Finding, Scores, evidence_of
+from src.quality.networks import Networks
+from src.quality.report import gate_message, write_results
+from src.quality.samples import prepared
+from src.utils.stage import StageError
+
+_RULE = (0.5, 0.0)
+"""Threshold and limit: one sample that breaks a rule is an error."""
+_SHOWN = float("inf")
+"""The limit of what is shown and fails nothing: what a network does not know may be right."""
+_OF_SET = 0.5
+"""The threshold where no sample is flagged."""
+
+
+def checks_of(config: Config) -> list[Check]:
+    """All checks, in the order of the report."""
+    params = config.QualityParams
+    doubted = partial(Check, least=label_errors.LEAST_SAMPLES)
+    compared = partial(Check, least=clusters.LEAST_SAMPLES)
+    return [
+        _rule("unusable", "samples without a picture or a number", labels.unusable),
+        _rule("grammar", "texts that are no plate's", labels.grammar),
+        _rule("box", "boxes without area or outside the picture", labels.box),
+        Check("corners", "corners that contradict the box", labels.corners, *params.CORNERS, whole=True),
+        _rule("format", "texts that contradict the format", labels.format_of_plate),
+        _rule("exact_duplicates", "pictures that are in the set already", duplicates.in_set),
+        _rule("leaked_exactly", "pictures that another set has too", duplicates.leaked),
+        Check(
+            "near_duplicates", "pictures that are nearly in the set already",
+            duplicates.nearly_in_set, *params.NEAR_DUPLICATES, least=2,
+        ),
+        Check(
+            "leaked_nearly", "pictures that another set has nearly",
+            duplicates.nearly_leaked, *params.LEAKED_NEARLY, least=2,
+        ),
+        doubted("wrong_text", "texts that are probably wrong", label_errors.wrong_text, *params.WRONG_TEXT),
+        doubted("wrong_box", "boxes that are probably shifted", label_errors.wrong_box, *params.WRONG_BOX),
+        doubted(
+            "missed_plate", "plates that the labels miss, probably",
+            label_errors.missed_plate, *params.MISSED_PLATE,
+        ),
+        _picture("dark", "dark pictures", params.DARK),
+        _picture("light", "bright pictures", params.LIGHT),
+        _picture("blurry", "blurred pictures", params.BLURRY),
+        _picture("low_information", "pictures that show next to nothing", params.LOW_INFORMATION),
+        _picture("odd_size", "pictures of a size unlike the others'", params.ODD_SIZE, least=20),
+        _picture("odd_aspect_ratio", "long and narrow pictures", params.ODD_ASPECT_RATIO),
+        Check(
+            "coverage", "cells of the declared ranges with too few samples",
+            coverage.coverage, _OF_SET, params.HOLES, whole=True,
+        ),
+        compared(
+            "clusters", "clusters that the set lacks",
+            clusters.clusters, params.UNLIKE_ALL, params.LACKING_CLUSTERS,
+        ),
+        Check("doubt", "samples that the network knows least", uncertainty.doubt, params.DOUBT, _SHOWN),
+        Check(
+            "calibration", "expected calibration error of the confidence",
+            uncertainty.calibration, _OF_SET, params.CALIBRATION_ERROR,
+        ),
+        compared(
+            "shift", "difference from the other set (area under the ROC curve)",
+            shift.shift, *params.SHIFT,
+        ),
+    ]  # fmt: skip
+
+
+def _rule(name: str, title: str, score: Callable[[Evidence], Scores]) -> Check:
+    return Check(name, title, score, *_RULE, whole=True)
+
+
+def _picture(name: str, title: str, limits: Sequence[float], least: int = 1) -> Check:
+    def score(evidence: Evidence) -> Scores:
+        table = evidence.pictures
+        return Scores(table[name].to_numpy(), lambda row: measures.told(name, table.iloc[row]))
+
+    return Check(name, title, score, limits[0], limits[1], least=least)
+
+
+def check_training(task: str, networks: Networks, config: Config) -> None:
+    """Check a task's sets of training and validation, beside each other, with what learnt from the first.
+
+    Raises:
+        StageError: one is beyond a limit.
+    """
+    train, val = (
+        evidence_of(prepared(config.prepared(task) / name), networks, config, name == "val")
+        for name in ("train", "val")
+    )
+    train.against, val.against = val, train
+    val.others = [train]
+    run([train, val], config, config.out("quality", task), f"Quality of the sets of {task}")
+
+
+def run(sets: Sequence[Evidence], config: Config, folder: Path, title: str) -> None:
+    """Make all checks of all sets, write what came out, and fail beyond the limits.
+
+    Args:
+        sets: to check.
+        config: the parameters.
+        folder: of the results.
+        title: of the report.
+
+    Raises:
+        StageError: a set is beyond a limit; all results are written before.
+    """
+    findings = check(sets, config)
+    write_results(folder, title, findings)
+    made = sum(finding.scores is not None for finding in findings)
+    print(
+        f"{made} checks made, {len(findings) - made} not (too little to tell; the report says why), "
+        f"{sum(finding.failed for finding in findings)} beyond their limits: {folder / 'report.html'}"
+    )
+    if message := gate_message(findings, folder):
+        raise StageError(message)
+
+
+def check(sets: Sequence[Evidence], config: Config) -> list[Finding]:
+    """Make all checks of all sets."""
+    pairs = [(item, each) for item in sets for each in checks_of(config)]
+    with tqdm(pairs, unit=" checks", desc="quality", mininterval=0.5) as progress:
+        return [each(item) for item, each in progress]

@@ -1,0 +1,122 @@
+"""What the network knows least, and what its confidence is worth."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.decoding import decode
+from src.geometry import box_iou, corners_to_box
+from src.quality.base import Evidence, NotCheckedError, Scores
+from src.quality.label_errors import LEAST_RIGHT, LEAST_SAMPLES
+from src.quality.measures import moved
+from src.quality.networks import Find, Read
+from src.quality.opinions import MOVES, places
+from src.quality.samples import FloatArray
+from src.utils import evaluation
+
+RIGHT_IOU = 0.5
+"""A box that was found is right from this overlap on."""
+
+
+def doubt(evidence: Evidence) -> Scores:
+    """One less the mean confidence over passes: what the network knows least.
+
+    Texts are read in passes with dropout, where the reader has it; else, as boxes are found, in passes
+    with the picture moved a little. The spread is the standard deviation of the confidence.
+    """
+    order = np.random.default_rng(evidence.params.SEED).permutation(len(evidence.samples))
+    rows = np.sort(order[: evidence.params.DOUBT_SAMPLES])
+    networks = evidence.networks
+    if evidence.is_read and networks.read is not None:
+        confidence = _texts(evidence, networks.read, rows)
+    elif networks.find is not None:
+        confidence = _boxes(evidence, networks.find, rows)
+    else:
+        raise NotCheckedError("there is no network to ask")
+    mean, spread = confidence.mean(axis=0), confidence.std(axis=0)
+    values = np.full(len(evidence.samples), np.nan)
+    values[rows] = 1 - mean
+    spreads = dict(zip(rows.tolist(), spread.tolist(), strict=True))
+    return Scores(
+        values,
+        lambda row: f"confidence {1 - values[row]:.2f} ± {spreads[row]:.2f} over the passes",
+        measures={
+            "of": "texts" if evidence.is_read else "boxes",
+            "passes": len(confidence),
+            "mean_confidence": float(np.nanmean(mean)),
+            "mean_spread": float(np.nanmean(spread)),
+        },
+    )
+
+
+def _texts(evidence: Evidence, read: Read, rows: NDArray[np.intp]) -> FloatArray:
+    """``(passes, R)`` confidences of texts; not a number where there is none to read."""
+    samples, networks = evidence.samples.take(rows), evidence.networks
+    pictures = [samples.image(row) for row in range(len(rows))]
+    corners, lines = places(samples, pictures, networks.find)
+    known = ~np.isnan(corners).any(axis=(1, 2)) & (samples.labels["plate"] != "").to_numpy()
+    asked = np.flatnonzero(known)
+    if not len(asked):
+        raise NotCheckedError("no sample has a text")
+    confidence = np.full((evidence.params.PASSES, len(rows)), np.nan)
+    for number in range(len(confidence)):
+        # Where nothing can be dropped, the corners are moved.
+        step = np.zeros(2) if networks.drops else _step(number)
+        quads = corners[asked] + (step / samples.sizes[asked])[:, None]
+        asked_pictures = [pictures[row] for row in asked]
+        readings = decode(read(asked_pictures, quads, lines[asked].tolist(), networks.drops))
+        confidence[number, asked] = [reading.confidence for reading in readings]
+    return confidence
+
+
+def _boxes(evidence: Evidence, find: Find, rows: NDArray[np.intp]) -> FloatArray:
+    """``(passes, R)`` confidences that there is a plate, or that there is none where that is the label."""
+    samples = evidence.samples
+    present = samples.labels["present"].to_numpy(bool)[rows]
+    passes = []
+    for number in range(evidence.params.PASSES):
+        x, y = np.round(_step(number)).astype(int).tolist()
+        pictures = [moved(samples.image(row), x, y) for row in rows]
+        score = find(pictures, samples.boxes[rows]).score
+        passes.append(np.where(present, score, 1 - score))
+    return np.stack(passes)
+
+
+def _step(number: int) -> FloatArray:
+    """``(2,)`` pixels by which the picture, or the corners, are moved in a pass; not at all in the first."""
+    if number == 0:
+        return np.zeros(2)
+    ring, place = divmod(number - 1, len(MOVES))
+    return np.array(MOVES[place], dtype=np.float64) / (1 + ring)
+
+
+def calibration(evidence: Evidence) -> Scores:
+    """What is compared with the limit is the expected calibration error of the first look.
+
+    A network that is mostly wrong is shown and not judged: that is not the data's fault.
+    """
+    evidence.must_be_unseen()
+    confidence, right = _answers(evidence)
+    known = ~np.isnan(confidence)
+    if not known.any():
+        raise NotCheckedError("there is nothing to answer")
+    measures = evaluation.doubt(confidence[known], right[known])
+    return Scores(
+        np.full(len(confidence), np.nan),
+        value=float(measures["ece"]),
+        measures=measures,
+        tables={"reliability": evaluation.reliability(confidence[known], right[known])},
+        judged=bool(known.sum() >= LEAST_SAMPLES and right[known].mean() >= LEAST_RIGHT),
+    )
+
+
+def _answers(evidence: Evidence) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """``(n,)`` confidences, not a number where there is nothing to answer, and whether they are right."""
+    labels = evidence.samples.labels
+    if evidence.is_read:
+        plates, texts = labels["plate"].to_numpy(str), evidence.texts
+        return np.where(plates != "", texts.confidence, np.nan), plates == np.array(texts.first)
+    found = evidence.boxes.found
+    overlap = np.nan_to_num(box_iou(corners_to_box(found.corners), evidence.samples.boxes))
+    return found.score, labels["present"].to_numpy(bool) & (overlap >= RIGHT_IOU)

@@ -1,0 +1,59 @@
+"""The networks of an exported bundle: they take pictures of any size, with any number of plates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from src.bundle import Bundle
+from src.datasets.crops import reader_crop
+from src.geometry import box_iou, xyxy_to_box
+from src.quality.networks import BATCH_SIZE, Found, Networks
+from src.quality.samples import FloatArray, Picture
+from src.runtimes import Network, best_runtime
+from src.stack.reader import PlateReader
+from src.utils.evaluation import batches
+from src.utils.machine import available_cores
+
+
+def bundle_networks(path: Path | None) -> Networks:
+    """An exported bundle finds and reads, by default the promoted one.
+
+    Raises:
+        BundleError: it is missing or damaged.
+    """
+    bundle = Bundle.load(path)
+    stack = PlateReader.load(path)
+    spec = bundle.manifest.reader
+    runtime = best_runtime(has_int8=False)
+    reader = bundle.networks(False)[1]
+    network = Network(reader, runtime, available_cores(), [spec.input_shape[1:]])
+
+    def find(pictures: Sequence[Picture], near: FloatArray) -> Found:
+        corners, score, lines = np.full((len(pictures), 4, 2), np.nan), np.zeros(len(pictures)), []
+        for i, plates in enumerate(stack.read_batch(list(pictures), min_confidence=0.0)):
+            size = np.array(pictures[i].shape[::-1])
+            lines.append(1)
+            if plates:
+                boxes = xyxy_to_box(np.array([plate.box for plate in plates]) / np.tile(size, 2))
+                overlap = np.nan_to_num(box_iou(boxes, np.broadcast_to(near[i], boxes.shape)))
+                # Of those that overlap it equally, as not at all, the surest.
+                order = np.lexsort((np.array([plate.score for plate in plates]), overlap))
+                plate = plates[int(order[-1])]
+                corners[i], score[i] = np.array(plate.corners) / size, plate.score
+                lines[-1] = plate.lines
+        return Found(corners, score, np.array(lines))
+
+    def read(
+        pictures: Sequence[Picture], corners: FloatArray, lines: Sequence[int], dropout: bool
+    ) -> FloatArray:
+        crops = []
+        for picture, quad, count in zip(pictures, corners, lines, strict=True):
+            pixels = quad * picture.shape[::-1]
+            crops.append(reader_crop(picture, pixels, spec.rectification, spec.input_shape, count))
+        parts = [np.stack([crops[i] for i in batch]) for batch in batches(len(crops), BATCH_SIZE)]
+        return np.concatenate([network.run(part) for part in parts])
+
+    return Networks(find=find, read=read)

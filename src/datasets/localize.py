@@ -51,9 +51,9 @@ class LocalizeDataset(Dataset[LocalizeBatch]):
                 "with `dvc repro prepare_localize`."
             )
         pixels = np.array([size[1], size[0]], dtype=np.float32)
-        self._corners = torch.from_numpy(self.samples.corners * pixels)
-        self._present = torch.from_numpy(self.samples.present.copy())
-        self._lines = torch.from_numpy(self.samples.lines.copy())
+        self.corners = torch.from_numpy(self.samples.corners * pixels)
+        self.present = torch.from_numpy(self.samples.present.copy())
+        self.lines = torch.from_numpy(self.samples.lines.copy())
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -62,7 +62,7 @@ class LocalizeDataset(Dataset[LocalizeBatch]):
         """A whole batch, bytes: the device makes numbers of them faster than a worker would."""
         return LocalizeBatch(
             torch.from_numpy(self.samples.images(picked.samples)),
-            self._corners[picked.samples],
-            self._present[picked.samples],
-            self._lines[picked.samples],
+            self.corners[picked.samples],
+            self.present[picked.samples],
+            self.lines[picked.samples],
         )

@@ -6,7 +6,8 @@ it is displayed); ``x0, y0 … x3, y3`` where the corners are known: normalised 
 pixels; ``plate``, the text. An empty ``plate`` says that there is no Swiss text to read (an army's
 plate, a foreign one, one that nobody can read): a text that is given there is a false one. Without the
 column no text is known, and boxes alone are measured. Several rows of a file are several plates of a
-picture. A row whose box is empty says that there is no plate in the picture.
+picture. A row whose box is empty says that there is no plate in the picture. ``lines`` may give the
+number of lines, 1 or 2; ``whole`` says with 0 that the picture may have plates that no row tells of.
 """
 
 from __future__ import annotations
@@ -55,11 +56,19 @@ class TruePlate:
 
 @dataclass(frozen=True)
 class TruePicture:
-    """A picture ``(H, W)`` uint8 and the plates in it."""
+    """A picture and the plates in it.
+
+    Attributes:
+        name: of its file, or its number.
+        picture: ``(H, W)`` uint8.
+        plates: in it.
+        whole: whether these are all.
+    """
 
     name: str
     picture: NDArray[np.uint8]
     plates: list[TruePlate]
+    whole: bool = True
 
 
 class TruthFile:
@@ -112,7 +121,13 @@ class TruthFile:
         return DatasetError(f"{self.path}, line {line}: {what}")
 
     def _checked(self, line: int, row: dict[Any, str], numbers: list[str]) -> dict[str, Any]:
-        checked = {"file": row["file"], "plate": row.get("plate", ""), "present": True}
+        checked = {
+            "file": row["file"],
+            "plate": row.get("plate", ""),
+            "present": True,
+            "lines": self._choice(line, row, "lines", ("1", "2")),
+            "whole": self._choice(line, row, "whole", ("0", "1")) != 0,
+        }
         if not row["file"]:
             raise self._wrong(line, "`file` is empty")
         if not any(row[name] for name in numbers):
@@ -129,6 +144,17 @@ class TruthFile:
                     line, f"`plate`: {error}; or nothing, if there is no such text to read"
                 ) from error
         return {**checked, **self._place(line, row, numbers)}
+
+    def _choice(
+        self, line: int, row: dict[Any, str], name: str, choice: tuple[str, ...]
+    ) -> int | None:
+        """The number of a column that need not be there, nor be filled."""
+        value = row.get(name, "")
+        if not value:
+            return None
+        if value not in choice:
+            raise self._wrong(line, f"`{name}` must be {' or '.join(choice)}, not {value!r}")
+        return int(value)
 
     def _place(self, line: int, row: dict[Any, str], numbers: list[str]) -> dict[str, float]:
         """The numbers of a row's box and corners."""
@@ -167,7 +193,8 @@ class TruthFile:
             # A very large JPEG comes at a part of its size.
             scale = picture.grey.shape[1] / picture.width
             plates = [self._plate(*row, size, scale) for row in rows if row[1]["present"]]
-            yield TruePicture(name, picture.grey, plates)
+            whole = all(values["whole"] for _, values in rows)
+            yield TruePicture(name, picture.grey, plates, whole)
 
     def _plate(
         self, line: int, row: dict[str, Any], size: tuple[int, int], scale: float
@@ -190,7 +217,7 @@ class TruthFile:
                 line, f"the box lies outside of {row['file']}, which is {width}x{height} pixels"
             )
         known = corners * scale if self._corners else None
-        return TruePlate(row["plate"] or None, box * scale, known)
+        return TruePlate(row["plate"] or None, box * scale, known, row["lines"])
 
 
 _PLAIN: dict[Hashable, Any] = {

@@ -23,6 +23,8 @@ import numpy as np
 from sqlalchemy.orm import Session
 from tqdm import tqdm
 
+from src.config import load_config
+from src.datasets.splits import SPLITS, split_of
 from src.errors import UserError
 from src.flywheel.errors import StoreError
 from src.flywheel.review import latest, reviewed_pictures
@@ -31,9 +33,8 @@ from src.flywheel.tables import Picture, Review
 from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 from src.utils.files import complete_folder
 
-SPLITS = {"train": 0.7, "val": 0.15, "locked": 0.15}
-"""Shares of the pictures; the locked slice is for the gate, and nothing learns from it."""
-FOLDER = Path("data/feedback")
+NAME = "reviewed"
+"""Folder of the set, in that of the sets for fine-tuning."""
 MANIFEST = "manifest.json"
 _COLUMNS = ("file", "plate", *BOX_COLUMNS, *CORNER_COLUMNS, "lines", "whole")
 
@@ -47,20 +48,6 @@ class Row:
     corners: Sequence[Sequence[float]]
     lines: int
     whole: bool
-
-
-def split_of(sha256: str) -> str:
-    """The split of a picture.
-
-    Args:
-        sha256: of the file that was sent.
-    """
-    place = int(sha256[:13], 16) / 16**13
-    for name, share in SPLITS.items():
-        place -= share
-        if place < 0:
-            return name
-    return next(reversed(SPLITS))
 
 
 def rows_of(picture: Picture) -> list[Row]:
@@ -178,19 +165,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--feedback", required=True, metavar="URL", help="as of the server")
     parser.add_argument("--feedback-pictures", type=Path, metavar="DIR", help="as of the server")
     parser.add_argument(
-        "--out", type=Path, default=FOLDER, metavar="DIR", help="default: %(default)s"
-    )
+        "--out", type=Path, metavar="DIR",
+        help=f"default: {NAME} in the feedback_path of params.yaml",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
+    out = options.out or Path(load_config().feedback_path) / NAME
     store = Store(options.feedback, options.feedback_pictures)
     try:
         with store.reading() as session:
-            manifest = export(session, store, options.out)
+            manifest = export(session, store, out)
     finally:
         store.close()
     counts = ", ".join(f"{name} {count}" for name, count in manifest["plates"].items())
-    print(
-        f"{options.out}: version {manifest['version']}, plates: {counts}. Track it: dvc add {options.out}"
-    )
+    print(f"{out}: version {manifest['version']}, plates: {counts}. Track it: dvc add {out}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -50,8 +51,8 @@ _QUANTIZED_BY = 150
 
 
 def main(config: Config) -> None:
-    localizer = load_localizer(config.out("models", "localize") / "model.safetensors")
-    reader = load_reader(config.out("models", "ocr") / "model.safetensors")
+    localizer = load_localizer(weights(config, "localize"))
+    reader = load_reader(weights(config, "ocr"))
     exported = localizer_to_onnx(localizer), reader_to_onnx(reader)
     known = parity.reference(
         localizer,
@@ -94,6 +95,14 @@ def main(config: Config) -> None:
         (partial / bundle.MANIFEST).write_text(bundle.manifest_text(manifest), encoding="utf-8")
     size = sum(map(len, contents.values()))
     print(f"{folder}: {size:,} bytes, threshold {threshold.value:.4f}")
+
+
+def weights(config: Config, task: str) -> Path:
+    """File of the weights of ``localize`` or ``ocr``: the fine-tuned ones, where there are some."""
+    tuned, trained = (
+        config.out("models", name) / "model.safetensors" for name in (f"{task}_finetuned", task)
+    )
+    return tuned if tuned.exists() else trained
 
 
 def quantize(

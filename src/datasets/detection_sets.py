@@ -1,0 +1,320 @@
+"""Sets of real pictures for fine-tuning, in the formats that people have them in.
+
+A set is a folder, and what lies in it tells its format:
+
+- truth files train.csv, val.csv and locked.csv (src/datasets/truth.py), as ``python -m
+  src.flywheel.export`` writes them;
+- Pascal VOC: an ``*.xml`` for each picture, below ``Annotations`` or ``annotations``, the pictures in
+  ``JPEGImages`` or ``images`` beside it or in the same folder (Everingham et al. 2010);
+- YOLO: below ``labels`` a ``*.txt`` for each picture below ``images``, a line ``class cx cy w h`` for each
+  object; ``data.yaml`` names the classes;
+- UFPR-ALPR: ``training``, ``validation`` and ``testing`` with a ``*.txt`` beside each picture (Laroca et al.
+  2018).
+
+Splits are those of the set where it has some, and what is for testing is locked; else a picture's content
+decides. Objects whose class is none of a plate are left out. VOC and YOLO know no text and no corners.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from src.charset import CHARSET
+from src.datasets.shards import DatasetError
+from src.datasets.splits import SPLITS, split_of
+from src.datasets.truth import TruePicture, TruePlate, TruthFile
+from src.geometry import box_to_xyxy, corners_to_box
+from src.images import ImageError, load_image
+
+_PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
+_FOLDERS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "locked", "testing": "locked",
+}  # fmt: skip
+"""What folders of splits are called."""
+_PLATE = re.compile(r"plate|licen[cs]e|kennzeichen|\blp\b|^lp$", re.IGNORECASE)
+"""Names of classes of plates; the Kaggle set's is "licence"."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The pictures of a split.
+
+    Attributes:
+        name: train, val or locked.
+        pictures: opens them one by one; may be called again.
+        count: of them.
+        has_text: whether the plates' texts are known. Then a plate without one has none to read.
+    """
+
+    name: str
+    pictures: Callable[[], Iterator[TruePicture]]
+    count: int
+    has_text: bool
+
+
+def find_sets(folder: Path) -> list[Path]:
+    """The sets in a folder, by name; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+
+
+def open_set(folder: Path) -> list[Split]:
+    """The splits of a set.
+
+    Raises:
+        DatasetError: its format is unknown, or a file is damaged; while iterating, a picture cannot be
+            read.
+    """
+    if any((folder / f"{name}.csv").is_file() for name in SPLITS):
+        return _truth_files(folder)
+    for read in (_read_voc, _read_yolo, _read_ufpr):
+        if items := read(folder):
+            return _splits(items, has_text=read is _read_ufpr)
+    raise DatasetError(
+        f"{folder}: is no set that is known: truth files ({', '.join(f'{name}.csv' for name in SPLITS)}),"
+        " Pascal VOC (Annotations/*.xml), YOLO (images, labels) or UFPR-ALPR (training/*/*.txt)"
+    )
+
+
+# Truth files
+
+
+def _truth_files(folder: Path) -> list[Split]:
+    splits = []
+    for name in SPLITS:
+        path = folder / f"{name}.csv"
+        # A small export may have no picture for one of them: then the table has a heading alone.
+        if path.is_file() and len(path.read_text(encoding="utf-8").splitlines()) > 1:
+            truth = TruthFile(path)
+            splits.append(Split(name, truth.__iter__, len(truth), truth.has_text))
+    return splits
+
+
+# Foreign formats
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A plate: its box as x1, y1, x2, y2, in pixels or normalised; corners where known."""
+
+    values: tuple[float, ...]
+    is_normalised: bool = False
+    corners: tuple[tuple[float, float], ...] | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A picture, its split where the set says so, and its plates."""
+
+    picture: Path
+    split: str | None
+    boxes: Sequence[_Box]
+    source: Path
+
+
+def _splits(items: Sequence[_Item], has_text: bool) -> list[Split]:
+    groups: dict[str, list[_Item]] = {}
+    for item in items:
+        try:
+            split = item.split or split_of(hashlib.sha256(item.picture.read_bytes()).hexdigest())
+        except OSError as error:
+            raise DatasetError(
+                f"{item.source}: its picture {item.picture} cannot be read: {error.strerror or error}"
+            ) from error
+        groups.setdefault(split, []).append(item)
+
+    def opener(group: Sequence[_Item]) -> Callable[[], Iterator[TruePicture]]:
+        return lambda: map(_open, group)
+
+    return [
+        Split(name, opener(groups[name]), len(groups[name]), has_text)
+        for name in SPLITS
+        if name in groups
+    ]
+
+
+def _open(item: _Item) -> TruePicture:
+    try:
+        picture = load_image(item.picture)
+    except ImageError as error:
+        raise DatasetError(f"{item.source}: {error}") from error
+    scale = picture.grey.shape[1] / picture.width
+    plates = [_plate(box, picture.width, picture.height, scale, item) for box in item.boxes]
+    return TruePicture(str(item.picture), picture.grey, plates)
+
+
+def _plate(box: _Box, width: int, height: int, scale: float, item: _Item) -> TruePlate:
+    values = np.array(box.values, float)
+    if box.is_normalised:
+        values *= [width, height, width, height]
+    x1, y1, x2, y2 = values
+    if not (x1 < x2 and y1 < y2 and x1 < width and y1 < height and x2 > 0 and y2 > 0):
+        raise DatasetError(
+            f"{item.source}: the box {values.round(1).tolist()} is none in a picture of "
+            f"{width}x{height} pixels"
+        )
+    corners = None if box.corners is None else np.array(box.corners, float) * scale
+    return TruePlate(box.text, values * scale, corners)
+
+
+def _read_voc(folder: Path) -> list[_Item]:
+    found = sorted(
+        path
+        for path in folder.rglob("*.xml")
+        if path.parent.name.lower() in ("annotations", "labels") or path.parent == folder
+    )
+    listed = _listed(folder)
+    return [_read_xml(path, listed.get(path.stem)) for path in found]
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """Splits of pictures by their names, of VOC's ImageSets/Main."""
+    lists = {"train": "train", "val": "val", "test": "locked"}
+    return {
+        line.split()[0]: split
+        for name, split in lists.items()
+        for path in folder.rglob(f"ImageSets/Main/{name}.txt")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.strip()
+    }
+
+
+def _read_xml(path: Path, split: str | None) -> _Item:
+    try:
+        root = ET.parse(path).getroot()  # noqa: S314  # expat bounds what entities expand to
+        boxes = [
+            _Box(tuple(float(_text(item, f"bndbox/{side}")) for side in _SIDES))
+            for item in root.iter("object")
+            if _PLATE.search(_text(item, "name"))
+        ]
+        name = Path(_text(root, "filename")).name
+    except (OSError, ET.ParseError, ValueError) as error:
+        raise DatasetError(f"{path}: is no annotation of Pascal VOC: {error}") from error
+    places = [path.parent, *(path.parent.parent / each for each in ("JPEGImages", "images"))]
+    picture = next((place / name for place in places if (place / name).is_file()), None)
+    if picture is None:
+        raise DatasetError(
+            f"{path}: its picture {name} is neither beside it nor in JPEGImages or images"
+        )
+    return _Item(picture, split, boxes, path)
+
+
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def _text(element: ET.Element, path: str) -> str:
+    value = element.findtext(path)
+    if value is None:
+        raise ValueError(f"`{path}` is missing")
+    return value
+
+
+def _read_yolo(folder: Path) -> list[_Item]:
+    pictures = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in _PICTURES and "images" in path.relative_to(folder).parts
+    ]
+    if not pictures or not any("labels" in path.parts for path in folder.rglob("*.txt")):
+        return []
+    classes = _classes(folder)
+    return [_read_labels(path, folder, classes) for path in pictures]
+
+
+def _classes(folder: Path) -> set[int] | None:
+    """Numbers of the classes of plates; None where the set names no classes, and all are."""
+    path = next(chain(folder.glob("data.yaml"), folder.glob("*.yaml")), None)
+    if path is None:
+        return None
+    try:
+        names = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
+        pairs = names.items() if isinstance(names, dict) else enumerate(names)
+        numbers = {int(number): str(name) for number, name in pairs}
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: does not give the classes as `names`") from error
+    found = {number for number, name in numbers.items() if _PLATE.search(name)}
+    if not found:
+        raise DatasetError(f"{path}: none of its classes is a plate: {', '.join(numbers.values())}")
+    return found
+
+
+def _read_labels(picture: Path, folder: Path, classes: set[int] | None) -> _Item:
+    parts = list(picture.relative_to(folder).parts)
+    parts[parts.index("images")] = "labels"
+    path = folder.joinpath(*parts).with_suffix(".txt")
+    split = next((_FOLDERS[part] for part in parts if part in _FOLDERS), None)
+    # A picture without a file of labels has no object in it.
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    boxes = []
+    for number, line in enumerate(lines, 1):
+        values = line.split()
+        if not values:
+            continue
+        try:
+            kind, box = int(values[0]), np.array([float(each) for each in values[1:5]])
+            if len(values) < 5 or not np.isfinite(box).all():
+                raise ValueError
+        except ValueError:
+            raise DatasetError(f"{path}, line {number}: must be `class cx cy w h`") from None
+        if classes is None or kind in classes:
+            boxes.append(_Box(tuple(box_to_xyxy(box).tolist()), is_normalised=True))
+    return _Item(picture, split, boxes, path)
+
+
+def _read_ufpr(folder: Path) -> list[_Item]:
+    items = []
+    for path in sorted(folder.rglob("*.txt")):
+        picture = next(
+            (path.with_suffix(end) for end in _PICTURES if path.with_suffix(end).is_file()), None
+        )
+        if picture is None:
+            continue
+        # One field a line, as `corners: 1,2 3,4 5,6 7,8`, some of them indented.
+        lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
+        fields = {key.strip().lower(): value.strip() for key, _, value in lines}
+        if "corners" not in fields and "position_plate" not in fields:
+            continue
+        split = next((_FOLDERS[part] for part in path.parts[::-1] if part in _FOLDERS), None)
+        try:
+            items.append(_Item(picture, split, [_ufpr_box(fields)], path))
+        except ValueError:
+            raise DatasetError(
+                f"{path}: must have `corners: x,y x,y x,y x,y`, or `position_plate: x y w h`"
+            ) from None
+    return items
+
+
+def _ufpr_box(fields: dict[str, str]) -> _Box:
+    text = fields.get("plate", "").replace("-", "")
+    # The set's plates are Brazilian: to this reader, a foreign plate has no text.
+    swiss = text if _is_swiss(text) else None
+    if "corners" in fields:
+        points = [[float(each) for each in point.split(",")] for point in fields["corners"].split()]
+        corners: NDArray[np.float64] = np.array(points)
+        if corners.shape != (4, 2):
+            raise ValueError
+        box = box_to_xyxy(corners_to_box(corners))
+        return _Box(tuple(box.tolist()), False, tuple(map(tuple, corners.tolist())), swiss)
+    x, y, width, height = (float(each) for each in fields["position_plate"].split())
+    return _Box((x, y, x + width, y + height), False, None, swiss)
+
+
+def _is_swiss(text: str) -> bool:
+    try:
+        CHARSET.encode(text)
+    except ValueError:
+        return False
+    return True

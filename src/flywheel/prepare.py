@@ -1,0 +1,290 @@
+"""Stage prepare_feedback: windows and crops of real pictures, to fine-tune both models with.
+
+Reads all sets of data/feedback (src/datasets/detection_sets.py) and writes
+data/prepared/feedback/{localize,ocr}/{train,val}, in the form of the synthetic sets. Locked slices are not
+opened. Without any feedback the sets are empty, and fine-tuning does nothing.
+
+python -m src.flywheel.prepare
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from src.config import Config, PrepareFeedbackParams
+from src.datasets.detection_sets import Split, find_sets, open_set
+from src.datasets.shards import NewSet, Shard, write_sets
+from src.datasets.truth import TruePicture, TruePlate
+from src.generators.draws import Draws
+from src.geometry import (
+    BOX_COLUMNS,
+    CORNER_COLUMNS,
+    PAD_GREY,
+    FloatArray,
+    box_to_corners,
+    corners_to_box,
+    xyxy_to_box,
+)
+from src.utils.files import complete_folder
+from src.utils.stage import run_stage
+
+TASKS = ("localize", "ocr")
+SPLITS = ("train", "val")
+_ALONE = 0.6
+"""Least share of a window that a plate fills where other plates of the picture may be unknown."""
+_TRIES = 10
+"""Windows that are drawn for each that is wanted, as some show a second plate."""
+_TWO_LINES = 2.6
+"""Width over height below which a plate has two lines where nobody says it; the formats have 1.6 to 2.0
+and 3.75 to 4.7 (1.0 is a motorcycle's)."""
+_LONGEST = 384
+"""Pixels of a crop's longer side; a reader takes 128."""
+
+
+@dataclass
+class Samples:
+    """Pictures of a prepared set and their labels, as they are made."""
+
+    images: list[NDArray[np.uint8]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(
+        self,
+        image: NDArray[np.uint8],
+        corners: FloatArray | None,
+        plate: TruePlate | None,
+        text: str = "",
+    ) -> None:
+        """Add a sample; corners are ``(4, 2)`` in its pixels, None where there is no plate."""
+        labels: dict[str, Any] = {
+            "plate": text, "format": "", "colour": "", "present": plate is not None, "lines": 1,
+            "has_corners": False, **dict.fromkeys([*BOX_COLUMNS, *CORNER_COLUMNS], np.nan),
+        }  # fmt: skip
+        if plate is not None and corners is not None:
+            shares = corners / image.shape[1::-1]
+            labels |= zip(BOX_COLUMNS, corners_to_box(shares.clip(0, 1)), strict=True)
+            labels |= zip(CORNER_COLUMNS, shares.ravel(), strict=True)
+            labels |= {"lines": _lines(plate), "has_corners": plate.corners is not None}
+        self.images.append(image)
+        self.rows.append(labels)
+
+    def shard(self, indices: range) -> Shard:
+        """Those of some numbers."""
+        chosen = slice(indices.start, indices.stop)
+        images = self.images[chosen]
+        one_size = len({image.shape for image in self.images}) == 1
+        return Shard(
+            np.stack(images) if one_size else images,
+            pd.DataFrame(self.rows[chosen]).reset_index(drop=True),
+        )
+
+
+def main(config: Config) -> None:
+    """Write data/prepared/feedback."""
+    made = {(task, split): Samples() for task in TASKS for split in SPLITS}
+    folders = find_sets(Path(config.feedback_path))
+    for folder in folders:
+        for part in open_set(folder):
+            if part.name in SPLITS:
+                _take(
+                    part,
+                    f"{folder.name}-{part.name}",
+                    config,
+                    made["localize", part.name],
+                    made["ocr", part.name],
+                )
+    with complete_folder(config.prepared("feedback")) as partial:
+        sets = []
+        for (task, split), samples in made.items():
+            place = partial / task / split
+            if samples.images:
+                sets.append(NewSet(place, range(len(samples.images)), samples.shard, {}))
+            else:
+                place.mkdir(parents=True)
+                empty = {"count": 0, "shards": 0, "sha256": ""}
+                (place / "meta.json").write_text(json.dumps(empty) + "\n", encoding="utf-8")
+        if sets:
+            write_sets(sets)
+    counts = ", ".join(
+        f"{task} {split} {len(samples.images)}" for (task, split), samples in made.items()
+    )
+    print(f"{len(folders)} sets in {config.feedback_path}: {counts}")
+
+
+def _take(split: Split, name: str, config: Config, windows: Samples, crops: Samples) -> None:
+    """Make the samples of a split."""
+    params, side = config.PrepareFeedbackParams, config.LocalizeParams.IMG_SHAPE[1]
+    low, high = config.PrepareLocalizeParams.STREET_WIDTH
+    pictures = tqdm(split.pictures(), total=split.count, unit=" pictures", desc=name)
+    for number, true in enumerate(pictures):
+        dice = _Dice(params, name, number)
+        for i, plate in enumerate(true.plates):
+            least = low if true.whole else max(low, _ALONE)
+            for window in dice.windows(true, i, params.WINDOWS, (least, high)):
+                windows.add(
+                    cut_window(true.picture, window, side), _in_window(plate, window, side), plate
+                )
+            if split.has_text:
+                image, corners = cut_crop(true.picture, plate, config.PrepareOCRParams.MARGIN)
+                crops.add(image, corners, plate, plate.text or "")
+        if true.whole:
+            for window in dice.empty_windows(true, params.NEGATIVES):
+                windows.add(cut_window(true.picture, window, side), None, None)
+
+
+def _lines(plate: TruePlate) -> int:
+    if plate.lines is not None:
+        return plate.lines
+    corners = _corners(plate)
+    width = np.linalg.norm(corners[[1, 2]] - corners[[0, 3]], axis=1).mean()
+    height = np.linalg.norm(corners[[3, 2]] - corners[[0, 1]], axis=1).mean()
+    return 2 if width < _TWO_LINES * height else 1
+
+
+def _corners(plate: TruePlate) -> FloatArray:
+    """Of a plate; where they are not known, those of its box."""
+    return box_to_corners(xyxy_to_box(plate.box)) if plate.corners is None else plate.corners
+
+
+# A window is x, y of its upper left corner and its side, in pixels of the picture.
+
+
+class _Dice:
+    """Draws windows of a picture; what they are depends on the seed, the set and its number alone."""
+
+    def __init__(self, params: PrepareFeedbackParams, name: str, number: int) -> None:
+        self._params, self._name, self._number = params, name, number
+
+    def _draws(self, what: str, count: int) -> NDArray[np.float64]:
+        stream = f"feedback-{self._name}-{self._number}-{what}"
+        return Draws(self._params.SEED, stream, np.arange(count)).uniform(shape=(3,))
+
+    def windows(
+        self, true: TruePicture, plate: int, count: int, widths: Sequence[float]
+    ) -> list[FloatArray]:
+        """Windows around a plate's centre that show no other plate.
+
+        Args:
+            true: the picture.
+            plate: which of its plates.
+            count: of windows, at most.
+            widths: of the plate in shares of the window, least and most.
+        """
+        box = true.plates[plate].box
+        centre, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+        others = [each.box for i, each in enumerate(true.plates) if i != plate]
+        found: list[FloatArray] = []
+        for scale, x, y in self._draws(f"plate-{plate}", count * _TRIES):
+            # Of a plate that is higher than wide the height counts, or it would not be in the window.
+            share = widths[0] * (widths[1] / widths[0]) ** scale
+            side = max(size) / share
+            # The centre is in the window, and not at its very edge.
+            start = centre - side * (0.1 + 0.8 * np.array([x, y]))
+            if share < 1:
+                # All of the plate, where there is room for it.
+                start = np.clip(start, np.minimum(box[2:] - side, box[:2]), box[:2])
+            window = np.array([*start, side])
+            if not any(_overlap(window, other) for other in others):
+                found.append(window)
+            if len(found) == count:
+                break
+        return found
+
+    def empty_windows(self, true: TruePicture, count: int) -> list[FloatArray]:
+        """Windows of a picture that show no plate."""
+        height, width = true.picture.shape
+        found: list[FloatArray] = []
+        for scale, x, y in self._draws("empty", count * _TRIES):
+            side = min(height, width) * 0.1 ** (0.9 * scale)
+            window = np.array([x * (width - side), y * (height - side), side])
+            if not any(_overlap(window, plate.box) for plate in true.plates):
+                found.append(window)
+            if len(found) == count:
+                break
+        return found
+
+
+def _overlap(window: FloatArray, box: FloatArray) -> bool:
+    x, y, side = window
+    return bool(x < box[2] and box[0] < x + side and y < box[3] and box[1] < y + side)
+
+
+def _in_window(plate: TruePlate, window: FloatArray, side: int) -> FloatArray:
+    return (_corners(plate) - window[:2]) * (side / window[2])
+
+
+def cut_window(picture: NDArray[np.uint8], window: FloatArray, side: int) -> NDArray[np.uint8]:
+    """A square part of a picture, grey where it reaches beyond.
+
+    Args:
+        picture: ``(H, W)`` uint8.
+        window: ``(3,)`` x, y and side in its pixels.
+        side: of the result in pixels.
+
+    Returns:
+        ``(side, side)`` uint8.
+    """
+    x, y, wide = window
+    # Areas are averaged by shrinking first: warping looks at four pixels alone.
+    factor = max(1, int(wide // side))
+    # With what is beside, which interpolation looks at too.
+    left, top = (int(np.floor(start)) - factor for start in (x, y))
+    first = max(left, 0), max(top, 0)
+    reach = int(wide) + 2 * factor + 2
+    part = picture[first[1] : max(top + reach, 0), first[0] : max(left + reach, 0)]
+    if factor > 1 and min(part.shape) >= factor:
+        size = (part.shape[1] // factor, part.shape[0] // factor)
+        part = cv2.resize(
+            part[: size[1] * factor, : size[0] * factor], size, interpolation=cv2.INTER_AREA
+        )
+    else:
+        factor = 1
+    scale = wide / side / factor
+    shift = np.array([x - first[0], y - first[1]]) / factor
+    # OpenCV puts pixel centres at integers.
+    offset = shift + 0.5 * scale - 0.5
+    matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
+    return cv2.warpAffine(
+        part, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT, borderValue=PAD_GREY,
+    )  # fmt: skip
+
+
+def cut_crop(
+    picture: NDArray[np.uint8], plate: TruePlate, margin: float
+) -> tuple[NDArray[np.uint8], FloatArray]:
+    """A plate with a margin, as the reader's prepared set has it, and its corners there.
+
+    Args:
+        picture: ``(H, W)`` uint8.
+        plate: in it.
+        margin: around its box, as a share of the box's sides.
+    """
+    corners = _corners(plate)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    around = margin * (high - low)
+    limits = np.array(picture.shape[::-1])
+    start = np.floor(low - around).clip(0, limits - 1).astype(int)
+    end = np.maximum(np.ceil(high + around).clip(0, limits).astype(int), start + 1)
+    image = np.ascontiguousarray(picture[start[1] : end[1], start[0] : end[0]])
+    corners = corners - start
+    longest = max(image.shape)
+    if longest > _LONGEST:
+        height, width = (max(1, round(side * _LONGEST / longest)) for side in image.shape)
+        corners = corners * [width / image.shape[1], height / image.shape[0]]
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return image, corners
+
+
+if __name__ == "__main__":
+    run_stage(main)

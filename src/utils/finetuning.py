@@ -1,0 +1,80 @@
+"""What fine-tuning both models shares: whether there is anything to learn, from what, and how long."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from src.config import Config, FinetuneLocalizeParams, FinetuneOCRParams
+from src.datasets.mixture import Mixture, balanced, mixed_sizes
+from src.utils.files import complete_folder
+from src.utils.training import TrainingData, TrainParams
+
+VALIDATIONS = 6
+"""Of a fine-tuning, at equal distances; its epochs."""
+_VALIDATED = 1000
+"""Samples of feedback, and as many synthetic ones, by which the best weights are chosen."""
+
+
+def has_feedback(config: Config, task: str) -> bool:
+    """Whether there is something to learn; where not, that is said, and written in the model's place.
+
+    Args:
+        config: the parameters.
+        task: ``localize`` or ``ocr``.
+    """
+    if _count(config, task, "train"):
+        return True
+    text = json.dumps({"samples": 0}) + "\n"
+    for kind, name in (("models", "finetuning.json"), ("runs", "metrics.json")):
+        with complete_folder(config.out(kind, f"{task}_finetuned")) as folder:
+            (folder / name).write_text(text, encoding="utf-8")
+    print(f"{config.feedback_path}: no feedback yet; the model of {task} stays as it was trained.")
+    return False
+
+
+def mixed_data(
+    config: Config,
+    task: str,
+    base: TrainParams,
+    params: FinetuneLocalizeParams | FinetuneOCRParams,
+    open_set: Callable[[Path, bool], Any],
+) -> TrainingData:
+    """Feedback and synthetic samples to train with, and the parameters to do it by.
+
+    Args:
+        config: the parameters.
+        task: ``localize`` or ``ocr``.
+        base: parameters of the training.
+        params: what is other when fine-tuning.
+        open_set: opens a prepared set by its folder; fixed for validation.
+    """
+    real, synthetic = config.prepared("feedback") / task, config.prepared(task)
+    feedback = open_set(real / "train", False)
+    samples = params.STEPS * config.BATCH_SIZE // VALIDATIONS
+    passes, replayed = mixed_sizes(len(feedback), params.FEEDBACK_SHARE, samples)
+    train_set = Mixture(feedback, open_set(synthetic / "train", False), passes, replayed, base.SEED)
+    val_set = open_set(synthetic / "val", True)
+    if _count(config, task, "val"):
+        val_set = balanced(open_set(real / "val", True), val_set, _VALIDATED)
+    values = {
+        "LR": params.LR,
+        "EPOCHS": VALIDATIONS,
+        "VALIDATE_EVERY": -(-len(train_set) // config.BATCH_SIZE),
+        "PATIENCE": VALIDATIONS,
+    }
+    return TrainingData(train_set, val_set, base.model_copy(update=values), config.BATCH_SIZE)
+
+
+def tuned_by(config: Config, task: str, weights: Path) -> list[Path]:
+    """Files that a fine-tuned model depends on beside the synthetic sets."""
+    folder = config.prepared("feedback") / task
+    return [weights, *(folder / split / "meta.json" for split in ("train", "val"))]
+
+
+def _count(config: Config, task: str, split: str) -> int:
+    """Samples of a prepared set of feedback."""
+    meta = config.prepared("feedback") / task / split / "meta.json"
+    return int(json.loads(meta.read_text(encoding="utf-8"))["count"])

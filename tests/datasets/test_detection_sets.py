@@ -1,0 +1,199 @@
+"""Sets in the formats that people have them in become pictures with plates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from src.datasets.detection_sets import Split, find_sets, open_set
+from src.datasets.shards import DatasetError
+from src.datasets.splits import SPLITS, split_of
+from src.datasets.truth import TruePicture
+
+WIDTH, HEIGHT = 200, 100
+
+
+def picture(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH), np.uint8)
+    assert cv2.imwrite(str(path), pixels)
+
+
+def text(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+
+
+def voc(folder: Path, name: str = "licence", images: str = "images") -> None:
+    picture(folder / images / "a.png")
+    text(
+        folder / "annotations/a.xml",
+        f"""<annotation><filename>a.png</filename>
+        <object><name>{name}</name><bndbox><xmin>20</xmin><ymin>30</ymin><xmax>80</xmax><ymax>50</ymax>
+        </bndbox></object></annotation>""",
+    )
+
+
+def yolo(folder: Path, line: str = "0 0.25 0.4 0.3 0.2") -> None:
+    for number, split in enumerate(("train", "valid", "test")):
+        picture(folder / f"images/{split}/a.jpg", number)
+        text(folder / f"labels/{split}/a.txt", f"{line}\n")
+
+
+def ufpr(folder: Path, plate: str = "ABC-1234") -> None:
+    for number, split in enumerate(("training", "validation", "testing")):
+        picture(folder / f"{split}/track01/track01[01].png", number)
+        text(
+            folder / f"{split}/track01/track01[01].txt",
+            f"camera: GoPro\nposition_vehicle: 1 1 150 90\n\ttype: car\nplate: {plate}\n"
+            "corners: 20,30 80,32 80,50 20,48\n",
+        )
+
+
+def all_of(splits: list[Split]) -> dict[str, list[TruePicture]]:
+    return {split.name: list(split.pictures()) for split in splits}
+
+
+@pytest.mark.parametrize("images", ["images", "JPEGImages", "annotations"])
+def test_voc(tmp_path: Path, images: str) -> None:
+    voc(tmp_path, images=images)
+    ((split,),) = [list(open_set(tmp_path))]
+    assert not split.has_text
+    (true,) = split.pictures()
+    (plate,) = true.plates
+    assert plate.box.tolist() == [20, 30, 80, 50]
+    assert plate.corners is None
+    assert plate.text is None
+    assert true.picture.shape == (HEIGHT, WIDTH)
+    assert true.whole
+
+
+def test_voc_lists_its_splits(tmp_path: Path) -> None:
+    voc(tmp_path)
+    for name, split in (("train", "train"), ("val", "val"), ("test", "locked")):
+        text(tmp_path / f"ImageSets/Main/{name}.txt", "a\n")
+        assert [each.name for each in open_set(tmp_path)] == [split]
+        (tmp_path / f"ImageSets/Main/{name}.txt").unlink()
+
+
+def test_other_classes_are_no_plates(tmp_path: Path) -> None:
+    voc(tmp_path / "voc", name="dog")
+    ((true,),) = all_of(open_set(tmp_path / "voc")).values()
+    assert true.plates == []
+    yolo(tmp_path / "yolo")
+    text(tmp_path / "yolo/data.yaml", "names: [car, License_Plate]\n")
+    assert not any(true.plates for (true,) in all_of(open_set(tmp_path / "yolo")).values())
+    text(tmp_path / "yolo/data.yaml", "names: {0: number plate, 1: car}\n")
+    assert all(true.plates for (true,) in all_of(open_set(tmp_path / "yolo")).values())
+
+
+def test_yolo(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    (tmp_path / "labels/valid/a.txt").unlink()
+    found = all_of(open_set(tmp_path))
+    assert {name: len(true[0].plates) for name, true in found.items()} == {
+        "train": 1, "val": 0, "locked": 1,
+    }  # fmt: skip
+    assert found["train"][0].plates[0].box == pytest.approx([20, 30, 80, 50])
+
+
+def test_ufpr(tmp_path: Path) -> None:
+    ufpr(tmp_path)
+    splits = open_set(tmp_path)
+    assert [split.name for split in splits] == ["train", "val", "locked"]
+    assert all(split.has_text for split in splits)
+    plate = next(splits[0].pictures()).plates[0]
+    assert plate.corners is not None
+    assert plate.corners.tolist() == [[20, 30], [80, 32], [80, 50], [20, 48]]
+    assert plate.text is None, "a foreign plate has no text to read"
+    ufpr(tmp_path / "swiss", plate="ZH-1234")
+    assert next(open_set(tmp_path / "swiss")[0].pictures()).plates[0].text == "ZH1234"
+
+
+def test_truth_files(tmp_path: Path) -> None:
+    picture(tmp_path / "pictures/a.jpg")
+    heading = "file,plate,cx,cy,w,h,lines,whole\n"
+    text(tmp_path / "train.csv", f"{heading}pictures/a.jpg,ZH12,0.5,0.5,0.4,0.2,2,0\n")
+    text(tmp_path / "val.csv", heading)
+    (split,) = open_set(tmp_path)
+    assert (split.name, split.count, split.has_text) == ("train", 1, True)
+    (true,) = split.pictures()
+    assert not true.whole
+    assert (true.plates[0].text, true.plates[0].lines) == ("ZH12", 2)
+
+
+def test_content_decides_on_the_split(tmp_path: Path) -> None:
+    for number in range(30):
+        voc(tmp_path)
+        picture(tmp_path / f"images/{number}.png", number)
+        source = (tmp_path / "annotations/a.xml").read_text(encoding="utf-8")
+        text(tmp_path / f"annotations/{number}.xml", source.replace("a.png", f"{number}.png"))
+    counts = {split.name: split.count for split in open_set(tmp_path)}
+    assert set(counts) == set(SPLITS)
+    assert sum(counts.values()) == 31
+    assert split_of("0" * 64) == "train"
+    assert split_of("f" * 64) == "locked"
+
+
+def _no_number(folder: Path) -> None:
+    yolo(folder, "0 0.25 0.4 wide 0.2")
+
+
+def _outside(folder: Path) -> None:
+    yolo(folder, "0 1.25 0.4 0.1 0.2")
+
+
+def _no_picture(folder: Path) -> None:
+    voc(folder)
+    (folder / "images/a.png").unlink()
+
+
+def _no_xml(folder: Path) -> None:
+    voc(folder)
+    text(folder / "annotations/a.xml", "<annotation>")
+
+
+def _no_corners(folder: Path) -> None:
+    ufpr(folder)
+    text(folder / "training/track01/track01[01].txt", "plate: ABC-1234\ncorners: 1,2 3,4\n")
+
+
+def _no_names(folder: Path) -> None:
+    yolo(folder)
+    text(folder / "data.yaml", "nc: 1\n")
+
+
+def _damaged(folder: Path) -> None:
+    voc(folder)
+    (folder / "images/a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (_no_number, "a.txt, line 1: must be `class cx cy w h`"),
+        (_outside, "is none in a picture of 200x100 pixels"),
+        (_no_picture, "a.xml: its picture a.png is neither beside it"),
+        (_no_xml, "a.xml: is no annotation of Pascal VOC"),
+        (_no_corners, "must have `corners: x,y x,y x,y x,y`"),
+        (_no_names, "data.yaml: does not give the classes"),
+        (_damaged, "a.xml: "),
+        (lambda folder: text(folder / "notes.md", "?"), "is no set that is known"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, make: Callable[[Path], None], named: str) -> None:
+    make(tmp_path)
+    with pytest.raises(DatasetError, match=named.replace(".", r"\.")):
+        all_of(open_set(tmp_path))
+
+
+def test_sets_are_folders(tmp_path: Path) -> None:
+    assert find_sets(tmp_path / "none") == []
+    for name in ("b", "a", ".partial"):
+        (tmp_path / name).mkdir()
+    text(tmp_path / "README.md", "")
+    assert [path.name for path in find_sets(tmp_path)] == ["a", "b"]

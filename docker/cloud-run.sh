@@ -1,5 +1,6 @@
 #!/bin/sh
 # Builds the server's image, pushes it and deploys it on Cloud Run: make cloud-run PROJECT=... REGION=...
+# With SERVICE=dashboard the dashboard's.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -11,6 +12,7 @@ fail() {
 usage="make cloud-run PROJECT=my-project REGION=europe-west6"
 [ -n "${PROJECT:-}" ] || fail "PROJECT is missing, the Google Cloud project: $usage"
 [ -n "${REGION:-}" ] || fail "REGION is missing, where it shall run: $usage"
+case "${SERVICE:-}" in "" | dashboard) ;; *) fail "SERVICE is dashboard, or is left out: $usage" ;; esac
 for tool in docker gcloud; do
     command -v "$tool" >/dev/null || fail "$tool is not installed, see docs/deployment.md"
 done
@@ -22,11 +24,11 @@ repository=$(gcloud artifacts repositories describe plates \
 gcloud artifacts repositories create plates --repository-format docker --project $PROJECT --location $REGION"
 
 # A tag of its own: Cloud Run makes no revision of one that it has.
-image=$repository/serve:$(date -u +%Y%m%d-%H%M%S)
-docker build --platform linux/amd64 --file docker/serve.Dockerfile --tag "$image" .
+image=$repository/${SERVICE:-serve}:$(date -u +%Y%m%d-%H%M%S)
+docker build --platform linux/amd64 --file "docker/${SERVICE:-serve}.Dockerfile" --tag "$image" .
 token=$(gcloud auth print-access-token)
 echo "$token" |
     docker login --username oauth2accesstoken --password-stdin "https://${repository%%/*}"
 docker push "$image"
-sed "s|image: .*|image: $image|" docker/cloud-run.yml |
+sed "s|image: .*|image: $image|" "docker/cloud-run${SERVICE:+-$SERVICE}.yml" |
     gcloud run services replace - --project "$PROJECT" --region "$REGION"

@@ -16,6 +16,7 @@ DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 MANIFESTS = sorted((ROOT / "kubernetes").glob("*.yml"))
 COMPOSE = ROOT / "docker-compose.yml"
 CLOUD_RUN = ROOT / "docker" / "cloud-run.yml"
+CLOUD_RUN_DASHBOARD = ROOT / "docker" / "cloud-run-dashboard.yml"
 
 
 @dataclass

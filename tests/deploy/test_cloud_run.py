@@ -12,6 +12,7 @@ import pytest
 from src.serve.settings import Settings
 from tests.deploy.dockerfiles import (
     CLOUD_RUN,
+    CLOUD_RUN_DASHBOARD,
     ROOT,
     compose_service,
     documents,
@@ -51,7 +52,11 @@ def tools(tmp_path: Path) -> Path:
 
 
 def deploy(
-    tools: Path, answer: str = REGISTRY, project: str = "my-project", region: str = "europe-west6"
+    tools: Path,
+    answer: str = REGISTRY,
+    project: str = "my-project",
+    region: str = "europe-west6",
+    service: str = "",
 ) -> subprocess.CompletedProcess[str]:
     log = str(tools.parent / "log")
     variables = {
@@ -60,12 +65,14 @@ def deploy(
         "ANSWER": answer,
         "PROJECT": project,
         "REGION": region,
+        "SERVICE": service,
     }
     return subprocess.run([SCRIPT], env=variables, capture_output=True, text=True, check=False)
 
 
-def test_it_builds_pushes_and_deploys_one_image(tools: Path) -> None:
-    done = deploy(tools)
+@pytest.mark.parametrize(("service", "file"), [("", CLOUD_RUN), ("dashboard", CLOUD_RUN_DASHBOARD)])
+def test_it_builds_pushes_and_deploys_one_image(tools: Path, service: str, file: Path) -> None:
+    done = deploy(tools, service=service)
     assert done.returncode == 0, done.stderr
     lines = (tools.parent / "log").read_text().splitlines()
     verbs = [re.match(r"docker \w+|gcloud \w+ \w+|a-token", line) for line in lines]
@@ -74,14 +81,15 @@ def test_it_builds_pushes_and_deploys_one_image(tools: Path) -> None:
         "docker push", "gcloud run services",
     ]  # fmt: skip
     built = lines[1].split()[lines[1].split().index("--tag") + 1]
-    assert re.fullmatch(re.escape(REGISTRY) + r"/serve:[\d-]+", built)
-    assert "--file docker/serve.Dockerfile" in lines[1]
+    name = service or "serve"
+    assert re.fullmatch(re.escape(REGISTRY) + rf"/{name}:[\d-]+", built)
+    assert f"--file docker/{name}.Dockerfile" in lines[1]
     assert lines[5] == f"docker push {built}"
     assert "https://registry.example" in lines[3].split()
     assert lines[6] == "gcloud run services replace - --project my-project --region europe-west6"
     (sent,) = documents(tools.parent / "log.yml")
     assert sent["spec"]["template"]["spec"]["containers"][0].pop("image") == built
-    wanted = documents(CLOUD_RUN)[0]
+    wanted = documents(file)[0]
     del wanted["spec"]["template"]["spec"]["containers"][0]["image"]
     assert sent == wanted
 
@@ -94,6 +102,12 @@ def test_what_is_missing_is_told_by_make(name: str) -> None:
     assert done.returncode != 0
     assert done.stderr.startswith(f"error: {name.upper()} is missing")
     assert "make cloud-run PROJECT=my-project REGION=europe-west6" in done.stderr
+
+
+def test_another_service_is_none(tools: Path) -> None:
+    done = deploy(tools, service="runner")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: SERVICE is dashboard, or is left out")
 
 
 @pytest.mark.parametrize("tool", ["docker", "gcloud"])
@@ -125,7 +139,8 @@ def test_a_failure_ends_it(tools: Path, tool: str) -> None:
 
 def test_the_service_is_one_of_cloud_run() -> None:
     assert (SERVICE["apiVersion"], SERVICE["kind"]) == ("serving.knative.dev/v1", "Service")
-    assert CLOUD_RUN.read_text("utf-8").count("image: ") == 1, "the script replaces every one"
+    for file in (CLOUD_RUN, CLOUD_RUN_DASHBOARD):
+        assert file.read_text("utf-8").count("image: ") == 1, "the script replaces every one"
     name = SERVICE["metadata"]["name"]
     assert f"add-iam-policy-binding {name} " in "".join(
         shell_lines(ROOT / "docs" / "deployment.md")
@@ -149,3 +164,19 @@ def test_the_service_fits_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SPECIFICATION["containerConcurrency"] <= settings.queue
     assert container["startupProbe"]["httpGet"]["path"] == "/readyz"
     assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+
+
+def test_the_dashboards_service_fits_its_image() -> None:
+    (service,) = documents(CLOUD_RUN_DASHBOARD)
+    assert (service["apiVersion"], service["kind"]) == (SERVICE["apiVersion"], SERVICE["kind"])
+    assert service["metadata"]["name"] != SERVICE["metadata"]["name"]
+    template = service["spec"]["template"]
+    # Files that are sent go to the container that the browser is connected with.
+    assert template["metadata"]["annotations"]["autoscaling.knative.dev/maxScale"] == "1"
+    (container,) = template["spec"]["containers"]
+    assert container["image"] == compose_service("dashboard")["image"]
+    exposed = image("dashboard").all("EXPOSE")
+    assert [str(port["containerPort"]) for port in container["ports"]] == exposed
+    health = " ".join(image("dashboard").command("HEALTHCHECK"))
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["path"] in health

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from src.dashboard.common import OUT
+from src.dashboard.settings import Settings as DashboardSettings
 from src.serve.settings import Settings
 from tests.deploy.dockerfiles import (
     COMPOSE,
@@ -58,7 +60,7 @@ def compose() -> list[str]:
 
 
 @pytest.mark.parametrize("files", [[COMPOSE], [COMPOSE, GPU]], ids=["runner", "gpu"])
-@pytest.mark.parametrize("profiles", [[], ["serve"], ["s3"]], ids=str)
+@pytest.mark.parametrize("profiles", [[], ["serve"], ["dashboard"], ["s3"]], ids=str)
 def test_compose_itself_takes_it(tmp_path: Path, files: list[Path], profiles: list[str]) -> None:
     command = compose()
     if not command:
@@ -93,6 +95,7 @@ def test_the_runner_alone_starts_by_default() -> None:
         profile for service in SERVICES.values() for profile in service.get("profiles", [])
     } >= {
         "serve",
+        "dashboard",
         "s3",
     }
 
@@ -115,18 +118,24 @@ def test_images_are_built_from_what_there_is_or_pinned() -> None:
 def test_volumes_are_declared_and_used() -> None:
     declared = set(documents(COMPOSE)[0]["volumes"])
     used = {volume.split(":")[0] for service in SERVICES.values() for volume in service["volumes"]}
-    assert declared == used
+    assert declared == {name for name in used if not name.startswith("./")}
+    assert all((ROOT / name).is_dir() for name in used - declared)
 
 
-@pytest.mark.parametrize(("name", "dockerfile"), [("cml-runner", "runner"), ("serve", "serve")])
+@pytest.mark.parametrize(
+    ("name", "dockerfile"),
+    [("cml-runner", "runner"), ("serve", "serve"), ("dashboard", "dashboard")],
+)
 def test_volumes_of_images_belong_to_their_user(name: str, dockerfile: str) -> None:
     commands = " ".join(image(dockerfile).all("RUN"))
     for volume in compose_service(name)["volumes"]:
+        if volume.endswith(":ro"):
+            continue
         target = volume.split(":")[1]
         assert re.search(rf"install --directory --owner \S+ --group \S+ {target}\b", commands)
 
 
-@pytest.mark.parametrize("name", ["cml-runner", "serve"])
+@pytest.mark.parametrize("name", ["cml-runner", "serve", "dashboard"])
 def test_containers_have_no_rights_that_they_do_not_need(name: str) -> None:
     service = compose_service(name)
     assert service["cap_drop"] == ["ALL"]
@@ -148,10 +157,28 @@ def test_the_server_fits_its_image() -> None:
         assert name.removeprefix("PLATES_").lower() in Settings.model_fields
 
 
+def test_the_dashboard_fits_its_image_and_the_server() -> None:
+    service, server = compose_service("dashboard"), compose_service("serve")
+    assert service["read_only"] is True
+    default = DashboardSettings.model_fields["port"].default
+    assert service["ports"] == [f"127.0.0.1:{default}:{image('dashboard').last('EXPOSE')}"]
+    assert service["image"].split(":")[1] == server["image"].split(":")[1]
+    variables = service["environment"]
+    assert all(
+        name.removeprefix("PLATES_").lower() in DashboardSettings.model_fields for name in variables
+    )
+    assert variables["PLATES_FEEDBACK"] == server["environment"]["PLATES_FEEDBACK"]
+    assert set(server["volumes"]) <= set(service["volumes"])
+    assert variables["PLATES_SERVER"] == f"http://serve:{image('serve').last('EXPOSE')}"
+    # Results lie where the dashboard looks for them, and are not for it to change.
+    assert f"./{OUT}:/app/{OUT}:ro" in service["volumes"]
+
+
 def test_empty_variables_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in compose_service("serve")["environment"]:
         monkeypatch.setenv(name, "")
     assert Settings().feedback_url is None
+    assert DashboardSettings().feedback is None
 
 
 def test_the_runner_has_as_long_to_leave_as_in_kubernetes() -> None:

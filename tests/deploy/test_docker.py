@@ -1,4 +1,4 @@
-"""The images: linted, pinned, made of what there is, and of nothing else; the server's is built."""
+"""The images: linted, pinned, made of what there is, and of nothing else; those that serve are built."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import httpx
@@ -21,6 +22,7 @@ import psutil
 import pytest
 from packaging.requirements import Requirement
 
+from src.dashboard.settings import Settings as DashboardSettings
 from src.generators.plate import PlateSpec, draw_plate
 from src.serve.settings import Settings
 from tests.deploy.dockerfiles import (
@@ -46,6 +48,8 @@ _NETWORK = {
 }
 """How this machine reaches the package index, which a build is told from outside."""
 PLATE = "ZH123456"
+SERVING: dict[str, Any] = {"serve": Settings, "dashboard": DashboardSettings}
+"""Images that answer over HTTP, with their settings."""
 
 
 @pytest.fixture(params=DOCKERFILES, ids=lambda path: path.stem)
@@ -54,7 +58,7 @@ def dockerfile(request: pytest.FixtureRequest) -> Path:
 
 
 def test_every_image_is_looked_at() -> None:
-    assert {path.stem for path in DOCKERFILES} >= {"runner", "serve"}
+    assert {path.stem for path in DOCKERFILES} >= {"runner", *SERVING}
 
 
 def test_hadolint_finds_nothing(dockerfile: Path) -> None:
@@ -143,30 +147,33 @@ def test_no_secret_is_in_an_image(dockerfile: Path) -> None:
         assert not re.search("(?i)token|secret|password|key", named)
 
 
-def test_the_servers_image_installs_before_its_last_stage() -> None:
-    first, last = stages(ROOT / "docker" / "serve.Dockerfile")
-    assert any("requirements-serve.txt" in run for run in first.all("RUN"))
+@pytest.mark.parametrize("name", SERVING)
+def test_images_that_serve_install_before_their_last_stage(name: str) -> None:
+    first, last = stages(ROOT / "docker" / f"{name}.Dockerfile")
+    assert any(f"requirements-{name}.txt" in run for run in first.all("RUN"))
     assert not any(re.search(r"apt-get|\bpip\b[^&]*\binstall\b", run) for run in last.all("RUN"))
     assert any("pip uninstall" in run for run in last.all("RUN"))
 
 
-def test_the_server_needs_no_torch() -> None:
-    lines = (ROOT / "requirements-serve.txt").read_text("utf-8").splitlines()
+@pytest.mark.parametrize("name", SERVING)
+def test_what_serves_needs_no_torch(name: str) -> None:
+    lines = (ROOT / f"requirements-{name}.txt").read_text("utf-8").splitlines()
     names = {Requirement(line).name for line in lines}
     assert "onnxruntime" in names
     assert not names & {"torch", "torchvision", "lightning", "torchmetrics", "triton"}
     assert not [name for name in names if name.startswith("nvidia")]
 
 
-def test_the_servers_settings_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    variables = image("serve").environment
-    for name, value in variables.items():
-        if name.startswith("PLATES_"):
-            assert name.removeprefix("PLATES_").lower() in Settings.model_fields, name
-            monkeypatch.setenv(name, value)
-    settings = Settings()
+@pytest.mark.parametrize("name", SERVING)
+def test_the_settings_of_what_serves_exist(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in image(name).environment.items():
+        if variable.startswith("PLATES_"):
+            field = variable.removeprefix("PLATES_").lower()
+            assert field in SERVING[name].model_fields, variable
+            monkeypatch.setenv(variable, value)
+    settings = SERVING[name]()
     assert settings.host == "0.0.0.0"  # noqa: S104  # within the container, that is
-    assert [str(settings.port)] == image("serve").all("EXPOSE")
+    assert [str(settings.port)] == image(name).all("EXPOSE") == ["8080"]
 
 
 def test_the_runner_has_what_jobs_need() -> None:
@@ -191,6 +198,12 @@ def test_the_page_about_deployment_names_what_there_is() -> None:
     code = " ".join(shell_lines(ROOT / "docs" / "deployment.md"))
     names = re.findall(r"docker build -f (\S+) -t (\S+) ", code)
     assert names == [("docker/serve.Dockerfile", compose_service("serve")["image"])]
+    code_of_dashboard = " ".join(shell_lines(ROOT / "docs" / "dashboard.md"))
+    (dockerfile,) = re.findall(r"docker build -f (\S+) -t lpr ", code_of_dashboard)
+    assert (ROOT / dockerfile).exists()
+    assert "-p 127.0.0.1:8080:8080 " in code_of_dashboard
+    assert "docker-compose up --build dashboard" in code_of_dashboard
+    assert "make cloud-run SERVICE=dashboard " in code_of_dashboard
     assert "docker-compose up --build serve" in code
     (name,) = set(re.findall(r"set image deployment/(\S+) ", code))
     assert name == deployment("serve")["metadata"]["name"]
@@ -201,7 +214,7 @@ def test_the_page_about_deployment_names_what_there_is() -> None:
         assert setting.lower() in Settings.model_fields
 
 
-# --- the server's image, built without Docker -----------------------------------------------------
+# --- the images of what serves, built without Docker ----------------------------------------------
 
 
 class Build:
@@ -267,20 +280,31 @@ class Build:
         return [name for name in names if is_ignored((here / name).relative_to(ROOT).as_posix())]
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """The server's image."""
-    build = Build(tmp_path_factory.mktemp("serve"))
+def build_of(name: str, folder: Path) -> Build:
+    """An image, or a test that is skipped."""
+    build = Build(folder)
     probe = build.folder / "probe"
     subprocess.run([sys.executable, "-m", "venv", probe], check=True)
-    requirement = (ROOT / "requirements-serve.txt").read_text("utf-8").split()[0]
+    requirement = (ROOT / f"requirements-{name}.txt").read_text("utf-8").split()[0]
     pip = str(probe / "bin" / "pip")
     command = [pip, "download", "--quiet", "--no-deps", "--dest", str(probe), requirement]
     if subprocess.run(command, check=False).returncode:
         pytest.skip("no package index can be reached")
-    for stage in stages(ROOT / "docker" / "serve.Dockerfile"):
+    for stage in stages(ROOT / "docker" / f"{name}.Dockerfile"):
         build.run(stage)
     return build
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """The server's image."""
+    return build_of("serve", tmp_path_factory.mktemp("serve"))
+
+
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """The dashboard's image."""
+    return build_of("dashboard", tmp_path_factory.mktemp("dashboard"))
 
 
 def in_namespace(command: list[str]) -> list[str]:
@@ -311,6 +335,12 @@ def picture() -> bytes:
     return cv2.imencode(".png", ground[..., ::-1])[1].tobytes()
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def started(build: Build, stage: Stage, port: int) -> Iterator[subprocess.Popen[str]]:
     environment = build.variables(stage) | {"PLATES_HOST": "127.0.0.1", "PLATES_PORT": str(port)}
@@ -329,9 +359,7 @@ def started(build: Build, stage: Stage, port: int) -> Iterator[subprocess.Popen[
 @pytest.mark.timeout(900)
 def test_the_servers_image_reads_a_plate(built: Build) -> None:
     last = image("serve")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     before = written(built.root(last))
     with started(built, last, port) as process:
         url = f"http://127.0.0.1:{port}"
@@ -365,8 +393,56 @@ def test_the_servers_image_reads_a_plate(built: Build) -> None:
 
 
 @pytest.mark.slow
-def test_the_servers_image_has_no_tools_to_build(built: Build) -> None:
-    last = image("serve")
+@pytest.mark.timeout(900)
+def test_the_dashboards_image_shows_its_pages(dashboard: Build) -> None:
+    last = image("dashboard")
+    port = free_port()
+    before = written(dashboard.root(last))
+    with started(dashboard, last, port) as process:
+
+        def is_healthy() -> bool:
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            variables = dashboard.variables(last) | {"PLATES_PORT": str(port)}
+            command = last.command("HEALTHCHECK")
+            done = subprocess.run(command, env=variables, check=False, stderr=subprocess.DEVNULL)
+            return done.returncode == 0
+
+        wait_until(is_healthy, 60)
+        assert "<title>Streamlit</title>" in httpx.get(f"http://127.0.0.1:{port}/review").text
+        # Each page as a browser's session runs it, with what the image has.
+        script = (
+            "from streamlit.testing.v1 import AppTest\n"
+            "for name in ('try_picture', 'review', 'quality', 'model', 'operation'):\n"
+            "    text = f'from src.dashboard import {name}\\n{name}.show()'\n"
+            "    page = AppTest.from_string(text, default_timeout=60).run()\n"
+            "    assert not page.exception, page.exception[0].stack_trace\n"
+            "    print(name, [each.label for each in page.selectbox])\n"
+        )
+        done = subprocess.run(
+            ["python", "-c", script], cwd=dashboard.workdir(last), env=dashboard.variables(last),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "model ['Set', 'By']" in done.stdout, "the evaluation is not in the image"
+        (server,) = psutil.Process(process.pid).children() or [psutil.Process(process.pid)]
+        server.send_signal(signal.SIGTERM)
+        process.wait(30)
+    after = written(dashboard.root(last))
+    # What is uploaded is there for a moment.
+    folder = str(dashboard.root(last) / "tmp")
+    assert before.pop(folder)
+    assert after.pop(folder)
+    assert after == before, "it writes where it may not"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", SERVING)
+def test_images_that_serve_have_no_tools_to_build(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    built: Build = request.getfixturevalue({"serve": "built"}.get(name, name))
+    last = image(name)
     for module in ("pip", "setuptools", "torch"):
         command = ["python", "-c", f"import {module}"]
         done = subprocess.run(command, env=built.variables(last), capture_output=True, check=False)

@@ -1,0 +1,86 @@
+"""Show the dashboard: ``python -m src.dashboard [--feedback sqlite:///feedback.db] [--port 8501]``."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import os
+import re
+import sys
+from contextlib import redirect_stderr
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_settings import CliApp, SettingsError
+
+from src.dashboard.settings import Settings
+
+APP = Path(__file__).with_name("app.py")
+
+
+def command(settings: Settings) -> list[str]:
+    """What starts Streamlit with the dashboard."""
+    options = {
+        "server.address": settings.host,
+        "server.port": settings.port,
+        "server.headless": "true",
+        "server.maxUploadSize": settings.max_body_mib,
+        "server.fileWatcherType": "none",
+        # Nothing is told to Streamlit's makers.
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "viewer",
+        # What went wrong is in the log: a browser need not see what a traceback holds.
+        "client.showErrorDetails": "none",
+    }
+    words = [f"--{name}={value}" for name, value in options.items()]
+    if _is_loopback(settings.host):
+        # A page of somebody else cannot come in under a name that it has made lead here.
+        words += [f"--server.allowedHosts={name}" for name in ("localhost", settings.host)]
+    return [sys.executable, "-m", "streamlit", "run", str(APP), *words]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Become Streamlit's server.
+
+    Raises:
+        SystemExit: a setting is wrong, which is told.
+    """
+    complaints = io.StringIO()
+    try:
+        with redirect_stderr(complaints):
+            settings = CliApp.run(
+                Settings, cli_args=sys.argv[1:] if arguments is None else arguments
+            )
+    except (SettingsError, ValidationError) as error:
+        print(_without_urls(f"error: {_explain(error)}"), file=sys.stderr)
+        sys.exit(2)
+    finally:
+        print(_without_urls(complaints.getvalue()), end="", file=sys.stderr)
+    words = command(settings)
+    # In the environment, and not among the words, which everybody on the machine can see.
+    os.execve(words[0], words, {**os.environ, **settings.variables()})  # noqa: S606  # no shell
+
+
+def _explain(error: SettingsError | ValidationError) -> str:
+    """Which setting, and what is wrong."""
+    if isinstance(error, SettingsError):
+        return str(error)
+    item = error.errors()[0]
+    name = str(item["loc"][0])
+    return f"--{name.replace('_', '-')} (PLATES_{name.upper()}): {item['msg']}"
+
+
+def _without_urls(text: str) -> str:
+    """A URL may hold a password."""
+    return re.sub(r"\S*://\S*", "<URL>", text)
+
+
+if __name__ == "__main__":
+    main()

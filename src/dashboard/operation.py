@@ -1,0 +1,349 @@
+"""The page about operation: what the store and the server's /metrics say over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from numpy.typing import NDArray
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import and_, func, select
+from sqlalchemy.orm import Session
+
+from src.bundle import DEFAULT, read_manifest
+from src.dashboard.common import OUT, open_store, read_json, read_table
+from src.dashboard.settings import Settings
+from src.errors import UserError
+from src.flywheel.review import error_rate
+from src.flywheel.store import Store
+from src.flywheel.tables import Feedback, Picture, Prediction
+from src.model_card import SETS
+
+PLOTS = OUT / "evaluations" / "stack" / "plots"
+DAYS = {"7 days": 7, "30 days": 30, "90 days": 90, "a year": 365}
+LATEST = 500
+"""Texts that are compared with the evaluation, at most."""
+LEAST = 20
+"""And at least: fewer show nothing."""
+_STEPS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
+"""Confidences between which texts are counted."""
+_TIMEOUT_S = 3.0
+_COLOURS = {"text": "#2ea043", "plate": "#f08c14", "nothing": "#9aa0a6"}
+"""Of what was read in a picture; the first two as src/drawing.py has them."""
+
+
+class ServerError(UserError):
+    """The server does not say how it does."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far confidences are from those of an evaluation.
+
+    Attributes:
+        distance: of Kolmogorov and Smirnov: the largest difference of the shares below a confidence.
+        by_chance: what 95 % of samples of these sizes stay below, if nothing has changed.
+        shares: a row for each range of confidence: the share in operation, and in the evaluation.
+    """
+
+    distance: float
+    by_chance: float
+    shares: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server has counted since it started.
+
+    Attributes:
+        requests: a row for each route and status: how many, seconds on average.
+        counts: pictures by outcome, refusals by reason, and so on, by the measure's name.
+        confidence: a row for each range of confidence, with the number of pictures.
+    """
+
+    requests: pd.DataFrame
+    counts: dict[str, dict[str, float]]
+    confidence: pd.DataFrame
+
+
+def show() -> None:
+    """The page."""
+    st.title("Operation")
+    store = open_store()
+    if store is not None:
+        _show_store(store)
+    _show_server(str(Settings().server))
+
+
+# What is kept
+
+
+def readings(session: Session, since: datetime) -> pd.DataFrame:
+    """A row for each picture, the oldest first: created, model, and of its surest plate confidence, given.
+
+    Args:
+        session: of ``Store.reading``.
+        since: with a zone.
+
+    Returns:
+        where there is no plate, confidence is not a number and given is False.
+    """
+    surest = and_(Prediction.picture_id == Picture.id, Prediction.plate == 0)
+    statement = (
+        select(Picture.created, Picture.model, Prediction.confidence, Prediction.is_given)
+        .outerjoin(Prediction, surest)
+        .where(Picture.created >= since)
+        .order_by(Picture.created)
+    )
+    rows = session.execute(statement).tuples()
+    table = pd.DataFrame(rows, columns=["created", "model", "confidence", "given"])
+    return table.astype({"confidence": float}).assign(given=table["given"].eq(True))
+
+
+def daily(table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each day (UTC) with pictures.
+
+    Args:
+        table: of ``readings``, one row at least.
+
+    Returns:
+        by day: pictures with a text, with a plate alone, with nothing; the median confidence and the
+        one that a tenth is below; the share without a plate.
+    """
+    nothing = table["confidence"].isna()
+    marked = table.assign(
+        text=table["given"], plate=~table["given"] & ~nothing, nothing=nothing,
+        day=pd.to_datetime(table["created"], utc=True).dt.floor("D"),
+    )  # fmt: skip
+    by_day = marked.groupby("day")
+    days = by_day[["text", "plate", "nothing"]].sum()
+    days["median confidence"] = by_day["confidence"].median()
+    days["a tenth is below"] = by_day["confidence"].quantile(0.1)
+    days["without a plate"] = by_day["nothing"].mean()
+    return days
+
+
+def shift(confidences: NDArray[np.float64], curve: pd.DataFrame, count: int, least: float) -> Shift:
+    """Compare confidences of texts that were given with those of an evaluation.
+
+    Args:
+        confidences: ``(n,)``, one at least that reaches ``least``.
+        curve: of the evaluation: coverage, the share of its plates whose confidence is at least
+            ``confidence``.
+        count: plates of the evaluation.
+        least: a text is given from this confidence on.
+    """
+    curve = curve.sort_values("confidence")
+    values, above = curve["confidence"].to_numpy(), curve["coverage"].to_numpy()
+    given = float(np.interp(least, values, above))
+
+    def below(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The share of the evaluation's given texts that are less sure."""
+        return 1 - np.interp(confidence, values, above, right=0.0) / given
+
+    found = np.sort(confidences[confidences >= least])
+    steps = np.arange(len(found) + 1) / len(found)
+    expected = below(found)
+    distance = max(np.abs(steps[1:] - expected).max(), np.abs(steps[:-1] - expected).max())
+    # Of two samples, 5 % (Smirnov, 1948).
+    by_chance = 1.358 * np.sqrt(1 / len(found) + 1 / (given * count))
+    edges = np.array([least, *(step for step in _STEPS if step > least)])
+    evaluated = np.append(below(edges[:-1]), 1.0)
+    shares = pd.DataFrame(
+        {
+            "confidence": [f"{low:g} to {high:g}" for low, high in pairwise(edges)],
+            "in operation": np.histogram(found, edges)[0] / len(found),
+            "in the evaluation": np.diff(evaluated),
+        }
+    )
+    return Shift(float(distance), float(by_chance), shares)
+
+
+def _show_store(store: Store) -> None:
+    chosen = st.segmented_control("Of the last", list(DAYS), default="30 days", required=True)
+    since = datetime.now(UTC) - timedelta(days=DAYS[chosen])
+    with store.reading() as session:
+        table = readings(session, since)
+        said = select(Feedback.verdict, func.count()).where(Feedback.created >= since)
+        verdicts = dict(session.execute(said.group_by(Feedback.verdict)).tuples().all())
+        errors = error_rate(session)
+    columns = st.columns(4)
+    columns[0].metric("Pictures kept", len(table), border=True)
+    empty = f"{table['confidence'].isna().mean():.1%}" if len(table) else "–"
+    columns[1].metric("Without a plate", empty, border=True)
+    columns[2].metric("Said by users", sum(verdicts.values()), border=True)
+    columns[2].caption(
+        ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+    )
+    rate = f"{errors.wrong / errors.count:.1%}" if errors.count else "–"
+    columns[3].metric(
+        "Wrong texts", rate, border=True,
+        help="Of the plates that were drawn by lot and reviewed, whenever: the only share that users "
+        "and the order of the queue do not bias.",
+    )  # fmt: skip
+    if errors.count:
+        columns[3].caption(
+            f"{errors.wrong} of {errors.count}; 95 %: {errors.low:.1%} to {errors.high:.1%}"
+        )
+    if table.empty:
+        st.info("No picture was kept in this time.", icon=":material/hourglass_empty:")
+        return
+    days = daily(table)
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Pictures a day", anchor=False)
+        st.bar_chart(
+            days[list(_COLOURS)], color=list(_COLOURS.values()), x_label="day (UTC)",
+            y_label="pictures",
+        )  # fmt: skip
+    with right:
+        st.subheader("Confidence a day", anchor=False)
+        st.line_chart(days[["median confidence", "a tenth is below"]], x_label="day (UTC)")
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Share without a plate", anchor=False)
+        st.line_chart(days["without a plate"], x_label="day (UTC)")
+    with right:
+        _show_shift(table)
+
+
+def _show_shift(table: pd.DataFrame) -> None:
+    st.subheader("Shift of the confidence", anchor=False)
+    model = table["model"].iloc[-1]
+    threshold = read_manifest(Settings().model or DEFAULT).threshold
+    of_model = table[table["given"] & (table["model"] == model)]
+    found = of_model["confidence"].to_numpy()[-LATEST:]
+    metrics = read_json(PLOTS.parent / "metrics.json") or {}
+    curves = {name: read_table(PLOTS / f"risk_coverage_{name}.csv") for name in SETS}
+    known = [name for name in SETS if curves[name] is not None]
+    if not known:
+        st.info("There is no evaluation to compare with: `dvc repro evaluate_stack` makes it.")
+        return
+    if len(found) < LEAST:
+        st.info(f"{len(found)} texts of the model in use; {LEAST} are needed to say anything.")
+        return
+    name = st.selectbox(
+        "Beside", known, index=min(1, len(known) - 1),
+        format_func=lambda name: f"{name}: {SETS[name]}",
+    )  # fmt: skip
+    curve = curves[name]
+    assert curve is not None  # noqa: S101  # for the types: it is among the known
+    of_set = metrics if name == "val" else metrics.get(name, {})
+    result = shift(found, curve, of_set.get("doubt", {}).get("count", len(curve)), threshold)
+    verdict = "more than" if result.distance > result.by_chance else "no more than"
+    st.markdown(
+        f"The last {len(found)} texts differ from the evaluation's by **{result.distance:.2f}** "
+        f"(Kolmogorov-Smirnov); that is {verdict} what chance makes of equal ones "
+        f"({result.by_chance:.2f}, 95 %)."
+    )
+    st.bar_chart(
+        result.shares.set_index("confidence"), stack=False, sort=False, x_label="confidence",
+        y_label="share of the texts",
+    )  # fmt: skip
+
+
+# What the server counts
+
+
+def fetch(server: str) -> str:
+    """The text of a server's /metrics.
+
+    Raises:
+        ServerError: it does not answer.
+    """
+    url = f"{server.rstrip('/')}/metrics"
+    try:
+        with urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310  # Settings takes HTTP alone
+            return str(answer.read().decode())
+    except (OSError, ValueError) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        raise ServerError(
+            f"{url}: does not answer: {reason}. Start the server with `make serve`, or name another one "
+            "in `PLATES_SERVER`."
+        ) from error
+
+
+def served(text: str) -> Served:
+    """What a text of /metrics says.
+
+    Raises:
+        ServerError: it is none of this server.
+    """
+    strange = ServerError("what answers is no server of this project: it counts no pictures")
+    try:
+        samples = [
+            (sample.name, dict(sample.labels), sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        ]
+    except ValueError:
+        raise strange from None
+    times: dict[tuple[str, str], dict[str, float]] = {}
+    counts: dict[str, dict[str, float]] = {}
+    buckets: list[tuple[float, float]] = []
+    for name, labels, value in samples:
+        if name in ("plates_request_seconds_count", "plates_request_seconds_sum"):
+            key = (labels["route"], labels["status"])
+            times.setdefault(key, {})[name.rsplit("_", 1)[1]] = value
+        elif name == "plates_confidence_bucket":
+            buckets.append((float(labels["le"]), value))
+        elif name in COUNTS:
+            counts.setdefault(COUNTS[name], {})[next(iter(labels.values()), "now")] = value
+    if not counts:
+        raise strange
+    requests = pd.DataFrame(
+        [
+            (route, status, int(each["count"]), each["sum"] / max(each["count"], 1))
+            for (route, status), each in sorted(times.items())
+        ],
+        columns=["route", "status", "requests", "seconds on average"],
+    )
+    ends = sorted(buckets)
+    confidence = pd.DataFrame(
+        [
+            (f"{low:g} to {high:g}", after - before)
+            for (low, before), (high, after) in pairwise([(0.0, 0.0), *ends])
+            if high <= 1
+        ],
+        columns=["confidence", "pictures"],
+    )
+    return Served(requests, counts, confidence)
+
+
+COUNTS = {
+    "plates_pictures_total": "pictures read",
+    "plates_rejections_total": "refused",
+    "plates_captures_total": "kept, or not",
+    "plates_feedback_total": "feedback",
+    "plates_queue_pictures": "waiting",
+    "plates_without_plate_ratio": "share without a plate",
+    "plates_bundle_loads_total": "bundles loaded",
+}
+"""Measures of src/serve/measures.py, with what they count."""
+
+
+def _show_server(server: str) -> None:
+    st.header("The server, since it started", anchor=False)
+    try:
+        found = served(fetch(server))
+    except ServerError as error:
+        st.info(str(error), icon=":material/cloud_off:")
+        return
+    left, right = st.columns(2)
+    with left:
+        st.dataframe(found.requests, hide_index=True, width="stretch")
+        rows = [
+            (what, label, value) for what, by in found.counts.items() for label, value in by.items()
+        ]
+        st.dataframe(
+            pd.DataFrame(rows, columns=["what", "which", "value"]), hide_index=True, width="stretch"
+        )
+    with right:
+        st.caption("Pictures by the confidence of their surest plate")
+        st.bar_chart(found.confidence.set_index("confidence"), sort=False, y_label="pictures")

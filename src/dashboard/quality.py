@@ -1,0 +1,166 @@
+"""The page about the data: what the checks of quality found, clusters and worst samples with pictures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from src.dashboard.charts import reliability
+from src.dashboard.common import OUT, ResultsError, read_json, read_table
+
+FOLDER = OUT / "quality"
+TASKS = {
+    "localize": "the localizer's sets",
+    "ocr": "the reader's sets",
+    "stack": "the sets of the evaluation",
+    "any": "the set that was checked last by hand",
+}
+_WHITE = "<style>body { background: #fff; margin: 0 }</style>"
+"""The report's text is dark, whatever the dashboard's theme."""
+NOT_CHECKED, WITHIN, ABOVE = "not checked", "within", "above its limit"
+_FIGURES = ("value", "limit", "flagged", "samples")
+
+
+def show() -> None:
+    """The page."""
+    st.title("Quality of the data")
+    found = {task: read_json(FOLDER / task / "metrics.json") for task in TASKS}
+    tasks = [task for task, metrics in found.items() if metrics]
+    if not tasks:
+        st.info(
+            "Nothing was checked yet. `dvc repro check_localize check_ocr check_stack` checks the "
+            "prepared sets, `python -m src.quality FOLDER` any other one.",
+            icon=":material/rule:",
+        )
+        return
+    task = st.segmented_control(
+        "Data", tasks, default=tasks[0], required=True, format_func=TASKS.__getitem__,
+        key="quality_task",
+    )  # fmt: skip
+    metrics = found[task]
+    assert metrics is not None  # noqa: S101  # for the types: it is among the tasks
+    folder = FOLDER / task
+    checks = checks_of(metrics)
+    columns = st.columns(3)
+    columns[0].metric("Checks that fail", metrics.get("failed", 0), border=True)
+    columns[1].metric("Not checked, for want of data", metrics.get("not_checked", 0), border=True)
+    columns[2].metric("Sets", checks["set"].nunique(), border=True)
+    st.dataframe(checks, hide_index=True, width="stretch")
+    st.caption("A share above its limit fails only where chance does not explain it.")
+    _show_pictures(folder, checks)
+    _show_worst(folder)
+    _show_plots(folder)
+
+
+def checks_of(metrics: dict[str, Any]) -> pd.DataFrame:
+    """A row for each check of each set, those above their limits first.
+
+    Args:
+        metrics: what src/quality/report.py writes.
+
+    Raises:
+        ResultsError: it is something else.
+    """
+    rows = []
+    try:
+        for name, checks in metrics.items():
+            if not isinstance(checks, dict):
+                continue
+            for check, values in checks.items():
+                row = {"set": name, "check": check, "state": NOT_CHECKED}
+                if "not_checked" in values:
+                    rows.append({**row, "why": values["not_checked"]})
+                    continue
+                limit, value = values["limit"], values["value"]
+                is_above = limit is not None and value is not None and value > limit
+                row["state"] = ABOVE if is_above else WITHIN
+                rows.append({**row, **{key: values[key] for key in _FIGURES}})
+    except (KeyError, TypeError) as error:
+        raise ResultsError(
+            f"{FOLDER}: its metrics.json are of another version. Make them anew with `dvc repro`."
+        ) from error
+    table = pd.DataFrame(rows, columns=["set", "check", "state", *_FIGURES, "why"])
+    table["why"] = table["why"].fillna("")
+    order = {ABOVE: 0, WITHIN: 1, NOT_CHECKED: 2}
+    return table.sort_values("state", key=lambda states: states.map(order), kind="stable")
+
+
+def sections_of(report: str) -> tuple[str, dict[str, str]]:
+    """The parts of a report: what stands before them, styles included, and each by its id.
+
+    An id is the name of a set, a dash, and the name of a check.
+    """
+    head, *parts = re.split(r"(?=<h2\b)", report)
+    # The examples are what the pictures are for: they need not be opened.
+    shown = [
+        re.sub(r"<details\b[^>]*>(?=<summary>examples)", "<details open>", part) for part in parts
+    ]
+    return head, {part.split('"', 2)[1]: part for part in shown if part.startswith("<h2 id=")}
+
+
+def _show_pictures(folder: Path, checks: pd.DataFrame) -> None:
+    """What the report has on a check: the worst samples with pictures, or clusters with examples."""
+    st.subheader("Pictures", anchor=False)
+    path = folder / "report.html"
+    try:
+        report = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        st.info(f"The report with pictures is not here: `dvc pull {path}`.")
+        return
+    head, sections = sections_of(report)
+    styles = "".join(re.findall(r"<style>.*?</style>", head, re.DOTALL))
+    # Those above their limits come first, and then clusters, which show what there is.
+    ids = [f"{row.set}-{row.check}" for row in checks.itertuples() if row.state == ABOVE]
+    ids += [name for name in sections if name.endswith("-clusters")] + list(sections)
+    choice = [name for name in dict.fromkeys(ids) if name in sections]
+    if not choice:
+        st.info("No check has anything to show.")
+        return
+    name = st.selectbox(
+        "Set and check", choice, key=f"section-{folder.name}",
+        format_func=lambda name: name.replace("-", ": ", 1),
+    )  # fmt: skip
+    # It is this project's own page, whose template escapes what samples say.
+    st.iframe(styles + _WHITE + sections[name], height=520, alt=f"Pictures of {name}")
+    st.download_button(
+        "The whole report", report, f"{folder.name}.html", "text/html", icon=":material/download:"
+    )
+
+
+def _show_worst(folder: Path) -> None:
+    st.subheader("Worst samples", anchor=False)
+    worst = read_table(folder / "flagged.csv")
+    if worst is None:
+        path = folder / "flagged.csv"
+        st.info(f"No sample is flagged, or the list is not here: `dvc pull {path}`.")
+        return
+    st.dataframe(
+        worst.sort_values("score", ascending=False, kind="stable"), hide_index=True,
+        width="stretch", height=300,
+    )  # fmt: skip
+
+
+def _show_plots(folder: Path) -> None:
+    clusters = read_table(folder / "plots" / "clusters.csv")
+    if clusters is not None:
+        st.subheader("Clusters", anchor=False)
+        clusters["what"] = clusters["lacking"].map({True: "lacking", False: "as expected"})
+        for name, of_set in clusters.groupby("set"):
+            chart = alt.Chart(of_set, title=str(name)).mark_bar()
+            st.altair_chart(
+                chart.encode(
+                    alt.X("cluster:O"),
+                    alt.Y("count:Q", title="pictures"),
+                    alt.Color("what:N", title=None),
+                    tooltip=["cluster", "count", "expected"],
+                ).properties(height=180)
+            )
+    table = read_table(folder / "plots" / "reliability.csv")
+    if table is not None:
+        st.subheader("Reliability of what the networks say", anchor=False)
+        st.altair_chart(reliability(table, "set"))

@@ -1,0 +1,379 @@
+"""The page on which a person decides what is true of plates, one after the other, by the keyboard.
+
+A decision is in the store before the next plate is shown: a reload, or another browser, goes on where the
+last one stopped.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+import altair as alt
+import cv2
+import numpy as np
+import pandas as pd
+import streamlit as st
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from streamlit.delta_generator import DeltaGenerator
+
+from src.dashboard.common import open_store, spaced
+from src.drawing import READ
+from src.errors import UserError
+from src.flywheel.corrections import Corners, Correction
+from src.flywheel.errors import CorrectionError, UnknownEntryError
+from src.flywheel.pictures import encode
+from src.flywheel.review import Item, decide, latest, queue
+from src.flywheel.store import Store
+from src.flywheel.tables import Review
+from src.images import ImageError, Pixels, load_colour
+
+LIMIT = 100
+"""Plates that are taken from the queue at once."""
+RANKED_S = 60.0
+"""The queue is ranked anew so often: of ten thousand pictures that takes a second."""
+REASONS = {
+    "wrong": "a user calls it wrong",
+    "missed": "a user misses a plate",
+    "contradiction": "people say different things of this picture",
+    "doubt": "the reader doubts",
+    "novelty": "few of its kind were reviewed",
+    "random": "drawn by lot, whatever it is: the rate of errors follows from these",
+}
+_UNDONE = 100
+"""Decisions that can be taken back, at most."""
+_TEXT = "Correct text"
+_REVIEWER = "reviewer"
+_CORNERS = ["top left", "top right", "bottom right", "bottom left"]
+"""Of the plate itself, whichever way it is turned."""
+_BOXED = 380
+"""Width of a picture that a box is drawn in, in pixels: of a phone's screen."""
+_NOTHING = Correction()
+_NO_KEY = ("", None)
+
+Key = tuple[str, int | None]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The plate that a reviewer sees, apart from the database.
+
+    Attributes:
+        key: the picture's id, and which of its predictions.
+        text: what was read; None of a plate that was missed.
+        corners: of it, ``(4, 2)`` in pixels of the displayed picture; likewise.
+        lines: likewise.
+        confidence: of the text.
+        said: what the user says is right, if anything.
+        reasons: in words.
+        file: name of the stored picture.
+        crop: of the plate; None of one that was missed.
+        size: width and height of the displayed picture.
+    """
+
+    key: Key
+    text: str | None
+    corners: Corners | None
+    lines: int | None
+    confidence: float
+    said: Correction
+    reasons: Sequence[str]
+    file: str
+    crop: str | None
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, item: Item) -> Shown:
+        """The same of an item of the queue, which belongs to its session."""
+        picture, read, feedback = item.picture, item.prediction, item.feedback
+        said = Correction()
+        if feedback is not None:
+            said = Correction(feedback.text, _corners(feedback.corners), feedback.lines)
+        return cls(
+            key=(picture.id, item.plate),
+            text=None if read is None else read.text,
+            corners=None if read is None else _corners(read.corners),
+            lines=None if read is None else read.lines,
+            confidence=0.0 if read is None else read.confidence,
+            said=said,
+            reasons=[REASONS[name] for name in item.reasons],
+            file=picture.file,
+            crop=None if read is None else read.crop,
+            size=(picture.width, picture.height),
+        )
+
+
+def show() -> None:
+    """The page."""
+    st.title("Review")
+    store = open_store()
+    if store is None:
+        return
+    st.sidebar.text_input(
+        "Reviewer", "reviewer", key=_REVIEWER, max_chars=100, bind="query-params",
+        help="It is stored with each decision.",
+    )  # fmt: skip
+    waiting = _waiting(store)
+    shown = waiting.get(_chosen(waiting))
+    if message := st.session_state.pop("review_error", None):
+        st.error(message)
+    if shown is None:
+        st.success("Nothing waits for a review.", icon=":material/done_all:")
+        _undo_button(store)
+        return
+    st.caption(f"{len(waiting)} to look at, those that are worth most first")
+    _show(shown, store)
+
+
+def _waiting(store: Store) -> dict[Key, Shown]:
+    """What waits, the most worth first."""
+    known: dict[Key, Shown] = st.session_state.get("waiting", {})
+    if not known or monotonic() - st.session_state["ranked"] > RANKED_S:
+        with store.reading() as session:
+            shown = [Shown.of(item) for item in queue(session, LIMIT)]
+        known = {each.key: each for each in shown}
+        st.session_state["waiting"], st.session_state["ranked"] = known, monotonic()
+    return known
+
+
+def _chosen(waiting: dict[Key, Shown]) -> Key:
+    """The plate that was shown before, as long as it waits; else the first that was not put off."""
+    now: Key = st.session_state.get("reviewed", _NO_KEY)
+    if now not in waiting:
+        put_off: set[Key] = st.session_state.setdefault("put_off", set())
+        if put_off >= waiting.keys():
+            put_off.clear()
+        now = next((key for key in waiting if key not in put_off), _NO_KEY)
+    st.session_state["reviewed"] = now
+    return now
+
+
+def _show(shown: Shown, store: Store) -> None:
+    left, right = st.columns(2, gap="medium")
+    with left:
+        pixels = _load(store, shown.file)
+        known = shown.said.corners or shown.corners
+        if known is None and pixels is not None:
+            known = _boxed(shown, pixels)
+        picture = st.container()
+        with st.expander("Corners"):
+            corners = _corner_editor(shown, known)
+        if pixels is not None and corners is not None:
+            picture.image(_outlined(pixels, shown, corners), width="stretch")
+    with right:
+        words = st.container()
+        if shown.crop is not None and (crop := _load(store, shown.crop)) is not None:
+            left, words = st.columns([2, 3])
+            left.image(crop, width="stretch")
+        words.header(spaced(shown.text) if shown.text else "A missed plate", anchor=False)
+        sure = f"{shown.confidence:.1%} sure; " if shown.text else ""
+        words.caption(sure + "; ".join(shown.reasons))
+        if shown.said:
+            st.info(f"The user says: {_in_words(shown.said)}", icon=":material/person:")
+        _buttons(shown, store)
+        _correction_form(shown, store, corners)
+
+
+def _buttons(shown: Shown, store: Store) -> None:
+    """What takes one key; C and R are Streamlit's own."""
+    is_missed = shown.key[1] is None
+    said = shown.said
+    is_said = said.text and said.corners if is_missed else said
+    row = st.container(horizontal=True)
+    row.button(
+        "Accept", icon=":material/check:", shortcut="A",
+        help="It is as it was read.", disabled=is_missed,
+        on_click=_decide, args=(store, shown.key, "accepted"),
+    )  # fmt: skip
+    row.button(
+        "As said", icon=":material/person:", shortcut="S",
+        help="It is as the user says.", disabled=not is_said,
+        on_click=_decide, args=(store, shown.key, "corrected", said),
+    )  # fmt: skip
+    row.button(
+        "Reject", icon=":material/close:", shortcut="X",
+        help="It is no Swiss plate, or of no use.",
+        on_click=_decide, args=(store, shown.key, "rejected"),
+    )  # fmt: skip
+    row.button(
+        "Later", icon=":material/skip_next:", shortcut="L", help="The others come first.",
+        on_click=_put_off, args=(shown.key,),
+    )  # fmt: skip
+    _undo_button(store, row)
+    if row.button(
+        "Edit", icon=":material/edit:", shortcut="E",
+        help="Go to the field below; Enter there is Correct.",
+    ):  # fmt: skip
+        st.session_state["focused"] = st.session_state.get("focused", 0) + 1
+        _focus(key=f"focus-{st.session_state['focused']}", data=_TEXT)
+
+
+_focus = st.components.v2.component(
+    "focus",
+    js="""
+    export default function ({ data }) {
+        const field = document.querySelector(`input[aria-label="${data}"]`);
+        field?.focus();
+        field?.select();
+    }
+    """,
+)
+"""Puts the cursor into the field with a label, which Streamlit itself cannot."""
+
+
+def _undo_button(store: Store, place: DeltaGenerator | None = None) -> None:
+    (place or st).button(
+        "Undo", icon=":material/undo:", shortcut="Z",
+        help="Your last decision waits again.", on_click=_undo, args=(store,),
+    )  # fmt: skip
+
+
+def _boxed(shown: Shown, pixels: Pixels) -> Corners | None:
+    """The corners of the box that is drawn around a plate that was missed; None: there is none yet."""
+    width, height = shown.size
+    high = round(_BOXED * height / width)
+    url = f"data:image/jpeg;base64,{b64encode(encode(pixels)).decode()}"
+    middle = pd.DataFrame({"x": [width / 2], "y": [height / 2], "url": [url]})
+    chart = (
+        alt.Chart(middle)
+        .mark_image(width=_BOXED, height=high)
+        .encode(
+            alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, width], nice=False)),
+            alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[height, 0], nice=False)),
+            alt.Url("url:N"),
+        )
+        .add_params(alt.selection_interval(name="box"))
+        .properties(width=_BOXED, height=high)
+    )
+    st.caption("Draw a box around the plate; the corners below are then moved to its own.")
+    event = st.altair_chart(chart, on_select="rerun", width="content", key=f"box-{shown.key}")
+    box = event.selection.get("box", {})
+    if not {"x", "y"} <= box.keys():
+        return None
+    (x1, x2), (y1, y2) = sorted(box["x"]), sorted(box["y"])
+    return (x1, y1), (x2, y1), (x2, y2), (x1, y2)
+
+
+def _corner_editor(shown: Shown, known: Corners | None) -> Corners | None:
+    """The corners as they are edited; None as long as nobody has placed those of a missed plate."""
+    width, height = shown.size
+    # Somewhere in the middle, for those who draw no box.
+    places = ((0.4, 0.47), (0.6, 0.47), (0.6, 0.53), (0.4, 0.53))
+    start = known or [(x * width, y * height) for x, y in places]
+    table = pd.DataFrame(np.round(start, 1), _CORNERS, ["x", "y"])
+    edited = st.data_editor(
+        table, key=f"corners-{shown.key}-{known}", disabled=["_index"], width="stretch",
+        column_config={name: st.column_config.NumberColumn(format="%.1f") for name in "xy"},
+    )  # fmt: skip
+    st.caption(f"In pixels of the picture, which has {width} x {height}.")
+    if edited.equals(table):
+        return known
+    # A cell that is emptied is no number, which the check of the corners says.
+    return tuple((float(x), float(y)) for x, y in edited.to_numpy(float))
+
+
+def _correction_form(shown: Shown, store: Store, corners: Corners | None) -> None:
+    with st.form(f"correct-{shown.key}"):
+        text = st.text_input(_TEXT, shown.said.text or shown.text or "", key=f"text-{shown.key}")
+        known = shown.said.lines or shown.lines or 1
+        lines = st.radio("Lines", [1, 2], index=known - 1, horizontal=True)
+        if st.form_submit_button("Correct", icon=":material/edit:"):
+            # What is as it was read is no correction.
+            correction = Correction(
+                text.strip() or None if text != shown.text else None,
+                corners if corners != shown.corners else None,
+                lines if lines != (shown.lines or 1) else None,
+            )
+            state = "corrected" if correction or shown.key[1] is None else "accepted"
+            _decide(store, shown.key, state, correction)
+            st.rerun()
+
+
+def _outlined(pixels: Pixels, shown: Shown, corners: Corners) -> Pixels:
+    """``(H, W, 3)`` RGB with the plate's outline, and a dot at its own top left."""
+    if not np.isfinite(corners).all():
+        return pixels
+    points = np.array(corners) * (pixels.shape[1] / shown.size[0])
+    # OpenCV puts pixel centres at integers, and takes sixteenths of pixels.
+    fixed = np.round((points - 0.5) * 16).clip(-(2**20), 2**20).astype(np.int32)
+    thickness = max(1, round(max(pixels.shape) / 500))
+    pixels = pixels.copy()
+    cv2.polylines(pixels, [fixed], True, READ, thickness, cv2.LINE_AA, 4)
+    cv2.circle(pixels, tuple(fixed[0].tolist()), 48 * thickness, READ, -1, cv2.LINE_AA, 4)
+    return pixels
+
+
+def _load(store: Store, name: str) -> Pixels | None:
+    """``(H, W, 3)`` RGB of a stored file; None where it is missing, which is said."""
+    try:
+        return load_colour(store.pictures.path(name))
+    except ImageError as error:
+        st.warning(str(error))
+        return None
+
+
+def _decide(store: Store, key: Key, state: str, correction: Correction = _NOTHING) -> None:
+    """Store a decision; what is wrong with it is shown above the plate, which stays."""
+    try:
+        if not (reviewer := _reviewer()):
+            raise CorrectionError("say who reviews: the field is in the sidebar")
+        decide(store, *key, state, reviewer, correction)
+        st.session_state["waiting"].pop(key, None)
+    except UserError as error:
+        st.session_state["review_error"] = str(error)
+        if isinstance(error, UnknownEntryError):
+            st.session_state["waiting"] = {}
+
+
+def _put_off(key: Key) -> None:
+    st.session_state["put_off"].add(key)
+    st.session_state["reviewed"] = _NO_KEY
+
+
+def _reviewer() -> str:
+    # As it is now: what a button was given when it was drawn may be the name of before.
+    return str(st.session_state[_REVIEWER]).strip()
+
+
+def _undo(store: Store) -> None:
+    """Have the reviewer's last decision wait again."""
+    with store.reading() as session:
+        key = last_decided(session, _reviewer())
+    if key is None:
+        st.toast("There is no decision of yours to take back.")
+        return
+    _decide(store, key, "pending")
+    st.session_state["waiting"] = {}
+    st.session_state["reviewed"] = key
+
+
+def last_decided(session: Session, reviewer: str) -> Key | None:
+    """What a reviewer decided last and nobody has decided since."""
+    statement = (
+        select(Review)
+        .where(Review.reviewer == reviewer)
+        .order_by(Review.number.desc())
+        .limit(_UNDONE)
+    )
+    for review in session.scalars(statement):
+        of_picture = select(Review).where(Review.picture_id == review.picture_id)
+        rows = session.scalars(of_picture.order_by(Review.number)).all()
+        if latest(rows, review.plate) is review:
+            return review.picture_id, review.plate
+    return None
+
+
+def _corners(rows: Sequence[Sequence[float]] | None) -> Corners | None:
+    return None if rows is None else tuple((float(x), float(y)) for x, y in rows)
+
+
+def _in_words(said: Correction) -> str:
+    parts = [
+        spaced(said.text) if said.text else "",
+        "corners" if said.corners else "",
+        f"{said.lines} lines" if said.lines else "",
+    ]
+    return ", ".join(part for part in parts if part)

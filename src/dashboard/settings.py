@@ -1,0 +1,61 @@
+"""What the dashboard can be told: by flags, or by variables of the environment, as the server's are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, HttpUrl, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Show the dashboard in the browser.
+
+    Each flag can be set by a variable of the environment as well: --max-pixels by PLATES_MAX_PIXELS.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="PLATES_",
+        env_ignore_empty=True,
+        cli_prog_name="python -m src.dashboard",
+        cli_kebab_case=True,
+        cli_avoid_json=True,
+        use_attribute_docstrings=True,
+        frozen=True,
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 is every one that the machine has."""
+    port: int = Field(default=8501, ge=1, le=65535)
+    """Port to listen at."""
+    model: Path | None = None
+    """Folder of the bundle that reads; by default the promoted one."""
+    server: HttpUrl = HttpUrl("http://127.0.0.1:8080")
+    """The server, whose /metrics the page of its operation shows."""
+
+    feedback: SecretStr | None = None
+    """Database of the server's feedback: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE.
+    Without it nothing is kept, and there is nothing to review."""
+    feedback_pictures: Path | None = None
+    """Folder of its pictures; by default beside SQLite's file."""
+    feedback_days: int | None = Field(default=None, ge=1, le=36_500)
+    """Days after which the dashboard deletes pictures; by default it leaves that to the server."""
+    max_feedback_mib: float = Field(default=4096.0, gt=0)
+    """Size in MiB of all pictures that are kept, at most."""
+
+    max_body_mib: int = Field(default=32, ge=1, le=1024)
+    """Size of a picture's file in MiB, at most."""
+    max_pixels: int = Field(default=50_000_000, ge=1)
+    """Pixels of a picture, at most."""
+    max_side: int = Field(default=20_000, ge=1)
+    """Width and height of a picture, at most."""
+
+    def variables(self) -> dict[str, str]:
+        """The variables of the environment that say the same."""
+        values = self.model_dump(exclude_none=True)
+        return {
+            f"PLATES_{name.upper()}": str(
+                value.get_secret_value() if isinstance(value, SecretStr) else value
+            )
+            for name, value in values.items()
+        }

@@ -1,0 +1,175 @@
+"""The page on which a picture is tried, and what is wrong in it is said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+from uuid import uuid4
+
+import streamlit as st
+
+from src.dashboard.common import cut_out, open_store, outlined, spaced
+from src.dashboard.settings import Settings
+from src.errors import UserError
+from src.flywheel.corrections import Correction
+from src.flywheel.errors import StoreError
+from src.flywheel.pictures import crop_box
+from src.flywheel.store import Capture, Store
+from src.images import Pixels, load_colour, load_image
+from src.stack.reader import Plate, PlateReader
+
+FORMATS = ("JPEG", "PNG", "WebP")
+_READING = Lock()
+"""One picture at a time: a large one takes hundreds of megabytes."""
+
+
+@dataclass
+class Tried:
+    """A picture that was read, until another one is.
+
+    Attributes:
+        file: id of the upload.
+        pixels: ``(H, W, 3)`` RGB.
+        plates: that were read in it.
+        entry: id in the store; None where it is not kept.
+        said: what the user said, by the number of the plate; None is the picture.
+    """
+
+    file: str
+    pixels: Pixels
+    plates: list[Plate]
+    entry: str | None = None
+    said: dict[int | None, str] = field(default_factory=dict)
+
+
+@st.cache_resource(show_spinner="The networks are loaded")
+def _reader(model: Path | None) -> PlateReader:
+    return PlateReader.load(model)
+
+
+def version(reader: PlateReader) -> str:
+    """Of the bundle, as the server names it."""
+    files = reader.manifest.files
+    return "-".join(files[name].sha256[:8] for name in sorted(files))
+
+
+def show() -> None:
+    """The page."""
+    st.title("Try a picture")
+    settings = Settings()
+    upload = st.file_uploader(
+        "A photograph with number plates", type=["jpg", "jpeg", "png", "webp"]
+    )
+    try:
+        store = open_store()
+    except StoreError as error:
+        st.warning(f"Nothing is kept: {error}")
+        store = None
+    if store is not None:
+        days = settings.feedback_days
+        until = "until the server deletes it" if days is None else f"for {days} days"
+        st.caption(
+            f"The picture and what is read in it are kept {until}, so that the reader can learn "
+            "from it."
+        )
+    if upload is None:
+        return
+    tried: Tried | None = st.session_state.get("tried")
+    if tried is None or tried.file != upload.file_id:
+        tried = _try(upload.file_id, upload.getvalue(), settings, store)
+        st.session_state["tried"] = tried
+    _show(tried, store)
+
+
+def _try(file: str, content: bytes, settings: Settings, store: Store | None) -> Tried:
+    """Read a picture, and keep it where there is a store.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    reader = _reader(settings.model)
+    with _READING:
+        picture = load_image(content, settings.max_pixels, settings.max_side, FORMATS)
+        plates = reader.read(picture)
+        tried = Tried(file, load_colour(content, settings.max_pixels), plates)
+    if store is not None:
+        capture = Capture(
+            uuid4().hex, content, plates, picture.width, picture.height, version(reader),
+            datetime.now(UTC),
+        )  # fmt: skip
+        try:
+            tried.entry = capture.id if store.save([capture]) else None
+        except StoreError as error:
+            st.warning(f"The picture is not kept: {error}")
+    return tried
+
+
+def _show(tried: Tried, store: Store | None) -> None:
+    left, right = st.columns([3, 2], gap="medium")
+    left.image(outlined(tried.pixels, tried.plates), width="stretch")
+    with right:
+        if not tried.plates:
+            st.info("No plate was found.", icon=":material/search_off:")
+        for number, plate in enumerate(tried.plates):
+            with st.container(border=True):
+                _show_plate(tried, plate)
+                if store is not None and tried.entry is not None:
+                    _ask_about_plate(tried, tried.entry, number, store)
+        if store is not None and tried.entry is not None:
+            _ask_about_picture(tried, tried.entry, store)
+
+
+def _show_plate(tried: Tried, plate: Plate) -> None:
+    height, width = tried.pixels.shape[:2]
+    st.image(cut_out(tried.pixels, crop_box(plate.corners, width, height)), width=240)
+    st.subheader(spaced(plate.plate), anchor=False)
+    if plate.plate is None:
+        st.caption(
+            f"A plate without a text that is likely enough: {spaced(plate.text)} is so by "
+            f"{plate.confidence:.1%}."
+        )
+    else:
+        st.caption(f"{plate.confidence:.1%} sure")
+
+
+def _ask_about_plate(tried: Tried, entry: str, number: int, store: Store) -> None:
+    if number in tried.said:
+        st.success(f"Kept as {tried.said[number]}. Thank you.")
+        return
+    if st.button("Right", key=f"right-{entry}-{number}", icon=":material/check:"):
+        _say(tried, store, entry, number, "right")
+    with st.form(f"wrong-{entry}-{number}", border=False):
+        text = st.text_input("What it says, if that is wrong", placeholder="ZH 123456").strip()
+        if st.form_submit_button("Wrong", icon=":material/close:"):
+            _say(tried, store, entry, number, "wrong", text or None)
+
+
+def _ask_about_picture(tried: Tried, entry: str, store: Store) -> None:
+    if None in tried.said:
+        st.success("Kept. Thank you.")
+    else:
+        none, missed = st.columns(2)
+        if none.button("No plate was missed", width="stretch"):
+            _say(tried, store, entry, None, "right")
+        if missed.button("A plate was missed", width="stretch"):
+            _say(tried, store, entry, None, "missed")
+    if st.button("Delete the picture from the store", type="tertiary", icon=":material/delete:"):
+        store.delete(entry)
+        tried.entry = None
+        st.toast("The picture is deleted, with all that was said of it.")
+        st.rerun()
+
+
+def _say(
+    tried: Tried, store: Store, entry: str, plate: int | None, verdict: str, text: str | None = None
+) -> None:
+    """Store what a user says; what is wrong with it is shown beside it."""
+    try:
+        store.add_feedback(entry, plate, verdict, Correction(text))
+    except UserError as error:
+        st.error(str(error))
+        return
+    tried.said[plate] = verdict
+    st.rerun()

@@ -1,0 +1,396 @@
+"""The whole flywheel once, with a simulated user: ``make flywheel-demo``.
+
+Pictures of a camera that training has never seen (_camera) are sent to a server that keeps them. A user
+says of each whether it was read right, and what is right, with mistakes in 5 % of the corrections. What was
+said is reviewed, exported, learnt from, and judged by the gate on the locked slice of these pictures. All
+of it happens in a clone of this project in a folder of its own; nothing here changes. Printed is the
+accuracy on other pictures of that camera, and on the original validation set, before and after.
+
+What was trained here is taken from DVC's cache; where nothing was, ``make run`` comes first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+from dvc.repo import Repo
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from scripts.run import stage_environment
+from src.config import load_config
+from src.datasets.shards import ShardedSet
+from src.datasets.truth import PreparedTruth, TruePicture, TruePlate
+from src.errors import UserError
+from src.flywheel.corrections import Correction
+from src.flywheel.review import Item, decide, queue
+from src.flywheel.store import Store
+from src.gate import RIGHT, plates_right
+from src.generators.draws import Draws
+from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_iou, box_to_xyxy, xyxy_to_box
+from src.stack.reader import PlateReader
+from src.stack.scoring import Truth, score
+from src.utils.prepare import SceneSource, StreetMix, WholeScenes
+
+Gray = NDArray[np.uint8]
+
+FOLDER = Path("flywheel-demo")
+SEED = 20260718
+MISTAKES = 0.05
+"""Share of the user's corrections that are wrong by a digit."""
+TESTED = 1000
+"""Pictures of the camera by which the gain is measured; nobody corrects them."""
+_SAME = 0.5
+"""IoU from which on a plate that was found is the one that is in the picture."""
+_EXACT = 0.8
+"""IoU from which on the user leaves the corners as they are."""
+_MESH, _WIRE = 5, 0.15
+"""Pixels from a wire of the camera's mesh to the next, and what is left of the light behind one."""
+_COPIED = ("params.py", "params.yaml", "dvc.lock", "out")
+"""What the last run may have changed in the workspace."""
+_READY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture of the camera, and the plate in it."""
+
+    picture: Gray
+    plate: TruePlate
+
+
+class DemoError(UserError):
+    """The demonstration cannot go on."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.flywheel_demo", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("--pictures", type=int, default=500, help="that the user looks at")
+    options = parser.parse_args()
+    started = time.monotonic()
+    demo = Demo(FOLDER.resolve())
+    demo.clone()
+    shots = demo.shots(options.pictures + TESTED)
+    learnt, tested = shots[: options.pictures], shots[options.pictures :]
+    demo.promote_first()
+    before = demo.accuracy(tested)
+    demo.collect(learnt)
+    demo.learn()
+    promoted = demo.promote()
+    after = demo.accuracy(tested, "models" if promoted else "out/models/stack")
+    report(before, after, promoted, time.monotonic() - started)
+    if not promoted:
+        sys.exit(1)
+
+
+class Demo:
+    """A clone of the project, and what is done in it.
+
+    Args:
+        folder: of the clone; it is made anew.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def clone(self) -> None:
+        """Clone the project with what was trained; train it quickly where nothing was."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        say(f"A clone in {self.folder.name}")
+        run(["git", "clone", "--quiet", "--no-hardlinks", ".", str(self.folder)], Path())
+        for name in _COPIED:
+            source, copy = Path(name), self.folder / name
+            if source.is_dir():
+                ignored = shutil.ignore_patterns("models", "checkpoints", "tensorboard")
+                shutil.copytree(source, copy, dirs_exist_ok=True, ignore=ignored)
+            elif source.exists():
+                shutil.copy2(source, copy)
+        with Repo() as repo:
+            cache = repo.cache.local_cache_dir
+        self._run("dvc", "config", "--local", "cache.dir", cache)
+        self._commit("What was run here")
+        stages = [
+            "fetch_backgrounds",
+            "train_localize",
+            "train_ocr",
+            "prepare_stack",
+            "export_stack",
+        ]
+        checked_out = self._try("dvc", "checkout", "--quiet", *stages)
+        if checked_out.returncode or not (self.folder / "out/models/stack/manifest.json").exists():
+            say("Nothing was trained here yet: the quick profile comes first")
+            self._run(sys.executable, "-m", "scripts.run", "quick")
+            self._commit("A quick run")
+
+    def shots(self, count: int) -> list[Shot]:
+        """Pictures of the camera."""
+        say(f"{count} pictures of another camera")
+        config = load_config(self.folder)
+        backgrounds = str(self.folder / config.dataset_path)
+        config = config.model_copy(update={"dataset_path": backgrounds})
+        side = config.PrepareStackParams.IMG_SIZE[0]
+        source = SceneSource(config, SEED, "camera", "val", side, 0.0, StreetMix(0.0))
+        scenes = WholeScenes(source)(range(count))
+        dice = Draws(SEED, "camera-picture", np.arange(count)).uniform(shape=(2,))
+        rows = scenes.labels.to_dict("records")
+        return [
+            Shot(camera(picture, numbers), labelled(row, picture.shape))
+            for picture, row, numbers in zip(scenes.images, rows, dice, strict=True)
+        ]
+
+    def promote_first(self) -> None:
+        """Put what was trained in the place of the promoted bundle: it is what the user has."""
+        say("The trained bundle is promoted, as it is")
+        self._run("git", "rm", "--quiet", "-r", "models")
+        self._commit("No bundle")
+        self._run(sys.executable, "-m", "src.promote")
+        self._commit("The first bundle")
+
+    def accuracy(self, shots: Sequence[Shot], bundle: str = "models") -> dict[str, float]:
+        """Share of the plates that are read wholly right, of the camera and of the original set."""
+        reader = PlateReader.load(self.folder / bundle)
+        original = PreparedTruth(ShardedSet(self.folder / "data/prepared/stack/val"))
+        sets: dict[str, Truth] = {"the new camera": _Shots(shots), "the original set": original}
+        return {
+            name: float(plates_right(score(reader, truth, name))[RIGHT].mean())
+            for name, truth in sets.items()
+        }
+
+    def collect(self, shots: Sequence[Shot]) -> None:
+        """Let the server read and keep the pictures, the user say what is right, and review it."""
+        database = f"sqlite:///{self.folder / 'feedback.db'}"
+        said = 0
+        with self._server(database) as client:
+            say(f"The user looks at {len(shots)} pictures")
+            dice = Draws(SEED, "user", np.arange(len(shots))).uniform(shape=(3,))
+            bar = tqdm(zip(shots, dice, strict=True), total=len(shots), unit=" pictures")
+            for shot, numbers in bar:
+                content = cv2.imencode(".png", shot.picture)[1].tobytes()
+                answer = client.post("/v1/read", content=content).raise_for_status().json()
+                (result,) = answer["results"]
+                feedback = opinion(shot.plate, result["plates"], numbers)
+                said += feedback["verdict"] != "right"
+                body = {"id": result["id"], **feedback}
+                client.post("/v1/feedback", json=body).raise_for_status()
+        print(f"  {said} corrections, the others were right")
+        store = Store(database)
+        try:
+            review(store)
+        finally:
+            store.close()
+        self._run(sys.executable, "-m", "src.flywheel.export", "--feedback", database)
+        self._run("dvc", "add", "--quiet", "data/feedback/reviewed")
+        self._commit("Feedback")
+
+    def learn(self) -> None:
+        """Fine-tune, export and evaluate, by the pipeline."""
+        say("Fine-tuning")
+        self._run("dvc", "repro", "evaluate_stack")
+        self._commit("A fine-tuned reader")
+
+    def promote(self) -> bool:
+        """Ask the gate."""
+        say("The gate")
+        labels = ["--labels", "data/feedback/reviewed/locked.csv", "--primary", "locked"]
+        return self._try(sys.executable, "-m", "src.promote", *labels).returncode == 0
+
+    @contextmanager
+    def _server(self, database: str) -> Iterator[httpx.Client]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "src.serve", "--port", str(port), "--feedback", database]
+        with (self.folder / "server.log").open("w") as log:
+            server = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30.0) as client:
+                wait_until_ready(client, server)
+                yield client
+        finally:
+            server.terminate()
+            server.wait()
+
+    def _run(self, *command: str) -> None:
+        run(list(command), self.folder)
+
+    def _try(self, *command: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(command, cwd=self.folder, env=stage_environment(), check=False)
+
+    def _commit(self, message: str) -> None:
+        self._run("git", "add", "--all")
+        self._run("git", "commit", "--quiet", "--allow-empty", "--message", message)
+
+
+class _Shots:
+    """Pictures of the camera with their truth."""
+
+    has_corners = True
+    has_text = True
+
+    def __init__(self, shots: Sequence[Shot]) -> None:
+        self._shots = shots
+
+    def __len__(self) -> int:
+        return len(self._shots)
+
+    def __iter__(self) -> Iterator[TruePicture]:
+        for number, shot in enumerate(self._shots):
+            yield TruePicture(str(number), shot.picture, [shot.plate])
+
+
+def camera(picture: Gray, dice: NDArray[np.float64]) -> Gray:
+    """A picture as a camera takes it behind a wire mesh.
+
+    Args:
+        picture: ``(H, W)``.
+        dice: ``(2,)`` numbers in [0, 1), for where the mesh is.
+    """
+    y, x = (int(number * _MESH) for number in dice)
+    result = picture.copy()
+    result[y::_MESH] = result[y::_MESH] * _WIRE
+    result[:, x::_MESH] = result[:, x::_MESH] * _WIRE
+    return result
+
+
+def labelled(row: Mapping[Any, Any], shape: tuple[int, ...]) -> TruePlate:
+    """The plate of a row of labels, in pixels of a picture of ``shape``."""
+    size = np.array(shape[::-1])
+    corners = np.array([row[name] for name in CORNER_COLUMNS], float).reshape(4, 2)
+    box = box_to_xyxy(np.array([row[name] for name in BOX_COLUMNS], float))
+    return TruePlate(
+        row["plate"], box * [*size, *size], corners * size, row["lines"], row["format"]
+    )
+
+
+def opinion(
+    plate: TruePlate, found: Sequence[dict[str, Any]], dice: NDArray[np.float64]
+) -> dict[str, Any]:
+    """What the user says of an answer, as POST /v1/feedback takes it.
+
+    Args:
+        plate: the true one.
+        found: plates of the answer.
+        dice: ``(3,)`` numbers in [0, 1) that decide on mistakes.
+    """
+    assert plate.text is not None  # noqa: S101  # for the type checker
+    assert plate.corners is not None  # noqa: S101
+    ious = [overlap(plate, each) for each in found]
+    text = mistaken(plate.text, dice[1:]) if dice[0] < MISTAKES else plate.text
+    corners = plate.corners.tolist()
+    if not ious or max(ious) < _SAME:
+        return {"verdict": "missed", "text": text, "corners": corners, "lines": plate.lines}
+    nearest = int(np.argmax(ious))
+    if found[nearest]["plate"] == plate.text and ious[nearest] >= _EXACT:
+        return {"plate": nearest, "verdict": "right"}
+    moved = {"corners": corners} if ious[nearest] < _EXACT else {}
+    return {"plate": nearest, "verdict": "wrong", "text": text, **moved}
+
+
+def overlap(plate: TruePlate, found: dict[str, Any]) -> float:
+    """IoU of the true plate with one of an answer."""
+    box = xyxy_to_box(np.array(found["box"], float))
+    return float(box_iou(xyxy_to_box(plate.box), box))
+
+
+def mistaken(text: str, dice: NDArray[np.float64]) -> str:
+    """A text with one digit that is another one; the first is never 0."""
+    place = 2 + int(dice[0] * (len(text) - 2))
+    digit = (int(text[place]) + 1 + int(dice[1] * 8)) % 10
+    if digit == 0 and place == 2:
+        digit = 9 if text[place] != "9" else 8
+    return f"{text[:place]}{digit}{text[place + 1 :]}"
+
+
+def review(store: Store) -> None:
+    """Decide on all that waits: the reviewer believes the user, and rejects what nobody spoke of."""
+    say("The review")
+    while True:
+        with store.reading() as session:
+            waiting = [
+                (item.picture.id, item.plate, *_decision(item)) for item in queue(session, 10_000)
+            ]
+        if not waiting:
+            return
+        for picture, plate, state, correction in tqdm(waiting, unit=" plates"):
+            decide(store, picture, plate, state, "demo", correction)
+
+
+def _decision(item: Item) -> tuple[str, Correction]:
+    said = item.feedback
+    if said is None:
+        return "rejected", Correction()
+    if said.verdict == "right":
+        return "accepted", Correction()
+    corners = None if said.corners is None else tuple((x, y) for x, y in said.corners)
+    return "corrected", Correction(said.text, corners)
+
+
+def wait_until_ready(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
+    """Wait for the server.
+
+    Raises:
+        DemoError: it has ended, or takes too long.
+    """
+    end = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            if client.get("/readyz").status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise DemoError(f"the server does not answer; see {FOLDER / 'server.log'}")
+
+
+def run(command: list[str], folder: Path) -> None:
+    """Run a command.
+
+    Raises:
+        DemoError: it fails.
+    """
+    done = subprocess.run(command, cwd=folder, env=stage_environment(), check=False)
+    if done.returncode:
+        raise DemoError(f"`{' '.join(command)}` fails in {folder}")
+
+
+def say(text: str) -> None:
+    print(f"\n{text} ...", flush=True)
+
+
+def report(
+    before: dict[str, float], after: dict[str, float], promoted: bool, seconds: float
+) -> None:
+    """Print what came of it."""
+    shifted, original = before
+    lost = before[original] - before[shifted]
+    recovered = (after[shifted] - before[shifted]) / lost if lost > 0 else 0.0
+    print(f"\n{'':20}{'before':>9}{'after':>9}")
+    for name, share in before.items():
+        print(f"{name:20}{share:>9.4f}{after[name]:>9.4f}")
+    print(
+        f"{recovered:.0%} of the lost accuracy is recovered, the original set changes by "
+        f"{100 * (after[original] - before[original]):+.2f} points, the gate "
+        f"{'promotes' if promoted else 'refuses'} it; {seconds / 60:.1f} min."
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

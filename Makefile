@@ -23,7 +23,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-all lint format serve mlem cloud-run gallery bench report publish comment promote fresh repro commit-results start-checks remote pull push gs cml exp-show reset lock
+.PHONY: help setup run test test-all lint format serve dashboard mlem cloud-run flywheel-demo gallery bench report publish comment promote fresh repro commit-results start-checks remote pull push gs wandb cml exp-show reset lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,10 +68,16 @@ format: setup ## mend style and format
 serve: .venv-serve/.synced ## serve the page and the HTTP interface (ARGS="--port 8080")
 	@.venv-serve/bin/python -m src.serve $(ARGS)
 
+dashboard: .venv-dashboard/.synced ## show the dashboard (ARGS="--feedback sqlite:///feedback.db")
+	@.venv-dashboard/bin/python -m src.dashboard $(ARGS)
+
 mlem: .venv-mlem/.synced ## build MLEM's environment, for src.save_stack and src.serve --engine mlem
 
-cloud-run: ## build the server's image and deploy it on Cloud Run (PROJECT=... REGION=...)
-	@PROJECT="$(PROJECT)" REGION="$(REGION)" docker/cloud-run.sh
+cloud-run: ## build the server's image and deploy it on Cloud Run (PROJECT=... REGION=... SERVICE=dashboard)
+	@PROJECT="$(PROJECT)" REGION="$(REGION)" SERVICE="$(SERVICE)" docker/cloud-run.sh
+
+flywheel-demo: setup ## the whole loop of feedback with a simulated user, in flywheel-demo/
+	python -m scripts.flywheel_demo $(ARGS)
 
 gallery: setup ## draw contact sheets of plates, scenes and crops
 	python -m src.gallery $(ARGS)
@@ -116,6 +122,9 @@ push: setup ## send the data of dvc.lock to the DVC remote
 gs: setup ## add Google Cloud Storage to the environment
 	$(UV) pip install --python $(BIN)/python --constraint requirements.txt dvc-gs
 
+wandb: setup ## add Weights & Biases to the environment, for the parameter tracker
+	$(UV) pip install --python $(BIN)/python --constraint requirements.txt wandb
+
 # Where CML is that version already, as on a runner that CML has started, it stays.
 cml: $(UV) ## install CML, which make comment calls; needs npm
 	@test "$$(cml --version 2>/dev/null)" = $(CML_VERSION) || npm install --global --prefix $(VENV) --ignore-scripts @dvcorg/cml@$(CML_VERSION)
@@ -129,4 +138,5 @@ reset: setup ## restore the committed parameters and results after a run
 lock: setup ## resolve pyproject.toml anew into requirements*.txt (UPGRADE=--upgrade: newest versions)
 	$(COMPILE) pyproject.toml --group dev -o requirements.txt
 	$(COMPILE) --group serve -o requirements-serve.txt
+	$(COMPILE) --group dashboard -o requirements-dashboard.txt
 	$(COMPILE) --group mlem -o requirements-mlem.txt

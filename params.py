@@ -144,6 +144,12 @@ class TrainLocalizeParams:
     PATIENCE: int = 5
 
 
+class FinetuneLocalizeParams:
+    LR: float = 0.0005
+    STEPS: int = 800
+    FEEDBACK_SHARE: float = 0.25
+
+
 class EvaluateLocalizeParams:
     SEED: int = 25032023
 
@@ -196,6 +202,12 @@ class TrainOCRParams:
     BLUR_JITTER: float = 0.6
 
 
+class FinetuneOCRParams:
+    LR: float = 0.0002
+    STEPS: int = 1500
+    FEEDBACK_SHARE: float = 0.25
+
+
 class EvaluateOCRParams:
     SEED: int = 25032023
 
@@ -211,3 +223,39 @@ class PrepareStackParams:
 
 class EvaluateStackParams:
     SEED: int = 25032023
+
+
+class PrepareFeedbackParams:
+    SEED: int = 25032023
+    WINDOWS: int = 8
+    NEGATIVES: int = 2
+
+
+class QualityParams:
+    SEED: int = 25032023
+    SAMPLES: int = 1500
+    STACK_SAMPLES: int = 400
+    CORNERS: list = [0.1, 0.0]
+    NEAR_DUPLICATES: list = [0.92, 0.01]
+    LEAKED_NEARLY: list = [0.92, 0.002]
+    WRONG_TEXT: list = [3.0, 0.01]
+    WRONG_BOX: list = [1.4, 0.02]
+    MISSED_PLATE: list = [0.9, 0.02]
+    DARK: list = [0.68, 0.05]
+    LIGHT: list = [0.95, 0.05]
+    BLURRY: list = [0.6, 0.15]
+    LOW_INFORMATION: list = [0.95, 0.1]
+    ODD_SIZE: list = [0.5, 0.05]
+    ODD_ASPECT_RATIO: list = [0.8, 0.05]
+    HEIGHTS: list = [10.0, 20.0, 30.0, 40.0]
+    LIGHTS: list = [0.2, 0.4, 0.6, 0.8]
+    LEAST_SHARE: float = 0.25
+    HOLES: int = 0
+    CLUSTERS: int = 32
+    UNLIKE_ALL: float = 1.5
+    LACKING_CLUSTERS: int = 0
+    DOUBT: float = 0.5
+    DOUBT_SAMPLES: int = 200
+    PASSES: int = 6
+    CALIBRATION_ERROR: float = 0.15
+    SHIFT: list = [0.9, 0.7]

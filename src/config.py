@@ -359,6 +359,15 @@ class PrepareStackParams(_Prepare):
     """Width of the plates of street scenes, as a share of the scene."""
 
 
+class PrepareFeedbackParams(_Section):
+    SEED: Seed
+    """Of the windows."""
+    WINDOWS: Count
+    """Windows of each plate for the localizer."""
+    NEGATIVES: Annotated[Integer, Field(ge=0)]
+    """Windows of each picture where there is no plate."""
+
+
 class LocalizeModelParams(_Section):
     PLATE_NET_CHANNELS: Channels
     """plate_net: channels of its eight convolutions."""
@@ -456,6 +465,24 @@ class TrainOCRParams(_Train):
     """Largest sigma of a blur in pixels of the crop."""
 
 
+class _Finetune(_Section):
+    LR: Annotated[Number, Field(gt=0, le=1)]
+    """Highest learning rate of AdamW; what else is learnt by is the training's."""
+    STEPS: Count
+    """Batches, about; in each sixth of them all feedback is passed at least once."""
+    FEEDBACK_SHARE: Annotated[Number, Field(gt=0, lt=1)]
+    """Share of the samples that are feedback; the others are of the synthetic set, so that nothing of it
+    is forgotten."""
+
+
+class FinetuneLocalizeParams(_Finetune):
+    pass
+
+
+class FinetuneOCRParams(_Finetune):
+    pass
+
+
 class _Evaluate(_Section):
     SEED: Seed
     """Of the choice of pictures that are shown."""
@@ -471,6 +498,80 @@ class EvaluateOCRParams(_Evaluate):
 
 class EvaluateStackParams(_Evaluate):
     pass
+
+
+ThresholdAndLimit = Annotated[list[Weight], Field(min_length=2, max_length=2)]
+
+
+def _rising(values: list[float]) -> list[float]:
+    if sorted(set(values)) != values:
+        raise ValueError("edges of cells rise from one to the next")
+    return values
+
+
+Edges = Annotated[list[Weight], Field(min_length=2), AfterValidator(_rising)]
+
+
+class QualityParams(_Section):
+    """When samples are flagged (the first of two numbers), and beyond which share of them a check fails
+    (the second). All scores rise with what is wrong; src/quality says how each is made.
+    """
+
+    SEED: Seed
+    """Of what is drawn: samples of large sets, clusters, folds."""
+    SAMPLES: Annotated[Integer, Field(ge=10)]
+    """Samples of each set that pictures and networks are looked at of."""
+    STACK_SAMPLES: Annotated[Integer, Field(ge=10)]
+    """Likewise of each of the stack's sets, whose pictures are larger."""
+    CORNERS: ThresholdAndLimit
+    """Distance of the corners' upright box from the given one, as a share of its longer side."""
+    NEAR_DUPLICATES: ThresholdAndLimit
+    """Correlation with another picture of the set."""
+    LEAKED_NEARLY: ThresholdAndLimit
+    """Correlation with a picture of a set that it must share none with."""
+    WRONG_TEXT: ThresholdAndLimit
+    """Decimal logarithm of how much likelier another text is."""
+    WRONG_BOX: ThresholdAndLimit
+    """Shift of a box, in standard deviations of what the network is unsure by, times its score."""
+    MISSED_PLATE: ThresholdAndLimit
+    """Score of a plate that is found where the label has none."""
+    DARK: ThresholdAndLimit
+    """One less the 99th percentile of the grey values (0 to 1)."""
+    LIGHT: ThresholdAndLimit
+    """Their 5th percentile."""
+    BLURRY: ThresholdAndLimit
+    """How little a picture changes when it is blurred, from 0 (sharp) to 1."""
+    LOW_INFORMATION: ThresholdAndLimit
+    """One less a tenth of the entropy in bits a pixel."""
+    ODD_SIZE: ThresholdAndLimit
+    """Distance from the middle of the usual sizes, 1 being their range (CleanVision)."""
+    ODD_ASPECT_RATIO: ThresholdAndLimit
+    """One less the shorter side over the longer one."""
+    HEIGHTS: Edges
+    """Edges of cells of plates' heights that must hold samples, in pixels of a scene of 256."""
+    LIGHTS: Edges
+    """Edges of cells of mean grey values (0 to 1) that must hold samples."""
+    LEAST_SHARE: Probability
+    """A cell that holds less than this share of what is expected is a hole."""
+    HOLES: Annotated[Integer, Field(ge=0)]
+    """Cells that may be holes."""
+    CLUSTERS: Annotated[Integer, Field(ge=2, le=256)]
+    """Clusters of the network's features."""
+    UNLIKE_ALL: Positive
+    """Distance from all clusters beyond which a sample is flagged, 1 being that of 99 % of them."""
+    LACKING_CLUSTERS: Annotated[Integer, Field(ge=0)]
+    """Clusters that a set may lack beside the one that it is compared with."""
+    DOUBT: Probability
+    """One less the mean confidence over the passes, beyond which a sample is flagged."""
+    DOUBT_SAMPLES: Count
+    """Samples that are looked at in several passes."""
+    PASSES: Annotated[Integer, Field(ge=2, le=100)]
+    """Passes with dropout, or with the picture moved a little."""
+    CALIBRATION_ERROR: Probability
+    """Largest expected calibration error."""
+    SHIFT: ThresholdAndLimit
+    """Chance that a sample is told from the other set; the second number is the largest area under the
+    ROC curve, 0.5 being that of sets of one kind."""
 
 
 class BackgroundsConfig(_Section):
@@ -517,20 +618,27 @@ class Config(_Section):
     LocalizeModelParams: LocalizeModelParams
     TrainLocalizeParams: TrainLocalizeParams
     EvaluateLocalizeParams: EvaluateLocalizeParams
+    FinetuneLocalizeParams: FinetuneLocalizeParams
     OCRParams: OCRParams
     PrepareOCRParams: PrepareOCRParams
     OCRModelParams: OCRModelParams
     TrainOCRParams: TrainOCRParams
+    FinetuneOCRParams: FinetuneOCRParams
     EvaluateOCRParams: EvaluateOCRParams
     PrepareStackParams: PrepareStackParams
     EvaluateStackParams: EvaluateStackParams
+    PrepareFeedbackParams: PrepareFeedbackParams
+    QualityParams: QualityParams
 
     src_path: str
     out_path: str
     dataset_path: str
     prepared_data_path: str
+    feedback_path: str
     backgrounds: BackgroundsConfig
     models: ModelsConfig
+    tracker: Literal["none", "wandb"]
+    """Where metrics of training go beside DVCLive and TensorBoard."""
     trainer: TrainerConfig
 
     @property
@@ -539,7 +647,7 @@ class Config(_Section):
         return Path(self.dataset_path) / "backgrounds"
 
     def prepared(self, task: str) -> Path:
-        """Folder of the prepared set of ``localize``, ``ocr`` or ``stack``."""
+        """Folder of the prepared sets of ``localize``, ``ocr``, ``stack`` or ``feedback``."""
         return Path(self.prepared_data_path) / task
 
     def out(self, kind: str, task: str) -> Path:

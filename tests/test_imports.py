@@ -21,6 +21,18 @@ FORBIDDEN = {
     "src.datasets": [*STAGES, "src.models"],
     "src.models": STAGES,
     "src.utils": STAGES,
+    # It shows what the others have written.
+    "src.dashboard": [
+        "src.serve",
+        "src.quality",
+        "src.datasets",
+        "src.models",
+        "src.generators",
+        "src.localize",
+        "src.ocr",
+        "src.stack.evaluate",
+        "src.stack.export",
+    ],
     **{stage: [other for other in STAGES if other != stage] for stage in STAGES},
 }
 # They import it themselves; the whole of safetensors and of DVCLive does not.
@@ -29,7 +41,8 @@ TORCH = ["torch", "torchvision", "torchmetrics", "lightning", "safetensors.torch
 WITHOUT_TORCH = ["src.charset", "src.calibration", "src.geometry", "src.decoding", "src.config",
                  "src.generators", *(f"{package}.prepare" for package in STAGE_PACKAGES),
                  "src.read", "src.stack.reader", "src.bundle", "src.runtimes", "src.images",
-                 "src.drawing", "src.detection", "src.serve", "src.flywheel"]  # fmt: skip
+                 "src.drawing", "src.detection", "src.serve", "src.flywheel",
+                 "src.dashboard"]  # fmt: skip
 
 
 def _within(name: str, packages: list[str]) -> bool:

@@ -94,7 +94,7 @@ def test_the_parameters_of_a_stage_are_those_it_reads(stage: str) -> None:
     """Sections that the stage's code names are among its params, and the other way round."""
     definition = PIPELINE["stages"][stage]
     module = Path(*definition["cmd"].split()[-1].split(".")).with_suffix(".py")
-    known = [name for name in _sections() if name != "MULTIPROCESSING"]
+    known = [name for name in _sections() if name not in ("MULTIPROCESSING", "tracker")]
     declared = {
         name.split(".")[0] for item in definition.get("params", []) for name in _names(item)
     }
@@ -119,6 +119,11 @@ _UNREAD: dict[str, set[str]] = {
     # src/models builds models from parameters only when they are trained.
     "evaluate_localize": {"LocalizeParams"},
     "evaluate_ocr": {"OCRParams"},
+    **{f"check_{task}": {"LocalizeParams", "OCRParams"} for task in ("localize", "ocr", "stack")},
+    # The folder itself is a dependency; fine-tuning only names it.
+    "prepare_feedback": {"feedback_path"},
+    "finetune_localize": {"feedback_path", "LocalizeParams"},
+    "finetune_ocr": {"feedback_path", "OCRParams"},
     # The source of backgrounds is in their folder's metadata.
     **{f"prepare_{task}": {"backgrounds"} for task in ("localize", "ocr", "stack")},
 }
@@ -132,8 +137,9 @@ def _names(item: str | dict[str, list[str]]) -> list[str]:
     return [item] if isinstance(item, str) else [name for names in item.values() for name in names]
 
 
-def test_multiprocessing_makes_nothing_again() -> None:
-    assert "MULTIPROCESSING" not in (ROOT / "dvc.yaml").read_text().split("stages:")[1]
+@pytest.mark.parametrize("name", ["MULTIPROCESSING", "tracker"])
+def test_what_changes_no_result_makes_nothing_again(name: str) -> None:
+    assert name not in (ROOT / "dvc.yaml").read_text().split("stages:")[1]
 
 
 # --- one run for all tests below ------------------------------------------------------------------
@@ -310,8 +316,9 @@ def test_nothing_is_left_to_do_after_a_run(run: Run) -> None:
 
 
 STACK_SEED = r"(class EvaluateStackParams:\n    SEED: int = )\d+"
-TRAINED_LOCALIZER = {"train_localize", "evaluate_localize", "export_stack", "evaluate_stack"}
-TRAINED_READER = {"train_ocr", "evaluate_ocr", "export_stack", "evaluate_stack"}
+STACK = {"export_stack", "evaluate_stack", "check_stack"}
+TRAINED_LOCALIZER = {"train_localize", "evaluate_localize", "check_localize"} | STACK
+TRAINED_READER = {"train_ocr", "evaluate_ocr", "check_ocr"} | STACK
 
 
 def _slow(file: str, stages: set[str]) -> Any:

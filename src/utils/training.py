@@ -19,6 +19,7 @@ import sys
 import time
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     WeightAveraging,
 )
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
@@ -418,7 +419,14 @@ class _AtomicCheckpoints(TorchCheckpointIO):
             ) from error
 
 
-def train(module: TrainingModule, data: TrainingData, config: Config, task: str, name: str) -> None:
+def train(
+    module: TrainingModule,
+    data: TrainingData,
+    config: Config,
+    task: str,
+    name: str,
+    tuned_by: Sequence[Path] = (),
+) -> None:
     """Train a model and write its best weights to ``out/models/<task>/model.safetensors``.
 
     Args:
@@ -427,6 +435,8 @@ def train(module: TrainingModule, data: TrainingData, config: Config, task: str,
         config: the parameters.
         task: ``localize`` or ``ocr``.
         name: of the model in the registry.
+        tuned_by: of a model that is fine-tuned, the files that this depends on beside the task's own
+            sets; what is written gets ``_finetuned`` behind the task's name.
 
     Raises:
         StageError: the loss is no number any more, or a parameter does not fit the processes.
@@ -446,9 +456,10 @@ def train(module: TrainingModule, data: TrainingData, config: Config, task: str,
             f"in params.py, or lower {params}.TRAIN_SPLIT."
         )
     accelerator, precision = hardware(config)
-    checkpoints, runs = config.out("checkpoints", task), config.out("runs", task)
+    place = f"{task}_finetuned" if tuned_by else task
+    checkpoints, runs = config.out("checkpoints", place), config.out("runs", place)
     last, best = checkpoints / "last.ckpt", checkpoints / "best.ckpt"
-    module.fingerprint = fingerprint(module, config, task, name)
+    module.fingerprint = fingerprint(module, config, task, name, tuned_by)
     data.start = resumable_step(last, module.fingerprint)
     if data.start == 0 and _is_first():
         # DVC keeps the folder: what is of another training must not be taken for this one's.
@@ -470,7 +481,7 @@ def train(module: TrainingModule, data: TrainingData, config: Config, task: str,
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        logger=_loggers(runs, data.start),
+        logger=[*_loggers(runs, data.start), *_trackers(module, config, place)],
         plugins=[_AtomicCheckpoints()],
         callbacks=[
             _AveragedWeights(module.params.EMA_DECAY),
@@ -484,7 +495,8 @@ def train(module: TrainingModule, data: TrainingData, config: Config, task: str,
             ModelCheckpoint(
                 checkpoints,
                 filename="best",
-                monitor=f"val/{module.measure}",
+                # Feedback is too little to choose by: of a fine-tuning, the end is the best.
+                monitor=None if tuned_by else f"val/{module.measure}",
                 mode="max",
                 save_top_k=1,
                 save_on_train_epoch_end=False,
@@ -496,7 +508,7 @@ def train(module: TrainingModule, data: TrainingData, config: Config, task: str,
     )
     trainer.fit(module, data, ckpt_path=last if data.start else None, weights_only=True)
     if trainer.is_global_zero:
-        _write_best(module, best, config.out("models", task) / "model.safetensors")
+        _write_best(module, best, config.out("models", place) / "model.safetensors")
         # A finished training is not gone on with: the next one starts anew.
         last.unlink(missing_ok=True)
 
@@ -574,6 +586,30 @@ def _loggers(runs: Path, start: int) -> list[Logger]:
     ]
 
 
+def _trackers(module: TrainingModule, config: Config, place: str) -> list[Logger]:
+    """Weights & Biases, if params.yaml asks for it; runs of a kind share the name of their place.
+
+    Raises:
+        StageError: it is not installed, or cannot start.
+    """
+    if config.tracker == "none":
+        return []
+    parameter = f"params.yaml: tracker: {config.tracker}:"
+    try:
+        project = os.environ.get("WANDB_PROJECT", "swiss-plate-reader")
+        logger = WandbLogger(project=project, job_type=place)
+    except ModuleNotFoundError as error:
+        raise StageError(f"{parameter} it is not installed; `make wandb` does that") from error
+    try:
+        # Now, and not in the middle of the training.
+        logger.log_hyperparams(module.params.model_dump())
+    except Exception as error:
+        raise StageError(
+            f"{parameter} cannot start: {error}. Call `wandb login`, or set WANDB_MODE=offline."
+        ) from error
+    return [logger]
+
+
 def _rewind(plots: Path, step: int) -> None:
     """Drop what a killed training had plotted after the step that it is resumed from."""
     for path in plots.rglob("*.tsv"):
@@ -590,7 +626,9 @@ def _rewind(plots: Path, step: int) -> None:
 # Resuming
 
 
-def fingerprint(module: TrainingModule, config: Config, task: str, name: str) -> dict[str, str]:
+def fingerprint(
+    module: TrainingModule, config: Config, task: str, name: str, tuned_by: Sequence[Path] = ()
+) -> dict[str, str]:
     """What a checkpoint must share with this training to be resumed from, part by part."""
     parameters = {
         "model": module.model.parameters_of_class,
@@ -605,7 +643,7 @@ def fingerprint(module: TrainingModule, config: Config, task: str, name: str) ->
         "model": name,
         "parameters": hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest(),
         "trainer": json.dumps(trainer),
-        "data": _digest(sets),
+        "data": _digest([*sets, *tuned_by]),
         "code": _digest(sources(task)),
     }
 

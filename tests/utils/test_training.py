@@ -7,16 +7,19 @@ import itertools
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.loggers import Logger
 
 from src.config import Config, load_config
 from src.datasets.localize import LocalizeDataset
@@ -516,3 +519,110 @@ def test_training_on_a_gpu(workspace: Path) -> None:
     set_texts(workspace, "precision: 32-true", "precision: auto")
     train_here(workspace)
     assert plot(workspace, "val/iou")["step"].tolist() == [3, 6, 8]
+
+
+# --- the tracker ----------------------------------------------------------------------------------
+
+
+class Tracker(Logger):
+    """In the place of Lightning's WandbLogger."""
+
+    made: ClassVar[list[Tracker]] = []
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.options, self.metrics, self.parameters = options, [], {}
+        self.made.append(self)
+
+    @property
+    def name(self) -> str:
+        return "tracker"
+
+    @property
+    def version(self) -> str:
+        return "1"
+
+    def log_hyperparams(self, params: dict[str, Any], *_: Any, **__: Any) -> None:
+        self.parameters |= params
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.metrics += [(step, name) for name in metrics]
+
+
+def tracked(folder: Path) -> dict[str, torch.Tensor]:
+    """Train with the parameter set."""
+    set_texts(folder, "tracker: none", "tracker: wandb")
+    main(load_config(folder))
+    return weights(folder)
+
+
+def test_nothing_is_tracked_unless_that_is_asked_for(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "WandbLogger", Tracker)
+    monkeypatch.setattr(Tracker, "made", [])
+    train_here(workspace)
+    assert Tracker.made == []
+
+
+def test_the_tracker_gets_what_dvclive_gets_and_changes_nothing(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_here(workspace)
+    untracked = weights(workspace)
+    monkeypatch.setattr(training, "WandbLogger", Tracker)
+    monkeypatch.setattr(Tracker, "made", [])
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    torch.testing.assert_close(tracked(workspace), untracked, rtol=0, atol=0)
+    (tracker,) = Tracker.made
+    assert tracker.options == {"project": "mine", "job_type": "localize"}
+    assert tracker.parameters == load_config(workspace).TrainLocalizeParams.model_dump()
+    plots = workspace / RUNS / "plots" / "metrics"
+    names = {path.relative_to(plots).with_suffix("").as_posix() for path in plots.rglob("*.tsv")}
+    assert {name for _, name in tracker.metrics} == names
+    steps = [step for step, name in tracker.metrics if name == "val/iou"]
+    assert steps == plot(workspace, "val/iou")["step"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ModuleNotFoundError("wandb"), "it is not installed; `make wandb` does that"),
+        (None, "cannot start: no key. Call `wandb login`, or set WANDB_MODE=offline."),
+    ],
+)
+def test_a_tracker_that_cannot_start_is_told_before_the_training(
+    error: Exception | None, says: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(Tracker):
+        def __init__(self, **options: Any) -> None:
+            if error:
+                raise error
+            super().__init__(**options)
+
+        def log_hyperparams(self, *_: Any, **__: Any) -> None:
+            raise RuntimeError("no key")
+
+    monkeypatch.setattr(training, "WandbLogger", Failing)
+    with pytest.raises(StageError, match=re.escape(says)):
+        tracked(workspace)
+    assert not (workspace / MODEL).exists()
+
+
+@pytest.mark.slow
+def test_weights_and_biases_offline(workspace: Path) -> None:
+    pytest.importorskip("wandb.sdk", reason="make wandb installs it")
+    train_here(workspace)
+    untracked = weights(workspace)
+    set_texts(workspace, "tracker: none", "tracker: wandb")
+    # Where no network is, and nobody is logged in.
+    variables = {**environment(), "WANDB_MODE": "offline", "WANDB_API_KEY": ""}
+    done = subprocess.run(
+        command(), cwd=workspace, env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(weights(workspace), untracked, rtol=0, atol=0)
+    (run,) = (workspace / "wandb").glob("offline-run-*/*.wandb")
+    content = run.read_bytes()
+    for name in (b"val/iou", b"train/loss", b"VALIDATE_EVERY", b"swiss-plate-reader"):
+        assert name in content

@@ -203,7 +203,7 @@ class TrainOCRParams:
 
 
 class FinetuneOCRParams:
-    LR: float = 0.0002
+    LR: float = 0.0005
     STEPS: int = 1500
     FEEDBACK_SHARE: float = 0.25
 

@@ -13,6 +13,7 @@ import csv
 import hashlib
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from src.utils.files import complete_folder
 
 NAME = "reviewed"
 """Folder of the set, in that of the sets for fine-tuning."""
+REPORT = Path("out/quality/feedback")
 MANIFEST = "manifest.json"
 _COLUMNS = ("file", "plate", *BOX_COLUMNS, *CORNER_COLUMNS, "lines", "whole")
 
@@ -168,6 +170,10 @@ def main(arguments: list[str] | None = None) -> None:
         "--out", type=Path, metavar="DIR",
         help=f"default: {NAME} in the feedback_path of params.yaml",
     )  # fmt: skip
+    parser.add_argument(
+        "--report", type=Path, default=REPORT, metavar="DIR",
+        help="of the quality check (default: %(default)s)",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     out = options.out or Path(load_config().feedback_path) / NAME
     store = Store(options.feedback, options.feedback_pictures)
@@ -178,6 +184,10 @@ def main(arguments: list[str] | None = None) -> None:
         store.close()
     counts = ", ".join(f"{name} {count}" for name, count in manifest["plates"].items())
     print(f"{out}: version {manifest['version']}, plates: {counts}. Track it: dvc add {out}")
+    # In a process of its own: what the checks need is large, and this is not.
+    command = [sys.executable, "-m", "src.quality", str(out), "--out", str(options.report)]
+    if subprocess.run(command, check=False).returncode:
+        print(f"Look at {options.report} before anything learns from {out}.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from src.geometry import box_iou, corners_to_box
 from src.localize.train import LocalizerTraining
 from src.models.base import Localizer
 from src.models.registry import load_localizer
-from src.utils.finetuning import has_feedback, mixed_data, tuned_by
+from src.utils.finetuning import has_feedback, mixed_data, tunable, tuned_by
 from src.utils.stage import run_stage
 from src.utils.training import train
 
@@ -68,7 +68,7 @@ def main(config: Config) -> None:
         return dataset
 
     data = mixed_data(config, "localize", base, config.FinetuneLocalizeParams, open_set)
-    module = LocalizerTraining(model.train(), data)
+    module = LocalizerTraining(tunable(model), data)
     name = config.models.localizer
     train(module, data, config, "localize", name, tuned_by(config, "localize", weights))
 

@@ -13,7 +13,7 @@ from src.config import Config
 from src.datasets.ocr import OCRDataset
 from src.models.registry import load_reader
 from src.ocr.train import ReaderTraining
-from src.utils.finetuning import has_feedback, mixed_data, tuned_by
+from src.utils.finetuning import has_feedback, mixed_data, tunable, tuned_by
 from src.utils.stage import run_stage
 from src.utils.training import train
 
@@ -24,7 +24,7 @@ def main(config: Config) -> None:
     base = config.TrainOCRParams
     torch.manual_seed(base.SEED)
     weights = config.out("models", "ocr") / "model.safetensors"
-    model = load_reader(weights).train()
+    model = tunable(load_reader(weights))
     data = mixed_data(
         config,
         "ocr",

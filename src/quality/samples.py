@@ -110,7 +110,7 @@ class Samples:
 
 
 def open_samples(path: Path) -> list[Samples]:
-    """All sets of a place: a prepared set, a folder of prepared sets, a truth file, or a folder with one.
+    """All sets of a place: a prepared set, a folder of them, a truth file, or a folder of them.
 
     Raises:
         SamplesError: it is none of these.
@@ -126,10 +126,12 @@ def open_samples(path: Path) -> list[Samples]:
     tables = sorted(path.glob("*.csv"))
     if len(tables) == 1:
         return [read_table(tables[0], path.name)]
-    found = f"{len(tables)} CSV files: name one of them" if tables else "neither of them"
+    if tables:
+        # A split of a small export may hold a heading alone.
+        return [read_table(table) for table in tables if len(table.read_bytes().splitlines()) > 1]
     raise SamplesError(
-        f"{path}: expected a prepared set (meta.json), or a folder with one CSV of pictures; there is "
-        f"{found if path.exists() else 'no such folder'}"
+        f"{path}: expected prepared sets (meta.json), or CSV files of pictures; there is "
+        f"{'neither of them' if path.exists() else 'no such folder'}"
     )
 
 

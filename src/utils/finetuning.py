@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from torch import nn
 
 from src.config import Config, FinetuneLocalizeParams, FinetuneOCRParams
 from src.datasets.mixture import Mixture, balanced, mixed_sizes
 from src.utils.files import complete_folder
 from src.utils.training import TrainingData, TrainParams
+
+Model = TypeVar("Model", bound=nn.Module)
 
 VALIDATIONS = 6
 """Of a fine-tuning, at equal distances; its epochs."""
@@ -33,6 +37,18 @@ def has_feedback(config: Config, task: str) -> bool:
             (folder / name).write_text(text, encoding="utf-8")
     print(f"{config.feedback_path}: no feedback yet; the model of {task} stays as it was trained.")
     return False
+
+
+def tunable(model: Model) -> Model:
+    """A model in training mode, but for its statistics of batch norm, which stay what they were.
+
+    They would become those of the mixture, and what the model knows would be seen in another scale.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    return model
 
 
 def mixed_data(

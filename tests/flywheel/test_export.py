@@ -120,10 +120,12 @@ def test_the_command(tmp_path: Path) -> None:
     decide(store, entry.id, 0, "accepted", "me")
     store.close()
     done = subprocess.run(
-        [sys.executable, "-m", "src.flywheel.export", "--feedback", url, "--out", tmp_path / "set"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True,
+        [sys.executable, "-m", "src.flywheel.export", "--feedback", url, "--out", tmp_path / "set",
+         "--report", tmp_path / "report"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Track it: dvc add" in done.stdout
+    assert (tmp_path / "report/report.html").exists(), done.stderr
     assert len(list((tmp_path / "set/pictures").iterdir())) == 1

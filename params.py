@@ -148,6 +148,7 @@ class FinetuneLocalizeParams:
     LR: float = 0.0005
     STEPS: int = 800
     FEEDBACK_SHARE: float = 0.25
+    KEPT: float = 0.0
 
 
 class EvaluateLocalizeParams:
@@ -206,6 +207,7 @@ class FinetuneOCRParams:
     LR: float = 0.0005
     STEPS: int = 1500
     FEEDBACK_SHARE: float = 0.25
+    KEPT: float = 0.4
 
 
 class EvaluateOCRParams:

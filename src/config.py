@@ -473,6 +473,8 @@ class _Finetune(_Section):
     FEEDBACK_SHARE: Annotated[Number, Field(gt=0, lt=1)]
     """Share of the samples that are feedback; the others are of the synthetic set, so that nothing of it
     is forgotten."""
+    KEPT: Probability
+    """Share of the trained weights in the mean of these and the fine-tuned ones, which is what is used."""
 
 
 class FinetuneLocalizeParams(_Finetune):

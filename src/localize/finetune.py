@@ -19,7 +19,7 @@ from src.geometry import box_iou, corners_to_box
 from src.localize.train import LocalizerTraining
 from src.models.base import Localizer
 from src.models.registry import load_localizer
-from src.utils.finetuning import has_feedback, mixed_data, tunable, tuned_by
+from src.utils.finetuning import blend, has_feedback, mixed_data, tunable, tuned_by
 from src.utils.stage import run_stage
 from src.utils.training import train
 
@@ -71,6 +71,10 @@ def main(config: Config) -> None:
     module = LocalizerTraining(tunable(model), data)
     name = config.models.localizer
     train(module, data, config, "localize", name, tuned_by(config, "localize", weights))
+    if module.trainer.is_global_zero:
+        tuned = config.out("models", "localize_finetuned") / "model.safetensors"
+        kept = config.FinetuneLocalizeParams.KEPT
+        blend(load_localizer(tuned), load_localizer(weights), kept, tuned)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from src.config import Config, FinetuneLocalizeParams, FinetuneOCRParams
 from src.datasets.mixture import Mixture, balanced, mixed_sizes
+from src.models.base import Localizer, Reader
+from src.models.registry import save_model
 from src.utils.files import complete_folder
 from src.utils.training import TrainingData, TrainParams
 
@@ -82,6 +85,24 @@ def mixed_data(
         "PATIENCE": VALIDATIONS,
     }
     return TrainingData(train_set, val_set, base.model_copy(update=values), config.BATCH_SIZE)
+
+
+@torch.no_grad()
+def blend(model: Localizer | Reader, trained: Localizer | Reader, kept: float, path: Path) -> None:
+    """Write the mean of the weights before and after fine-tuning.
+
+    It keeps more of what was known than it loses of what was learnt (Wortsman et al. 2022: Robust
+    fine-tuning of zero-shot models).
+
+    Args:
+        model: after.
+        trained: before.
+        kept: share of that.
+        path: of the file.
+    """
+    for new, old in zip(model.parameters(), trained.parameters(), strict=True):
+        new.lerp_(old, kept)
+    save_model(model, path)
 
 
 def tuned_by(config: Config, task: str, weights: Path) -> list[Path]:

@@ -711,5 +711,7 @@ def _quiet() -> None:
         ".*your dataloader is not resumable.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*treespec, LeafSpec.*",
+        # Statistics of batch norm, when a model is fine-tuned.
+        ".*eval mode at the start of training.*",
     ):
         warnings.filterwarnings("ignore", message)

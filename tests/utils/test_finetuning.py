@@ -20,10 +20,11 @@ from src.generators.draws import Draws
 from src.localize import finetune as localize_finetune
 from src.localize import train as localize_train
 from src.models.base import Localizer, LocalizerTargets
-from src.models.registry import load_localizer, load_reader
+from src.models.registry import build_reader, load_localizer, load_reader
 from src.ocr import finetune as ocr_finetune
 from src.ocr import train as ocr_train
 from src.stack.export import weights
+from src.utils.finetuning import blend
 from tests.conftest import drawn_plate, drawn_quads, make_localize, make_ocr, set_params
 
 STAGES: dict[str, tuple[Callable[[Config], None], Callable[[Config], None]]] = {
@@ -123,6 +124,37 @@ def test_a_localizer_learns_what_is_new(
     errors = [[_error(model, data) for data in (new, old)] for model in models]
     assert errors[1][0] < 0.6 * errors[0][0], "of the new kind"
     assert errors[1][1] < 1.5 * errors[0][1], "of the old one"
+
+
+def test_weights_are_kept_in_part(tiny_workspace: Path, tmp_path: Path) -> None:
+    config = load_config(tiny_workspace)
+    torch.manual_seed(0)
+    old, new = build_reader("crnn", config), build_reader("crnn", config)
+    before = [value.detach().clone() for value in new.parameters()]
+    blend(new, old, 0.25, tmp_path / "model.safetensors")
+    found = load_reader(tmp_path / "model.safetensors").parameters()
+    for value, start, trained in zip(found, before, old.parameters(), strict=True):
+        assert torch.allclose(value, 0.75 * start + 0.25 * trained, atol=1e-6)
+
+
+def test_statistics_of_batch_norm_stay(
+    tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_workspace)
+    set_params(
+        tiny_workspace, {"FinetuneLocalizeParams.LR": 0.01, "FinetuneLocalizeParams.STEPS": 12}
+    )
+    config = load_config()
+    write_feedback(config, {"localize": {"train": 10, "val": 4}})
+    localize_train.main(config)
+    localize_finetune.main(config)
+    old, new = (
+        dict(load_localizer(config.out("models", name) / "model.safetensors").named_buffers())
+        for name in ("localize", "localize_finetuned")
+    )
+    means = [name for name in old if name.endswith("running_mean")]
+    assert means
+    assert all(torch.equal(old[name], new[name]) for name in means)
 
 
 def _error(model: Localizer, data: ShardedSet) -> float:

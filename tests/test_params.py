@@ -84,7 +84,7 @@ def _assignments() -> list[ast.AnnAssign]:
 
 def test_dvc_sees_every_parameter() -> None:
     config = load_config(ROOT).model_dump()
-    strings = {"src_path", "out_path", "dataset_path", "prepared_data_path"}
+    strings = {"src_path", "out_path", "dataset_path", "prepared_data_path", "feedback_path"}
     strings |= {"backgrounds", "models", "trainer", "tracker"}
     ours = _flatten({name: value for name, value in config.items() if name not in strings})
     assert ours == PARAMS

@@ -317,8 +317,10 @@ def test_nothing_is_left_to_do_after_a_run(run: Run) -> None:
 
 STACK_SEED = r"(class EvaluateStackParams:\n    SEED: int = )\d+"
 STACK = {"export_stack", "evaluate_stack", "check_stack"}
-TRAINED_LOCALIZER = {"train_localize", "evaluate_localize", "check_localize"} | STACK
-TRAINED_READER = {"train_ocr", "evaluate_ocr", "check_ocr"} | STACK
+TRAINED_LOCALIZER = {
+    f"{what}_localize" for what in ("train", "evaluate", "finetune", "check")
+} | STACK
+TRAINED_READER = {f"{what}_ocr" for what in ("train", "evaluate", "finetune", "check")} | STACK
 
 
 def _slow(file: str, stages: set[str]) -> Any:
@@ -358,9 +360,9 @@ def _slow(file: str, stages: set[str]) -> Any:
         _slow("src/stack/evaluate.py", {"evaluate_stack"}),
         _slow("src/localize/evaluate.py", {"evaluate_localize"}),
         _slow("src/models/registry.py", TRAINED_LOCALIZER | TRAINED_READER),
-        _slow("src/generators/scene.py", set(STAGES) - {"fetch_backgrounds"}),
+        _slow("src/generators/scene.py", set(STAGES) - {"fetch_backgrounds", "prepare_feedback"}),
         _slow("src/config.py", set()),
-        _slow("src/fetch_backgrounds.py", set(STAGES)),
+        _slow("src/fetch_backgrounds.py", set(STAGES) - {"prepare_feedback"}),
     ],
     ids=lambda value: value if isinstance(value, str) and "/" in value else None,
 )

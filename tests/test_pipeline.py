@@ -338,7 +338,7 @@ def _slow(file: str, stages: set[str]) -> Any:
         ),
         (
             "params.py",
-            r"(class TrainOCRParams:(\n.*)*?    LR: float = )\S+",
+            r"(class TrainOCRParams:\n.*\n    LR: float = )\S+",
             rf"\g<1>{load_config(ROOT).TrainOCRParams.LR / 2}",
             TRAINED_READER,
         ),

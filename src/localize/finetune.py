@@ -19,9 +19,8 @@ from src.geometry import box_iou, corners_to_box
 from src.localize.train import LocalizerTraining
 from src.models.base import Localizer
 from src.models.registry import load_localizer
-from src.utils.finetuning import blend, has_feedback, mixed_data, tunable, tuned_by
+from src.utils.finetuning import finetune, has_feedback, mixed_data, tunable
 from src.utils.stage import run_stage
-from src.utils.training import train
 
 AGREEING = 0.5
 """IoU with a given box from which on the model's own corners of it are believed."""
@@ -69,12 +68,7 @@ def main(config: Config) -> None:
 
     data = mixed_data(config, "localize", base, config.FinetuneLocalizeParams, open_set)
     module = LocalizerTraining(tunable(model), data)
-    name = config.models.localizer
-    train(module, data, config, "localize", name, tuned_by(config, "localize", weights))
-    if module.trainer.is_global_zero:
-        tuned = config.out("models", "localize_finetuned") / "model.safetensors"
-        kept = config.FinetuneLocalizeParams.KEPT
-        blend(load_localizer(tuned), load_localizer(weights), kept, tuned)
+    finetune(module, data, config, "localize", load_localizer, config.FinetuneLocalizeParams.KEPT)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ from src.config import Config
 from src.datasets.ocr import OCRDataset
 from src.models.registry import load_reader
 from src.ocr.train import ReaderTraining
-from src.utils.finetuning import blend, has_feedback, mixed_data, tunable, tuned_by
+from src.utils.finetuning import finetune, has_feedback, mixed_data, tunable
 from src.utils.stage import run_stage
-from src.utils.training import train
 
 
 def main(config: Config) -> None:
@@ -35,12 +34,7 @@ def main(config: Config) -> None:
         ),
     )
     module = ReaderTraining(model, data)
-    name = config.models.reader
-    train(module, data, config, "ocr", name, tuned_by(config, "ocr", weights))
-    if module.trainer.is_global_zero:
-        tuned = config.out("models", "ocr_finetuned") / "model.safetensors"
-        kept = config.FinetuneOCRParams.KEPT
-        blend(load_reader(tuned), load_reader(weights), kept, tuned)
+    finetune(module, data, config, "ocr", load_reader, config.FinetuneOCRParams.KEPT)
 
 
 if __name__ == "__main__":

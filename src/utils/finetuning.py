@@ -15,14 +15,14 @@ from src.datasets.mixture import Mixture, balanced, mixed_sizes
 from src.models.base import Localizer, Reader
 from src.models.registry import save_model
 from src.utils.files import complete_folder
-from src.utils.training import TrainingData, TrainParams
+from src.utils.training import TrainingData, TrainingModule, TrainParams, train
 
 Model = TypeVar("Model", bound=nn.Module)
 
 VALIDATIONS = 6
 """Of a fine-tuning, at equal distances; its epochs."""
 _VALIDATED = 1000
-"""Samples of feedback, and as many synthetic ones, by which the best weights are chosen."""
+"""Samples of feedback, and as many synthetic ones, that the curves are of."""
 
 
 def has_feedback(config: Config, task: str) -> bool:
@@ -87,6 +87,34 @@ def mixed_data(
     return TrainingData(train_set, val_set, base.model_copy(update=values), config.BATCH_SIZE)
 
 
+def finetune(
+    module: TrainingModule,
+    data: TrainingData,
+    config: Config,
+    task: str,
+    load: Callable[[Path], Localizer | Reader],
+    kept: float,
+) -> None:
+    """Train, and write the mean of the weights before and after to out/models/<task>_finetuned.
+
+    Args:
+        module: the trained model and its loss.
+        data: of ``mixed_data``.
+        config: the parameters.
+        task: ``localize`` or ``ocr``.
+        load: opens a model's file.
+        kept: share of the weights before.
+    """
+    trained = config.out("models", task) / "model.safetensors"
+    feedback = config.prepared("feedback") / task
+    depends = [trained, *(feedback / split / "meta.json" for split in ("train", "val"))]
+    name = config.models.localizer if task == "localize" else config.models.reader
+    train(module, data, config, task, name, depends)
+    if module.trainer.is_global_zero:
+        tuned = config.out("models", f"{task}_finetuned") / "model.safetensors"
+        blend(load(tuned), load(trained), kept, tuned)
+
+
 @torch.no_grad()
 def blend(model: Localizer | Reader, trained: Localizer | Reader, kept: float, path: Path) -> None:
     """Write the mean of the weights before and after fine-tuning.
@@ -103,12 +131,6 @@ def blend(model: Localizer | Reader, trained: Localizer | Reader, kept: float, p
     for new, old in zip(model.parameters(), trained.parameters(), strict=True):
         new.lerp_(old, kept)
     save_model(model, path)
-
-
-def tuned_by(config: Config, task: str, weights: Path) -> list[Path]:
-    """Files that a fine-tuned model depends on beside the synthetic sets."""
-    folder = config.prepared("feedback") / task
-    return [weights, *(folder / split / "meta.json" for split in ("train", "val"))]
 
 
 def _count(config: Config, task: str, split: str) -> int:

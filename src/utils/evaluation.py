@@ -1,6 +1,7 @@
 """What the evaluations share: measures over whole sets, their tables and their files.
 
-Every measure is summed over samples; none is an average of batches.
+Every measure is summed over samples; none is an average of batches. torchmetrics takes seconds to import, so
+only the two measures that need it do.
 """
 
 from __future__ import annotations
@@ -16,10 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torchmetrics.detection import MeanAveragePrecision
-from torchmetrics.functional.text import char_error_rate
 
 from src.utils import intervals
 from src.utils.files import complete_folder
@@ -58,6 +56,9 @@ def average_precision(
         scores: for each picture ``(P,)``.
         true: for each picture ``(K, 4)`` boxes.
     """
+    import torch
+    from torchmetrics.detection import MeanAveragePrecision
+
     metric = MeanAveragePrecision(box_format="xyxy", iou_type="bbox")
     metric.update(
         [
@@ -200,6 +201,8 @@ def doubt(confidence: FloatArray, right: NDArray[np.bool_]) -> dict[str, Any]:
 
 def character_error_rate(read: Sequence[str], true: Sequence[str]) -> float:
     """Edit distance of all texts together over the number of true characters."""
+    from torchmetrics.functional.text import char_error_rate
+
     return float(char_error_rate(list(read), list(true)))
 
 

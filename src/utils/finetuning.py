@@ -1,8 +1,7 @@
-"""What fine-tuning both models shares: whether there is anything to learn, from what, and how long."""
+"""What fine-tuning both models shares: from what it learns, how long, and what it keeps."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +13,7 @@ from src.config import Config, FinetuneLocalizeParams, FinetuneOCRParams
 from src.datasets.mixture import Mixture, balanced, mixed_sizes
 from src.models.base import Localizer, Reader
 from src.models.registry import save_model
-from src.utils.files import complete_folder
+from src.utils.feedback import count
 from src.utils.training import TrainingData, TrainingModule, TrainParams, train
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -23,23 +22,6 @@ VALIDATIONS = 6
 """Of a fine-tuning, at equal distances; its epochs."""
 _VALIDATED = 1000
 """Samples of feedback, and as many synthetic ones, that the curves are of."""
-
-
-def has_feedback(config: Config, task: str) -> bool:
-    """Whether there is something to learn; where not, that is said, and written in the model's place.
-
-    Args:
-        config: the parameters.
-        task: ``localize`` or ``ocr``.
-    """
-    if _count(config, task, "train"):
-        return True
-    text = json.dumps({"samples": 0}) + "\n"
-    for kind, name in (("models", "finetuning.json"), ("runs", "metrics.json")):
-        with complete_folder(config.out(kind, f"{task}_finetuned")) as folder:
-            (folder / name).write_text(text, encoding="utf-8")
-    print(f"{config.feedback_path}: no feedback yet; the model of {task} stays as it was trained.")
-    return False
 
 
 def tunable(model: Model) -> Model:
@@ -76,7 +58,7 @@ def mixed_data(
     passes, replayed = mixed_sizes(len(feedback), params.FEEDBACK_SHARE, samples)
     train_set = Mixture(feedback, open_set(synthetic / "train", False), passes, replayed, base.SEED)
     val_set = open_set(synthetic / "val", True)
-    if _count(config, task, "val"):
+    if count(config, task, "val"):
         val_set = balanced(open_set(real / "val", True), val_set, _VALIDATED)
     values = {
         "LR": params.LR,
@@ -131,9 +113,3 @@ def blend(model: Localizer | Reader, trained: Localizer | Reader, kept: float, p
     for new, old in zip(model.parameters(), trained.parameters(), strict=True):
         new.lerp_(old, kept)
     save_model(model, path)
-
-
-def _count(config: Config, task: str, split: str) -> int:
-    """Samples of a prepared set of feedback."""
-    meta = config.prepared("feedback") / task / split / "meta.json"
-    return int(json.loads(meta.read_text(encoding="utf-8"))["count"])

@@ -145,9 +145,9 @@ class TrainLocalizeParams:
 
 
 class FinetuneLocalizeParams:
-    LR: float = 0.0005
-    STEPS: int = 800
-    FEEDBACK_SHARE: float = 0.25
+    LR: float = 0.0003
+    STEPS: int = 3300
+    FEEDBACK_SHARE: float = 0.1
     KEPT: float = 0.0
 
 

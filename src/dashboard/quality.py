@@ -18,6 +18,7 @@ TASKS = {
     "localize": "the localizer's sets",
     "ocr": "the reader's sets",
     "stack": "the sets of the evaluation",
+    "feedback": "the last export of reviewed plates",
     "any": "the set that was checked last by hand",
 }
 _WHITE = "<style>body { background: #fff; margin: 0 }</style>"
@@ -110,7 +111,7 @@ def _show_pictures(folder: Path, checks: pd.DataFrame) -> None:
     try:
         report = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        st.info(f"The report with pictures is not here: `dvc pull {path}`.")
+        st.info(f"The report with pictures is not here: {_remedy(folder)}.")
         return
     head, sections = sections_of(report)
     styles = "".join(re.findall(r"<style>.*?</style>", head, re.DOTALL))
@@ -132,12 +133,19 @@ def _show_pictures(folder: Path, checks: pd.DataFrame) -> None:
     )
 
 
+def _remedy(folder: Path) -> str:
+    """Reports of the stages are in Git; the others are made by hand."""
+    stage = f"check_{folder.name}"
+    if folder.name in ("localize", "ocr", "stack"):
+        return f"`git checkout {folder}` brings the committed one, `dvc repro {stage}` a new one"
+    return "check the set again"
+
+
 def _show_worst(folder: Path) -> None:
     st.subheader("Worst samples", anchor=False)
     worst = read_table(folder / "flagged.csv")
     if worst is None:
-        path = folder / "flagged.csv"
-        st.info(f"No sample is flagged, or the list is not here: `dvc pull {path}`.")
+        st.info(f"No sample is flagged, or the list is not here: {_remedy(folder)}.")
         return
     st.dataframe(
         worst.sort_values("score", ascending=False, kind="stable"), hide_index=True,

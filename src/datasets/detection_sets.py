@@ -42,6 +42,8 @@ _FOLDERS = {
     "test": "locked", "testing": "locked",
 }  # fmt: skip
 """What folders of splits are called."""
+_PARTS = {*_FOLDERS, "images", "labels", "annotations", "jpegimages", "imagesets"}
+"""What folders in a set are called."""
 _PLATE = re.compile(r"plate|licen[cs]e|kennzeichen|\blp\b|^lp$", re.IGNORECASE)
 """Names of classes of plates; the Kaggle set's is "licence"."""
 
@@ -68,6 +70,13 @@ def find_sets(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+
+
+def is_set(folder: Path) -> bool:
+    """Whether a folder is a set itself, by the names of what is in it; else it may hold sets."""
+    names = {path.name.lower() for path in folder.iterdir()}
+    tables = {f"{name}.csv" for name in SPLITS}
+    return bool(names & (_PARTS | tables)) or any(folder.glob("*.xml"))
 
 
 def open_set(folder: Path) -> list[Split]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from src.flywheel.errors import StoreError
+
+log = logging.getLogger("plates.flywheel")
 
 VERSION_TABLE = "flywheel_version"
 """Of Alembic; of its own, since other programs may keep theirs in the same database."""
@@ -100,6 +104,22 @@ class Database:
             shared = "" if alone else "_shared"
             lock = text(f"SELECT pg_advisory_xact_lock{shared}(:key)")
             session.execute(lock, {"key": _FILES_LOCK})
+
+    def checkpoint(self) -> None:
+        """Empty SQLite's log into its file: what was deleted is still in the log.
+
+        Where somebody is reading, the log stays; the next call, or the last one to close, empties it.
+        """
+        if self.file is None:
+            return
+        connection = self._engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError as error:
+            # What was asked for is on the disk; that the log could not be emptied undoes nothing.
+            log.warning("%s: its log could not be emptied: %s", self.name, error)
+        finally:
+            connection.close()
 
     def migrate(self) -> None:
         """Make the schema, or bring it up to date; also tells whether the database can be used.

@@ -87,8 +87,8 @@ def queue(session: Session, limit: int = 100) -> list[Item]:
     ]
     items.sort(key=lambda item: (-item.worth, _draw(item.picture.id, item.plate)))
     chosen = [item for item in items if "random" in item.reasons]
-    # In the order of their draw: sorted by worth, the first ones would be no sample.
-    chosen.sort(key=lambda item: _draw(item.picture.id, item.plate))
+    # In the order of error_rate: sorted by worth, the first ones would be no sample.
+    chosen.sort(key=lambda item: _turn(item.picture, item.plate))
     return list(_mixed(items, chosen, limit))
 
 
@@ -148,16 +148,25 @@ def decide(
 
 
 def error_rate(session: Session) -> ErrorRate:
-    """Of the random share: rejected plates do not count, a corrected text is an error."""
+    """Of the random share: a corrected text is an error, and so is one where there is none to read.
+
+    Others than the random share's turns bring a plate to review too, and what users call wrong comes first.
+    So the plates count in the order of their pictures, up to the first one that waits.
+    """
+    chosen = [
+        (picture, prediction)
+        for picture in _pictures(session)
+        for prediction in picture.predictions
+        if prediction.is_given and is_random(picture, prediction)
+    ]
+    chosen.sort(key=lambda pair: _turn(pair[0], pair[1].plate))
     wrong = count = 0
-    for picture in _pictures(session):
-        for prediction in picture.predictions:
-            review = latest(picture.reviews, prediction.plate)
-            if not prediction.is_given or review is None or not is_random(picture, prediction):
-                continue
-            if review.state in ("accepted", "corrected"):
-                count += 1
-                wrong += review.text not in (None, prediction.text)
+    for picture, prediction in chosen:
+        review = latest(picture.reviews, prediction.plate)
+        if review is None:
+            break
+        count += 1
+        wrong += review.state == "rejected" or review.text not in (None, prediction.text)
     low, high = wilson(wrong, count)
     return ErrorRate(wrong, count, low, high)
 
@@ -165,18 +174,30 @@ def error_rate(session: Session) -> ErrorRate:
 def contradictions(pictures: Sequence[Picture]) -> list[Picture]:
     """Pictures of one content of which people say different things.
 
-    One picture may be sent twice; then its plates are compared by their place.
+    One picture may be sent twice; then its plates are compared by their numbers. Of one entry the latest
+    word counts: who said it may have changed their mind.
     """
-    said: dict[tuple[str, int | None], set[str]] = {}
+    said: dict[tuple[str, int | None], set[tuple[bool, str]]] = {}
     for picture in pictures:
-        for feedback in picture.feedback:
-            text = feedback.text
-            if feedback.verdict == "right" and feedback.plate is not None:
-                text = picture.predictions[feedback.plate].text
-            if text is not None:
-                said.setdefault((picture.sha256, feedback.plate), set()).add(text)
-    disputed = {sha256 for (sha256, _), texts in said.items() if len(texts) > 1}
-    return [picture for picture in pictures if picture.sha256 in disputed]
+        last = {feedback.plate: feedback for feedback in picture.feedback}
+        for plate, feedback in last.items():
+            said.setdefault((picture.file, plate), set()).add(_statement(picture, feedback))
+    disputed = {file for (file, _), statements in said.items() if _differ(statements)}
+    return [picture for picture in pictures if picture.file in disputed]
+
+
+def _statement(picture: Picture, feedback: Feedback) -> tuple[bool, str]:
+    """Whether a text is what is there, or what is not."""
+    if feedback.plate is None:
+        return feedback.verdict == "missed", "a plate"
+    if feedback.text is not None:
+        return True, feedback.text
+    return feedback.verdict == "right", picture.predictions[feedback.plate].text
+
+
+def _differ(statements: set[tuple[bool, str]]) -> bool:
+    there = {text for is_there, text in statements if is_there}
+    return len(there) > 1 or any((False, text) in statements for text in there)
 
 
 def latest(rows: Sequence[Review], plate: int | None) -> Review | None:
@@ -239,6 +260,11 @@ def _reviewed_kinds(pictures: Sequence[Picture]) -> Counter[tuple[str, int]]:
         for prediction in picture.predictions
         if latest(picture.reviews, prediction.plate) is not None
     )
+
+
+def _turn(picture: Picture, plate: int | None) -> tuple[datetime, float]:
+    """What plates of the random share are in the order of: new ones come last."""
+    return picture.created, _draw(picture.id, plate)
 
 
 def _draw(picture: str, plate: int | None) -> float:

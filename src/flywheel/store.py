@@ -243,7 +243,8 @@ class Store:
 
         Raises:
             UnknownEntryError: there is none of that id.
-            StoreError: the database or the folder fails, and the picture is still there.
+            StoreError: the database fails, and the picture is still there; or the folder does, and its files
+                are deleted by the next ``purge``.
         """
         _check_id(entry)
         if not self._delete([entry]):
@@ -274,14 +275,18 @@ class Store:
 
     def _delete(self, entries: Sequence[str]) -> int:
         """Delete pictures; returns how many were there."""
-        with self._changing_files(alone=True) as session:
+        with self.writing() as session:
             pictures = select(Picture.file).where(Picture.id.in_(entries))
             crops = select(Prediction.crop).where(Prediction.picture_id.in_(entries))
             names = {*session.scalars(pictures), *session.scalars(crops)}
             gone = session.scalars(
                 delete(Picture).where(Picture.id.in_(entries)).returning(Picture.id)
             ).all()
+        # The rows are gone on the disk before the files are: the other way round, whoever is killed in
+        # between leaves rows without a picture. Files without a row are removed by the next purge.
+        with self._changing_files(alone=True) as session:
             self._remove_unnamed(session, names)
+        self._database.checkpoint()
         return len(gone)
 
     def _sweep(self) -> None:

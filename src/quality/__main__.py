@@ -1,9 +1,10 @@
 """Check any set: ``python -m src.quality PLACE [--against OTHER] [--out DIR]``.
 
-PLACE is a prepared set, a folder of prepared sets, a truth file (src/datasets/truth.py), or a folder with
-one, as data/feedback. All checks of the stages are made, with the limits of params.py; the exit status is 1
-beyond them. The networks are those of the promoted bundle; the localizer of out/models, where it is there,
-gives features.
+PLACE is a prepared set, a truth file (src/datasets/truth.py), a set of real pictures in one of the formats of
+src/datasets/detection_sets.py, or a folder of any of these, as data/feedback. Several sets of a place may
+share no picture. All checks of the stages are made, with the limits of params.py; the exit status is 1 beyond
+them. The networks are those of the promoted bundle; the localizer of out/models, where it is there, gives
+features.
 
 What a network has trained on it cannot be asked about: ``--folds K`` trains K networks on a prepared set of
 the localizer or the reader, each of which is asked about the part that it has not seen.
@@ -56,6 +57,8 @@ def main(config: Config, options: argparse.Namespace) -> None:
     else:
         networks = networks_of(config, options.model)
         checked = [look(samples, networks, config) for samples in sets]
+        for number, item in enumerate(checked):
+            item.others = checked[:number]
         if options.against:
             others = [look(samples, networks, config) for samples in open_samples(options.against)]
             if len(others) != 1:

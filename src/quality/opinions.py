@@ -21,8 +21,9 @@ from src.quality.measures import moved
 from src.quality.networks import Find, Found, Read
 from src.quality.samples import FloatArray, Samples
 
-MOVES = ((2, 1), (-1, 2), (1, -2), (-2, -1))
-"""Pixels of an 84-pixel picture that it is moved by, x and y, when a localizer looks again, ..."""
+MOVES, MOVED_SIDE = ((2, 1), (-1, 2), (1, -2), (-2, -1)), 84
+"""Pixels that a picture is moved by, x and y, when a localizer looks again, if its longer side has so many,
+..."""
 ZOOMS = (0.85, 1.15, 1.3)
 """... and how much it is zoomed around the given box when it does once more."""
 SHIFTED = 0.05
@@ -95,7 +96,7 @@ def box_opinions(samples: Samples, find: Find) -> BoxOpinions:
     again = np.flatnonzero(np.abs(shifts[0]).max(axis=1) > SHIFTED)
     size, near = sizes[again], given[again]
     for number, (move, zoom) in enumerate(views if len(again) else (), start=1):
-        steps = np.round(np.array(move) * size.max(axis=1, keepdims=True) / 84)
+        steps = np.round(np.array(move) * size.max(axis=1, keepdims=True) / MOVED_SIDE)
         steps += (1 - zoom) * near[:, :2] * size
         others = [
             moved(pictures[i], x, y, zoom) for i, (x, y) in zip(again, steps.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""What is checked: prepared sets, truth files and folders that hold one, all as one table.
+"""What is checked: prepared sets, truth files and other sets of real pictures, all as one table.
 
 Truth files are those of src/datasets/truth.py. Here a row that breaks their rules is no error but
 something to report: it stays in the table, with what is wrong in it.
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from src.datasets.detection_sets import Split, find_sets, is_set, open_set
 from src.datasets.shards import DatasetError, ShardedSet
 from src.datasets.truth import PIXEL_COLUMNS
 from src.errors import UserError
@@ -110,7 +111,7 @@ class Samples:
 
 
 def open_samples(path: Path) -> list[Samples]:
-    """All sets of a place: a prepared set, a folder of them, a truth file, or a folder of them.
+    """All sets of a place: a prepared set, a truth file, a set of pictures, or a folder of any of these.
 
     Raises:
         SamplesError: it is none of these.
@@ -129,10 +130,21 @@ def open_samples(path: Path) -> list[Samples]:
     if tables:
         # A split of a small export may hold a heading alone.
         return [read_table(table) for table in tables if len(table.read_bytes().splitlines()) > 1]
-    raise SamplesError(
-        f"{path}: expected prepared sets (meta.json), or CSV files of pictures; there is "
-        f"{'neither of them' if path.exists() else 'no such folder'}"
-    )
+    return _real(path)
+
+
+def _real(path: Path) -> list[Samples]:
+    """Sets of real pictures, in whatever format."""
+    if not path.exists():
+        raise SamplesError(f"{path}: there is no such folder")
+    folders = find_sets(path)
+    if is_set(path) or not folders:
+        return [_of_split(split, path) for split in open_set(path)]
+    return [
+        replace(samples, name=f"{folder.name}-{samples.name}")
+        for folder in folders
+        for samples in open_samples(folder)
+    ]
 
 
 def prepared(folder: Path) -> Samples:
@@ -201,6 +213,49 @@ def read_table(path: Path, name: str | None = None) -> Samples:
     )
 
 
+def _of_split(split: Split, place: Path) -> Samples:
+    """The plates of a split; pictures are opened again where they are looked at."""
+    rows: list[dict[str, object]] = []
+    files = []
+    for number, true in enumerate(split.pictures()):
+        files.append(Path(true.name))
+        height, width = true.picture.shape
+        size = np.array([width, height])
+        for plate in true.plates or [None]:
+            row = {"picture": number, "present": plate is not None, "plate": "", "lines": 0}
+            row |= {"width": width, "height": height, **dict.fromkeys(_PLACE, np.nan)}
+            if plate is not None:
+                row |= {"plate": plate.text or "", "lines": plate.lines or 0}
+                row |= zip(BOX_COLUMNS, xyxy_to_box(plate.box / [*size, *size]), strict=True)
+                if plate.corners is not None:
+                    row |= zip(CORNER_COLUMNS, (plate.corners / size).ravel(), strict=True)
+            rows.append(row)
+    labels = pd.DataFrame(rows).assign(
+        sample=range(len(rows)), problem="", **dict.fromkeys(_TEXTS, "")
+    )
+    quads = labels[CORNER_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
+    quads = quads * labels[["width", "height"]].to_numpy(float)[:, None]
+    labels = labels.assign(**_pose(quads, labels["h"] * labels["height"]))
+
+    @lru_cache(maxsize=4)
+    def opened(number: int) -> Picture:
+        return load_image(files[number]).grey
+
+    return Samples(
+        split.name, labels, opened, place / split.name, split.has_text, False, len(labels)
+    )
+
+
+def _pose(quads: FloatArray, heights: ArrayLike) -> dict[str, FloatArray]:
+    """Height of plates in pixels and angle in degrees, of ``(n, 4, 2)`` corners or else of their boxes."""
+    sides = np.linalg.norm(quads[:, [3, 2]] - quads[:, [0, 1]], axis=2).mean(axis=1)
+    along = quads[:, 1] - quads[:, 0]
+    return {
+        "plate_height": np.where(np.isnan(sides), heights, sides),
+        "angle": np.degrees(np.arctan2(along[:, 1], along[:, 0])),
+    }
+
+
 def _size(opened: Callable[[int], LoadedPicture], number: int) -> dict[str, float | str]:
     """Size of a picture, displayed pixels for each of its own, and why it cannot be read."""
     try:
@@ -240,8 +295,6 @@ def _labels(table: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
         else:
             problems.append("its box is not complete" if np.isnan(box[row]).any() else "")
     quads = corners * size[:, None]
-    sides = np.linalg.norm(quads[:, [3, 2]] - quads[:, [0, 1]], axis=2).mean(axis=1)
-    along = quads[:, 1] - quads[:, 0]
     labels = table.reindex(columns=["plate", *_TEXTS], fill_value="")
     labels[["width", "height"]] = size
     labels[BOX_COLUMNS], labels[CORNER_COLUMNS] = box, corners.reshape(-1, 8)
@@ -251,7 +304,6 @@ def _labels(table: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
         .map({"1": 1, "2": 2})
         .fillna(0)
         .astype(int),
-        plate_height=np.where(np.isnan(sides), box[:, 3] * size[:, 1], sides),
-        angle=np.degrees(np.arctan2(along[:, 1], along[:, 0])),
         problem=problems,
+        **_pose(quads, box[:, 3] * size[:, 1]),
     )

@@ -11,7 +11,7 @@ from src.quality.base import Evidence, NotCheckedError, Scores
 from src.quality.label_errors import LEAST_RIGHT, LEAST_SAMPLES
 from src.quality.measures import moved
 from src.quality.networks import Find, Read
-from src.quality.opinions import MOVES, places
+from src.quality.opinions import MOVED_SIDE, MOVES, places
 from src.quality.samples import FloatArray
 from src.utils import evaluation
 
@@ -42,7 +42,9 @@ def doubt(evidence: Evidence) -> Scores:
         values,
         lambda row: f"confidence {1 - values[row]:.2f} ± {spreads[row]:.2f} over the passes",
         measures={
-            "of": "texts" if evidence.is_read else "boxes",
+            # Not all that the other checks look at.
+            "samples": len(rows),
+            "asked": "texts" if evidence.is_read else "boxes",
             "passes": len(confidence),
             "mean_confidence": float(np.nanmean(mean)),
             "mean_spread": float(np.nanmean(spread)),
@@ -62,8 +64,8 @@ def _texts(evidence: Evidence, read: Read, rows: NDArray[np.intp]) -> FloatArray
     confidence = np.full((evidence.params.PASSES, len(rows)), np.nan)
     for number in range(len(confidence)):
         # Where nothing can be dropped, the corners are moved.
-        step = np.zeros(2) if networks.drops else _step(number)
-        quads = corners[asked] + (step / samples.sizes[asked])[:, None]
+        steps = _steps(0 if networks.drops else number, samples.sizes[asked])
+        quads = corners[asked] + (steps / samples.sizes[asked])[:, None]
         asked_pictures = [pictures[row] for row in asked]
         readings = decode(read(asked_pictures, quads, lines[asked].tolist(), networks.drops))
         confidence[number, asked] = [reading.confidence for reading in readings]
@@ -76,19 +78,22 @@ def _boxes(evidence: Evidence, find: Find, rows: NDArray[np.intp]) -> FloatArray
     present = samples.labels["present"].to_numpy(bool)[rows]
     passes = []
     for number in range(evidence.params.PASSES):
-        x, y = np.round(_step(number)).astype(int).tolist()
-        pictures = [moved(samples.image(row), x, y) for row in rows]
+        steps = np.round(_steps(number, samples.sizes[rows])).astype(int).tolist()
+        pictures = [
+            moved(samples.image(row), x, y) for row, (x, y) in zip(rows, steps, strict=True)
+        ]
         score = find(pictures, samples.boxes[rows]).score
         passes.append(np.where(present, score, 1 - score))
     return np.stack(passes)
 
 
-def _step(number: int) -> FloatArray:
-    """``(2,)`` pixels by which the picture, or the corners, are moved in a pass; not at all in the first."""
+def _steps(number: int, sizes: FloatArray) -> FloatArray:
+    """Pixels ``(n, 2)`` by which pictures of these sizes are moved in a pass; not at all in the first."""
     if number == 0:
-        return np.zeros(2)
+        return np.zeros_like(sizes)
     ring, place = divmod(number - 1, len(MOVES))
-    return np.array(MOVES[place], dtype=np.float64) / (1 + ring)
+    share = np.array(MOVES[place], dtype=np.float64) / MOVED_SIDE / (1 + ring)
+    return np.asarray(share * sizes.max(axis=1, keepdims=True))
 
 
 def calibration(evidence: Evidence) -> Scores:

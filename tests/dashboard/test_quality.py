@@ -85,13 +85,13 @@ def test_sections_are_those_of_the_report() -> None:
     assert "Not checked" not in "".join(sections.values())
 
 
-def test_pictures_that_are_in_the_cache_alone_are_named() -> None:
+def test_it_is_told_how_to_get_a_report_that_is_not_here() -> None:
     write_results(FOLDER, "Quality", findings())
     (FOLDER / "report.html").unlink()
     (FOLDER / "flagged.csv").unlink()
     said = texts(opened("quality"))
-    assert f"dvc pull {FOLDER / 'report.html'}" in said
-    assert f"dvc pull {FOLDER / 'flagged.csv'}" in said
+    assert said.count(f"git checkout {FOLDER}") == 2
+    assert "dvc repro check_" in said
 
 
 def test_what_is_damaged_is_told() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,12 +18,14 @@ from src.datasets.truth import TruthFile
 from src.flywheel import export as module
 from src.flywheel.corrections import Correction
 from src.flywheel.errors import StoreError
-from src.flywheel.export import SPLITS, export, split_of
+from src.flywheel.export import SPLITS, export, lost, names_of, split_of
 from src.flywheel.review import decide
 from src.flywheel.store import Store
-from tests.flywheel.databases import CORNERS, capture, plate
+from tests.bundles import scene
+from tests.flywheel.databases import CORNERS, capture, noise, plate
 
 ROOT = Path(__file__).parents[2]
+FAR = tuple((x + 60.0, y + 30.0) for x, y in CORNERS)
 OTHER = tuple((x + 5.0, y + 3.0) for x, y in CORNERS)
 
 
@@ -49,11 +52,15 @@ def test_reviewed_plates_alone(store: Store, tmp_path: Path, in_train: None) -> 
     assert [(row["plate"], row["whole"]) for row in rows] == [("BE22", "0"), ("ZH1", "0")]
     decide(store, entry.id, 3, "rejected", "me")
     rows = exported(store, tmp_path / "feedback")["train"]
-    assert [row["whole"] for row in rows] == ["1", "1"], "the last one is known now"
+    assert [row["whole"] for row in rows] == ["0", "0"], "what is rejected may be a foreign plate"
+    for number, text in ((2, "ZH3"), (3, "ZH4")):
+        decide(store, entry.id, number, "corrected", "me", Correction(text, OTHER))
+    rows = exported(store, tmp_path / "feedback")["train"]
+    assert [row["whole"] for row in rows] == ["1"] * 4, "all are known now"
     # As the evaluation reads it.
     truth = TruthFile(tmp_path / "feedback/train.csv")
     (picture,) = truth
-    assert {each.text for each in picture.plates} == {"BE22", "ZH1"}
+    assert {each.text for each in picture.plates} == {"BE22", "ZH1", "ZH3", "ZH4"}
     moved = next(each for each in picture.plates if each.text == "BE22")
     assert moved.corners is not None
     assert moved.corners == pytest.approx(np.array(OTHER), abs=0.01)
@@ -73,16 +80,66 @@ def test_a_missed_plate_is_a_row_and_until_then_a_hole(
     assert [(row["plate"], row["whole"]) for row in rows] == [("GE9", "1"), ("ZH1", "1")]
 
 
-def test_one_picture_is_in_one_split(store: Store, tmp_path: Path) -> None:
-    """Sent again, by whomever; and splits have their shares."""
-    for text in ("ZH1", "ZH2"):
-        entry = capture(plates=(plate(text),))
-        store.save([entry])
-        decide(store, entry.id, 0, "accepted", "me")
-    counts = [len(rows) for rows in exported(store, tmp_path / "feedback").values()]
-    assert sorted(counts) == [0, 0, 2]
+def test_splits_have_their_shares() -> None:
     names = [split_of(hashlib.sha256(str(number).encode()).hexdigest()) for number in range(40_000)]
     assert {name: names.count(name) / 40_000 for name in SPLITS} == pytest.approx(SPLITS, abs=0.01)
+
+
+def test_a_picture_that_is_sent_twice_is_there_once(store: Store, tmp_path: Path) -> None:
+    """In another file too, by whomever; of each place, the latest review counts."""
+    plain = capture(plates=(plate("ZH1"),))
+    same_pixels = cv2.imencode(".png", scene("BE1"), [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
+    assert same_pixels != plain.content
+    again = capture(same_pixels, plates=(plate("ZH2"),))
+    store.save([plain])
+    store.save([again])
+    decide(store, again.id, 0, "accepted", "you")
+    decide(store, plain.id, 0, "corrected", "me", Correction("ZH3"))
+    rows = [row for part in exported(store, tmp_path / "set").values() for row in part]
+    assert [row["plate"] for row in rows] == ["ZH3"]
+    assert json.loads((tmp_path / "set/manifest.json").read_text())["contradicted"] == 1
+    decide(store, again.id, None, "corrected", "you", Correction("BE9", FAR))
+    rows = [row for part in exported(store, tmp_path / "set").values() for row in part]
+    assert sorted(row["plate"] for row in rows) == ["BE9", "ZH3"], "another place is another plate"
+    decide(store, again.id, 0, "rejected", "you")
+    rows = [row for part in exported(store, tmp_path / "set").values() for row in part]
+    assert [(row["plate"], row["whole"]) for row in rows] == [("BE9", "1")]
+
+
+def test_a_plate_that_is_cut_off_can_be_read_again(
+    store: Store, tmp_path: Path, in_train: None
+) -> None:
+    entry = capture(plates=(plate("ZH1"),))
+    store.save([entry])
+    width, height = entry.width, entry.height
+    wide = (
+        (-0.5 * width, 2.0),
+        (1.5 * width, 2.0),
+        (1.5 * width, height - 2.0),
+        (-0.5 * width, height - 2.0),
+    )
+    decide(store, entry.id, 0, "corrected", "me", Correction(corners=wide))
+    exported(store, tmp_path / "set")
+    ((found,),) = [picture.plates for picture in TruthFile(tmp_path / "set/train.csv")]
+    assert found.corners is not None
+    assert found.corners[:, 0] == pytest.approx(np.array([-0.5, 1.5, 1.5, -0.5]) * width, abs=0.01)
+    assert found.box[[0, 2]] == pytest.approx([0, width], abs=0.01)
+
+
+def test_pictures_that_are_not_kept_any_more_are_told(store: Store, tmp_path: Path) -> None:
+    entries = [capture(plates=(plate("ZH1"),)), capture(noise(1), size=(64, 48))]
+    store.save(entries)
+    for entry in entries:
+        decide(store, entry.id, 0, "accepted", "me")
+    exported(store, tmp_path / "set")
+    before = names_of(tmp_path / "set")
+    assert len(before) == 2
+    assert lost(tmp_path / "set", {"version": "v"}, before) == ""
+    store.delete(entries[0].id)
+    exported(store, tmp_path / "set")
+    assert "1 of the 2 pictures of the last export" in lost(
+        tmp_path / "set", {"version": "v"}, before
+    )
 
 
 def test_the_version_is_of_the_content(store: Store, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -13,15 +14,15 @@ from src.flywheel.errors import CorrectionError, UnknownEntryError
 from src.flywheel.review import decide, error_rate, queue
 from src.flywheel.store import Store
 from src.stack.reader import Plate
-from tests.flywheel.databases import CORNERS, capture, plate
+from tests.flywheel.databases import CORNERS, NOW, capture, plate
 
 
 def sure(text: str, confidence: float) -> Plate:
     return replace(plate(text), confidence=confidence)
 
 
-def kept(store: Store, *plates: Plate) -> str:
-    entry = capture(plates=plates)
+def kept(store: Store, *plates: Plate, minute: int = 0) -> str:
+    entry = capture(plates=plates, created=NOW + timedelta(minutes=minute))
     store.save([entry])
     return entry.id
 
@@ -61,6 +62,21 @@ def test_contradictions_are_found(store: Store, nothing_random: None) -> None:
     store.add_feedback(second, 0, "wrong", Correction("BE7"))
     with store.reading() as session:
         assert all("contradiction" in item.reasons for item in queue(session))
+    # Whose mind has changed contradicts nobody; and that it is wrong needs no other text.
+    store.add_feedback(second, 0, "right")
+    with store.reading() as session:
+        assert not [item for item in queue(session) if "contradiction" in item.reasons]
+    store.add_feedback(second, 0, "wrong")
+    with store.reading() as session:
+        assert all("contradiction" in item.reasons for item in queue(session))
+
+
+def test_whether_a_plate_was_missed_can_be_disputed(store: Store, nothing_random: None) -> None:
+    first, second = kept(store), kept(store, sure("BE1", 0.999))
+    store.add_feedback(first, None, "right")
+    store.add_feedback(second, None, "missed")
+    with store.reading() as session:
+        assert {item.plate for item in queue(session) if "contradiction" in item.reasons} == {0}
 
 
 def test_kinds_that_were_seldom_reviewed_are_new(store: Store, nothing_random: None) -> None:
@@ -97,7 +113,7 @@ def test_the_random_share_is_a_share() -> None:
 def test_the_error_rate_is_of_the_random_share_alone(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = [kept(store, sure("ZH1", 0.9)) for _ in range(4)]
+    chosen = [kept(store, sure("ZH1", 0.9), minute=minute) for minute in range(6)]
     other = kept(store, sure("ZH1", 0.9))
     monkeypatch.setattr(module, "is_random", lambda picture, _: picture.id in chosen)
     with store.reading() as session:
@@ -107,10 +123,16 @@ def test_the_error_rate_is_of_the_random_share_alone(
     decide(store, chosen[2], 0, "corrected", "me", Correction(corners=CORNERS))
     decide(store, chosen[3], 0, "rejected", "me")
     decide(store, other, 0, "corrected", "me", Correction("ZH7"))
+    # Reviewed before its turn, as users call it wrong: it would spoil the sample.
+    decide(store, chosen[5], 0, "corrected", "me", Correction("ZH7"))
     with store.reading() as session:
         rate = error_rate(session)
-    assert (rate.wrong, rate.count) == (1, 3)
-    assert rate.low < 1 / 3 < rate.high
+    assert (rate.wrong, rate.count) == (2, 4)
+    assert rate.low < 1 / 2 < rate.high
+    decide(store, chosen[4], 0, "accepted", "me")
+    with store.reading() as session:
+        rate = error_rate(session)
+    assert (rate.wrong, rate.count) == (3, 6), "its turn has come"
 
 
 def test_what_was_decided_waits_no_more(store: Store, nothing_random: None) -> None:

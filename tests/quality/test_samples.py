@@ -123,3 +123,28 @@ def test_boxes_of_a_large_jpeg_are_those_of_the_picture_as_it_is_displayed(
     assert samples.boxes[0] == pytest.approx([0.35, 0.35, 0.5, 0.5])
     assert samples.sizes[0].tolist() == [100, 50]
     assert samples.labels["plate_height"].iloc[0] == pytest.approx(25)
+
+
+def test_the_sets_of_feedback_are_found_in_whatever_format(folder: Path) -> None:
+    feedback = folder / "feedback"
+    reviewed, yolo = feedback / "reviewed", feedback / "mine"
+    picture = np.full((40, 80), 120, np.uint8)
+    for place in (reviewed, yolo / "train/images", yolo / "train/labels"):
+        place.mkdir(parents=True)
+    for place in (reviewed, yolo / "train/images"):
+        cv2.imwrite(str(place / "a.png"), picture)
+    (reviewed / "train.csv").write_text("file,plate,cx,cy,w,h\na.png,BE1,0.5,0.5,0.5,0.25\n")
+    (reviewed / "val.csv").write_text("file,plate,cx,cy,w,h\n")
+    (yolo / "train/labels/a.txt").write_text("0 0.5 0.25 0.5 0.25\n0 0.5 0.75 0.25 0.25\n")
+    mine, theirs = open_samples(feedback)
+    assert (mine.name, theirs.name) == ("mine-train", "reviewed-train")
+    assert theirs.labels["plate"].tolist() == ["BE1"]
+    assert not mine.has_text
+    assert mine.boxes.tolist() == [[0.5, 0.25, 0.5, 0.25], [0.5, 0.75, 0.25, 0.25]]
+    assert mine.labels["plate_height"].tolist() == [10, 10]
+    assert mine.pictures.tolist() == [0, 0]
+    assert np.array_equal(mine.image(1), picture)
+    assert [samples.name for samples in open_samples(yolo)] == ["train"]
+    (feedback / "odd").mkdir()
+    with pytest.raises(DatasetError, match=r"odd: is no set that is known.*Pascal VOC"):
+        open_samples(feedback)

@@ -90,14 +90,22 @@ def test_the_reviewer_believes_the_user(tmp_path: Path) -> None:
         store.close()
 
 
-def test_the_mesh_hides_some_lines_and_nothing_else() -> None:
-    picture = np.full((40, 60), 200, np.uint8)
-    seen = demo.camera(picture, np.array([0.0, 0.5]))
-    hidden = seen < 100
-    assert hidden[::5].all()
-    assert hidden[:, 2::5].all()
-    rest = np.delete(np.delete(seen, np.arange(0, 40, 5), 0), np.arange(2, 60, 5), 1)
-    assert (rest == 200).all()
+def test_a_camera_on_its_side_turns_the_plate_with_the_picture() -> None:
+    picture = np.zeros((40, 60), np.uint8)
+    picture[10:14, 20:32] = 200
+    picture[10:12, 20:23] = 255  # its top left
+    corners = np.array([[20, 10], [32, 10], [32, 14], [20, 14]], float)
+    shot = demo.sideways(picture, TruePlate("BE1", np.array([20, 10, 32, 14.0]), corners, 1))
+    assert shot.picture.shape == (60, 40)
+    x1, y1, x2, y2 = shot.plate.box.astype(int)
+    assert (shot.picture[y1:y2, x1:x2] >= 200).all()
+    assert (shot.picture > 0).sum() == 4 * 12
+    assert shot.plate.corners is not None
+    # The first corner is still where the text begins, and the others follow clockwise.
+    x, y = shot.plate.corners[0].astype(int)
+    assert shot.picture[y - 1, x] == 255
+    assert np.allclose(shot.plate.corners[1] - shot.plate.corners[0], [0, -12])
+    assert np.allclose(shot.plate.corners[3] - shot.plate.corners[0], [4, 0])
 
 
 def test_the_report_names_the_share_that_is_recovered(capsys: pytest.CaptureFixture[str]) -> None:

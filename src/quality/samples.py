@@ -6,7 +6,7 @@ something to report: it stays in the table, with what is wrong in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from src.datasets.detection_sets import Split, find_sets, is_set, open_set
 from src.datasets.shards import DatasetError, ShardedSet
-from src.datasets.truth import PIXEL_COLUMNS
+from src.datasets.truth import PIXEL_COLUMNS, TruePlate
 from src.errors import UserError
 from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box, xyxy_to_box
 from src.images import ImageError, load_image
@@ -221,7 +221,8 @@ def _of_split(split: Split, place: Path) -> Samples:
         files.append(Path(true.name))
         height, width = true.picture.shape
         size = np.array([width, height])
-        for plate in true.plates or [None]:
+        plates: Sequence[TruePlate | None] = true.plates or [None]
+        for plate in plates:
             row = {"picture": number, "present": plate is not None, "plate": "", "lines": 0}
             row |= {"width": width, "height": height, **dict.fromkeys(_PLACE, np.nan)}
             if plate is not None:

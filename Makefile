@@ -9,7 +9,7 @@ BENCH ?= generator
 ARGS ?=
 CML_VERSION := 0.20.6
 # Of the hundreds of columns: the parameters that differ, and the metrics at the top of a report.
-EXP_DROP := ^(?!Experiment$$|Created$$|.*Params\.|BATCH_SIZE|models\.|trainer\.|backgrounds\.)
+EXP_DROP := ^(?!Experiment$$|Created$$|State$$|Executor$$|.*Params\.|BATCH_SIZE|models\.|trainer\.|backgrounds\.)
 EXP_KEEP := ^(val_acc|formats\.accuracy|shifted\.accuracy|clutter\.with_text\.share|latency\.median_ms)$$
 COMPILE = $(UV) pip compile --universal --python-version 3.11 --no-annotate --no-header \
 	--no-emit-index-url --quiet $(UPGRADE)

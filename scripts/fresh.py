@@ -83,6 +83,8 @@ def freshness(root: Path | None = None) -> Freshness:
 def _freshness(repo: Any) -> Freshness:
     graph = get_active_graph(repo.index.graph)
     makers = {out.fs_path: out for stage in repo.index.stages for out in stage.outs}
+    added = (out for stage in repo.index.stages if stage.is_data_source for out in stage.outs)
+    missing = {parent for out in added if not out.exists for parent in Path(out.fs_path).parents}
     reasons: dict[str, list[str]] = {}
     parameters, stale = True, set()
     for stage in repo.index.stages:
@@ -91,7 +93,7 @@ def _freshness(repo: Any) -> Freshness:
         of_parameters = list(_changed_parameters(deps))
         others = [
             *_changed_definition(stage),
-            *_changed_deps(deps, makers),
+            *_changed_deps(deps, makers, missing),
             *_changed_outs(stage),
         ]
         if of_parameters or others:
@@ -131,14 +133,21 @@ def _changed_parameters(deps: Iterable[Any]) -> Iterable[str]:
                 )
 
 
-def _changed_deps(deps: Iterable[Any], makers: dict[str, Any]) -> Iterable[str]:
-    """Files and folders that are not as they were read; ``makers`` are outputs by their path."""
+def _changed_deps(deps: Iterable[Any], makers: dict[str, Any], missing: set[Path]) -> Iterable[str]:
+    """Files and folders that are not as they were read.
+
+    Args:
+        deps: of a stage.
+        makers: outputs by their path.
+        missing: folders of which data are not here that ``dvc add`` tracks.
+    """
     for dep in deps:
         if isinstance(dep, ParamsDependency):
             continue
         for name, state in dep.status().items():
             if state not in _MISSING:
-                yield name
+                if Path(dep.fs_path) not in missing:
+                    yield name
             elif dep.fs_path in makers:
                 # The lock alone says it: what was read is what the other stage made, or it is not.
                 if makers[dep.fs_path].hash_info != dep.hash_info:

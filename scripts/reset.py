@@ -15,7 +15,8 @@ from pathlib import Path
 from src.config import PARAMS_FILE, PATHS_FILE
 
 LOCK = "dvc.lock"
-RESULTS = [f"out/{kind}" for kind in ("prepared", "runs", "evaluations")]
+RESULTS = [f"out/{kind}" for kind in ("prepared", "runs", "evaluations", "quality")]
+"""What Git keeps of the outputs of dvc.yaml."""
 PATHS = [str(PARAMS_FILE), str(PATHS_FILE), LOCK, *RESULTS]
 PATCH = Path(".dvc/tmp/reset.patch")
 

@@ -13,7 +13,7 @@ import sys
 
 from scripts.fresh import append
 from scripts.github import GitHubError, branch_of_run
-from scripts.remote import in_workflow
+from scripts.remote import configured, in_workflow
 from scripts.reset import LOCK, RESULTS
 from scripts.run import stage_environment
 from src.errors import UserError
@@ -28,13 +28,16 @@ class ResultsError(UserError):
 def make(arguments: list[str]) -> int:
     """Run what has changed, as an experiment of DVC.
 
+    What another machine has run is fetched from the remote, where there is one, and not run again.
+
     Args:
         arguments: of ``dvc exp run``.
 
     Returns:
         DVC's exit status.
     """
-    command = [sys.executable, "-m", "dvc", "exp", "run", *arguments]
+    pull = ["--pull", "--allow-missing"] if configured() else []
+    command = [sys.executable, "-m", "dvc", "exp", "run", *pull, *arguments]
     return subprocess.run(command, env=stage_environment(), check=False).returncode
 
 

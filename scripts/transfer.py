@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
 from scripts.remote import (
     NoCredentialsError,
@@ -21,7 +22,7 @@ from scripts.remote import (
 )
 
 
-def pull(targets: list[str]) -> int:
+def pull(targets: list[str], is_partial: bool = False) -> int:
     """Fetch what dvc.lock names, where there is a remote.
 
     Without a remote there is nothing to fetch, nor in a workflow without credentials: what follows
@@ -29,6 +30,7 @@ def pull(targets: list[str]) -> int:
 
     Args:
         targets: stages or paths; none are all.
+        is_partial: whether data that the remote does not have are no error: what follows makes them.
 
     Returns:
         The exit status.
@@ -50,7 +52,10 @@ def pull(targets: list[str]) -> int:
     if remote is None:
         print("Nothing is pulled: there is no DVC remote (`make remote URL=...`, docs/remote.md).")
         return 0
-    status = _dvc("pull", targets)
+    options = ["--allow-missing"] if is_partial else []
+    # What was added by hand, such as exports of feedback, is read by the stages, and is none of them.
+    added = sorted(map(str, Path("data").glob("*/*.dvc"))) if targets else []
+    status = _dvc("pull", [*options, *targets, *added])
     if status != 0:
         check(remote, write=False)
         raise RemoteError(
@@ -102,10 +107,15 @@ def main(arguments: list[str] | None = None) -> int:
         description="Fetch data from the DVC remote, or send them.",
     )
     parser.add_argument("command", choices=("pull", "push"))
+    parser.add_argument(
+        "--partial", action="store_true", help="data that were never pushed are no error (pull)"
+    )
     parser.add_argument("targets", nargs="*", help="stages or paths of dvc.yaml; by default all")
     options = parser.parse_args(arguments)
     try:
-        return (pull if options.command == "pull" else push)(options.targets)
+        if options.command == "pull":
+            return pull(options.targets, options.partial)
+        return push(options.targets)
     except RemoteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,8 @@ import msgspec
 import numpy as np
 import pandas as pd
 from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.scm import SCMError, resolve_rev
 from numpy.typing import NDArray
 
 from src import bundle, gate
@@ -109,6 +112,7 @@ def promote(config: Config, options: Options) -> None:
         StageError: something is missing, or cannot be written.
         BundleError: a bundle is damaged.
     """
+    recover(options.target)
     check_committed(options.target)
     if options.tag:
         check_committed(Path())
@@ -189,10 +193,11 @@ def from_revision(config: Config, rev: str, folder: Path) -> Candidate:
     """
     place = folder / "stack"
     source = config.out("models", "stack").as_posix()
-    commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
-    if commit.returncode:
-        raise StageError(f"Git knows no revision {rev!r}")
-    sha = commit.stdout.strip()
+    try:
+        with Repo() as repo:
+            sha = resolve_rev(repo.scm, rev)
+    except (DvcException, SCMError) as error:
+        raise StageError(f"Git and DVC know no revision or experiment {rev!r}: {error}") from error
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "get", ".", source, "--rev", sha, "--out", str(place)],
         capture_output=True, text=True, check=False,
@@ -361,9 +366,10 @@ def write(files: Mapping[str, bytes], target: Path) -> None:
     Raises:
         StageError: it cannot be written; the old one is as it was.
     """
-    partial_, replaced = (target.with_name(f".{target.name}.{kind}") for kind in ("partial", "old"))
+    partial_, replaced = _beside(target)
     ours = {bundle.LOCALIZER, bundle.READER, *bundle.INT8.values(), bundle.MANIFEST, CARD}
     shutil.rmtree(partial_, ignore_errors=True)
+    recover(target)
     try:
         partial_.mkdir(parents=True)
         if target.exists():
@@ -382,12 +388,23 @@ def write(files: Mapping[str, bytes], target: Path) -> None:
             target.rename(replaced)
         partial_.rename(target)
     except OSError as error:
-        if replaced.exists() and not target.exists():
-            replaced.rename(target)
+        recover(target)
         raise StageError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial_, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def recover(target: Path) -> None:
+    """Put the old bundle back where a promotion was killed between its two renames."""
+    _, replaced = _beside(target)
+    if replaced.exists() and not target.exists():
+        replaced.rename(target)
+
+
+def _beside(target: Path) -> tuple[Path, Path]:
+    """Where a bundle is made, and where the old one waits until the new one is in its place."""
+    return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
 
 
 def register(options: Options) -> None:
@@ -404,10 +421,17 @@ def register(options: Options) -> None:
         for command in commands[2:]:
             print("  " + " ".join(["gto", *command[1:]]))
         return
-    for command in commands:
+    for number, command in enumerate(commands):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise StageError(f"`{' '.join(command)}` fails: {done.stderr.strip()}")
+            left = "".join(
+                f"\n  {shlex.join(['gto', *each[1:]] if each[0] == gto else each)}"
+                for each in commands[number:]
+            )
+            raise StageError(
+                f"{options.target} is written, but `{' '.join(command)}` fails: {done.stderr.strip()}\n"
+                f"What is left to do:{left}"
+            )
         print(done.stdout, end="")
 
 
@@ -417,6 +441,7 @@ def restore(target: Path) -> None:
     Raises:
         StageError: there is none.
     """
+    recover(target)
     check_committed(target)
     manifest = f"{target.as_posix()}/{bundle.MANIFEST}"
     now = Bundle.load(target).contents if (target / bundle.MANIFEST).exists() else {}
@@ -433,7 +458,11 @@ def restore(target: Path) -> None:
                 continue
         if contents != now:
             write(files, target)
-            print(f"{target}: the bundle of {commit[:12]} is restored. Commit it.")
+            print(
+                f"{target}: the bundle of {commit[:12]} is restored. Commit it. If it is registered "
+                f"(`gto show {ARTIFACT}`), assign it too:\n"
+                f"  gto assign {ARTIFACT} --version VERSION --stage {STAGE}"
+            )
             return
     raise StageError(f"{target}: Git knows no other bundle that this program can use")
 

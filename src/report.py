@@ -38,6 +38,8 @@ SIGNIFICANT = 0.05
 """Differences that chance makes more often than this are none."""
 STACK = "evaluations/stack/metrics.json"
 MAIN = "val_acc"
+MAIN_SET = "prepared/stack/val"
+"""What the main metric is of."""
 HEADLINES = (
     (STACK, MAIN, "plates read, scenes like the seed's"),
     (STACK, "formats.accuracy", "plates read, all formats"),
@@ -133,12 +135,17 @@ def judge(base: Revision | None, head: Revision) -> str:
     Two shares of independent samples are compared by the normal approximation.
     """
     new, new_count = _main_metric(head)
-    if new is None:
-        return f"No verdict: the workspace has no {MAIN}"
     old, old_count = _main_metric(base) if base else (None, 0)
-    if old is None:
-        return f"No verdict: {MAIN} is {new:.4f}, and there is nothing to compare it with"
+    if new is None or old is None:
+        lack = (
+            f"{MAIN} is {new:.4f}, and there is nothing to compare it with"
+            if new is not None
+            else ""
+        )
+        return f"No verdict: {lack or f'the workspace has no {MAIN}'}"
     change = f"{MAIN} {old:.4f} → {new:.4f}"
+    if base is not None and _main_set(base) and _main_set(head) not in (None, _main_set(base)):
+        return f"Not comparable: {change}, but of other plates, as {MAIN_SET} has changed"
     if new == old:
         return f"Same: {change}"
     if not (old_count and new_count):
@@ -149,6 +156,11 @@ def judge(base: Revision | None, head: Revision) -> str:
     if chance >= SIGNIFICANT:
         return f"Same within chance: {change} (p = {chance:.2f})"
     return f"{'Better' if new > old else 'Worse'}: {change} (p = {chance:.1g})"
+
+
+def _main_set(revision: Revision) -> str | None:
+    """Of the set that the main metric is of, where dvc.lock says it."""
+    return next((md5 for path, md5 in revision.read.items() if path.endswith(MAIN_SET)), None)
 
 
 def _main_metric(revision: Revision) -> tuple[float | None, int]:

@@ -36,6 +36,7 @@ class Revision:
         parameters: flat, by names such as ``TrainOCRParams.LR``.
         metrics: flat, by file and then by names such as ``doubt.ece``.
         sizes: bytes of models and other outputs by path, as dvc.lock has them.
+        read: hashes of what the stages have read, by path.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Revision:
     parameters: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    read: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -63,10 +65,16 @@ class Plots:
 def resolve(name: str) -> str | None:
     """The commit of a revision, or None if there is none of this name.
 
+    Args:
+        name: as Git takes it; with ``...`` at its end, as in ``git diff``, where HEAD has left it.
+
     Raises:
         RevisionError: Git is missing, or this is no repository.
     """
     try:
+        if name.endswith("..."):
+            tip = resolve(name.removesuffix("..."))
+            return tip and (_git("merge-base", tip, "HEAD").stdout.strip() or None)
         done = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     except OSError as error:
         raise RevisionError(f"git cannot be run: {error}") from error
@@ -98,6 +106,7 @@ def read_revision(name: str = WORKSPACE) -> Revision:
     lock = yaml.safe_load(_text("dvc.lock", at) or "") or {}
     for stage in lock.get("stages", {}).values():
         revision.sizes |= {out["path"]: out.get("size", 0) for out in stage.get("outs", [])}
+        revision.read |= {dep["path"]: dep.get("md5", "") for dep in stage.get("deps", [])}
     return revision
 
 

@@ -303,6 +303,19 @@ def test_a_full_disk_leaves_the_old_one(
     assert not list(Path().glob(".models.*"))
 
 
+def test_a_promotion_that_was_killed_between_its_renames_is_mended(
+    config: Config, read_by: Any
+) -> None:
+    promote.promote(config, Options())
+    before = Bundle.load(MODELS).contents
+    MODELS.rename(".models.old")
+    # It holds these networks already, and is there to say so.
+    with pytest.raises(RefusedError, match="holds these networks already"):
+        promote.promote(config, Options())
+    assert Bundle.load(MODELS).contents == before
+    assert not list(Path().glob(".models.*"))
+
+
 def test_networks_of_the_last_bundle_do_not_stay(config: Config, read_by: Any) -> None:
     write_bundle(MODELS, int8=True)
     retrained(config)
@@ -337,7 +350,9 @@ def test_what_is_not_committed_is_not_replaced(repository: Config, read_by: Any)
         restore(MODELS)
 
 
-def test_the_last_one_can_be_restored(repository: Config, read_by: Any) -> None:
+def test_the_last_one_can_be_restored(
+    repository: Config, read_by: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = Bundle.load(MODELS)
     with pytest.raises(StageError, match="Git knows no other bundle"):
         restore(MODELS)
@@ -346,7 +361,9 @@ def test_the_last_one_can_be_restored(repository: Config, read_by: Any) -> None:
     promote.promote(repository, Options())
     commit("second bundle")
     second = Bundle.load(MODELS)
+    capsys.readouterr()
     restore(MODELS)
+    assert "gto assign bundle --version VERSION --stage prod" in capsys.readouterr().out
     restored = Bundle.load(MODELS)
     assert (restored.contents, restored.manifest) == (first.contents, first.manifest)
     commit("first bundle again")
@@ -372,6 +389,23 @@ def test_it_is_committed_and_tagged(
     git("checkout", "--quiet", "bundle@v0.0.1")
     (plate,) = PlateReader.load(MODELS, "onnxruntime", 1).read(scene("BE1"))
     assert plate.plate == "BE1"
+
+
+def test_what_is_left_to_do_is_told_where_a_tag_fails(repository: Config, read_by: Any) -> None:
+    retrained(repository)
+    read_by(OracleStack(wrong=set(range(8))), OracleStack())
+    # gto gives the first version that there is none of; with this one, Git does not let it.
+    git("tag", "bundle@v0.0.1/in-the-way")
+    with pytest.raises(
+        StageError, match=r"models is written, but `.*gto register bundle` fails"
+    ) as info:
+        promote.promote(repository, Options(tag=True))
+    left = str(info.value).split("What is left to do:\n")[1].splitlines()
+    assert [line.strip() for line in left] == [
+        "gto register bundle",
+        "gto assign bundle --stage prod",
+    ]
+    assert git("status", "--short") == "", "the bundle is committed"
 
 
 def test_dvc_gets_what_was_tagged(repository: Config) -> None:
@@ -407,9 +441,9 @@ def test_the_bundle_of_a_revision(
 ) -> None:
     """An experiment's, from DVC's cache, while the workspace has another one."""
     read_by(OracleStack(wrong=set(range(8))), OracleStack())
-    with pytest.raises(StageError, match="Git knows no revision 'nowhere'"):
-        promote.promote(repository, Options(rev="nowhere"))
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+    with pytest.raises(StageError, match="know no revision or experiment 'nowhere'"):
+        promote.promote(repository, Options(rev="nowhere"))
     retrained(repository)
     wanted = Bundle.load(repository.out("models", "stack"))
     stage = {
@@ -421,14 +455,16 @@ def test_the_bundle_of_a_revision(
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluate_stack": stage}}))
     subprocess.run([sys.executable, "-m", "dvc", "commit", "--quiet", "--force"], check=True)
     commit("an experiment")
-    git("tag", "experiment")
+    # Where DVC keeps experiments: neither a branch nor a tag.
+    base = git("rev-parse", "HEAD~1")
+    git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/experiment", "HEAD")
     retrained(repository, note="reAder")
     relative = repository.model_copy(update={"out_path": "out"})
     monkeypatch.setattr(type(repository), "out", lambda _, *parts: Path("out", *parts))
     promote.promote(relative, Options(rev="experiment"))
     copy = Bundle.load(MODELS)
     assert copy.contents == wanted.contents
-    assert copy.manifest.git_revision == git("rev-parse", "experiment")
+    assert copy.manifest.git_revision == git("rev-parse", "HEAD")
 
 
 # What DVC records

@@ -238,6 +238,34 @@ def test_the_verdict_knows_chance(base: Any, head: Any, words: str) -> None:
     assert judge(revision(*base), revision(*head)).startswith(words)
 
 
+def test_other_plates_are_not_compared(repository: Path) -> None:
+    lock = "stages:\n  evaluate_stack:\n    deps: [{path: data/prepared/stack/val, md5: %s}]\n"
+    results(0.9)
+    write("dvc.lock", lock % "one.dir")
+    commit("base")
+    results(0.99)
+    assert report_of()[0].startswith("Better")
+    write("dvc.lock", lock % "other.dir")
+    assert report_of()[0] == (
+        "Not comparable: val_acc 0.9000 → 0.9900, but of other plates, as prepared/stack/val has changed"
+    )
+
+
+def test_a_branch_is_compared_with_what_it_was_made_from(repository: Path) -> None:
+    results(0.9)
+    commit("base")
+    git("switch", "--quiet", "--create", "change")
+    write("note", "1")
+    commit("nothing to do with results")
+    git("switch", "--quiet", "main")
+    results(0.95)
+    commit("progress on main")
+    git("switch", "--quiet", "change")
+    assert report_of("main")[0].startswith("Worse")
+    assert report_of("main...")[0].startswith("Same")
+    assert report_of("nowhere...")[0].startswith("No verdict")
+
+
 @pytest.mark.parametrize(
     ("name", "sign"),
     [

@@ -205,11 +205,11 @@ def test_the_page_about_deployment_names_what_there_is() -> None:
     assert "docker-compose up --build dashboard" in code_of_dashboard
     assert "make cloud-run SERVICE=dashboard " in code_of_dashboard
     assert "docker-compose up --build serve" in code
-    (name,) = set(re.findall(r"set image deployment/(\S+) ", code))
-    assert name == deployment("serve")["metadata"]["name"]
-    assert f"set image deployment/{name} {container('serve')['name']}=REGISTRY/" in code
-    for path in re.findall(r"kubectl apply -f (\S+)", code):
-        assert (ROOT / path).exists()
+    ((path, name),) = re.findall(r"set image .*?-f (\S+)\s+(\S+)=REGISTRY/", code)
+    assert (ROOT / path).exists()
+    assert name == container("serve")["name"]
+    for name in re.findall(r"(?:deployment|service)/(\S+)", code):
+        assert name == deployment("serve")["metadata"]["name"]
     for setting in re.findall(r"\bPLATES_([A-Z_]+)", (ROOT / "docs" / "deployment.md").read_text()):
         assert setting.lower() in Settings.model_fields
 

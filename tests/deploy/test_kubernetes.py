@@ -196,11 +196,12 @@ def test_the_runner_gets_a_gpu_and_starts_again() -> None:
 
 
 def test_the_runner_fits_on_a_small_node_with_a_gpu() -> None:
-    """4 cores, 15 GiB, 20 GB of disk, less what Kubernetes keeps of them."""
+    """4 cores, 15 GiB, 40 GB of disk, less what Kubernetes keeps; and a run fits into what is asked."""
     requests = container("cml-runner")["resources"]["requests"]
     assert quantity(requests["cpu"]) <= 3.9
     assert quantity(requests["memory"]) <= quantity("12Gi")
-    assert quantity(requests["ephemeral-storage"]) <= quantity("17Gi")
+    # Environment, data, and the sets that are drawn anew beside the old ones.
+    assert quantity("20Gi") <= quantity(requests["ephemeral-storage"]) <= quantity("34Gi")
 
 
 def test_the_runner_writes_only_into_volumes() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from scripts import remote, transfer
+from scripts import remote, results, transfer
 from scripts.fresh import freshness
 from tests.scripts.conftest import S3, call, environment
 
@@ -56,8 +56,39 @@ def test_pushed_lost_pulled_and_nothing_to_do(s3_project: Path, s3: S3) -> None:
     assert _sums(s3_project) == before
     assert freshness().fresh
     assert _nothing_to_do(s3_project)
-    # What ran once runs nowhere again, even if the lock is lost: the run cache came along.
-    assert any("/runs/" in name for name in s3.objects())
+
+
+def test_what_ran_once_runs_nowhere_again(
+    s3_project: Path, s3: S3, monkeypatch: pytest.MonkeyPatch, capfd: Output
+) -> None:
+    """Even if its lock was never committed: the run cache says what was made, and the remote has it."""
+    assert transfer.main(["push"]) == 0
+    before = _sums(s3_project)
+    _lose_everything(s3_project)
+    for name in ("dvc.lock", "published.json"):
+        (s3_project / name).unlink()
+    call(s3_project, "git", "commit", "-qam", "No results")
+    assert transfer.main(["pull", "--partial"]) == 0
+    capfd.readouterr()
+    monkeypatch.chdir(s3_project)
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    assert results.main(["make"]) == 0
+    printed = capfd.readouterr().out
+    assert "Running stage 'prepare'" not in printed
+    assert "Running stage 'train'" not in printed
+    assert _sums(s3_project) == before
+
+
+def test_a_new_bucket_is_filled(s3_project: Path, capfd: Output) -> None:
+    """The first run of all: dvc.lock names data that were never pushed anywhere."""
+    _lose_everything(s3_project)
+    assert transfer.main(["pull"]) == 1
+    assert transfer.main(["pull", "--partial"]) == 0
+    call(s3_project, "dvc", "repro")
+    assert transfer.main(["push"]) == 0
+    _lose_everything(s3_project)
+    assert transfer.main(["pull"]) == 0
 
 
 def test_a_push_that_was_killed_loses_nothing_and_goes_on(

@@ -66,14 +66,21 @@ def find_files(arguments: Sequence[str], left_out: Path | None = None) -> Iterat
     Yields:
         Paths to read, and errors where there is nothing.
     """
+    from src.images import SUFFIXES
+
     for argument in arguments:
         if argument == "-":
             for line in sys.stdin:
                 if path := line.rstrip("\r\n"):
                     yield from _files_of(path, left_out)
-        elif glob.has_magic(argument) and not Path(argument).exists():
-            # pathlib takes no pattern that starts with a slash.
+        # Not pathlib: it raises for names that are too long, and takes no pattern that starts with a slash.
+        elif glob.has_magic(argument) and not os.path.exists(argument):  # noqa: PTH110
             matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207
+            if "**" in argument:
+                # It matches folders, and what is in them as well; at the end, all that is in them.
+                matches = [path for path in matches if not os.path.isdir(path)]  # noqa: PTH112
+            if argument.endswith("**"):
+                matches = [path for path in matches if Path(path).suffix.lower() in SUFFIXES]
             if not matches:
                 yield Result(argument, error=f"{argument}: no file has such a name")
             for path in matches:
@@ -86,7 +93,7 @@ def _files_of(path: str, left_out: Path | None) -> Iterator[Result]:
     """The path itself, or the pictures of a folder."""
     from src.images import SUFFIXES
 
-    if not Path(path).is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112  # as above
         yield Result(path)
         return
     failed: list[OSError] = []
@@ -204,7 +211,8 @@ class Work:
             if self._draw is not None and error is None:
                 try:
                     _write_drawing(results[i], self._draw)
-                except (OSError, UserError) as failure:
+                except Exception as failure:
+                    # As below: OpenCV and memory have errors of their own.
                     results[i] = replace(
                         results[i], error=f"{results[i].path}: no drawing: {failure}"
                     )

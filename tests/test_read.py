@@ -173,6 +173,8 @@ def test_files_are_found(pictures: Path) -> None:
 
     assert found("photos/*.png", "photos/one.png") == ["photos/one.png"] * 2
     assert found("photos/**/*.PNG") == ["photos/a/two.PNG"]
+    # Each once, though the pattern finds the folders too.
+    assert found("photos/**") == found("photos/**/*") == sorted(found("photos"))
     # What a pattern finds may be a folder.
     assert found("phot*/a/de?p") == ["photos/a/deep/none.bmp"]
     assert found(str(pictures / "o*")) == [str(pictures / "one.png")]
@@ -183,6 +185,17 @@ def test_files_are_found(pictures: Path) -> None:
     assert (result.path, result.error) == ("photos/*.gif", "photos/*.gif: no file has such a name")
     # What is named is tried, whatever it is.
     assert found("photos/notes.txt", "missing") == ["photos/notes.txt", "missing"]
+
+
+def test_a_path_that_cannot_be_is_an_error_of_its_own(
+    capfd: pytest.CaptureFixture[str], model: Path, pictures: Path
+) -> None:
+    status, output, _ = run(capfd, model, "--json", "a" * 300, "b" * 300 + "*", "photos/one.png")
+    first, second, third = objects(output)
+    assert "File name too long" in first["error"]
+    assert "no file has such a name" in second["error"]
+    assert third["plates"]
+    assert status == 1
 
 
 def test_a_link_to_its_own_folder_is_no_trap(pictures: Path) -> None:

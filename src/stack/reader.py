@@ -189,7 +189,9 @@ class PlateReader:
         self, images: Sequence[Source | Picture]
     ) -> Iterator[tuple[Picture, list[Candidate]]]:
         """Pictures with their candidates, in their order."""
-        parts = [images[start : start + _PICTURES] for start in range(0, len(images), _PICTURES)]
+        # A few pictures are divided too, so that all cores work on them.
+        size = max(1, min(_PICTURES, -(-len(images) // self.threads)))
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
         if self.threads == 1 or len(parts) < 2:
             for part in parts:
                 yield from self._part(part)

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from src.datasets.truth import TruePicture, TruePlate
 from src.decoding import Reading
+from src.detection import SURE
 from src.geometry import FloatArray, box_iou, box_to_corners, xyxy_to_box
 from src.utils import evaluation
 
@@ -411,10 +412,11 @@ def doubt(scores: Scores, everywhere: bool = False) -> dict[str, Any]:
 
 
 def without_plate(scores: Scores, threshold: float) -> dict[str, Any]:
-    """Shares of the pictures without any plate in which a text is given, and something is found."""
+    """Shares of the pictures without any plate in which a text is given, and in which a user sees a box."""
     empty = {number for number, true in enumerate(scores.boxes) if not len(true)}
     texts = set(given(scores, threshold)["picture"])
-    boxed = set(scores.answers["picture"])
+    # Less likely places are candidates, which nobody is shown.
+    boxed = set(scores.answers.loc[scores.answers["score"] >= SURE, "picture"]) | texts
     return {
         "with_text": evaluation.share(len(empty & texts), len(empty)),
         "with_box": evaluation.share(len(empty & boxed), len(empty)),

@@ -51,7 +51,7 @@ class OracleStack:
         shift: added to normalised x of the corners of ``shifted`` pictures.
         missed: pictures in which it finds nothing.
         confidences: of pictures; 0.9 of the others.
-        extra: further plates by picture, as corners, text and confidence.
+        extra: further plates by picture: arguments of ``found_plate``.
         threshold, rectification, runtime: as PlateReader's.
     """
 
@@ -60,9 +60,7 @@ class OracleStack:
     shifted: set[int] = field(default_factory=set)
     missed: set[int] = field(default_factory=set)
     confidences: Mapping[int, float] = field(default_factory=dict)
-    extra: Mapping[int, Sequence[tuple[NDArray[np.floating], str, float]]] = field(
-        default_factory=dict
-    )
+    extra: Mapping[int, Sequence[tuple[Any, ...]]] = field(default_factory=dict)
     threshold: float = 0.5
     rectification: Literal["corners", "box"] = "corners"
     runtime: str = "oracle"

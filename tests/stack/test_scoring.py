@@ -185,12 +185,15 @@ def test_doubt_is_about_the_plates_with_a_text() -> None:
 
 def test_clutter_counts_pictures() -> None:
     truth = pictures([true_plate(0, None)], [], [], [])
-    stack = OracleStack(missed={2, 3}, confidences={0: 0.9, 1: 0.3})
+    corners = np.array([[10, 10], [40, 10], [40, 20], [10, 20]], float)
+    unlikely = {2: [(corners, "AI9", 0.1, 0.3)]}
+    stack = OracleStack(missed={2, 3}, confidences={0: 0.9, 1: 0.3}, extra=unlikely)
     metrics = scoring.summarise_clutter(scoring.score(stack, truth), 0.5)
     assert metrics["pictures"] == 4
     assert metrics["with_text"]["share"] == 0.25
     assert metrics["without_plate"]["with_text"]["share"] == 0
-    # A box on the foreign plate is right; one of the three other pictures has one.
+    # A box on the foreign plate is right; one of the three other pictures has one, and a candidate that is
+    # too unlikely to be shown is none.
     assert metrics["without_plate"]["with_box"]["share"] == pytest.approx(1 / 3)
     assert metrics["other_plates"]["recall_50"] == 1
 

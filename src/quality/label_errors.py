@@ -1,9 +1,9 @@
-"""Labels that the networks contradict, by confident learning: texts and boxes.
+"""Labels that the networks contradict: texts and boxes.
 
-Sound only where the networks have not trained on the samples (Northcutt, Jiang, Chuang: Confident
-learning, JAIR 2021). A text is one class of millions, whose own mean confidence, which confident learning
-compares with, cannot be known; so all texts have one threshold. Of characters there are few, and CleanLab
-says which one of a suspected text is wrong.
+Sound only where the networks have not trained on the samples. Confident learning (Northcutt, Jiang, Chuang,
+JAIR 2021) compares a label's probability with the mean of its class. A text is one class of millions, whose
+own mean confidence cannot be known; so all texts have one threshold. Of characters there are few, and
+CleanLab says by confident learning which one of a suspected text is wrong.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from numpy.typing import NDArray
 from src.charset import CHARSET
 from src.detection import SURE
 from src.quality.base import Evidence, NotCheckedError, Scores
-from src.quality.opinions import TextOpinions
-from src.utils.intervals import wilson
+from src.quality.opinions import TextOpinions, is_listened_to
 
 LEAST_SAMPLES = 200
-LEAST_RIGHT = 0.6
-"""Share of labels that a network must agree with before it is listened to."""
 LEAST_ERROR = 0.04
 """What centres of boxes that were found are off by at any rate, in widths of the box."""
 _LOG10 = float(np.log(10))
@@ -65,8 +62,7 @@ def _listen_to(agree: NDArray[np.bool_], *kinds: NDArray[np.bool_]) -> None:
     """
     counts = [(int((agree & kind).sum()), int(kind.sum())) for kind in kinds if kind.any()]
     for right, asked in counts or [(0, 0)]:
-        # Of some few, it may be right.
-        if not asked or wilson(right, asked)[1] < LEAST_RIGHT:
+        if not is_listened_to(right, asked):
             raise NotCheckedError(
                 f"the network agrees with {right} of {asked} labels only: what it contradicts says "
                 "nothing"

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from src.charset import CHARSET
 from src.decoding import decode
+from src.detection import SURE
 from src.geometry import box_to_corners, box_to_xyxy, corners_to_box, plate_axes
 from src.quality.measures import moved
 from src.quality.networks import Find, Found, Read
 from src.quality.samples import FloatArray, Samples
+from src.utils.intervals import wilson
 
 MOVES, MOVED_SIDE = ((2, 1), (-1, 2), (1, -2), (-2, -1)), 84
 """Pixels that a picture is moved by, x and y, when a localizer looks again, if its longer side has so many,
@@ -32,6 +34,8 @@ READINGS = 20
 """How often a text is read again."""
 CORNER_ERROR = 0.035
 """Standard deviation of the corners' errors then, in plate sizes: less than a localizer's."""
+LEAST_RIGHT = 0.6
+"""Share of labels that a network must agree with before it is listened to."""
 LEAST_LOG = -80.0
 """No logarithm of a text's probability counts as less."""
 
@@ -83,6 +87,18 @@ class TextOpinions:
     lines: NDArray[np.int_]
 
 
+def is_listened_to(right: int, asked: int) -> bool:
+    """Whether a network may know enough to accuse labels: of some few, it may be right.
+
+    Else it is not asked again, which is most of the work.
+
+    Args:
+        right: labels that it agrees with.
+        asked: of so many.
+    """
+    return asked > 0 and wilson(right, asked)[1] >= LEAST_RIGHT
+
+
 def box_opinions(samples: Samples, find: Find) -> BoxOpinions:
     """Ask what finds plates about the boxes of samples."""
     given, sizes = samples.boxes, samples.sizes
@@ -94,6 +110,9 @@ def box_opinions(samples: Samples, find: Find) -> BoxOpinions:
     scores = np.full(shifts.shape[:2], np.nan)
     shifts[0], scores[0] = _shift(found.corners, given, sizes), found.score
     again = np.flatnonzero(np.abs(shifts[0]).max(axis=1) > SHIFTED)
+    present = samples.labels["present"].to_numpy(bool)
+    if not is_listened_to(int((found.score[present] >= SURE).sum()), int(present.sum())):
+        again = again[:0]
     size, near = sizes[again], given[again]
     for number, (move, zoom) in enumerate(views if len(again) else (), start=1):
         steps = np.round(np.array(move) * size.max(axis=1, keepdims=True) / MOVED_SIDE)
@@ -148,6 +167,8 @@ def text_opinions(samples: Samples, read: Read, find: Find | None, seed: int) ->
     of_given, of_other = [_log_probability(log_probs, texts)], [np.maximum(best, empty)]
     differ = np.array([a != b for a, b in zip(texts, others, strict=True)], dtype=bool)
     again = np.flatnonzero(differ)
+    if not is_listened_to(int((~differ).sum()), len(rows)):
+        again = again[:0]
     draws = np.random.default_rng(seed)
     for _ in range(READINGS if len(again) else 0):
         quads = _jittered(corners[rows[again]], samples.sizes[rows[again]], draws)

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from src.decoding import decode
 from src.geometry import box_iou, corners_to_box
 from src.quality.base import Evidence, NotCheckedError, Scores
-from src.quality.label_errors import LEAST_RIGHT, LEAST_SAMPLES
+from src.quality.label_errors import LEAST_SAMPLES
 from src.quality.measures import moved
 from src.quality.networks import Find, Read
-from src.quality.opinions import MOVED_SIDE, MOVES, places
+from src.quality.opinions import LEAST_RIGHT, MOVED_SIDE, MOVES, places
 from src.quality.samples import FloatArray
 from src.utils import evaluation
 

@@ -126,8 +126,8 @@ def gate_message(findings: Sequence[Finding], folder: Path) -> str:
         worst = [f"{item.samples.where(row)}: {scores.why(row)}" for row in rows]
         lines += [f"    {line}" for line in (scores.told[:TOLD] or worst)]
     lines.append(
-        f"All of them: {folder / 'flagged.csv'}; pictures: {folder / 'report.html'}; others: "
-        "`python -m src.quality SET --show NUMBER`"
+        f"The worst {LISTED} of each check: {folder / 'flagged.csv'}; pictures: {folder / 'report.html'}; "
+        "others: `python -m src.quality SET --show NUMBER`"
     )
     return "\n".join(lines)
 

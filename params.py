@@ -148,7 +148,7 @@ class FinetuneLocalizeParams:
     LR: float = 0.0003
     STEPS: int = 3300
     FEEDBACK_SHARE: float = 0.1
-    KEPT: float = 0.0
+    KEPT: float = 0.15
 
 
 class EvaluateLocalizeParams:

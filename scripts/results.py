@@ -36,7 +36,7 @@ def make(arguments: list[str]) -> int:
     Returns:
         DVC's exit status.
     """
-    pull = ["--pull", "--allow-missing"] if configured() else []
+    pull = ["--pull"] if configured() else []
     command = [sys.executable, "-m", "dvc", "exp", "run", *pull, *arguments]
     return subprocess.run(command, env=stage_environment(), check=False).returncode
 

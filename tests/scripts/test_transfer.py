@@ -34,7 +34,8 @@ def s3_project(project: Path, s3: S3) -> Path:
 def _lose_everything(project: Path) -> None:
     for path in (".dvc/cache", ".dvc/tmp", "data"):
         shutil.rmtree(project / path)
-    (project / "model.txt").unlink()
+    for name in ("model.txt", "published.json"):
+        (project / name).unlink()
 
 
 def _sums(project: Path) -> dict[str, bytes]:
@@ -65,8 +66,7 @@ def test_what_ran_once_runs_nowhere_again(
     assert transfer.main(["push"]) == 0
     before = _sums(s3_project)
     _lose_everything(s3_project)
-    for name in ("dvc.lock", "published.json"):
-        (s3_project / name).unlink()
+    (s3_project / "dvc.lock").unlink()
     call(s3_project, "git", "commit", "-qam", "No results")
     assert transfer.main(["pull", "--partial"]) == 0
     capfd.readouterr()
@@ -80,15 +80,19 @@ def test_what_ran_once_runs_nowhere_again(
     assert _sums(s3_project) == before
 
 
-def test_a_new_bucket_is_filled(s3_project: Path, capfd: Output) -> None:
+def test_a_new_bucket_is_filled(s3_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first run of all: dvc.lock names data that were never pushed anywhere."""
+    before = _sums(s3_project)
     _lose_everything(s3_project)
     assert transfer.main(["pull"]) == 1
     assert transfer.main(["pull", "--partial"]) == 0
-    call(s3_project, "dvc", "repro")
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    assert results.main(["make"]) == 0
     assert transfer.main(["push"]) == 0
     _lose_everything(s3_project)
     assert transfer.main(["pull"]) == 0
+    assert _sums(s3_project) == before
 
 
 def test_a_push_that_was_killed_loses_nothing_and_goes_on(

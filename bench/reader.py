@@ -237,8 +237,8 @@ def table(result: dict[str, Any]) -> str:
 
     lines = [
         f"{result['model']} on {result['machine']}",
-        f"{result['bundle_bytes']:,} bytes; the photograph has {result['photo_bytes']:,}, "
-        f"and {result['plates_in_photo']} plates are found in it",
+        f"{result['bundle_bytes']:,} bytes; the photograph has {result['photo_bytes']:,}",
+        f"{result['plates_in_photo']} plates are found in the photograph",
         f"{'':36}" + "".join(f"{name:>18}" for name in columns),
         row("parameters", lambda column: column.get("parameters", result["parameters"]), 0),
     ]

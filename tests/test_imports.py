@@ -119,4 +119,4 @@ def test_torch_is_found_where_it_is() -> None:
     way = _torch_by("src.localize.train")
     assert way is not None
     assert way[-1].startswith("torch")
-    assert _torch_by("src.stack.scoring") is not None, "it imports torch through other modules"
+    assert _torch_by("src.quality.suite") is not None, "it imports torch through other modules"

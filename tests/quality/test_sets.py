@@ -215,7 +215,7 @@ def test_what_is_read_with_doubt_is_known_least() -> None:
     assert sorted(finding.flagged.tolist()) == [3, 30]
     assert finding.checked == 60
     assert finding.scores is not None
-    assert finding.scores.measures["of"] == "texts"
+    assert finding.scores.measures["asked"] == "texts"
     assert finding.scores.why(3).startswith("confidence 0.1")
 
 
@@ -240,7 +240,7 @@ def test_boxes_are_found_with_doubt_too() -> None:
     # What is not known well may be right.
     assert not finding.failed
     assert finding.scores is not None
-    assert finding.scores.measures["of"] == "boxes"
+    assert finding.scores.measures["asked"] == "boxes"
 
 
 def test_confidence_that_is_right_is_calibrated_and_another_is_not() -> None:

@@ -19,6 +19,7 @@ from src.detection import best
 from src.generators.draws import Draws
 from src.localize import finetune as localize_finetune
 from src.localize import train as localize_train
+from src.localize.tuning import believe_own_corners
 from src.models.base import Localizer, LocalizerTargets
 from src.models.registry import build_reader, load_localizer, load_reader
 from src.ocr import finetune as ocr_finetune
@@ -199,7 +200,7 @@ def test_own_corners_are_believed_where_they_fit_the_box(
     write_sets([NewSet(tmp_path / "set", range(6), lambda _: Shard(shard.images, labels), {})])
     dataset = LocalizeDataset(tmp_path / "set", (1, 84, 84))
     found = (quads + moved).astype(np.float32)
-    localize_finetune.believe_own_corners(dataset, Knows(found, score))
+    believe_own_corners(dataset, Knows(found, score))
     wanted = found[:5] if believed else upright[:5] * 84
     assert dataset.corners[:5].numpy() == pytest.approx(wanted, abs=1e-3)
     assert dataset.corners[5].numpy() == pytest.approx(upright[5] * 84, abs=1e-3), "known ones stay"

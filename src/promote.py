@@ -369,7 +369,6 @@ def write(files: Mapping[str, bytes], target: Path) -> None:
     partial_, replaced = _beside(target)
     ours = {bundle.LOCALIZER, bundle.READER, *bundle.INT8.values(), bundle.MANIFEST, CARD}
     shutil.rmtree(partial_, ignore_errors=True)
-    recover(target)
     try:
         partial_.mkdir(parents=True)
         if target.exists():
@@ -416,18 +415,16 @@ def register(options: Options) -> None:
         [gto, "register", ARTIFACT],
         [gto, "assign", ARTIFACT, "--stage", STAGE],
     ]
+    shown = [shlex.join([Path(command[0]).name, *command[1:]]) for command in commands]
     if not options.tag:
         print("Commit it together with dvc.lock, then register it:")
-        for command in commands[2:]:
-            print("  " + " ".join(["gto", *command[1:]]))
+        for line in shown[2:]:
+            print(f"  {line}")
         return
     for number, command in enumerate(commands):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            left = "".join(
-                f"\n  {shlex.join(['gto', *each[1:]] if each[0] == gto else each)}"
-                for each in commands[number:]
-            )
+            left = "".join(f"\n  {line}" for line in shown[number:])
             raise StageError(
                 f"{options.target} is written, but `{' '.join(command)}` fails: {done.stderr.strip()}\n"
                 f"What is left to do:{left}"

@@ -137,12 +137,10 @@ def judge(base: Revision | None, head: Revision) -> str:
     new, new_count = _main_metric(head)
     old, old_count = _main_metric(base) if base else (None, 0)
     if new is None or old is None:
-        lack = (
-            f"{MAIN} is {new:.4f}, and there is nothing to compare it with"
-            if new is not None
-            else ""
-        )
-        return f"No verdict: {lack or f'the workspace has no {MAIN}'}"
+        lack = f"the workspace has no {MAIN}"
+        if new is not None:
+            lack = f"{MAIN} is {new:.4f}, and there is nothing to compare it with"
+        return f"No verdict: {lack}"
     change = f"{MAIN} {old:.4f} → {new:.4f}"
     if base is not None and _main_set(base) and _main_set(head) not in (None, _main_set(base)):
         return f"Not comparable: {change}, but of other plates, as {MAIN_SET} has changed"

@@ -238,7 +238,6 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['model']} on {result['machine']}",
         f"{result['bundle_bytes']:,} bytes; the photograph has {result['photo_bytes']:,}",
-        f"{result['plates_in_photo']} plates are found in the photograph",
         f"{'':36}" + "".join(f"{name:>18}" for name in columns),
         row("parameters", lambda column: column.get("parameters", result["parameters"]), 0),
     ]
@@ -252,6 +251,7 @@ def table(result: dict[str, Any]) -> str:
         ("files_per_second", "files/s of src.read"),
     ):
         lines.append(row(title, lambda column: column.get(name), 0))  # noqa: B023  # called at once
+    lines.append(row("plates found in it", lambda column: column.get("plates_in_photo"), 0))
     ratios = ", ".join(f"{name} {value:.1f}" for name, value in result["ratios"].items())
     lines.append(f"{result['default_runtime']} is better than the seed's by factors: {ratios}")
     return "\n".join(lines)

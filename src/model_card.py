@@ -21,6 +21,7 @@ _SLICES = {
     "by_lines": "lines",
     "by_colour": "colour",
     "by_digits": "digits",
+    "by_canton": "canton",
 }
 _TEXT = """\
 # The promoted reader of Swiss number plates

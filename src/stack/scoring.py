@@ -350,11 +350,12 @@ def _breakdowns(table: pd.DataFrame, measures: dict[str, str]) -> dict[str, Any]
     if table["angle"].notna().any():
         edges = evaluation.ANGLE_EDGES
         parts["by_angle"] = evaluation.by_bins(table, "size_of_angle", edges, measures)
-    for column in ("format", "lines", "colour", "digits"):
+    table = table.assign(canton=table["plate"].str[:2])
+    for column in ("format", "lines", "colour", "digits", "canton"):
         known = table[table[column].notna() & (table[column] != "")]
         if len(set(known[column])) > 1:
             # Numbers beside missing ones would be floats.
-            kind = str if column in ("format", "colour") else int
+            kind = int if column in ("lines", "digits") else str
             parts[f"by_{column}"] = evaluation.by_value(
                 known.astype({column: kind}), column, measures
             )

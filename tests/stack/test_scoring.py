@@ -226,6 +226,7 @@ def test_measures_are_broken_down_by_what_a_plate_is() -> None:
         "accuracy": 1,
     }
     assert set(metrics["by_digits"]) == {str(len(plate_text(i)) - 2) for i in range(3)}
+    assert set(metrics["by_canton"]) == {plate_text(i)[:2] for i in range(3)}
 
 
 def test_confusions_are_of_plates_that_were_found() -> None:

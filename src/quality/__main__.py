@@ -65,7 +65,7 @@ def main(config: Config, options: argparse.Namespace) -> None:
                 names = ", ".join(str(other.whole.place) for other in others)
                 raise StageError(f"{options.against}: name one set to compare with: {names}")
             for item in checked:
-                item.against, item.others = others[0], others
+                item.against, item.others = others[0], [*item.others, *others]
         run(checked, config, options.out, title)
 
 

@@ -1,0 +1,92 @@
+"""What is found in photographs whose plates are painted over: nothing should be.
+
+    python bench/masked.py CSV [--model models] [--json]
+
+CSV is a truth file (src/datasets/truth.py) of pictures all of whose plates are known by their boxes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from src.datasets.truth import TruePicture, TruthFile
+from src.errors import UserError
+from src.stack.reader import PlateReader
+from src.stack.scoring import score, without_plate
+from src.utils.evaluation import rounded
+
+GROWN = 0.1
+"""Share of a box's sides that is painted on each of its sides as well: labels are drawn by hand."""
+
+
+class Masked:
+    """Pictures of a truth file without their plates."""
+
+    has_corners = False
+    has_text = True
+
+    def __init__(self, path: Path) -> None:
+        self._truth = TruthFile(path)
+
+    def __len__(self) -> int:
+        return len(self._truth)
+
+    def __iter__(self) -> Iterator[TruePicture]:
+        for item in self._truth:
+            picture = item.picture.copy()
+            for plate in item.plates:
+                paint_over(picture, plate.box)
+            yield replace(item, picture=picture, plates=[])
+
+
+def paint_over(picture: np.ndarray, box: np.ndarray) -> None:
+    """Fill a box x1, y1, x2, y2 of a ``(H, W)`` picture with the mean of what is around it."""
+    size = np.tile(box[2:] - box[:2], 2)
+    signs = np.array([-1, -1, 1, 1])
+    limits = np.tile(picture.shape[::-1], 2)
+    inner, outer = (
+        np.round(box + signs * share * size).clip(0, limits).astype(int)
+        for share in (GROWN, 2 * GROWN)
+    )
+    around = picture[outer[1] : outer[3], outer[0] : outer[2]].astype(float)
+    hidden = picture[inner[1] : inner[3], inner[0] : inner[2]]
+    ring = around.size - hidden.size
+    hidden[:] = round((around.sum() - hidden.sum()) / ring) if ring else 128
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("labels", type=Path, metavar="CSV")
+    parser.add_argument("--model", type=Path, help="bundle; by default the promoted one")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    try:
+        reader = PlateReader.load(options.model)
+        scores = score(reader, Masked(options.labels), options.labels.name)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    found: dict[str, Any] = rounded(without_plate(scores, reader.threshold))
+    if options.json:
+        print(json.dumps(found))
+        return
+    for name, share in found.items():
+        print(
+            f"{name}: {share['share']:.4f} ({share['low']:.4f} to {share['high']:.4f}) of "
+            f"{share['count']} pictures"
+        )
+
+
+if __name__ == "__main__":
+    main()

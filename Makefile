@@ -37,14 +37,16 @@ $(UV): requirements.txt
 	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[^ ;]*' requirements.txt)"
 	@touch $(UV)
 
+# Compiled at once: else each stage would compile anew what it imports where nothing may be written, or
+# PYTHONDONTWRITEBYTECODE is set.
 $(STAMP): $(UV) requirements.txt pyproject.toml
-	$(UV) pip sync --python $(BIN)/python requirements.txt
+	$(UV) pip sync --compile-bytecode --python $(BIN)/python requirements.txt
 	@touch $@
 
 # Environments of their own: serving needs no torch, and MLEM nothing that is current.
 .venv-%/.synced: requirements-%.txt $(UV)
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-$*
-	$(UV) pip sync --python .venv-$*/bin/python $<
+	$(UV) pip sync --compile-bytecode --python .venv-$*/bin/python $<
 	@touch $@
 
 run: setup ## run the whole pipeline, then show metrics (PROFILE=quick|smoke|full, ARGS="-S name=value")

@@ -217,7 +217,12 @@ def tabulate(verdict: Verdict) -> str:
     lines = [header]
     for number, each in enumerate(verdict.sets):
         name = f"{each.name} (primary)" if number == 0 else each.name
-        p = f"{each.p_better:.2g} better" if each.difference >= 0 else f"{each.p_worse:.2g} worse"
+        if each.gained == each.lost:
+            p = "same"
+        elif each.gained > each.lost:
+            p = f"{each.p_better:.2g} better"
+        else:
+            p = f"{each.p_worse:.2g} worse"
         lines.append(
             f"{name:<24}{each.count:>7}{_share(each.promoted, each.count):>10}"
             f"{_share(each.candidate, each.count):>11}{each.gained:>8}{each.lost:>6}  {p}"

@@ -259,5 +259,5 @@ class QualityParams:
     DOUBT: float = 0.5
     DOUBT_SAMPLES: int = 200
     PASSES: int = 6
-    CALIBRATION_ERROR: float = 0.3
+    CALIBRATION_ERROR: float = 0.15
     SHIFT: list = [0.9, 0.7]

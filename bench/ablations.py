@@ -1,4 +1,4 @@
-"""What each trick of reading is worth: the stack without it, on the evaluation sets.
+"""What each trick of reading is worth: the stack without it, or with more of it, on the evaluation sets.
 
     python bench/ablations.py [--model DIR] [--data data/prepared/stack] [--json]
 
@@ -32,6 +32,8 @@ VARIANTS: dict[str, list[tuple[ModuleType, str, Any]]] = {
     "as shipped": [],
     "without votes of other cuts": [(recognizer, "SURE_READING", 0.0)],
     "votes, but no other looks": [(finder, "OTHER_SHARES", ())],
+    "votes with four other looks": [(finder, "OTHER_SHARES", (0.5, 0.62, 0.74, 0.86))],
+    "candidates from a score of 0.1": [(finder, "LEAST_SCORE", 0.1)],
     "without second looks at small plates": [
         (finder, "LOOK_SCORE", 0.0), (finder, "LOOK_WIDTH", 0.0),
     ],

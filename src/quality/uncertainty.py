@@ -99,7 +99,8 @@ def _steps(number: int, sizes: FloatArray) -> FloatArray:
 def calibration(evidence: Evidence) -> Scores:
     """What is compared with the limit is the expected calibration error of the first look.
 
-    A network that is mostly wrong is shown and not judged: that is not the data's fault.
+    A network that is mostly wrong, or less sure than it is right, is shown and not judged: that is not the
+    data's fault, but that of a short training.
     """
     evidence.must_be_unseen()
     confidence, right = _answers(evidence)
@@ -107,12 +108,14 @@ def calibration(evidence: Evidence) -> Scores:
     if not known.any():
         raise NotCheckedError("there is nothing to answer")
     measures = evaluation.doubt(confidence[known], right[known])
+    accuracy = right[known].mean()
+    is_taught = known.sum() >= LEAST_SAMPLES and accuracy >= LEAST_RIGHT
     return Scores(
         np.full(len(confidence), np.nan),
         value=float(measures["ece"]),
         measures=measures,
         tables={"reliability": evaluation.reliability(confidence[known], right[known])},
-        judged=bool(known.sum() >= LEAST_SAMPLES and right[known].mean() >= LEAST_RIGHT),
+        judged=bool(is_taught and confidence[known].mean() > accuracy),
     )
 
 

@@ -25,7 +25,7 @@ def test_every_variant_is_measured(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert len(result["rows"]) == 5 + len(installed_runtimes(has_int8=True)) - 1
+    assert len(result["rows"]) == 7 + len(installed_runtimes(has_int8=True)) - 1
     for row in result["rows"].values():
         assert row["pictures_per_second"] > 0
         assert all(0 <= row[name] <= 1 for name in ("val", "formats", "shifted"))

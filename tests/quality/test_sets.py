@@ -272,6 +272,13 @@ def test_boxes_are_calibrated_by_their_overlap() -> None:
     assert checked("calibration", evidence_of(samples_of(300), find=far)).failed
 
 
+def test_less_sure_than_right_is_not_the_data_s_fault() -> None:
+    """As after a short training: its averaged weights doubt what they read right."""
+    finding = checked("calibration", evidence_of(samples_of(300), find=finder({}, score=0.6)))
+    assert finding.value == pytest.approx(0.4)
+    assert not finding.failed
+
+
 def test_a_network_that_is_mostly_wrong_is_not_the_data_s_fault() -> None:
     far = finder(dict.fromkeys(range(200), 0.9), score=0.95)
     finding = checked("calibration", evidence_of(samples_of(300), find=far))

@@ -20,6 +20,8 @@ from src.report import REPORT
 
 COMMENT = "comment.md"
 BRANCH = "reports"
+LONGEST = 60_000
+"""Characters of a comment: GitHub takes 65536, of which CML's mark is one part."""
 _LINK = re.compile(r"(!\[[^]]*\]\()([^):]+)(\))")
 _ATTEMPTS = 3
 _AUTHOR = {
@@ -72,9 +74,26 @@ def publish(report: Path, branch: str = BRANCH, remote: str = "origin") -> Path:
         lambda found: f"{found[1]}{url}/raw/{commit}/{folder}/{found[2]}{found[3]}", text
     )
     temporary = comment.with_name(f".{COMMENT}.partial")
-    temporary.write_text(linked, encoding="utf-8")
+    temporary.write_text(fitted(linked), encoding="utf-8")
     temporary.replace(comment)
     return comment
+
+
+def fitted(text: str) -> str:
+    """A report as long as a comment may be: folded parts that find no room are left out, and it says so."""
+    kept, *parts = re.split(r"^(?=<details>)", text, flags=re.MULTILINE)
+    left_out = 0
+    for part in parts:
+        if len(kept) + len(part) <= LONGEST:
+            kept += part
+        else:
+            left_out += 1
+    if left_out:
+        kept += (
+            f"\nLeft out, as a comment has no room for them: {left_out} of {len(parts)} parts. "
+            f"{REPORT}, which the workflow keeps, has all.\n"
+        )
+    return kept
 
 
 def web_address(remote: str) -> str:

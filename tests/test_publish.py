@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from src import publish as module
-from src.publish import COMMENT, PublishError, publish, web_address
+from src.publish import COMMENT, LONGEST, PublishError, publish, web_address
 from src.report import REPORT
 from tests.test_report import commit, git
 
@@ -61,6 +61,22 @@ def test_the_comment_links_what_was_pushed(repository: Path) -> None:
     # Neither the branch, nor the index, nor the report has changed.
     assert git("status", "--short") == "M  code.py"
     assert Path("report", REPORT).read_text() == LINKED
+
+
+def test_a_report_that_is_too_long_for_a_comment(repository: Path) -> None:
+    def folded(title: str, size: int) -> str:
+        return f"<details><summary>{title}</summary>\n\n{'x' * size}\n\n</details>\n\n"
+
+    text = "# Better\n\n" + folded("small", 10) + folded("huge", LONGEST) + folded("last", 20)
+    Path("report", REPORT).write_text(text)
+    comment = publish(Path("report")).read_text()
+    assert len(comment) < LONGEST
+    assert comment.startswith("# Better\n\n" + folded("small", 10) + folded("last", 20))
+    assert "huge" not in comment
+    assert comment.endswith(
+        "1 parts are too long for a comment: report.md has them, which the workflow keeps.\n"
+    )
+    assert Path("report", REPORT).read_text() == text
 
 
 def test_pictures_of_earlier_reports_stay(repository: Path) -> None:

@@ -57,6 +57,7 @@ def _shares(plates: PlateParams, config: Config) -> dict[str, Shares]:
     return {
         "canton": _normalised(CANTONS, [1.0] * len(CANTONS)),
         "digits": _normalised([str(n + 1) for n in range(MAX_DIGITS)], plates.DIGIT_WEIGHTS),
+        "digit": _digit_shares(plates.DIGIT_WEIGHTS),
         "format": formats,
         "lines": by_lines,
         "colour": _normalised([colour.name for colour in COLOURS], plates.COLOUR_WEIGHTS),
@@ -65,6 +66,13 @@ def _shares(plates: PlateParams, config: Config) -> dict[str, Shares]:
         "light": _even(config.QualityParams.LIGHTS),
         "angle": _even(TURNS),
     }
+
+
+def _digit_shares(weights: Sequence[float]) -> Shares:
+    """Of 0 to 9 among all digits: of each count the numbers are equally likely, and none begins with 0."""
+    names = [str(digit) for digit in range(10)]
+    others = sum(weight * count for count, weight in enumerate(weights))
+    return _normalised(names, [(name != "0") * sum(weights) / 9 + others / 10 for name in names])
 
 
 def _normalised(names: Sequence[str], weights: Sequence[float]) -> Shares:
@@ -93,8 +101,10 @@ def coverage(evidence: Evidence) -> Scores:
             "light": _binned(evidence.pictures["brightness"], params.LIGHTS),
         }
     )
+    texts = evidence.whole.labels["plate"].str[2:].map(list)
+    digit = frame[["style"]].assign(digit=texts).explode("digit")
     single = [_cells(frame, (str(name),), styles) for name in frame if name != "style"]
-    single.append(_cells(light, ("light",), styles))
+    single += [_cells(digit, ("digit",), styles), _cells(light, ("light",), styles)]
     table = pd.concat([*single, *(_cells(frame, pair, styles) for pair in PAIRS)])
     judged = table["expected"] >= LEAST_EXPECTED
     if not judged.any():

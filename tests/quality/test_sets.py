@@ -60,12 +60,17 @@ def with_light(samples: Samples) -> Samples:
 
 
 def test_a_set_as_it_is_declared_has_no_holes() -> None:
-    finding = checked("coverage", with_light(covered()))
+    samples = with_light(covered())
+    finding = checked("coverage", samples)
     assert finding.value == 0
     assert not finding.failed
     assert finding.scores is not None
     assert finding.scores.measures["cells"] > 100
     assert finding.scores.measures["balance"]["canton"] > 0.98
+    digit = finding.scores.tables["coverage"].query("range == 'digit'").set_index("cell")
+    assert digit["count"].sum() == samples.labels["plate"].str[2:].str.len().sum()
+    assert digit["count"].to_numpy() == pytest.approx(digit["expected"].to_numpy(), rel=0.15)
+    assert digit["expected"]["0"] < 0.85 * digit["expected"]["9"]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +80,8 @@ def test_a_set_as_it_is_declared_has_no_holes() -> None:
         (lambda t: t["format"] != "motorcycle", ("format", "motorcycle")),
         (lambda t: t["colour"] != "white", ("colour", "white")),
         (lambda t: t["plate"].str.len() != 6, ("digits", "4")),
+        (lambda t: ~t["plate"].str.contains("7"), ("digit", "7")),
+        (lambda t: ~t["plate"].str.contains("0"), ("digit", "0")),
         (lambda t: (t["plate_height"] < 20) | (t["plate_height"] >= 30), ("height", "20 to 30")),
         (lambda t: t["angle"] < 6, ("angle", "0.5 to 1")),
         (

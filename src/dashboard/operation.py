@@ -165,6 +165,22 @@ def shift(confidences: NDArray[np.float64], curve: pd.DataFrame, count: int, lea
     return Shift(float(distance), float(by_chance), shares)
 
 
+def daily_shift(given: pd.DataFrame, curve: pd.DataFrame, count: int, least: float) -> pd.DataFrame:
+    """The shift of each day (UTC) with LEAST texts or more: by day ``distance`` and ``by chance``.
+
+    Args:
+        given: of ``readings``, texts that were given alone.
+        curve, count, least: as of ``shift``.
+    """
+    rows = {}
+    days = pd.to_datetime(given["created"], utc=True).dt.floor("D")
+    for day, texts in given.groupby(days):
+        if len(texts) >= LEAST:
+            result = shift(texts["confidence"].to_numpy(), curve, count, least)
+            rows[day] = (result.distance, result.by_chance)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["distance", "by chance"])
+
+
 def _show_store(store: Store) -> None:
     chosen = st.segmented_control("Of the last", list(DAYS), default="30 days", required=True)
     since = datetime.now(UTC) - timedelta(days=DAYS[chosen])
@@ -235,7 +251,8 @@ def _show_shift(table: pd.DataFrame) -> None:
     curve = curves[name]
     assert curve is not None  # noqa: S101  # for the types: it is among the known
     of_set = metrics if name == "val" else metrics.get(name, {})
-    result = shift(found, curve, of_set.get("doubt", {}).get("count", len(curve)), threshold)
+    count = of_set.get("doubt", {}).get("count", len(curve))
+    result = shift(found, curve, count, threshold)
     verdict = "more than" if result.distance > result.by_chance else "no more than"
     st.markdown(
         f"The last {len(found)} texts differ from the evaluation's by **{result.distance:.2f}** "
@@ -246,6 +263,9 @@ def _show_shift(table: pd.DataFrame) -> None:
         result.shares.set_index("confidence"), stack=False, sort=False, x_label="confidence",
         y_label="share of the texts",
     )  # fmt: skip
+    by_day = daily_shift(of_model, curve, count, threshold)
+    if len(by_day):
+        st.line_chart(by_day, x_label="day (UTC)", y_label="distance")
 
 
 # What the server counts

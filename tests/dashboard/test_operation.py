@@ -12,7 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.dashboard.operation import ServerError, daily, fetch, readings, served, shift
+from src.dashboard.operation import (
+    LEAST,
+    ServerError,
+    daily,
+    daily_shift,
+    fetch,
+    readings,
+    served,
+    shift,
+)
 from src.flywheel import review
 from src.flywheel.corrections import Correction
 from src.flywheel.review import decide
@@ -112,6 +121,23 @@ def test_chance_is_what_chance_makes() -> None:
     ]
     beyond = np.mean([result.distance > result.by_chance for result in results])
     assert 0.01 < beyond < 0.09
+
+
+def test_shift_by_the_day() -> None:
+    """The third day is other than the evaluation; the second has too few texts to say."""
+    draws = np.random.default_rng(5)
+    days = [(datetime(2026, 5, 1, 22, tzinfo=UTC), draws.beta(8, 1, 200)),
+            (datetime(2026, 5, 2, 8, tzinfo=UTC), draws.beta(8, 1, LEAST - 1)),
+            (datetime(2026, 5, 3, 8, tzinfo=UTC), draws.beta(3, 1, 200))]  # fmt: skip
+    given = pd.DataFrame(
+        [(day, confidence) for day, values in days for confidence in values if confidence >= 0.5],
+        columns=["created", "confidence"],
+    )
+    found = daily_shift(given, curve(draws.beta(8, 1, 2000)), 2000, 0.5)
+    assert [day.date().isoformat() for day in found.index] == ["2026-05-01", "2026-05-03"]
+    assert (found["distance"] > found["by chance"]).tolist() == [False, True]
+    none = daily_shift(given[:0], curve(draws.beta(8, 1, 2000)), 2000, 0.5)
+    assert none.empty
 
 
 def test_an_empty_store(store: Store) -> None:

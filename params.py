@@ -118,7 +118,7 @@ class LocalizeParams:
 
 class PrepareLocalizeParams:
     SEED: int = 25032023
-    MAX_IMAGES: int = 200000
+    MAX_IMAGES: int = 360000
     TRAIN_SPLIT: float = 0.92
     STRUCTURE_PROBABILITY: float = 0.25
     STREET_SHARE: float = 0.6
@@ -139,7 +139,7 @@ class TrainLocalizeParams:
     WEIGHT_DECAY: float = 0.01
     WARMUP: float = 0.1
     EMA_DECAY: float = 0.995
-    EPOCHS: int = 6
+    EPOCHS: int = 3
     VALIDATE_EVERY: int = 2000
     PATIENCE: int = 5
 

@@ -119,7 +119,7 @@ def daily(table: pd.DataFrame) -> pd.DataFrame:
     nothing = table["confidence"].isna()
     marked = table.assign(
         text=table["given"], plate=~table["given"] & ~nothing, nothing=nothing,
-        day=pd.to_datetime(table["created"], utc=True).dt.floor("D"),
+        day=_days(table),
     )  # fmt: skip
     by_day = marked.groupby("day")
     days = by_day[["text", "plate", "nothing"]].sum()
@@ -127,6 +127,11 @@ def daily(table: pd.DataFrame) -> pd.DataFrame:
     days["a tenth is below"] = by_day["confidence"].quantile(0.1)
     days["without a plate"] = by_day["nothing"].mean()
     return days
+
+
+def _days(table: pd.DataFrame) -> pd.Series:
+    """The day (UTC) of each row of ``readings``."""
+    return pd.to_datetime(table["created"], utc=True).dt.floor("D")
 
 
 def shift(confidences: NDArray[np.float64], curve: pd.DataFrame, count: int, least: float) -> Shift:
@@ -173,8 +178,7 @@ def daily_shift(given: pd.DataFrame, curve: pd.DataFrame, count: int, least: flo
         curve, count, least: as of ``shift``.
     """
     rows = {}
-    days = pd.to_datetime(given["created"], utc=True).dt.floor("D")
-    for day, texts in given.groupby(days):
+    for day, texts in given.groupby(_days(given)):
         if len(texts) >= LEAST:
             result = shift(texts["confidence"].to_numpy(), curve, count, least)
             rows[day] = (result.distance, result.by_chance)

@@ -1,4 +1,4 @@
-"""What runs the exported networks: ONNX Runtime, or OpenVINO where the processor multiplies bf16.
+"""What runs the exported networks: ONNX Runtime, or OpenVINO where the processor multiplies bf16 matrices.
 
 ONNX Runtime has no bf16 on processors; it is fast with networks of 8 bits where the processor adds up
 products of those.
@@ -52,7 +52,7 @@ def best_runtime(has_int8: bool = False) -> Runtime:
         has_int8: whether there are networks of 8 bits.
     """
     try:
-        if _multiplies_bf16():
+        if _multiplies_bf16_matrices() and _openvino_core():
             return "openvino"
     except RuntimeUnavailableError:
         pass
@@ -263,11 +263,12 @@ class _OpenVino:
             "ENABLE_CPU_PINNING": False,
             # What was made for a size is kept, of some sizes; by default of thousands, megabytes each.
             "CPU_RUNTIME_CACHE_CAPACITY": 200,
+            # OpenVINO would take bf16 for vectors of it too, with which it is slower than with float32.
+            "INFERENCE_PRECISION_HINT": "bf16" if _multiplies_bf16_matrices() else "f32",
         }
         model = self._core.read_model(self._model)
         if is_fixed:
             model.reshape(list(shape))
-        # The precision is left to OpenVINO: bf16 where the processor multiplies it, else float32.
         request = self._core.compile_model(model, "CPU", settings).create_infer_request()
         return _Copy(request, shape, is_fixed)
 
@@ -286,6 +287,7 @@ def _import_onnxruntime() -> ModuleType:
 
 
 _IMPORTING = threading.Lock()
+_BF16_FLAG = "amx_bf16"
 _INT8_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp"}
 
 
@@ -314,24 +316,27 @@ def _openvino_core() -> Any:
         return openvino.Core()
 
 
-@cache
 def _adds_int8_products() -> bool:
     """Whether the processor has instructions for sums of products of bytes (VNNI, Arm's dot product).
 
     Older ones of Intel have such for sums of 16 bits alone, which overflow.
     """
-    try:
-        known = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
-    except OSError:
-        # Not Linux: nothing is known, and floats are right everywhere.
-        return False
-    return not _INT8_FLAGS.isdisjoint(known)
+    return not _INT8_FLAGS.isdisjoint(_processor_flags())
+
+
+def _multiplies_bf16_matrices() -> bool:
+    """Whether the processor has instructions for products of matrices of bf16 (AMX).
+
+    Those for vectors, which more processors have, are not what makes bf16 fast.
+    """
+    return _BF16_FLAG in _processor_flags()
 
 
 @cache
-def _multiplies_bf16() -> bool:
-    core = _openvino_core()
-    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        return False
-    # BF16 is listed where it is imitated as well; it is the default where it is fast.
-    return "bf" in str(core.get_property("CPU", "INFERENCE_PRECISION_HINT"))
+def _processor_flags() -> frozenset[str]:
+    try:
+        known = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        # Not Linux: nothing is known, and floats are right everywhere.
+        return frozenset()
+    return frozenset(known.split())

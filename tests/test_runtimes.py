@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
@@ -214,9 +215,31 @@ def test_little_is_computed_for_nothing(model: bytes) -> None:
     assert {shape[0] for shape, _ in copies(network)} <= {1, 2, 4, 8, 16, 32, 64}
 
 
-def test_a_runtime_that_is_not_there(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+AMX, VNNI = "avx512f avx512_bf16 avx512_vnni amx_bf16 amx_int8", "avx512f avx512_bf16 avx512_vnni"
+
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str | None], None]]:
+    """Gives the processor other flags; None is a system that does not tell them."""
+
+    def set_flags(flags: str | None) -> None:
+        def read_text(self: Path, **_: Any) -> str:
+            if flags is None:
+                raise FileNotFoundError(2, "No such file or directory")
+            return f"processor : 0\nflags : {flags}\n"
+
+        runtimes._processor_flags.cache_clear()
+        monkeypatch.setattr(Path, "read_text", read_text)
+
+    yield set_flags
+    runtimes._processor_flags.cache_clear()
+
+
+def test_a_runtime_that_is_not_there(
+    model: bytes, monkeypatch: pytest.MonkeyPatch, processor: Callable[[str | None], None]
+) -> None:
+    processor(AMX)
     runtimes._openvino_core.cache_clear()
-    runtimes._multiplies_bf16.cache_clear()
     monkeypatch.setitem(sys.modules, "openvino", None)
     try:
         assert best_runtime() == "onnxruntime"
@@ -224,41 +247,53 @@ def test_a_runtime_that_is_not_there(model: bytes, monkeypatch: pytest.MonkeyPat
             Network(model, "openvino")
     finally:
         runtimes._openvino_core.cache_clear()
-        runtimes._multiplies_bf16.cache_clear()
-
-
-def test_bf16_is_what_makes_openvino_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtimes, "_multiplies_bf16", lambda: True)
-    assert best_runtime() == "openvino"
-    monkeypatch.setattr(runtimes, "_multiplies_bf16", lambda: False)
-    assert best_runtime() == "onnxruntime"
 
 
 @pytest.mark.parametrize(
-    ("flags", "best"),
+    ("flags", "best", "with_int8"),
     [
-        ("flags : sse4_2 avx2 avx512f avx512_vnni amx_int8", "onnxruntime-int8"),
-        ("Features : fp asimd asimddp", "onnxruntime-int8"),
-        ("flags : sse4_2 avx2 avx512f avx512_vnnix", "onnxruntime"),
-        (None, "onnxruntime"),
+        pytest.param(AMX, "openvino", "openvino", marks=WITH_OPENVINO),
+        # Vectors of bf16 do not make it fast.
+        (VNNI, "onnxruntime", "onnxruntime-int8"),
+        ("fp asimd asimddp", "onnxruntime", "onnxruntime-int8"),
+        ("sse4_2 avx2 avx512f avx512_vnnix", "onnxruntime", "onnxruntime"),
+        (None, "onnxruntime", "onnxruntime"),
     ],
 )
-def test_networks_of_8_bits_are_for_processors_made_for_them(
-    monkeypatch: pytest.MonkeyPatch, flags: str | None, best: str
+def test_the_fastest_runtime_depends_on_the_processor(
+    processor: Callable[[str | None], None], flags: str | None, best: str, with_int8: str
 ) -> None:
-    def read_text(self: Path, **_: Any) -> str:
-        if flags is None:
-            raise FileNotFoundError(2, "No such file or directory")
-        return f"processor : 0\n{flags}\n"
+    processor(flags)
+    assert best_runtime() == best
+    assert best_runtime(has_int8=True) == with_int8
 
-    runtimes._adds_int8_products.cache_clear()
-    monkeypatch.setattr(runtimes, "_multiplies_bf16", lambda: False)
-    monkeypatch.setattr(Path, "read_text", read_text)
-    try:
-        assert best_runtime(has_int8=True) == best
-        assert best_runtime() == "onnxruntime", "there are none"
-    finally:
-        runtimes._adds_int8_products.cache_clear()
+
+@WITH_OPENVINO
+@pytest.mark.parametrize(("flags", "is_bf16"), [(AMX, True), (VNNI, False)])
+def test_openvino_computes_in_bf16_where_that_is_fast(
+    processor: Callable[[str | None], None],
+    monkeypatch: pytest.MonkeyPatch,
+    model: bytes,
+    flags: str,
+    is_bf16: bool,
+) -> None:
+    processor(flags)
+    compiled = []
+    core = runtimes._openvino_core()
+
+    class Recorder:
+        read_model = core.read_model
+
+        def compile_model(self, *arguments: Any) -> Any:
+            compiled.append(core.compile_model(*arguments))
+            return compiled[-1]
+
+    monkeypatch.setattr(runtimes, "_openvino_core", Recorder)
+    Network(model, "openvino").run(pictures(1, 8, 8))
+    # A processor without any bf16 computes in float32, whatever it is told.
+    able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    found = str(compiled[0].get_property("INFERENCE_PRECISION_HINT"))
+    assert ("bfloat16" in found) == (is_bf16 and able)
 
 
 def test_nothing_is_written_home_and_nobody_is_called(model: bytes, tmp_path: Path) -> None:

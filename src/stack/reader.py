@@ -123,9 +123,9 @@ class PlateReader:
 
         Args:
             path: the bundle's folder; by default the promoted one.
-            runtime: "auto" is OpenVINO where it is installed and the processor multiplies bf16, else
-                ONNX Runtime, with networks of 8 bits where the bundle has them and the processor is
-                made for them.
+            runtime: "auto" is OpenVINO where it is installed and the processor multiplies matrices of
+                bf16, else ONNX Runtime, with networks of 8 bits where the bundle has them and the
+                processor is made for them.
             threads: that a call computes with; by default as many as there are cores.
 
         Raises:

@@ -514,6 +514,23 @@ def test_hardware_is_found_or_named(workspace: Path) -> None:
             hardware(config.model_copy(update={"trainer": cuda}))
 
 
+@pytest.mark.parametrize(
+    ("able", "precision"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": True}, "bf16-mixed"),
+        ({"avx512_bf16": True, "amx_bf16": False}, "32-true"),
+        ({}, "32-true"),
+    ],
+)
+def test_a_processor_trains_in_what_is_fast_there(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    config = load_config(workspace)
+    trainer = config.trainer.model_copy(update={"accelerator": "cpu", "precision": "auto"})
+    assert hardware(config.model_copy(update={"trainer": trainer})) == ("cpu", precision)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_training_on_a_gpu(workspace: Path) -> None:
     set_texts(workspace, "precision: 32-true", "precision: auto")

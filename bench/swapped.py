@@ -1,0 +1,203 @@
+"""What is read in photographs whose plates are replaced by drawn Swiss ones.
+
+    python bench/swapped.py CSV [--model models] [--seed 0] [--draw DIR] [--json]
+
+CSV is a truth file (src/datasets/truth.py) of pictures all of whose plates, of any country, are known by
+their boxes. So backgrounds, light and sizes are those of photographs, and the texts are known. The
+letters are of the family that training never sees; format, light and contrast follow the plate that
+was there. It stands for photographs of Swiss plates where there are none, and is easier than those: the
+drawn plates are clean, and seen nearly from the front.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from src.charset import CANTONS
+from src.datasets.truth import TruePicture, TruePlate, TruthFile
+from src.errors import UserError
+from src.generators.glyphs import GlyphStyle
+from src.generators.plate import FORMATS, PlateSpec, draw_plate
+from src.stack.prepare import HELD_OUT_FAMILY
+from src.stack.reader import PlateReader
+from src.stack.scoring import Scores, given, score, texts_of
+from src.utils.evaluation import rounded, share
+
+SEEDS = "front_long"
+"""A format that the seed system draws, and that is on no car."""
+GROWN = 0.03
+"""Share of a box's sides that the new plate reaches beyond it on each side: labels are drawn by hand."""
+TURNED = 0.02
+"""Standard deviation of its corners, as a share of its height."""
+FINER = 4
+"""The plate is drawn and pasted with so many pixels for each of the picture's, and then reduced."""
+DARK, LIGHT, LEAST_CONTRAST = 4, 85, 50
+"""Percentiles of the old plate that are the ink and the ground of the new one, and their least distance."""
+BLUR, NOISE = (0.3, 0.8), 2.0
+"""Standard deviations: of the blur in pixels, of the noise in grey levels."""
+HEIGHTS = (0, 15, 20, 30)
+"""Limits of the rows of the table, in pixels."""
+
+
+class Swapped:
+    """Pictures of a truth file with drawn plates in the places of theirs.
+
+    Args:
+        path: of the truth file.
+        seed: of all that is chosen.
+    """
+
+    has_corners = True
+    has_text = True
+
+    def __init__(self, path: Path, seed: int) -> None:
+        self._truth, self._seed = TruthFile(path), seed
+
+    def __len__(self) -> int:
+        return len(self._truth)
+
+    def __iter__(self) -> Iterator[TruePicture]:
+        for number, item in enumerate(self._truth):
+            rng = np.random.default_rng([self._seed, number])
+            picture = item.picture.copy()
+            plates = [draw_over(picture, plate.box, rng) for plate in item.plates]
+            yield replace(item, picture=picture, plates=plates)
+
+
+def draw_over(
+    picture: NDArray[np.uint8], box: NDArray[np.floating], rng: np.random.Generator
+) -> TruePlate:
+    """Draw a plate over the one in a box x1, y1, x2, y2 of a ``(H, W)`` picture, in place."""
+    limits = np.tile(picture.shape[::-1], 2)
+    low, high = np.split(np.clip(box, 0, limits), 2)
+    width, height = high - low
+    formats = [i for i, plate in enumerate(FORMATS) if plate.name != SEEDS]
+    shapes = np.array([FORMATS[i].width / FORMATS[i].height for i in formats])
+    spec = PlateSpec(
+        str(rng.choice(CANTONS)) + str(rng.integers(1_000, 1_000_000)),
+        format_index=formats[int(np.abs(np.log(shapes / (width / height))).argmin())],
+    )
+    colours, alpha = draw_plate(spec, max(160, int(FINER * height)), GlyphStyle(HELD_OUT_FAMILY))
+    grown = GROWN * np.array([width, height])
+    (x1, y1), (x2, y2) = low - grown, high + grown
+    corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+    corners += rng.normal(0, TURNED * height, (4, 2))
+
+    # A window around the plate, so that large photographs take no longer.
+    left, top = np.floor(corners.min(axis=0)).astype(int) - 4
+    right, bottom = np.ceil(corners.max(axis=0)).astype(int) + 4
+    size = (int(right - left), int(bottom - top))
+    rows, columns = alpha.shape
+    matrix = cv2.getPerspectiveTransform(
+        np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], np.float32),
+        (FINER * (corners - (left, top))).astype(np.float32),
+    )
+    old = picture[int(low[1]) : int(high[1]) + 1, int(low[0]) : int(high[0]) + 1]
+    ink, ground = np.percentile(old, [DARK, LIGHT])
+    ground = max(ground, ink + LEAST_CONTRAST)
+    grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    weight = alpha.astype(np.float32) / 255
+    blur = float(rng.uniform(*BLUR))
+    paint, cover = (
+        cv2.GaussianBlur(
+            cv2.resize(
+                cv2.warpPerspective(layer, matrix, (FINER * size[0], FINER * size[1])),
+                size,
+                interpolation=cv2.INTER_AREA,
+            ),
+            (0, 0),
+            blur,
+        )
+        for layer in ((ink + (ground - ink) * grey) * weight, weight)
+    )
+    paint += rng.normal(0, NOISE, paint.shape) * cover
+
+    part = (
+        slice(max(top, 0), min(bottom, picture.shape[0])),
+        slice(max(left, 0), min(right, picture.shape[1])),
+    )
+    inner = tuple(
+        slice(side.start - start, side.stop - start)
+        for side, start in zip(part, (top, left), strict=True)
+    )
+    mixed = picture[part] * (1 - cover[inner]) + paint[inner]
+    picture[part] = np.clip(np.round(mixed), 0, 255)
+    return TruePlate(
+        spec.text,
+        np.concatenate([corners.min(axis=0), corners.max(axis=0)]),
+        corners,
+        spec.lines,
+        spec.format.name,
+    )
+
+
+def measured(scores: Scores, threshold: float) -> dict[str, Any]:
+    """Plates whose text is given and right, by height, and texts that are wrong."""
+    texts = texts_of(scores)
+    read = texts["right"].to_numpy(bool) & (texts["confidence"].to_numpy() >= threshold)
+    row = np.searchsorted(HEIGHTS, texts["height"].to_numpy(), side="right") - 1
+    names = [f"{low} to {high} pixels" for low, high in pairwise(HEIGHTS)]
+    names.append(f"{HEIGHTS[-1]} pixels and more")
+    answers = given(scores, threshold)
+    return {
+        "pictures": len(scores.found),
+        "read": share(int(read.sum()), len(read)),
+        "read_by_height": {
+            name: share(int(read[row == i].sum()), int((row == i).sum()))
+            for i, name in enumerate(names)
+        },
+        "wrong": share(int((~answers["right"].to_numpy(bool)).sum()), len(answers)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("labels", type=Path, metavar="CSV")
+    parser.add_argument("--model", type=Path, help="bundle; by default the promoted one")
+    parser.add_argument("--seed", type=int, default=0, help="of texts, corners, blur and noise")
+    parser.add_argument("--draw", type=Path, help="folder that the pictures are written to")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    try:
+        reader = PlateReader.load(options.model)
+        pictures = Swapped(options.labels, options.seed)
+        if options.draw:
+            options.draw.mkdir(parents=True, exist_ok=True)
+            for item in pictures:
+                cv2.imwrite(str(options.draw / f"{Path(item.name).stem}.png"), item.picture)
+        scores = score(reader, pictures, options.labels.name)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    found = rounded(measured(scores, reader.threshold))
+    if options.json:
+        print(json.dumps(found))
+        return
+    for name, part in (
+        ("plates read", found["read"]),
+        *((f"  {name}", part) for name, part in found["read_by_height"].items()),
+        ("texts that are wrong", found["wrong"]),
+    ):
+        if not part["count"]:
+            print(f"{name:<28} none")
+            continue
+        interval = f"({part['low']:.3f} to {part['high']:.3f})"
+        print(f"{name:<28} {part['share']:.3f} of {part['count']} {interval}")
+
+
+if __name__ == "__main__":
+    main()

@@ -119,11 +119,15 @@ def _run(jobs: Iterable[tuple[int, Level]], localize: Localize, found: list[list
         for (picture, level), plates in zip(
             group, detect(maps, LEAST_SCORE, MOST_PLATES), strict=True
         ):
-            width = _width(plates.corners)
-            if len(kept := np.flatnonzero(width <= level.widest)):
-                corners = level.to_picture(plates.corners)
-                seen = _Found(corners, plates.score, plates.two_lines, width)
-                found[picture].append(seen.taken(kept))
+            if len(plates.score):
+                found[picture].append(
+                    _Found(
+                        level.to_picture(plates.corners),
+                        plates.score,
+                        plates.two_lines,
+                        _width(plates.corners),
+                    )
+                )
 
 
 def _is_clear(level: Level, found: Sequence[_Found]) -> bool:

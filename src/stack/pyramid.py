@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,10 +19,6 @@ SHORTEST = 56
 """Long side that no level is below, but that of a picture which is itself below."""
 _NEARLY = 1.08
 """A half of the picture that is shorter than ``LONGEST`` by this factor at most is taken as it is."""
-_CLOSER_FROM, _CLOSER, CLOSER_WIDTH = 384, 1.2, 48.0
-"""A picture whose long side is above the first has, last, a level larger than the others by the second
-factor at least, where ``LONGEST`` lets it: for plates of at most so many of its pixels in width. It takes
-longer than all others together, and smaller pictures than that have hardly a plate that only it shows."""
 _SMALL = (64, 96, 128)
 """Images whose long side is one of these at most are put into a square of this side and the padding,
 and so can be looked at together. Runtimes are slow where the size of an input is new."""
@@ -43,14 +38,12 @@ class Level:
         shape: height and width of the localizer's input.
         offset: pixels of padding to the left of it and above it: x, y.
         scale: displayed pixels for each of its own: x, y.
-        widest: plates wider than this, in its own pixels, are left to other levels.
     """
 
     image: Pixels
     shape: tuple[int, int]
     offset: NDArray[np.float64]
     scale: NDArray[np.float64]
-    widest: float = math.inf
 
     def to_picture(self, corners: FloatArray) -> FloatArray:
         """``(..., 2)`` points of the localizer's input as points of the displayed picture."""
@@ -90,7 +83,7 @@ class Pyramid:
         return self.half(number), self.scale(number)
 
     def levels(self, stride: int) -> Iterator[Level]:
-        """What a localizer that takes any size gets, the largest level first, but for one for small plates.
+        """What a localizer that takes any size gets, the largest level first.
 
         Args:
             stride: of the localizer; each input is a multiple of it, and the level has padding of half
@@ -102,23 +95,15 @@ class Pyramid:
             number = 1
             while short >> number > 1 and long >> (number + 1) >= least:
                 number += 1
-        image, scale = self._within_longest(number)
-        yield _padded(image, scale, stride)
-        while max(image.shape) >= 2 * SHORTEST and min(image.shape) >= 2 * stride:
-            image, scale = _halved(image), 2 * scale
-            yield _padded(image, scale, stride)
-        if long > _CLOSER_FROM and number and _CLOSER * (long >> number) <= LONGEST:
-            level = _padded(*self._within_longest(number - 1), stride)
-            yield replace(level, widest=CLOSER_WIDTH)
-
-    def _within_longest(self, number: int) -> tuple[Pixels, NDArray[np.float64]]:
-        """``half(number)``, smaller where it is too large; displayed pixels for each of its own: x, y."""
         image, scale = self.half(number), np.full(2, self.scale(number))
         longest = max(image.shape)
         if longest > LONGEST:
             image, factor = _resized(image, LONGEST / longest)
             scale = scale * factor
-        return image, scale
+        yield _padded(image, scale, stride)
+        while max(image.shape) >= 2 * SHORTEST and min(image.shape) >= 2 * stride:
+            image, scale = _halved(image), 2 * scale
+            yield _padded(image, scale, stride)
 
     def whole(self, shape: tuple[int, int]) -> Level:
         """What a localizer that takes one size alone gets: all of the picture, squeezed."""

@@ -56,12 +56,6 @@ def check_places(of_picture: Pyramid, level: Level) -> None:
         ((8, 4000), [(2, 1000)]),
         ((1, 5000), [(1, 1016)]),
         ((1, 1), [(1, 1)]),
-        # One more for small plates, where what is there allows a larger one.
-        ((384, 384), [(192, 192), (96, 96)]),
-        ((240, 400), [(120, 200), (60, 100), (240, 400)]),
-        ((762, 1016), [(381, 508), (190, 254), (95, 127), (47, 63), (762, 1016)]),
-        ((900, 1600), [(450, 800), (225, 400), (112, 200), (56, 100), (572, 1016)]),
-        ((900, 1700), [(450, 850), (225, 425), (112, 212), (56, 106)]),
     ],
 )
 def test_sizes_of_levels(size: tuple[int, int], sizes: list[tuple[int, int]]) -> None:
@@ -78,13 +72,6 @@ def test_sizes_of_levels(size: tuple[int, int], sizes: list[tuple[int, int]]) ->
             continue
         for side, padded in zip((height, width), level.shape, strict=True):
             assert side + 2 * PAD <= padded < 1.0625 * (side + 2 * PAD) + STRIDE
-
-
-def test_a_level_for_small_plates_is_for_them_alone() -> None:
-    *others, closer = of(480, 640).levels(STRIDE)
-    assert closer.image.shape == (480, 640)
-    assert closer.widest == 48
-    assert {level.widest for level in others} == {np.inf}
 
 
 def test_inputs_have_few_sizes() -> None:

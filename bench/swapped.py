@@ -36,8 +36,9 @@ from src.stack.reader import PlateReader
 from src.stack.scoring import Scores, given, score, texts_of
 from src.utils.evaluation import rounded, share
 
-SEEDS = "front_long"
-"""A format that the seed system draws, and that is on no car."""
+DRAWN = [i for i, plate in enumerate(FORMATS) if plate.name != "front_long"]
+"""Formats that are drawn: that one is the seed system's, and on no car."""
+SHAPES = np.log([FORMATS[i].width / FORMATS[i].height for i in DRAWN])
 GROWN = 0.03
 """Share of a box's sides that the new plate reaches beyond it on each side: labels are drawn by hand."""
 TURNED = 0.02
@@ -84,11 +85,9 @@ def draw_over(
     limits = np.tile(picture.shape[::-1], 2)
     low, high = np.split(np.clip(box, 0, limits), 2)
     width, height = high - low
-    formats = [i for i, plate in enumerate(FORMATS) if plate.name != SEEDS]
-    shapes = np.array([FORMATS[i].width / FORMATS[i].height for i in formats])
     spec = PlateSpec(
         str(rng.choice(CANTONS)) + str(rng.integers(1_000, 1_000_000)),
-        format_index=formats[int(np.abs(np.log(shapes / (width / height))).argmin())],
+        format_index=DRAWN[int(np.abs(SHAPES - np.log(width / height)).argmin())],
     )
     colours, alpha = draw_plate(spec, max(160, int(FINER * height)), GlyphStyle(HELD_OUT_FAMILY))
     grown = GROWN * np.array([width, height])

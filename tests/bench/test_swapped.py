@@ -99,13 +99,12 @@ def test_what_is_drawn_is_read(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["pictures"] == 2
-    by_height = result["read_by_height"]
-    assert (by_height["30 pixels and more"]["share"], by_height["30 pixels and more"]["count"]) == (
-        1,
-        2,
+    small, large = (
+        result["read_by_height"][name] for name in ("0 to 15 pixels", "30 pixels and more")
     )
+    assert (large["share"], large["count"]) == (1, 2)
     # Nobody reads characters of four pixels.
-    assert (by_height["0 to 15 pixels"]["share"], by_height["0 to 15 pixels"]["count"]) == (0, 1)
+    assert (small["share"], small["count"]) == (0, 1)
     assert result["read"]["count"] == 3
     with Image.open(tmp_path / "drawn/a.png") as picture:
         assert (np.asarray(picture) != slope()).any()

@@ -21,6 +21,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,9 @@ from src.localize.train import LocalizerTraining
 from src.models.registry import build_localizer, build_reader
 from src.ocr import prepare as prepare_ocr
 from src.ocr.train import ReaderTraining
+from src.utils.hardware import FLOAT32, Precision, accelerator, choose_precision
 from src.utils.provenance import machine
-from src.utils.training import TrainingData, TrainingModule, hardware, update_average
+from src.utils.training import TrainingData, TrainingModule, training_step, update_average
 
 SEED_BATCH = 32
 WARM_UP = 5
@@ -86,14 +88,14 @@ class Stopwatch(pl.Callback):
 
 
 def measure(
-    module: TrainingModule, data: TrainingData, accelerator: str, precision: str, seconds: float
+    module: TrainingModule, data: TrainingData, device: str, precision: Precision, seconds: float
 ) -> dict[str, Any]:
     """Train for a while."""
     watch = Stopwatch(seconds, module.params.EMA_DECAY)
     trainer = pl.Trainer(
-        accelerator=accelerator,
+        accelerator=device,
         devices=1,
-        precision=precision,  # type: ignore[arg-type]  # checked by Lightning
+        precision=precision.name,  # type: ignore[arg-type]  # checked by Lightning
         max_epochs=1,
         max_steps=module.steps,
         limit_val_batches=0,
@@ -109,7 +111,8 @@ def measure(
         "samples_per_second": watch.steps * module.batch_size / watch.elapsed,
         "steps": watch.steps,
         "batch_size": module.batch_size,
-        "precision": precision,
+        "precision": precision.name,
+        "measured_by_auto": precision.samples_per_second,
         "parameters": sum(weight.numel() for weight in module.model.parameters()),
     }
 
@@ -147,16 +150,19 @@ NETWORKS: dict[str, tuple[Make, str, str]] = {
 
 def run(config: Config, seconds: float) -> dict[str, Any]:
     """Measure all four on the prepared sets of ``config``."""
-    accelerator, precision = hardware(config)
-    graphics = torch.cuda.get_device_name() if accelerator == "cuda" else None
-    result: dict[str, Any] = {"machine": machine(graphics), "device": accelerator}
+    device = accelerator(config)
+    graphics = torch.cuda.get_device_name() if device == "cuda" else None
+    result: dict[str, Any] = {"machine": machine(graphics), "device": device}
     for kind, (make, own, seed) in NETWORKS.items():
-        runs = ((own, config.BATCH_SIZE, precision), (seed, SEED_BATCH, "32-true"))
         rates = []
-        for name, batch, precise in runs:
+        for name, batch in ((own, config.BATCH_SIZE), (seed, SEED_BATCH)):
             torch.manual_seed(0)
             module, data = make(config, name, batch)
-            result[name] = measure(module, data, accelerator, precise, seconds)
+            precision = Precision(FLOAT32)
+            if name == own:
+                make_step = partial(training_step, module, data, batch)
+                precision = choose_precision(config, make_step, batch)
+            result[name] = measure(module, data, device, precision, seconds)
             rates.append(result[name]["samples_per_second"])
         result[f"{kind}_ratio"] = rates[0] / rates[1]
     return result
@@ -185,9 +191,10 @@ def table(result: dict[str, Any]) -> str:
     for kind, (_, *names) in NETWORKS.items():
         for name in names:
             row = result[name]
+            precision = Precision(row["precision"], row["measured_by_auto"])
             lines.append(
                 f"{name:20}{row['samples_per_second']:10,.0f} samples/s, {row['parameters']:,} "
-                f"parameters, batches of {row['batch_size']}, {row['precision']}"
+                f"parameters, batches of {row['batch_size']}, {precision}"
             )
         lines.append(f"{'':20}{result[f'{kind}_ratio']:10.1f} times the seed's")
     return "\n".join(lines)

@@ -600,7 +600,7 @@ class TrainerConfig(_Section):
     num_nodes: Count
     """Nodes."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-    """auto: bf16-mixed where the hardware multiplies matrices of bf16, else 32-true."""
+    """auto: bf16-mixed where a few steps of the training are faster in it by a tenth, else 32-true."""
 
 
 class Config(_Section):

@@ -7,8 +7,10 @@ its networks have not seen, is cheaper to ask about; folds are for the sets that
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,9 +31,10 @@ from src.models.registry import build_localizer, build_reader
 from src.quality.base import Evidence
 from src.quality.networks import Networks, torch_localizer, torch_reader
 from src.quality.samples import Samples
+from src.utils.hardware import BF16, Step, choose_precision
 from src.utils.inference import best_device
 from src.utils.stage import StageError
-from src.utils.training import GRADIENT_NORM, TrainParams, hardware
+from src.utils.training import GRADIENT_NORM, TrainParams
 
 Model = TypeVar("Model", Localizer, Reader)
 
@@ -109,27 +112,47 @@ def train(
         data = OCRDataset(folder, network.rectification, network.input_shape, params)
     else:
         data = LocalizeDataset(folder, network.input_shape)
-    precise = hardware(config)[1] != "bf16-mixed"
     network.to(device).to(memory_format=torch.channels_last).train()
     per_epoch = -(-len(rows) // config.BATCH_SIZE)
-    optimizer = torch.optim.AdamW(network.parameters(), params.LR, weight_decay=params.WEIGHT_DECAY)
+
+    def optimizer_of(trained: Model) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(trained.parameters(), params.LR, weight_decay=params.WEIGHT_DECAY)
+
+    def make_step() -> Step:
+        trained = copy.deepcopy(network)
+        picked, optimizer = Picked(0, rows[: config.BATCH_SIZE]), optimizer_of(trained)
+        return lambda context: _step(trained, data.__getitems__(picked), optimizer, context)
+
+    precision = choose_precision(config, make_step, config.BATCH_SIZE)
+    optimizer = optimizer_of(network)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, params.LR, epochs * per_epoch, pct_start=params.WARMUP
     )
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(rows)
         for batch in np.array_split(order, per_epoch):
-            optimizer.zero_grad()
-            with torch.autocast(device.type, torch.bfloat16, enabled=not precise):
-                loss = _loss(network, data.__getitems__(Picked(epoch, batch)), device)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
-            optimizer.step()
+            context = torch.autocast(device.type, torch.bfloat16, precision.name == BF16)
+            _step(network, data.__getitems__(Picked(epoch, batch)), optimizer, context)
             schedule.step()
     return network.eval()
 
 
-def _loss(network: Localizer | Reader, batch: Any, device: torch.device) -> torch.Tensor:
+def _step(
+    network: Localizer | Reader,
+    batch: Any,
+    optimizer: torch.optim.Optimizer,
+    context: AbstractContextManager[object],
+) -> None:
+    optimizer.zero_grad()
+    with context:
+        loss = _loss(network, batch)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
+    optimizer.step()
+
+
+def _loss(network: Localizer | Reader, batch: Any) -> torch.Tensor:
+    device = next(network.parameters()).device
     output = network(batch.images.to(device)[:, None].float().div(255))
     if isinstance(network, Reader):
         return network.loss(output, batch.targets.to(device), batch.lengths.to(device))

@@ -7,6 +7,7 @@ is the best so far; the model's file is made of the latter.
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import json
@@ -20,6 +21,8 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,15 @@ from src.config import Config, TrainLocalizeParams, TrainOCRParams
 from src.datasets.batches import TrainingBatches, ValidationBatches, as_it_is
 from src.models.base import Localizer, Reader
 from src.models.registry import save_model
+from src.utils.hardware import (
+    FLOAT32,
+    Precision,
+    Step,
+    accelerator,
+    choose_precision,
+    is_first,
+    processes,
+)
 from src.utils.machine import available_cores
 from src.utils.stage import StageError
 
@@ -141,6 +153,7 @@ class TrainingModule(pl.LightningModule, ABC):
         self.steps_per_epoch = -(-data.train_count // data.batch_size)
         self.steps = data.params.EPOCHS * self.steps_per_epoch
         self.fingerprint: dict[str, str] = {}
+        self.precision = Precision(FLOAT32)
         self._loss = torch.zeros(())
         self._gradient_norm = torch.zeros(())
         self._sums: dict[str, Tensor] = {}
@@ -165,6 +178,14 @@ class TrainingModule(pl.LightningModule, ABC):
         return images[:, None].float().div(255).contiguous(memory_format=torch.channels_last)
 
     # Training
+
+    def on_train_start(self) -> None:
+        # Not by ``write``: it is known once and is no curve.
+        metrics = {"name": self.precision.name, **self.precision.samples_per_second}
+        for logger in self.loggers:
+            if isinstance(logger, DVCLiveLogger) and self.trainer.is_global_zero:
+                for name, value in metrics.items():
+                    logger.experiment.log_metric(f"precision/{name}", value, plot=False)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout of a step depends on the step alone, so that a resumed training is the same one.
@@ -244,6 +265,7 @@ class TrainingModule(pl.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["fingerprint"] = self.fingerprint
+        checkpoint["precision"] = asdict(self.precision)
 
 
 class _AveragedWeights(WeightAveraging):
@@ -442,37 +464,46 @@ def train(
         StageError: the loss is no number any more, or a parameter does not fit the processes.
     """
     _quiet()
-    processes, nodes = _processes(config)
-    if module.batch_size % (processes * nodes):
+    local, nodes = processes(config)
+    if module.batch_size % (local * nodes):
         raise StageError(
             f"params.py: BATCH_SIZE: {module.batch_size} is not divisible by the "
-            f"{processes * nodes} processes of params.yaml: trainer"
+            f"{local * nodes} processes of params.yaml: trainer"
         )
-    if data.validation_count < processes * nodes:
+    if data.validation_count < local * nodes:
         params = {"localize": "PrepareLocalizeParams", "ocr": "PrepareOCRParams"}[task]
         raise StageError(
             f"{config.prepared(task) / 'val'}: its {data.validation_count} samples are fewer than "
-            f"the {processes * nodes} processes of params.yaml: trainer. Raise {params}.MAX_IMAGES "
+            f"the {local * nodes} processes of params.yaml: trainer. Raise {params}.MAX_IMAGES "
             f"in params.py, or lower {params}.TRAIN_SPLIT."
         )
-    accelerator, precision = hardware(config)
+    device = accelerator(config)
     place = f"{task}_finetuned" if tuned_by else task
     checkpoints, runs = config.out("checkpoints", place), config.out("runs", place)
     last, best = checkpoints / "last.ckpt", checkpoints / "best.ckpt"
     module.fingerprint = fingerprint(module, config, task, name, tuned_by)
-    data.start = resumable_step(last, module.fingerprint)
-    if data.start == 0 and _is_first():
+    point = resume_point(last, module.fingerprint)
+    data.start = point.step if point else 0
+    if data.start == 0 and is_first():
         # DVC keeps the folder: what is of another training must not be taken for this one's.
         for path in (last, best):
             path.unlink(missing_ok=True)
     _one_thread()
+    if point:
+        module.precision = point.precision
+    else:
+        samples = module.batch_size // (local * nodes)
+        module.precision = choose_precision(
+            config, lambda: training_step(module, data, samples), samples
+        )
+    _say(f"precision: {module.precision}")
     trainer = pl.Trainer(
-        accelerator=accelerator,
-        devices=processes,
+        accelerator=device,
+        devices=local,
         num_nodes=nodes,
         # Statistics of batch norm are averaged before each validation instead of at each step.
-        strategy=DDPStrategy(broadcast_buffers=False) if processes * nodes > 1 else "auto",
-        precision=precision,  # type: ignore[arg-type]  # checked by Lightning
+        strategy=DDPStrategy(broadcast_buffers=False) if local * nodes > 1 else "auto",
+        precision=module.precision.name,  # type: ignore[arg-type]  # checked by Lightning
         max_epochs=1,
         max_steps=module.steps,
         val_check_interval=min(module.params.VALIDATE_EVERY, module.steps_per_epoch),
@@ -513,6 +544,30 @@ def train(
         last.unlink(missing_ok=True)
 
 
+def training_step(module: TrainingModule, data: TrainingData, samples: int) -> Step:
+    """Make a step of a training that changes a copy of the module, to be timed.
+
+    Args:
+        module: The model and its loss; it stays as it is.
+        data: The sets that it is trained on.
+        samples: Number of samples in the step's batch, which is the same each time.
+    """
+    trained = copy.deepcopy(module)
+    optimizer = trained.configure_optimizers()["optimizer"]
+    picked = next(iter(TrainingBatches(data.train_count, samples, 1, data.params.SEED)))
+
+    def step(context: AbstractContextManager[object]) -> None:
+        batch = data.train_set.__getitems__(picked)  # type: ignore[attr-defined]  # makes whole batches
+        with context:
+            loss = trained.batch_loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        trained.configure_gradient_clipping(optimizer)
+        optimizer.step()
+
+    return step
+
+
 def _write_best(module: TrainingModule, best: Path, path: Path) -> None:
     remedy = f"Remove {best.parent} and train again."
     try:
@@ -529,51 +584,9 @@ def _write_best(module: TrainingModule, best: Path, path: Path) -> None:
     save_model(module.model, path)
 
 
-def hardware(config: Config) -> tuple[str, str]:
-    """Lightning's names of the accelerator and the precision to train with.
-
-    Raises:
-        StageError: there is no such hardware here, or not enough of it.
-    """
-    accelerator = config.trainer.accelerator
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    elif accelerator == "cuda" and not torch.cuda.is_available():
-        raise StageError("params.yaml: trainer.accelerator: there is no CUDA device here; use auto")
-    devices = _processes(config)[0]
-    if accelerator == "cuda" and devices > (found := torch.cuda.device_count()):
-        raise StageError(
-            f"params.yaml: trainer.devices: {devices} processes (torchrun's --nproc_per_node goes "
-            f"before it), but there are {found} GPUs here; each process takes one"
-        )
-    if config.trainer.precision != "auto":
-        return accelerator, config.trainer.precision
-    return accelerator, "bf16-mixed" if _is_fast_in_bf16(accelerator) else "32-true"
-
-
-def _is_fast_in_bf16(accelerator: str) -> bool:
-    if accelerator == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Processors that have it for vectors alone (avx512_bf16) train faster in float32.
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
-
-
-def _processes(config: Config) -> tuple[int, int]:
-    """Processes on each node, and nodes; torchrun's word goes before params.yaml."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        return local, int(os.environ["WORLD_SIZE"]) // local
-    return config.trainer.devices, config.trainer.num_nodes
-
-
-def _is_first() -> bool:
-    """Whether this is the process that writes, asked before Lightning has started the others."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
-
-
 def _loggers(runs: Path, start: int) -> list[Logger]:
     resume = start > 0
-    if _is_first():
+    if is_first():
         if resume:
             _rewind(runs / "plots" / "metrics", start)
         else:
@@ -635,8 +648,8 @@ def fingerprint(
         "training": module.params.model_dump(),
         "batch_size": module.batch_size,
     }
-    # What is found here, not what params.yaml says: auto and torchrun depend on the machine.
-    trainer = [hardware(config)[1], *_processes(config)]
+    # The precision that params.yaml names: with auto, a resumed training keeps what it began with.
+    trainer = [config.trainer.precision, *processes(config)]
     # Each set's meta.json has a digest of its pictures and labels, which are gigabytes.
     sets = [config.prepared(task) / split / "meta.json" for split in ("train", "val")]
     return {
@@ -662,6 +675,7 @@ def sources(task: str) -> list[Path]:
         source / "charset.py",
         source / "geometry.py",
         source / "generators" / "draws.py",
+        source / "utils" / "hardware.py",
         *own.get(task, []),
         Path(__file__).resolve(),
     ]
@@ -672,29 +686,48 @@ def _digest(files: list[Path]) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def resumable_step(path: Path, wanted: dict[str, str]) -> int:
-    """The step to go on from, 0 to start anew; says which, and why."""
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a killed training goes on.
+
+    Attributes:
+        step: Number of steps that were taken, at least 1.
+        precision: What it began with, and keeps.
+    """
+
+    step: int
+    precision: Precision
+
+
+def resume_point(path: Path, wanted: dict[str, str]) -> ResumePoint | None:
+    """Read the checkpoint of a killed training, or say why it is not resumed from.
+
+    Args:
+        path: The checkpoint; None is returned where there is none.
+        wanted: Fingerprint that it has to have.
+    """
     if not path.is_file():
-        return 0
+        return None
     anew = f"{path}: not resumed, training starts anew:"
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        found, step = dict(checkpoint["fingerprint"]), int(checkpoint["global_step"])
+        found = dict(checkpoint["fingerprint"])
+        if found.get("model") != wanted["model"]:
+            _say(f"{anew} it is a checkpoint of {found.get('model')}, not of {wanted['model']}")
+            return None
+        if different := [part for part in wanted if found.get(part) != wanted[part]]:
+            _say(f"{anew} other {' and '.join(different)} than now")
+            return None
+        step, precision = int(checkpoint["global_step"]), Precision(**checkpoint["precision"])
     except _DAMAGED as error:
         _say(f"{anew} it is damaged or of another program ({type(error).__name__})")
-        return 0
-    if found.get("model") != wanted["model"]:
-        _say(f"{anew} it is a checkpoint of {found.get('model')}, not of {wanted['model']}")
-        return 0
-    if different := [part for part in wanted if found.get(part) != wanted[part]]:
-        _say(f"{anew} other {' and '.join(different)} than now")
-        return 0
+        return None
     _say(f"{path}: resumed at step {step}")
-    return step
+    return ResumePoint(step, precision)
 
 
 def _say(text: str) -> None:
-    if _is_first():
+    if is_first():
         print(text, file=sys.stderr, flush=True)
 
 

@@ -16,18 +16,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.loggers import Logger
 
 from src.config import Config, load_config
+from src.datasets.batches import Picked, TrainingBatches
 from src.datasets.localize import LocalizeDataset
 from src.localize.train import LocalizerTraining, main
 from src.models.registry import build_localizer, load_localizer
 from src.utils import training
+from src.utils.hardware import Precision
 from src.utils.stage import StageError
-from src.utils.training import TrainingData, hardware, resumable_step, update_average
+from src.utils.training import TrainingData, resume_point, update_average
 from tests.conftest import ROOT, set_params, set_texts
 
 MODEL = Path("out/models/localize/model.safetensors")
@@ -51,18 +54,22 @@ def plot(folder: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(folder / RUNS / f"plots/metrics/{name}.tsv", sep="\t")
 
 
+def module_data(config: Config, folder: Path) -> TrainingData:
+    prepared = folder / "data/prepared/localize"
+    shape = build_localizer(config.models.localizer, config).input_shape
+    sets = [LocalizeDataset(prepared / split, shape) for split in ("train", "val")]
+    return TrainingData(*sets, config.TrainLocalizeParams, config.BATCH_SIZE)
+
+
 def module_of(config: Config, folder: Path) -> LocalizerTraining:
     model = build_localizer(config.models.localizer, config)
-    prepared = folder / "data/prepared/localize"
-    sets = [LocalizeDataset(prepared / split, model.input_shape) for split in ("train", "val")]
-    data = TrainingData(*sets, config.TrainLocalizeParams, config.BATCH_SIZE)
-    return LocalizerTraining(model, data)
+    return LocalizerTraining(model, module_data(config, folder))
 
 
 @pytest.fixture
 def workspace(tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tiny_workspace)
-    # As on hardware without bf16, so that two runs can be compared to the last digits.
+    # Weights are compared; in bf16 they would differ more.
     set_texts(tiny_workspace, "precision: auto", "precision: 32-true")
     return tiny_workspace
 
@@ -247,7 +254,8 @@ def test_what_is_not_resumed_and_why(
         capsys.readouterr()
         module = module_of(config, workspace)
         wanted = training.fingerprint(module, config, "localize", name)
-        return resumable_step(last, wanted), capsys.readouterr().err
+        point = resume_point(last, wanted)
+        return point.step if point else 0, capsys.readouterr().err
 
     assert found(config, "plate_net") == (3, f"{Path(last)}: resumed at step 3\n")
     step, text = found(config.model_copy(update={"BATCH_SIZE": 8}), "plate_net")
@@ -274,6 +282,53 @@ def test_what_is_not_resumed_and_why(
     assert "damaged" in text
     torch.save({"weights": 1}, last)
     assert found(config, "plate_net")[0] == 0
+
+
+def test_a_resumed_training_keeps_the_precision_that_it_began_with(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_texts(workspace, "precision: 32-true", "precision: auto")
+    rates = {"32-true": 10.0, "bf16-mixed": 20.0}
+    monkeypatch.setattr(
+        training, "choose_precision", lambda *_: Precision("bf16-mixed", rates), raising=True
+    )
+    interrupt(workspace, monkeypatch)
+    recorded = {"name": "bf16-mixed", **rates}
+    # What would be measured now is something else.
+    monkeypatch.setattr(training, "choose_precision", lambda *_: Precision("32-true"))
+    used = []
+
+    class Watched(LocalizerTraining):
+        def on_train_start(self) -> None:
+            super().on_train_start()
+            used.append(self.trainer.precision)
+
+    monkeypatch.setattr("src.localize.train.LocalizerTraining", Watched)
+    main(load_config(workspace))
+    assert used == ["bf16-mixed"]
+    metrics = json.loads((workspace / RUNS / "metrics.json").read_text())
+    assert metrics["precision"] == recorded
+    # A new training is measured anew.
+    main(load_config(workspace))
+    assert used == ["bf16-mixed", "32-true"]
+    metrics = json.loads((workspace / RUNS / "metrics.json").read_text())
+    assert metrics["precision"] == {"name": "32-true"}
+
+
+def test_measuring_changes_nothing_but_the_choice(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real steps, on this machine: the same weights as with the precision that they choose."""
+    set_texts(workspace, "precision: 32-true", "precision: auto")
+    train_here(workspace)
+    found = weights(workspace)
+    precision = json.loads((workspace / RUNS / "metrics.json").read_text())["precision"]
+    assert precision["32-true"] > 0
+    assert precision["bf16-mixed"] > 0
+    assert f"precision: {precision['name']} (" in capsys.readouterr().err
+    set_texts(workspace, "precision: auto", f"precision: {precision['name']}")
+    main(load_config(workspace))
+    torch.testing.assert_close(weights(workspace), found, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("task", "other"), [("localize", "ocr"), ("ocr", "localize")])
@@ -435,27 +490,74 @@ def test_a_checkpoint_between_validations_loses_none(
         torch.testing.assert_close(found[name], value, msg=name)
 
 
-def test_two_processes_train_to_the_same_metrics(workspace: Path) -> None:
-    """Two CPU processes under torchrun (gloo): the same batches, the same samples measured."""
-    # Enough channels and a rate low enough that half a batch's statistics make little difference.
-    params = {"EPOCHS": 16, "VALIDATE_EVERY": 3, "LR": 0.003, "PATIENCE": 100}
+def test_two_processes_train_as_one(workspace: Path) -> None:
+    """Two CPU processes under torchrun (gloo): the same batches, gradients, samples measured, figures."""
+    set_texts(workspace, "precision: 32-true", "precision: auto")
+    params = {"EPOCHS": 4, "VALIDATE_EVERY": 4, "LR": 0.003}
     set_params(workspace, {f"TrainLocalizeParams.{name}": value for name, value in params.items()})
-    set_params(workspace, {"LocalizeModelParams.PLATE_NET_CHANNELS": [16] * 8, "BATCH_SIZE": 20})
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
     torchrun += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
     done = subprocess.run(
-        [sys.executable, *torchrun, "-m", "src.localize.train"],
+        [sys.executable, *torchrun, str(ROOT / "tests/utils/recorded_training.py")],
         cwd=workspace, env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    two = {name: plot(workspace, f"val/{name}") for name in ("iou", "loss")}
-    main(load_config(workspace))
-    one = {name: plot(workspace, f"val/{name}") for name in ("iou", "loss")}
-    assert two["iou"]["step"].tolist() == one["iou"]["step"].tolist() == list(range(3, 49, 3))
-    assert one["iou"]["iou"].iloc[-1] > one["iou"]["iou"].iloc[0]
-    # Of a few plates after a few steps: the loss says more.
-    assert two["iou"]["iou"].iloc[-1] == pytest.approx(one["iou"]["iou"].iloc[-1], abs=0.2)
-    assert two["loss"]["loss"].iloc[-1] == pytest.approx(one["loss"]["loss"].iloc[-1], rel=0.25)
+    records = [torch.load(workspace / f"record-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    config = load_config(workspace)
+    torch.manual_seed(config.TrainLocalizeParams.SEED)
+    module = module_of(config, workspace)
+
+    # What the first process finds faster; the second one finds another.
+    assert [record["precision"] for record in records] == ["32-true", "32-true"]
+
+    # Each step's batch is that of one process, each validation sample is measured once.
+    whole = TrainingBatches(60, config.BATCH_SIZE, 4, config.TrainLocalizeParams.SEED)
+    parts = zip(*(record["batches"][60] for record in records), strict=True)
+    for expected, halves in zip(whole, parts, strict=True):
+        assert sorted(itertools.chain(*halves)) == sorted(expected.samples.tolist())
+        assert len(halves[0]) == len(halves[1])
+    validated = [sample for record in records for part in record["batches"][25] for sample in part]
+    assert sorted(validated) == sorted(4 * list(range(25)))
+
+    # The gradient of the first step is the mean of those of both halves, by the sums of float32: each
+    # is over some ten thousand places, whose errors of rounding add up like a random walk.
+    halves = [gradients(module, record["batches"][60][0], workspace) for record in records]
+    tolerance = torch.finfo(torch.float32).eps * math.sqrt(8 * 84 * 84)
+    for name, found in records[0]["gradients"].items():
+        assert torch.equal(found, records[1]["gradients"][name]), name
+        expected = (halves[0][name] + halves[1][name]) / 2
+        largest = max(half[name].abs().max().item() for half in halves)
+        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * largest, msg=name)
+
+    # The loss falls, and what was measured together is what one process measures.
+    losses = plot(workspace, "val/loss")
+    assert losses["step"].tolist() == [4, 8, 12, 16]
+    trained = plot(workspace, "train/loss")["loss"]
+    assert trained.iloc[-1] < 0.9 * trained.iloc[0]
+    quality = plot(workspace, "val/quality")["quality"]
+    best = load_localizer(workspace / MODEL)
+    alone = sums_of(LocalizerTraining(best, module_data(config, workspace)), workspace)
+    assert quality.max() == pytest.approx(alone["quality"] / 25, abs=1e-3)
+    assert losses["loss"][quality.idxmax()] == pytest.approx(alone["loss"] / 25, rel=1e-3)
+
+
+def gradients(
+    module: LocalizerTraining, samples: list[int], folder: Path
+) -> dict[str, torch.Tensor]:
+    """Of a batch, with its own statistics of batch norm."""
+    module.zero_grad()
+    dataset = LocalizeDataset(folder / "data/prepared/localize/train", module.model.input_shape)
+    module.batch_loss(dataset.__getitems__(Picked(0, np.array(samples)))).backward()
+    return {name: value.grad.clone() for name, value in module.model.named_parameters()}
+
+
+@torch.no_grad()
+def sums_of(module: LocalizerTraining, folder: Path) -> dict[str, float]:
+    """Of the validation set in one batch."""
+    module.eval()
+    dataset = LocalizeDataset(folder / "data/prepared/localize/val", module.model.input_shape)
+    sums = module.batch_sums(dataset.__getitems__(Picked(0, np.arange(len(dataset)))))
+    return {name: float(sums[name]) for name in ("quality", "loss")}
 
 
 def test_batch_must_divide_among_processes(workspace: Path) -> None:
@@ -474,18 +576,6 @@ def test_each_process_must_have_a_sample_to_validate(workspace: Path) -> None:
         main(load_config(workspace))
 
 
-def test_each_process_must_have_a_gpu(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    config = load_config(workspace)
-    assert hardware(config) == ("cuda", "32-true")
-    two = config.trainer.model_copy(update={"devices": 2})
-    with pytest.raises(StageError, match=r"params\.yaml: trainer\.devices: 2 .* are 1 GPUs here"):
-        hardware(config.model_copy(update={"trainer": two}))
-    on_cpu = two.model_copy(update={"accelerator": "cpu"})
-    assert hardware(config.model_copy(update={"trainer": on_cpu})) == ("cpu", "32-true")
-
-
 def test_a_loss_that_is_no_number_stops_with_the_remedy(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -500,35 +590,6 @@ def test_a_loss_that_is_no_number_stops_with_the_remedy(
         main(load_config(workspace))
     assert not (workspace / MODEL).exists()
     assert not (workspace / CHECKPOINTS / "last.ckpt").exists()
-
-
-def test_hardware_is_found_or_named(workspace: Path) -> None:
-    config = load_config(workspace)
-    auto = config.trainer.model_copy(update={"precision": "auto"})
-    accelerator, precision = hardware(config.model_copy(update={"trainer": auto}))
-    assert accelerator == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert precision in {"bf16-mixed", "32-true"}
-    if not torch.cuda.is_available():
-        cuda = config.trainer.model_copy(update={"accelerator": "cuda"})
-        with pytest.raises(StageError, match=r"trainer\.accelerator: there is no CUDA device"):
-            hardware(config.model_copy(update={"trainer": cuda}))
-
-
-@pytest.mark.parametrize(
-    ("able", "precision"),
-    [
-        ({"avx512_bf16": True, "amx_bf16": True}, "bf16-mixed"),
-        ({"avx512_bf16": True, "amx_bf16": False}, "32-true"),
-        ({}, "32-true"),
-    ],
-)
-def test_a_processor_trains_in_what_is_fast_there(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], precision: str
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    config = load_config(workspace)
-    trainer = config.trainer.model_copy(update={"accelerator": "cpu", "precision": "auto"})
-    assert hardware(config.model_copy(update={"trainer": trainer})) == ("cpu", precision)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

@@ -9,18 +9,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from dvc.exceptions import DvcException
+from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import ParseError, parse_py
 
-from src.config import PARAMS_FILE, PATHS_FILE, load_config
+from scripts.estimate import estimate
+from src.config import PARAMS_FILE, PATHS_FILE, Config, ConfigError, load_config
+from src.utils.machine import available_cores
 
 PROFILES = Path("profiles")
 SOURCE = "backgrounds.source"
@@ -170,6 +177,91 @@ def metrics_table(out: Path) -> str:
     return "\n".join(f"  {task:<9} {name:<{width}}  {value:>12}" for task, name, value in rows)
 
 
+def config_of(overrides: list[str]) -> Config:
+    """Check the parameters that a run would have, before it starts and changes any file.
+
+    Raises:
+        RunError: An override names no parameter.
+        ConfigError: A value is not allowed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (PARAMS_FILE, PATHS_FILE):
+            shutil.copy(file, folder)
+        for override in overrides:
+            file, _ = target(override)
+            setting = override.removeprefix(f"{file}:")
+            try:
+                apply_overrides(str(Path(folder) / file), [setting])
+            except (DvcException, OSError) as error:
+                raise RunError(f"-S {override}: {error.__cause__ or error}") from error
+        return load_config(Path(folder))
+
+
+STARTED = re.compile(r"Running stage '(\w+)'")
+
+
+@dataclass
+class Clock:
+    """Seconds by stage, told by what DVC prints.
+
+    Attributes:
+        seconds: By stage, in the order in which they ran; what DVC takes in between and at the end is
+            counted to the stage before.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _stage: str = ""
+    _since: float = 0.0
+
+    def read(self, line: str) -> None:
+        """Take in a line of DVC's output as it comes."""
+        if started := STARTED.search(line):
+            self.stop()
+            self._stage = started[1]
+
+    def stop(self) -> None:
+        """Count the time to the stage that runs."""
+        now = time.monotonic()
+        if self._stage:
+            self.seconds[self._stage] = now - self._since
+        self._stage, self._since = "", now
+
+
+def run_dvc(command: list[str], clock: Clock) -> int:
+    """Run DVC, show what it prints and tell the time of its stages; its exit status."""
+    # Unbuffered, so that its lines come when they are printed.
+    environment = {**stage_environment(), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            for line in process.stdout or ():
+                print(line, end="", flush=True)
+                clock.read(line)
+        except KeyboardInterrupt:
+            # DVC has been interrupted too, and puts its files in order.
+            process.wait()
+            raise
+    clock.stop()
+    return process.returncode
+
+
+def duration(seconds: float) -> str:
+    """Return ``3 min 20 s``, or ``20 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def seconds_table(seconds: dict[str, float], expected: dict[str, float]) -> str:
+    """Seconds of each stage, beside what was expected of it."""
+    rows = [
+        f"  {stage:<18} {value:8.0f} {expected.get(stage, 0.0):10.0f}"
+        for stage, value in seconds.items()
+    ]
+    skipped = [stage for stage in expected if stage not in seconds]
+    if skipped:
+        rows.append(f"  not run, as nothing has changed: {', '.join(skipped)}")
+    return "\n".join([f"  {'stage':<18} {'seconds':>8} {'estimate':>10}", *rows])
+
+
 def run(profile: str, extra: list[str]) -> int:
     """Run the pipeline; the exit status is DVC's."""
     overrides = read_profile(profile)
@@ -185,10 +277,16 @@ def run(profile: str, extra: list[str]) -> int:
     command = ["dvc", "exp", "run", *(part for item in overrides for part in ("-S", item))]
     print(f"Profile {profile} ({PROFILES / profile}.txt):")
     print("  dvc exp run", *(f"\\\n    -S {shlex.quote(item)}" for item in overrides))
-    print(*(f"  note: {remark}" for remark in restored.remarks), sep="\n", flush=True)
-    start = time.monotonic()
-    status = subprocess.run(command, env=stage_environment(), check=False).returncode
-    minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    print(*(f"  note: {remark}" for remark in restored.remarks), sep="\n")
+    expected = estimate(config_of(overrides))
+    print(
+        f"About {duration(sum(expected.values()))} on {available_cores()} cores if every stage runs; "
+        f"a GPU is faster.",
+        flush=True,
+    )
+    clock, start = Clock(), time.monotonic()
+    status = run_dvc(command, clock)
+    elapsed = time.monotonic() - start
     if status != 0:
         print(
             "\nThe run has stopped; the message above says why. Completed stages are kept: the same "
@@ -199,7 +297,9 @@ def run(profile: str, extra: list[str]) -> int:
     out = Path(load_config().out_path)
     print(
         f"""
-Done in {minutes} min {seconds} s.
+Done in {duration(elapsed)}.
+
+{seconds_table(clock.seconds, expected)}
 
 Metrics (all of them: dvc metrics show; against the last commit: dvc metrics diff)
 {metrics_table(out)}
@@ -224,7 +324,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         sys.exit(run(arguments.profile, arguments.extra))
-    except RunError as error:
+    except (RunError, ConfigError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,17 @@ from src.generators.draws import Draws
 from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 
 ROOT = Path(__file__).resolve().parents[1]
+PARAMETERS = ROOT / "tests" / "parameters"
+"""Folder of the params.py and params.yaml of the tests: those of the workspace change with each run."""
 
 # `make test` hands these on: what tests call with make would take its options, and tell where it is.
 for _variable in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
     os.environ.pop(_variable, None)
+
+# Under nohup, cron and some CI runners SIGINT is ignored, which every command that tests start would
+# inherit: what Ctrl-C does could not be tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_PARAMS: dict[str, Any] = {
     "BATCH_SIZE": 16,
@@ -117,7 +125,7 @@ def make_ocr(indices: range) -> Shard:
 def _workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workspace")
     for name in ("params.py", "params.yaml"):
-        shutil.copy(ROOT / name, folder / name)
+        shutil.copy(PARAMETERS / name, folder / name)
     set_params(folder, TINY_PARAMS)
     makers: dict[str, Callable[[range], Shard]] = {"localize": make_localize, "ocr": make_ocr}
     for task, make in makers.items():

@@ -24,6 +24,7 @@ from src.config import Config, load_config
 from src.datasets.shards import NewSet, Shard, ShardedSet, write_sets
 from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 from src.models.base import Localizer, LocalizerTargets, Reader
+from tests.conftest import PARAMETERS
 
 OUTSIDE = 100
 REPOSITORY = Path(__file__).parents[1]
@@ -84,7 +85,7 @@ def prepared_set(folder: Path, shape: tuple[int, int], count: int) -> ShardedSet
 def config_below(folder: Path) -> Config:
     """The repository's parameters with all outputs below a folder."""
     places = {"out_path": str(folder / "out"), "prepared_data_path": str(folder / "prepared")}
-    return load_config(REPOSITORY).model_copy(update=places)
+    return load_config(PARAMETERS).model_copy(update=places)
 
 
 class OracleLocalizer(Localizer):

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from src.config import ConfigError, load_config
+from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("params.py", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
+        shutil.copy(PARAMETERS / name, tmp_path)
     return tmp_path
 
 
@@ -28,13 +29,13 @@ def _replace(path: Path, old: str, new: str) -> None:
 
 
 def test_the_committed_parameters_are_valid() -> None:
-    config = load_config(ROOT)
+    config = load_config(PARAMETERS)
     assert config.prepared("ocr") == Path(config.prepared_data_path) / "ocr"
     assert config.out("models", "localize") == Path(config.out_path) / "models" / "localize"
 
 
 def test_a_config_cannot_be_changed() -> None:
-    config = load_config(ROOT)
+    config = load_config(PARAMETERS)
     with pytest.raises(ValidationError):
         config.BATCH_SIZE = 1  # type: ignore[misc]  # that is the test
     with pytest.raises(ValidationError):

@@ -18,6 +18,7 @@ from src.config import BackgroundsConfig, Config, load_config
 from src.datasets.backgrounds import load_backgrounds
 from src.datasets.shards import DatasetError
 from src.utils.stage import StageError
+from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.delenv("CIFAR10_ROOT", raising=False)
     monkeypatch.setattr(fetch_backgrounds, "PROCEDURAL_COUNTS", {"train": 60, "val": 20})
-    return _with_source(load_config(ROOT), "auto", tmp_path)
+    return _with_source(load_config(PARAMETERS), "auto", tmp_path)
 
 
 def _with_source(config: Config, source: str, folder: Path) -> Config:

@@ -9,12 +9,13 @@ import numpy as np
 
 from src import gallery
 from src.config import load_config
+from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_all_sheets_are_drawn_without_backgrounds_at_hand(tmp_path: Path) -> None:
-    config = load_config(ROOT).model_copy(update={"dataset_path": str(tmp_path / "nothing")})
+    config = load_config(PARAMETERS).model_copy(update={"dataset_path": str(tmp_path / "nothing")})
     gallery.main(config, tmp_path / "sheets")
     names = {path.stem for path in (tmp_path / "sheets").iterdir()}
     assert names == {

@@ -14,6 +14,7 @@ from dvc.utils.serialize import load_py
 from pydantic import BaseModel
 
 from src.config import Config, ConfigError, load_config
+from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[1]
 # src/charset.py fixes them: they stand in params.py to be seen, and any other value is an error.
@@ -34,13 +35,13 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-PARAMS = _flatten(load_py(str(ROOT / "params.py")))
+PARAMS = _flatten(load_py(str(PARAMETERS / "params.py")))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("params.py", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
+        shutil.copy(PARAMETERS / name, tmp_path)
     return tmp_path
 
 
@@ -83,11 +84,18 @@ def _assignments() -> list[ast.AnnAssign]:
 
 
 def test_dvc_sees_every_parameter() -> None:
-    config = load_config(ROOT).model_dump()
+    config = load_config(PARAMETERS).model_dump()
     strings = {"src_path", "out_path", "dataset_path", "prepared_data_path", "feedback_path"}
     strings |= {"backgrounds", "models", "trainer", "tracker"}
     ours = _flatten({name: value for name, value in config.items() if name not in strings})
     assert ours == PARAMS
+
+
+def test_the_workspace_has_the_parameters_that_the_tests_have() -> None:
+    """Whatever the values are that a run or a user has set there."""
+    assert set(_flatten(load_config(ROOT).model_dump())) == set(
+        _flatten(load_config(PARAMETERS).model_dump())
+    ), "add a new parameter to tests/parameters too"
 
 
 @pytest.mark.parametrize("node", _assignments(), ids=lambda node: ast.unparse(node.target))

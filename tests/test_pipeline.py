@@ -28,11 +28,11 @@ import pytest
 import yaml
 
 from src.config import Config, load_config
-from tests.conftest import set_params
+from tests.conftest import PARAMETERS, set_params, set_texts
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-PATHS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PATHS = yaml.safe_load((PARAMETERS / "params.yaml").read_text(encoding="utf-8"))
 STAGES = list(PIPELINE["stages"])
 # dvc.yaml says why they are no dependencies.
 NO_DEPENDENCIES = {"src/config.py", "src/errors.py", "src/utils/stage.py"}
@@ -220,14 +220,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder.mkdir()
     home.mkdir()
     _copy_tree(folder)
-    # `make run` leaves in the workspace what it found; here nothing is downloaded, and CIFAR-10 is
-    # taken where the environment names it.
-    source = "auto" if os.environ.get("CIFAR10_ROOT") else "procedural"
-    texts = folder / "params.yaml"
-    set_source = re.sub(
-        r"^  source: \w+$", f"  source: {source}", texts.read_text(), flags=re.MULTILINE
-    )
-    texts.write_text(set_source)
+    # What a run has left in the workspace must change nothing here.
+    for name in ("params.py", "params.yaml"):
+        shutil.copy(PARAMETERS / name, folder)
     environment = {
         **{
             name: value
@@ -244,10 +239,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         environment["CIFAR10_ROOT"] = str(Path(root).resolve())
     else:
         # The tests fetch nothing.
-        with_source = re.sub(
-            r"source: auto", "source: procedural", (folder / "params.yaml").read_text()
-        )
-        (folder / "params.yaml").write_text(with_source)
+        set_texts(folder, "source: auto", "source: procedural")
     identity = ["-c", "user.name=Test", "-c", "user.email=test@localhost"]
     for command in (
         ["init", "-q", "-b", "main"],
@@ -339,7 +331,7 @@ def _slow(file: str, stages: set[str]) -> Any:
         (
             "params.py",
             r"(class TrainOCRParams:\n.*\n    LR: float = )\S+",
-            rf"\g<1>{load_config(ROOT).TrainOCRParams.LR / 2}",
+            rf"\g<1>{load_config(PARAMETERS).TrainOCRParams.LR / 2}",
             TRAINED_READER,
         ),
         (

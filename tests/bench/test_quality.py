@@ -12,6 +12,7 @@ import pytest
 from src.charset import CHARSET
 from src.config import Config, load_config
 from src.quality.networks import Networks
+from tests.conftest import PARAMETERS
 from tests.quality.sets import finder, reader, samples_of, text_of
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +22,7 @@ COUNT = 300
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return load_config(ROOT)
+    return load_config(PARAMETERS)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from src.datasets.truth import TruePlate
 from src.flywheel import prepare
 from src.geometry import CORNER_COLUMNS
 from src.stack.pyramid import PAD_GREY
+from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 640, 480
@@ -28,7 +29,7 @@ HEADING = "file,plate," + ",".join(CORNER_COLUMNS) + ",cx,cy,w,h,lines,whole\n"
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("params.py", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path / name)
+        shutil.copy(PARAMETERS / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

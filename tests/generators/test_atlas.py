@@ -12,6 +12,7 @@ import pytest
 from src.config import load_config
 from src.generators.atlas import _BEND_GRID, _SHIELD_LOOKS, CAP_SIZES, Atlas, bend
 from src.generators.glyphs import CHARACTERS
+from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = 12
@@ -19,7 +20,7 @@ VARIANTS = 12
 
 @cache
 def atlas(warp: float, seed: int = 7) -> Atlas:
-    params = load_config(ROOT).StreetPlateParams
+    params = load_config(PARAMETERS).StreetPlateParams
     changes = {"GLYPH_VARIANTS": VARIANTS, "GLYPH_WARP": warp, "FONT_PROBABILITY": 0.0}
     return Atlas(params.model_copy(update=changes), seed)
 
@@ -91,7 +92,7 @@ def test_bent_characters_are_still_those_characters() -> None:
 
 def test_a_seed_is_an_atlas() -> None:
     again = Atlas(
-        load_config(ROOT).StreetPlateParams.model_copy(
+        load_config(PARAMETERS).StreetPlateParams.model_copy(
             update={"GLYPH_VARIANTS": VARIANTS, "GLYPH_WARP": 1.0, "FONT_PROBABILITY": 0.0}
         ),
         7,

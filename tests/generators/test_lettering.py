@@ -14,13 +14,14 @@ from src.generators import lettering
 from src.generators.atlas import Atlas
 from src.generators.draws import Draws
 from src.generators.lettering import NUMBERS, RowsSpec, draw_foreign, draw_sign
+from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).parents[2]
 
 
 @cache
 def atlas() -> Atlas:
-    params = load_config(ROOT).PlateParams.model_copy(update={"GLYPH_VARIANTS": 1})
+    params = load_config(PARAMETERS).PlateParams.model_copy(update={"GLYPH_VARIANTS": 1})
     return Atlas(params, 7)
 
 

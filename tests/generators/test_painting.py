@@ -13,13 +13,14 @@ from src.config import load_config
 from src.generators.atlas import Atlas
 from src.generators.painting import apply, paste, plate_texture, warp_in_steps
 from src.generators.plate import FRAME_BOTTOM, FRAME_SIDE, PlateSpec
+from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).parents[2]
 
 
 @cache
 def atlas() -> Atlas:
-    params = load_config(ROOT).PlateParams.model_copy(update={"GLYPH_VARIANTS": 2})
+    params = load_config(PARAMETERS).PlateParams.model_copy(update={"GLYPH_VARIANTS": 2})
     return Atlas(params, 7)
 
 

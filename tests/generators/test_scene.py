@@ -19,13 +19,14 @@ from src.generators.draws import Draws
 from src.generators.plate import FORMATS
 from src.generators.scene import SceneBlock, SceneRenderer, draw_scenes
 from src.geometry import rectify
+from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).parents[2]
 
 
 @cache
 def config() -> Config:
-    return load_config(ROOT)
+    return load_config(PARAMETERS)
 
 
 @cache

@@ -25,6 +25,7 @@ from src.generators.street import (
     draw_streets,
 )
 from src.geometry import rectify
+from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {
@@ -46,7 +47,7 @@ CLEAN = {
 
 @cache
 def config() -> Config:
-    return load_config(ROOT)
+    return load_config(PARAMETERS)
 
 
 @cache

@@ -18,7 +18,7 @@ from src.geometry import CORNER_COLUMNS, box_iou, corners_to_box
 from src.localize import train
 from src.models.base import LocalizerTargets
 from src.models.registry import load_localizer
-from tests.conftest import ROOT, set_params, set_texts
+from tests.conftest import PARAMETERS, set_params, set_texts
 from tests.standins import OUTSIDE, OracleLocalizer, make_samples, true_corners
 
 
@@ -98,7 +98,7 @@ class Scripted(OracleLocalizer):
 def training_of(localizer: OracleLocalizer, count: int) -> train.LocalizerTraining:
     """Its training on ``count`` pictures, in batches of 8."""
     data = SimpleNamespace(
-        params=load_config(ROOT).TrainLocalizeParams,
+        params=load_config(PARAMETERS).TrainLocalizeParams,
         batch_size=8,
         validation_count=count,
         train_count=count,

@@ -17,9 +17,9 @@ from src.detection import best
 from src.models.base import Localizer, LocalizerTargets, ModelError
 from src.models.localizers import PlateLocalizerV3, PlateNet, corners_to_box
 from src.models.registry import LOCALIZERS, build_localizer
-from tests.conftest import ROOT
+from tests.conftest import PARAMETERS
 
-CONFIG = load_config(ROOT)
+CONFIG = load_config(PARAMETERS)
 SMALL = [8, 8, 16, 16, 24, 24, 24, 24]
 SEED_ARGUMENTS = {"layers": [8, 0, 16, 0, 16, 0], "pooling": [5, 5], "hidden": [64], "dropout": 0.0}
 

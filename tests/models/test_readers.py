@@ -17,9 +17,9 @@ from src.decoding import decode, greedy
 from src.generators.plate import FORMATS, PlateSpec, draw_plate
 from src.models.base import Reader
 from src.models.registry import build_reader
-from tests.conftest import ROOT
+from tests.conftest import PARAMETERS
 
-CONFIG = load_config(ROOT)
+CONFIG = load_config(PARAMETERS)
 SMALL = {
     "CONV_LAYERS": [8, 0, 16, 0, 16],
     "GRU_HIDDEN_SIZE": 128,

@@ -22,9 +22,9 @@ from src.models.registry import (
     load_reader,
     save_model,
 )
-from tests.conftest import ROOT
+from tests.conftest import PARAMETERS
 
-CONFIG = load_config(ROOT)
+CONFIG = load_config(PARAMETERS)
 
 
 def changed(config: Config, section: str, **values: object) -> Config:

@@ -18,8 +18,9 @@ from src.quality.networks import Find, Found, Networks, Read
 from src.quality.opinions import ZOOMS
 from src.quality.samples import FloatArray, Picture, Samples
 from src.quality.suite import checks_of
+from tests.conftest import PARAMETERS
 
-CONFIG = load_config(Path(__file__).parents[2])
+CONFIG = load_config(PARAMETERS)
 SIDE = 48
 BOX = (0.5, 0.5, 0.5, 0.2)
 

@@ -22,7 +22,7 @@ from src.quality.report import gate_message, page, write_results
 from src.quality.samples import prepared
 from src.quality.suite import check, checks_of, run
 from src.utils.stage import StageError
-from tests.conftest import make_localize, make_ocr
+from tests.conftest import PARAMETERS, make_localize, make_ocr
 from tests.quality import sets
 from tests.standins import OracleReader, config_below, files_below, prepared_set
 
@@ -227,7 +227,7 @@ def test_samples_can_be_seen(
 
 
 def test_a_network_is_not_asked_about_what_it_was_trained_on(tmp_path: Path) -> None:
-    config = load_config(Path(__file__).resolve().parents[2])
+    config = load_config(PARAMETERS)
     for place, unseen in (("data/prepared/ocr/train", False), ("data/prepared/ocr/val", True)):
         prepared_set(tmp_path / place, (60, 120), 3)
         item = command.look(prepared(tmp_path / place), Networks(), config)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from dvc.utils.hydra import apply_overrides
 
 from scripts import run as script
-from src.config import load_config
+from src.config import ConfigError, load_config
+from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.txt"))
@@ -23,7 +26,7 @@ PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.txt"))
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A Git clone with the parameters and the profiles, as the current folder."""
     for name in ("params.py", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
+        shutil.copy(PARAMETERS / name, tmp_path)
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     _set_source(tmp_path, "auto")
     identity = ["-c", "user.name=Test", "-c", "user.email=test@localhost"]
@@ -38,18 +41,16 @@ def _set_source(folder: Path, source: str) -> None:
 
 
 class Commands:
-    """Stands in for DVC: keeps its command line."""
+    """Stands in for DVC: keeps its command line, and says that it has run two stages."""
 
     def __init__(self, status: int = 0) -> None:
         self.status = status
         self.command: list[str] = []
-        self.real = subprocess.run
 
-    def __call__(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        if command[0] != "dvc":
-            return self.real(command, **options)
+    def __call__(self, command: list[str], clock: script.Clock) -> int:
         self.command = command
-        return subprocess.CompletedProcess(command, self.status)
+        clock.seconds |= {"prepare_ocr": 12.4, "train_ocr": 61.0}
+        return self.status
 
     @property
     def overrides(self) -> list[str]:
@@ -84,7 +85,7 @@ def test_the_source_is_detected_anew_at_each_run(
 ) -> None:
     _set_source(clone, left_by_the_last_run)
     dvc = Commands()
-    monkeypatch.setattr(subprocess, "run", dvc)
+    monkeypatch.setattr(script, "run_dvc", dvc)
     monkeypatch.setattr(script, "detected_source", lambda: "cifar10")
     assert script.run("quick", []) == 0
     assert dvc.overrides[-1] == "backgrounds.source=cifar10"
@@ -97,7 +98,7 @@ def test_a_full_run_after_a_quick_one_is_a_full_one(
     before = load_config(clone)
     apply_overrides(str(clone / "params.py"), ["PrepareOCRParams.MAX_IMAGES=1234"])
     dvc = Commands()
-    monkeypatch.setattr(subprocess, "run", dvc)
+    monkeypatch.setattr(script, "run_dvc", dvc)
     monkeypatch.setattr(script, "detected_source", lambda: "procedural")
     assert script.run("full", []) == 0
     wanted = before.PrepareOCRParams.MAX_IMAGES
@@ -109,7 +110,7 @@ def test_an_edit_that_the_committed_value_overrides_is_told(
     clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "params.py:PrepareOCRParams.MAX_IMAGES"
-    monkeypatch.setattr(subprocess, "run", Commands())
+    monkeypatch.setattr(script, "run_dvc", Commands())
     monkeypatch.setattr(script, "detected_source", lambda: "procedural")
     wanted = load_config(clone).PrepareOCRParams.MAX_IMAGES
     assert script.run("full", []) == 0
@@ -133,7 +134,7 @@ def test_a_profile_may_set_what_is_in_params_yaml(
 ) -> None:
     (clone / "profiles/seed.txt").write_text(f"{prefix}models.reader=plate_ocr_v2\n")
     dvc = Commands()
-    monkeypatch.setattr(subprocess, "run", dvc)
+    monkeypatch.setattr(script, "run_dvc", dvc)
     monkeypatch.setattr(script, "detected_source", lambda: "procedural")
     assert script.run("full", []) == 0
     assert "params.yaml:models.reader=crnn" in dvc.overrides
@@ -153,7 +154,7 @@ def test_a_profile_that_sets_no_parameter_is_told(clone: Path, line: str) -> Non
 def test_a_profile_may_set_the_source(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (clone / "profiles/drawn.txt").write_text("backgrounds.source=procedural\n")
     dvc = Commands()
-    monkeypatch.setattr(subprocess, "run", dvc)
+    monkeypatch.setattr(script, "run_dvc", dvc)
     monkeypatch.setattr(script, "detected_source", lambda: "cifar10")
     assert script.run("drawn", []) == 0
     assert [item for item in dvc.overrides if "source" in item] == ["backgrounds.source=procedural"]
@@ -165,7 +166,7 @@ def test_a_source_that_was_asked_for_is_not_detected(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dvc = Commands()
-    monkeypatch.setattr(subprocess, "run", dvc)
+    monkeypatch.setattr(script, "run_dvc", dvc)
     assert script.run("smoke", ["backgrounds.source=procedural"]) == 0
     assert dvc.overrides[-1] == "backgrounds.source=procedural"
     assert sum("backgrounds.source" in item for item in dvc.overrides) == 1
@@ -174,7 +175,7 @@ def test_a_source_that_was_asked_for_is_not_detected(
 def test_the_status_is_that_of_dvc(
     clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(subprocess, "run", Commands(status=255))
+    monkeypatch.setattr(script, "run_dvc", Commands(status=255))
     monkeypatch.setattr(script, "detected_source", lambda: "cifar10")
     assert script.run("quick", []) == 255
     output = capsys.readouterr()
@@ -188,7 +189,7 @@ def test_metrics_pictures_and_models_are_shown(
     folder = clone / "out" / "evaluations" / "stack"
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps({"val_acc": 0.9876543, "by_angle": {"0": 1}}))
-    monkeypatch.setattr(subprocess, "run", Commands())
+    monkeypatch.setattr(script, "run_dvc", Commands())
     monkeypatch.setattr(script, "detected_source", lambda: "cifar10")
     assert script.run("quick", []) == 0
     output = capsys.readouterr().out
@@ -197,6 +198,9 @@ def test_metrics_pictures_and_models_are_shown(
     assert "by_angle" not in output
     assert "out/models/ocr/model.safetensors" in output
     assert "make reset" in output
+    assert re.search(r"^About .* on \d+ cores if every stage runs", output, re.MULTILINE)
+    assert re.search(r"^  train_ocr +61 +\d+$", output, re.MULTILINE)
+    assert re.search(r"not run, as nothing has changed: .*\btrain_localize\b", output)
 
 
 def test_git_gets_a_name_only_where_it_knows_none(
@@ -222,3 +226,56 @@ def test_the_stages_python_is_this_one(clone: Path) -> None:
     python = shutil.which("python", path=path)
     assert python is not None
     assert Path(python).parent == Path(script.sys.executable).parent
+
+
+def test_the_seconds_of_each_stage_are_told(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By a stand-in for DVC that runs two stages and ends with a status of its own."""
+    lines = ["Reproducing experiment", "Running stage 'first':", "> python -m first", "SLEEP",
+             "Running stage 'second':", "Updating lock file"]  # fmt: skip
+    code = "import sys, time\n" + "".join(
+        "time.sleep(0.5)\n" if line == "SLEEP" else f"print({line!r})\n" for line in lines
+    )
+    (clone / "dvc.py").write_text(code + "print('trouble', file=sys.stderr)\nsys.exit(3)\n")
+    clock = script.Clock()
+    assert script.run_dvc([script.sys.executable, "dvc.py"], clock) == 3
+    assert list(clock.seconds) == ["first", "second"]
+    assert clock.seconds["first"] == pytest.approx(0.5, abs=0.3)
+    assert clock.seconds["second"] < 0.4
+    output = capfd.readouterr()
+    assert output.out.splitlines() == [line for line in lines if line != "SLEEP"]
+    assert output.err == "trouble\n"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("params.py:TrainOCRParams.LR=-1", r"params\.py: TrainOCRParams\.LR: .*greater than 0"),
+        ("params.py:TrainOCRParams.RATE=1", r"-S params\.py:TrainOCRParams\.RATE=1: .*RATE"),
+        ("trainer.devices=0", r"params\.yaml: trainer\.devices: .*equal to 1"),
+    ],
+)
+def test_a_wrong_override_is_told_before_a_file_is_changed(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, override: str, says: str
+) -> None:
+    dvc = Commands()
+    monkeypatch.setattr(script, "run_dvc", dvc)
+    monkeypatch.setattr(script, "detected_source", lambda: "procedural")
+    before = {name: Path(name).read_bytes() for name in ("params.py", "params.yaml")}
+    with pytest.raises((script.RunError, ConfigError), match=says):
+        script.run("smoke", [override])
+    assert dvc.command == []
+    assert before == {name: Path(name).read_bytes() for name in before}
+
+
+def test_an_estimate_has_every_stage_and_grows_with_the_work(clone: Path) -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    quick, full = (
+        script.estimate(script.config_of(script.read_profile(name))) for name in ("quick", "full")
+    )
+    assert set(quick) == set(full) == set(stages)
+    assert all(value > 0 for value in quick.values())
+    assert all(full[stage] >= quick[stage] for stage in stages)
+    more = script.config_of(["params.py:TrainOCRParams.EPOCHS=14"])
+    assert script.estimate(more)["train_ocr"] > 1.9 * full["train_ocr"]

@@ -21,6 +21,7 @@ from src.ocr import prepare as prepare_ocr
 from src.stack import prepare as prepare_stack
 from src.utils.prepare import SceneSource, StreetMix, split_counts
 from src.utils.stage import StageError
+from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     folder = tmp_path_factory.mktemp("workspace")
-    whole = load_config(ROOT)
+    whole = load_config(PARAMETERS)
     small = {
         name: getattr(whole, name).model_copy(update={"MAX_IMAGES": 30})
         for name in ("PrepareLocalizeParams", "PrepareOCRParams", "PrepareStackParams")

@@ -1,8 +1,8 @@
-"""A seeded atlas of grey glyph and arms tiles, made once, at the sizes that scenes need.
+"""A seeded atlas of grey glyph and arms tiles at the sizes that scenes need, each drawn at its first use.
 
-Drawing vector glyphs for every sample would cost more than all else. So a set of variants (family,
-width, stroke) is drawn once at the largest size, and a mip pyramid of each is kept (Williams, 1983):
-a plate is composed at the size just above the one it has in the scene.
+Drawing vector glyphs for every sample would cost more than all else. So each glyph of a set of variants
+(family, width, stroke) is drawn once at the largest size, and a mip pyramid of it is kept (Williams,
+1983): a plate is composed at the size just above the one it has in the scene.
 """
 
 from __future__ import annotations
@@ -113,17 +113,27 @@ class AtlasTiles:
     """The tiles of one variant at one size.
 
     Attributes:
-        cap_pixels: cap height.
-        glyphs: ink by character.
-        look: of the arms; 0 is the schematic one.
+        atlas: The atlas that draws them.
+        variant: Number of the variant.
+        level: Position of the size in ``CAP_SIZES``.
     """
 
-    cap_pixels: int
-    glyphs: dict[str, Gray]
-    look: int = 0
+    atlas: Atlas
+    variant: int
+    level: int
+
+    @property
+    def cap_pixels(self) -> int:
+        """Cap height."""
+        return CAP_SIZES[self.level]
+
+    @property
+    def look(self) -> int:
+        """Look of the arms; 0 is the schematic one."""
+        return self.atlas.looks[self.variant]
 
     def glyph(self, char: str) -> Gray:
-        return self.glyphs[char]
+        return self.atlas.pyramid(self.variant, char)[self.level]
 
     def shield(self, code: str, height: int) -> tuple[Gray, Gray]:
         return _grey_shield(code, height, self.look)
@@ -153,10 +163,14 @@ class Atlas:
         forms = 1 + np.floor(draws.uniform(shape=(len(CHARACTERS),)) * alternate_counts())
         alternates = np.where(others & (np.array(alternate_counts()) > 0), forms, 0).astype(int)
         self.fonts = draws.chance(params.FONT_PROBABILITY).tolist()
-        font_weights, squeezes = draws.within(_FONT_WEIGHT), draws.within(_FONT_SQUEEZE)
-        moves = draws.normal(shape=(len(CHARACTERS), 2, _BEND_GRID, _BEND_GRID)) * _BEND * warp
-        bent = draws.uniform() < warp * _BENT_SHARE
-        looks = np.where(bent, draws.integers(0, _SHIELD_LOOKS - 1), 0)
+        self._font_weights = draws.within(_FONT_WEIGHT)
+        self._squeezes = draws.within(_FONT_SQUEEZE)
+        self._moves = (
+            draws.normal(shape=(len(CHARACTERS), 2, _BEND_GRID, _BEND_GRID)) * _BEND * warp
+        )
+        self._bent = draws.uniform() < warp * _BENT_SHARE
+        looks = np.where(self._bent, draws.integers(0, _SHIELD_LOOKS - 1), 0)
+        self.looks: list[int] = looks.tolist()
         self.styles = [
             GlyphStyle(
                 FAMILIES[families[i]],
@@ -171,20 +185,11 @@ class Atlas:
             )
             for i in range(params.GLYPH_VARIANTS)
         ]
-        self._tiles = []
-        for i, style in enumerate(self.styles):
-            glyphs = {
-                char: draw_font_glyph(char, float(font_weights[i]), float(squeezes[i]), _LARGEST)
-                if self.fonts[i]
-                else draw_glyph(char, style, _LARGEST)
-                for char in CHARACTERS
-            }
-            if bent[i]:
-                glyphs = {
-                    char: bend(tile, move)
-                    for (char, tile), move in zip(glyphs.items(), moves[i], strict=True)
-                }
-            self._tiles.append(_pyramid(glyphs, int(looks[i])))
+        self._pyramids: dict[tuple[int, str], tuple[Gray, ...]] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        # Tiles are megabytes: a worker draws those that it needs.
+        return {**vars(self), "_pyramids": {}}
 
     def __len__(self) -> int:
         return len(self.styles)
@@ -192,10 +197,31 @@ class Atlas:
     def tiles(self, variant: int, cap_pixels: float) -> AtlasTiles:
         """Tiles of the smallest size that is not below ``cap_pixels``, else of the largest."""
         level = min(bisect_left(CAP_SIZES, cap_pixels), len(CAP_SIZES) - 1)
-        return self._tiles[variant][level]
+        return AtlasTiles(self, variant, level)
+
+    def pyramid(self, variant: int, char: str) -> tuple[Gray, ...]:
+        """The ink of a character of a variant, or the dot, at each of ``CAP_SIZES``."""
+        if char == DOT:
+            return _DOTS
+        if (variant, char) not in self._pyramids:
+            tile = self._draw(variant, char)
+            levels = (_shrink(tile, cap / _LARGEST) for cap in CAP_SIZES)
+            self._pyramids[variant, char] = tuple(levels)
+        return self._pyramids[variant, char]
+
+    def _draw(self, variant: int, char: str) -> Gray:
+        if self.fonts[variant]:
+            weight, squeeze = self._font_weights[variant], self._squeezes[variant]
+            tile = draw_font_glyph(char, float(weight), float(squeeze), _LARGEST)
+        else:
+            tile = draw_glyph(char, self.styles[variant], _LARGEST)
+        if self._bent[variant]:
+            tile = bend(tile, self._moves[variant][CHARACTERS.index(char)])
+        return tile
 
 
 _LARGEST = 2 * CAP_SIZES[-1]
+_DOTS = tuple(draw_dot(cap) for cap in CAP_SIZES)
 
 
 def draw_font_glyph(char: str, weight: float, squeeze: float, height: int) -> Gray:
@@ -222,15 +248,6 @@ def draw_font_glyph(char: str, weight: float, squeeze: float, height: int) -> Gr
         ),
         np.uint8,
     )
-
-
-def _pyramid(sources: dict[str, Gray], look: int) -> list[AtlasTiles]:
-    levels = []
-    for cap in CAP_SIZES:
-        scale = cap / _LARGEST
-        glyphs = {char: _shrink(tile, scale) for char, tile in sources.items()}
-        levels.append(AtlasTiles(cap, glyphs | {DOT: draw_dot(cap)}, look))
-    return levels
 
 
 def _shrink(tile: Gray, scale: float) -> Gray:

@@ -2,13 +2,23 @@
 
 Imported in MLEM's environment. PyTorch is that of .venv, which is looked at last, so that MLEM finds
 the pydantic that it needs.
+
+Its types are annotated: else MLEM would call it to see them when it is saved, and then look for what
+PyTorch needs in every module that this has loaded, which takes minutes. MLEM reads annotations as values:
+they must not be left as texts here.
 """
 
 import sys
+from importlib import import_module
 from typing import Any
 
 import cv2
 import numpy as np
+from mlem.contrib.numpy import NumpyNdarrayType
+from mlem.core.data_type import DictType, PrimitiveType
+
+ANY_PICTURE = NumpyNdarrayType(shape=(None, None), dtype="uint8")
+ANSWER = DictType(item_types={"plate": PrimitiveType(ptype="str")})
 
 
 class SeedStack:
@@ -29,11 +39,10 @@ class SeedStack:
     def _load(self) -> Any:
         if self.networks is None:
             sys.path.append(self.packages)
-            import torch
-
-            self.torch = torch
+            # MLEM would follow an import statement when it saves this.
+            self.torch = import_module("torch")
             self.networks = [
-                torch.jit.load(f"{self.folder}/{name}.pt").eval()
+                self.torch.jit.load(f"{self.folder}/{name}.pt").eval()
                 for name in ("localizer", "reader")
             ]
         return self.networks
@@ -44,7 +53,7 @@ class SeedStack:
             pixels = self.torch.from_numpy(small)[None, None].float() / 255
             return network(pixels)[0].float().numpy()
 
-    def predict(self, data):  # type: ignore[no-untyped-def]  # MLEM's types are values
+    def predict(self, data: ANY_PICTURE) -> ANSWER:  # type: ignore[valid-type]  # MLEM's are values
         """A text of any kind: the weights are not trained."""
         localizer, reader = self._load()
         grey = data if data.ndim == 2 else cv2.cvtColor(data, cv2.COLOR_RGB2GRAY)

@@ -1,6 +1,6 @@
 """Benchmark of the servers: this project's own, and MLEM's with the seed's two networks.
 
-    python bench/serve.py [--seconds 8] [--clients 1 8 64] [--overload 120] [--json]
+    python bench/serve.py [--seconds 6] [--clients 1 8 64] [--overload 40] [--json]
 
 Both serve on this machine, one after the other in one run, and are asked by bench/load.py in a process
 of its own: 256x256 scenes as JPEG in a closed loop with some numbers of clients; the native server also
@@ -205,9 +205,8 @@ def mlem_command(config: Config, folder: Path, port: int) -> list[str]:
     (folder / "seed_stack.py").write_bytes((HERE / "seed_stack.py").read_bytes())
     packages = sysconfig.get_paths()["purelib"]
     code = (
-        "import numpy as np; import mlem.api; from seed_stack import SeedStack; "
-        f"mlem.api.save(SeedStack({str(folder)!r}, {packages!r}).predict, 'seed', "
-        "sample_data=np.zeros((256, 256), np.uint8))"
+        "import mlem.api; from seed_stack import SeedStack; "
+        f"mlem.api.save(SeedStack({str(folder)!r}, {packages!r}).predict, 'seed')"
     )
     subprocess.run(
         [str(binaries / "python"), "-c", code], cwd=folder, check=True, stdout=sys.stderr
@@ -222,9 +221,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--overload", type=float, default=120.0, help="seconds; 0 for none")
+    parser.add_argument("--overload", type=float, default=40.0, help="seconds; 0 for none")
     parser.add_argument("--port", type=int, default=18080)
     parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
     options = parser.parse_args()

@@ -6,6 +6,7 @@ All tests of a run share one run. They use the commands that people use.
 from __future__ import annotations
 
 import ast
+import filecmp
 import json
 import os
 import re
@@ -235,11 +236,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
     }
+    # Named, so that `make run` records nothing else and the tests fetch nothing.
+    source = "procedural"
     if root := environment.get("CIFAR10_ROOT"):
-        environment["CIFAR10_ROOT"] = str(Path(root).resolve())
-    else:
-        # The tests fetch nothing.
-        set_texts(folder, "source: auto", "source: procedural")
+        source, environment["CIFAR10_ROOT"] = "cifar10", str(Path(root).resolve())
+    set_texts(folder, "source: auto", f"source: {source}")
     identity = ["-c", "user.name=Test", "-c", "user.email=test@localhost"]
     for command in (
         ["init", "-q", "-b", "main"],
@@ -589,6 +590,36 @@ def test_reset_restores_the_committed_state(run: Run, tmp_path: Path) -> None:
         )
     for path in (run.folder / "out/evaluations").rglob("*.*"):
         assert (clone / path.relative_to(run.folder)).read_bytes() == path.read_bytes()
+
+
+# Those that read parameters, results or what lies in the root, but for the trainings.
+_STATEFUL = [
+    "tests/bench", "tests/flywheel/test_prepare.py", "tests/generators", "tests/localize/test_evaluate.py",
+    "tests/models/test_registry.py", "tests/quality/test_stages.py", "tests/scripts/test_make.py",
+    "tests/scripts/test_run.py", "tests/stack/test_evaluate.py", "tests/test_config.py",
+    "tests/test_fetch_backgrounds.py", "tests/test_params.py", "tests/test_readme.py",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_tests_pass_after_a_run(run: Run, tmp_path: Path) -> None:
+    """A run changes params.py, params.yaml, dvc.lock and out/; here SIGINT is ignored, as under nohup."""
+    clone = tmp_path / "clone"
+    shutil.copytree(run.folder, clone, symlinks=True)
+    done = subprocess.run(
+        ["python", "-m", "scripts.run", "smoke"], cwd=clone, env=run.environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert re.search(r"^  evaluate_stack +\d+ +\d+$", done.stdout, re.MULTILINE)
+    for name in ("params.py", "dvc.lock", "out/evaluations/stack/metrics.json"):
+        assert not filecmp.cmp(clone / name, ROOT / name, shallow=False), f"{name} is unchanged"
+    tests = shlex.join(["python", "-m", "pytest", "-q", "-m", "not slow", *_STATEFUL])
+    done = subprocess.run(
+        ["sh", "-c", f"trap '' INT; exec {tests}"], cwd=clone, env=run.environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-5000:]
 
 
 def _get(url: str) -> Any:

@@ -3,9 +3,9 @@
     python bench/generator.py [--samples 50000] [--json]
 
 Beside it a fixed kernel is timed in the same run (OpenCV's bicubic resize of a 250x250 colour picture
-to 84x84), so that figures of different machines compare. The making of the atlas and of the textures
-is counted in the rates. The default parameters of params.py are measured, over procedural backgrounds
-unless data/datasets/backgrounds is there.
+to 84x84), so that figures of different machines compare. The drawing of glyphs at their first use and
+the making of the textures are counted in the rates. The default parameters of params.py are measured,
+over procedural backgrounds unless data/datasets/backgrounds is there.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def measure(config: Config, task: str, samples: int) -> dict[str, Any]:
         "samples": samples,
         "per_second": samples / (total + made),
         "per_second_warm": samples / total,
-        "atlas_seconds": made,
+        "setup_seconds": made,
         "step_share": {name: seconds / pass_seconds for name, seconds in spent.items()},
     }
 
@@ -181,7 +181,7 @@ def main() -> None:
         row = result[task]
         print(
             f"{task:9s} {row['per_second']:8,.0f} samples/s on one core "
-            f"({row['per_calibration']:.3f} of the kernel's rate), atlas {row['atlas_seconds']:.2f} s"
+            f"({row['per_calibration']:.3f} of the kernel's rate), set-up {row['setup_seconds']:.2f} s"
         )
         shares = ", ".join(f"{name} {share:.0%}" for name, share in row["step_share"].items())
         print(f"          {shares}")

@@ -56,7 +56,8 @@ class SeedStack:
     def predict(self, data: ANY_PICTURE) -> ANSWER:  # type: ignore[valid-type]  # MLEM's are values
         """A text of any kind: the weights are not trained."""
         localizer, reader = self._load()
-        grey = data if data.ndim == 2 else cv2.cvtColor(data, cv2.COLOR_RGB2GRAY)
+        picture: np.ndarray = np.asarray(data)
+        grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         height, width = grey.shape
         # Its maps have one place; the last eight channels are corners in pixels of its input.
         corners = self._run(localizer, grey)[2:].reshape(4, 2) / 84

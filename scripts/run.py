@@ -187,13 +187,14 @@ def config_of(overrides: list[str]) -> Config:
     with tempfile.TemporaryDirectory() as folder:
         for file in (PARAMS_FILE, PATHS_FILE):
             shutil.copy(file, folder)
-        for override in overrides:
-            file, _ = target(override)
-            setting = override.removeprefix(f"{file}:")
+        for file in (PARAMS_FILE, PATHS_FILE):
+            settings = [
+                item.removeprefix(f"{file}:") for item in overrides if target(item)[0] == file
+            ]
             try:
-                apply_overrides(str(Path(folder) / file), [setting])
+                apply_overrides(str(Path(folder) / file), settings)
             except (DvcException, OSError) as error:
-                raise RunError(f"-S {override}: {error.__cause__ or error}") from error
+                raise RunError(f"-S {file}: {error.__cause__ or error}") from error
         return load_config(Path(folder))
 
 

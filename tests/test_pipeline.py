@@ -5,7 +5,6 @@ All tests of a run share one run. They use the commands that people use.
 
 from __future__ import annotations
 
-import ast
 import filecmp
 import json
 import os
@@ -28,122 +27,20 @@ import psutil
 import pytest
 import yaml
 
-from src.config import Config, load_config
+from src.config import load_config
 from tests.conftest import PARAMETERS, set_params, set_texts
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 PATHS = yaml.safe_load((PARAMETERS / "params.yaml").read_text(encoding="utf-8"))
 STAGES = list(PIPELINE["stages"])
-# dvc.yaml says why they are no dependencies.
-NO_DEPENDENCIES = {"src/config.py", "src/errors.py", "src/utils/stage.py"}
 SMOKE_SECONDS = 180
 IDLE_LOAD = 0.5
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def _resolved(text: str) -> str:
     return re.sub(r"\$\{(\w+)\}", lambda match: str(PATHS[match[1]]), text)
-
-
-def _imports(path: Path) -> set[Path]:
-    """A module and those of the project that it imports, directly or through others."""
-    found: set[Path] = set()
-    waiting = [path]
-    while waiting:
-        module = waiting.pop()
-        if module in found or module.as_posix() in NO_DEPENDENCIES:
-            continue
-        found.add(module)
-        for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"))):
-            names: list[str] = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            files = [Path(*name.split(".")).with_suffix(".py") for name in names]
-            waiting += [file for file in files if file.parts[0] == "src" and (ROOT / file).exists()]
-    return found
-
-
-def _tables(modules: set[Path]) -> set[Path]:
-    """What modules read of the files that lie beside them."""
-    named = {
-        module.with_name(name)
-        for module in modules
-        for name in re.findall(r'with_name\("([\w.]+)"\)', (ROOT / module).read_text("utf-8"))
-    }
-    return {path for path in named if (ROOT / path).is_file()}
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_dependencies_of_a_stage_are_its_imports(stage: str) -> None:
-    definition = PIPELINE["stages"][stage]
-    module = Path(*definition["cmd"].split()[-1].split(".")).with_suffix(".py")
-    imports = {path.as_posix() for path in _imports(module) | _tables(_imports(module))}
-    code = {dep for dep in map(_resolved, definition["deps"]) if dep.startswith("src/")}
-    missing = {
-        path for path in imports if not any(f"{path}/".startswith(f"{dep}/") for dep in code)
-    }
-    needless = {
-        dep for dep in code if not any(f"{path}/".startswith(f"{dep}/") for path in imports)
-    }
-    assert (missing, needless) == (set(), set())
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_parameters_of_a_stage_are_those_it_reads(stage: str) -> None:
-    """Sections that the stage's code names are among its params, and the other way round."""
-    definition = PIPELINE["stages"][stage]
-    module = Path(*definition["cmd"].split()[-1].split(".")).with_suffix(".py")
-    known = [name for name in _sections() if name not in ("MULTIPROCESSING", "tracker")]
-    declared = {
-        name.split(".")[0] for item in definition.get("params", []) for name in _names(item)
-    }
-    read: set[str] = set()
-    for path in _imports(module):
-        text = (ROOT / path).read_text(encoding="utf-8")
-        read |= {name for name in known if re.search(rf"config\.{name}\b", text)}
-    # A task's models share their modules with the other task's.
-    other = {"localize": ("OCR",), "ocr": ("Localize",), "stack": ("OCR", "Localize")}
-    task = definition["cmd"].split(".")[-2]
-    ours = {name for name in read if not name.startswith(other.get(task, ()))}
-    if not stage.startswith("train"):
-        # Models are built from what their own file says, not from params.py.
-        ours = {
-            name for name in ours if not re.match(r"models|trainer|(Localize|OCR)ModelParams", name)
-        }
-    assert ours <= declared | _UNREAD.get(stage, set()), f"{stage} reads more than dvc.yaml says"
-    assert declared <= read, f"{stage} does not read all that dvc.yaml says"
-
-
-_UNREAD: dict[str, set[str]] = {
-    # src/models builds models from parameters only when they are trained.
-    "evaluate_localize": {"LocalizeParams"},
-    "evaluate_ocr": {"OCRParams"},
-    **{f"check_{task}": {"LocalizeParams", "OCRParams"} for task in ("localize", "ocr", "stack")},
-    # The folder itself is a dependency; fine-tuning only names it.
-    "prepare_feedback": {"feedback_path"},
-    "finetune_localize": {"feedback_path", "LocalizeParams"},
-    "finetune_ocr": {"feedback_path", "OCRParams"},
-    # The source of backgrounds is in their folder's metadata.
-    **{f"prepare_{task}": {"backgrounds"} for task in ("localize", "ocr", "stack")},
-}
-
-
-def _sections() -> list[str]:
-    return list(Config.model_fields)
-
-
-def _names(item: str | dict[str, list[str]]) -> list[str]:
-    return [item] if isinstance(item, str) else [name for names in item.values() for name in names]
-
-
-@pytest.mark.parametrize("name", ["MULTIPROCESSING", "tracker"])
-def test_what_changes_no_result_makes_nothing_again(name: str) -> None:
-    assert name not in (ROOT / "dvc.yaml").read_text().split("stages:")[1]
-
-
-# --- one run for all tests below ------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -262,9 +159,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(folder, environment, cpu, wall, load, name[1])
 
 
-pytestmark = pytest.mark.timeout(600)
-
-
 def test_the_smoke_run_ends_within_three_minutes_on_two_cores(
     run: Run, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ) -> None:
@@ -316,10 +210,6 @@ TRAINED_LOCALIZER = {
 TRAINED_READER = {f"{what}_ocr" for what in ("train", "evaluate", "finetune", "check")} | STACK
 
 
-def _slow(file: str, stages: set[str]) -> Any:
-    return pytest.param(file, r"\Z", "# changed\n", stages, marks=pytest.mark.slow)
-
-
 @pytest.mark.parametrize(
     ("file", "old", "new", "stages"),
     [
@@ -349,13 +239,9 @@ def _slow(file: str, stages: set[str]) -> Any:
             "precision: 32-true",
             TRAINED_LOCALIZER | TRAINED_READER,
         ),
-        # That a stage depends on the code that it imports is tested above, without DVC.
-        _slow("src/stack/evaluate.py", {"evaluate_stack"}),
-        _slow("src/localize/evaluate.py", {"evaluate_localize"}),
-        _slow("src/models/registry.py", TRAINED_LOCALIZER | TRAINED_READER),
-        _slow("src/generators/scene.py", set(STAGES) - {"fetch_backgrounds", "prepare_feedback"}),
-        _slow("src/config.py", set()),
-        _slow("src/fetch_backgrounds.py", set(STAGES) - {"prepare_feedback"}),
+        # That each stage depends on the code that it imports is tested without DVC, in test_dvc_yaml.py.
+        ("src/models/registry.py", r"\Z", "# changed\n", TRAINED_LOCALIZER | TRAINED_READER),
+        ("src/config.py", r"\Z", "# changed\n", set()),
     ],
     ids=lambda value: value if isinstance(value, str) and "/" in value else None,
 )
@@ -475,7 +361,7 @@ def _has_rows(run: Run, settings: dict[str, Any] | None) -> bool:
 
 
 # Both draw the same plots; the whole list is asked of each.
-@pytest.mark.parametrize("command", [pytest.param("show", marks=pytest.mark.slow), "diff"])
+@pytest.mark.parametrize("command", ["show", "diff"])
 def test_dvc_draws_every_plot(run: Run, tmp_path: Path, command: str) -> None:
     result = subprocess.run(
         ["dvc", "plots", command, "--out", str(tmp_path)], cwd=run.folder, env=run.environment,
@@ -495,8 +381,6 @@ def test_dvc_draws_every_plot(run: Run, tmp_path: Path, command: str) -> None:
     assert page.count("<img") >= 3 * 5 + 3 * 10
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_grid_is_queued_and_run(run: Run, tmp_path: Path) -> None:
     """Each experiment in a copy of its own, while stages that have not changed come from the cache."""
     clone = tmp_path / "clone"
@@ -601,7 +485,6 @@ _STATEFUL = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_the_tests_pass_after_a_run(run: Run, tmp_path: Path) -> None:
     """A run changes params.py, params.yaml, dvc.lock and out/; here SIGINT is ignored, as under nohup."""
     clone = tmp_path / "clone"

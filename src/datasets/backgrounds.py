@@ -20,6 +20,7 @@ from src.datasets.shards import DatasetError
 from src.generators.draws import Draws
 
 Gray = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ def load_backgrounds(folder: Path, split: str) -> Backgrounds:
 
 
 def draw_procedural(split: str, count: int) -> Gray:
-    """``(count, 32, 32)`` pictures of gradients, textures and shapes.
+    """Draw pictures that have the statistics of small photographs: ``(count, 32, 32)`` uint8.
+
+    A ground of noise at all scales, and things of all sizes that hide each other before it (dead leaves:
+    Lee, Mumford, Huang: Occlusion models for natural images, 2001), each with light of its own.
 
     Args:
         split: names the stream of random numbers, so that two splits share no picture.
@@ -69,21 +73,55 @@ def draw_procedural(split: str, count: int) -> Gray:
     """
     pictures = np.empty((count, 32, 32), np.uint8)
     draws = Draws(0, f"backgrounds-{split}", np.arange(count))
-    coarse = draws.integers(0, 255, (81,)).astype(np.uint8).reshape(-1, 9, 9)
-    fine = draws.integers(0, 255, (16 * 16,)).astype(np.uint8).reshape(-1, 16, 16)
-    cells = draws.integers(2, 9).tolist()
-    weights = draws.uniform(0.0, 0.4).tolist()
-    shapes = draws.uniform(-4, 36, (4, 6)).tolist()
-    counts = draws.integers(0, 4).tolist()
-    contrast = draws.uniform(0.3, 1.0).tolist()
+    noise = [draws.normal(shape=(cells, cells)).astype(np.float32) for cells in _NOISE_CELLS]
+    roughness = draws.uniform(0.4, 1.0).tolist()
+    leaves = draws.uniform(shape=(_LEAVES, 9))
+    # Few things, or a heap of them.
+    counts = np.floor((_LEAVES + 1) * draws.uniform() ** 1.5).astype(int).tolist()
+    tilts = (draws.normal(shape=(2,)) * 25).astype(np.float32)
+    blurs = draws.uniform(0.1, 0.7).tolist()
+    means = (120 + 32 * draws.normal()).tolist()
+    deviations = draws.uniform(20.0, 80.0).tolist()
+    ramp = np.linspace(-1, 1, _FINE, dtype=np.float32)
     for i in tqdm(range(count), desc=f"procedural backgrounds, {split}", unit=" pictures"):
-        smooth = cv2.resize(coarse[i, : cells[i], : cells[i]], (32, 32))
-        rough = cv2.resize(fine[i], (32, 32), interpolation=cv2.INTER_CUBIC)
-        picture = cv2.addWeighted(smooth, 1 - weights[i], rough, weights[i], 0)
-        for x, y, u, v, turn, grey in shapes[i][: counts[i]]:
-            axes = (max(round(abs(u) / 3), 1), max(round(abs(v) / 3), 1))
-            shade = min(max(round((grey + 4) * 6.4), 0), 255)
-            cv2.ellipse(picture, (round(x), round(y)), axes, turn * 9, 0, 360, shade, -1)
-        low = 255 * (1 - contrast[i]) / 2
-        pictures[i] = cv2.convertScaleAbs(picture, alpha=contrast[i], beta=low)
+        canvas = tilts[i, 0] * ramp[None, :] + tilts[i, 1] * ramp[:, None]
+        texture = np.zeros((_FINE, _FINE), np.float32)
+        for octave, each in enumerate(noise):
+            grown = cv2.resize(each[i], (_FINE, _FINE), interpolation=cv2.INTER_CUBIC)
+            texture += grown * roughness[i] ** octave
+        canvas += 30 * texture
+        for leaf in leaves[i, : counts[i]]:
+            _drop(canvas, texture, ramp, leaf)
+        canvas = cv2.GaussianBlur(canvas, (0, 0), 2 * blurs[i])
+        small = cv2.resize(canvas, (32, 32), interpolation=cv2.INTER_AREA)
+        small = (small - small.mean()) / max(float(small.std()), 1.0)
+        pictures[i] = np.clip(means[i] + deviations[i] * small, 0, 255).astype(np.uint8)
     return pictures
+
+
+_FINE = 64
+"""Side that procedural pictures are drawn at, in pixels."""
+_NOISE_CELLS = (3, 5, 9, 17, 33)
+"""Points along a side of each octave of noise."""
+_LEAVES = 48
+
+
+def _drop(canvas: Floats, texture: Floats, ramp: Floats, leaf: NDArray[np.float64]) -> None:
+    """Cover a part of a canvas with an ellipse, a rectangle, a bar or a half plane of another light."""
+    x, y, size, long, turn, grey, shade, rough, kind = leaf.tolist()
+    # The number of things falls with the cube of their size, as they are at all distances.
+    radius = _FINE / 20 / np.sqrt(1 - size * (1 - (1 / 12) ** 2))
+    axes = (radius * (1 + 2 * long), radius)
+    centre, angle = (1.2 * _FINE * x - 0.1 * _FINE, 1.2 * _FINE * y - 0.1 * _FINE), 180 * turn
+    mask = np.zeros(canvas.shape, np.uint8)
+    if kind < 0.5:
+        cv2.ellipse(mask, (centre, (2 * axes[0], 2 * axes[1]), angle), 1, -1)
+    else:
+        if kind > 0.97:
+            axes = (2.0 * _FINE, 2.0 * _FINE)
+        elif kind > 0.8:
+            axes = (radius * (2 + 8 * long), 1.0 + radius / 4)
+        corners = cv2.boxPoints((centre, (2 * axes[0], 2 * axes[1]), angle))
+        cv2.fillConvexPoly(mask, np.round(corners).astype(np.int32), 1)
+    light = 220 * (grey - 0.5) + 80 * (shade - 0.5) * ramp[:, None] + 40 * rough * texture
+    np.copyto(canvas, light.astype(np.float32), where=mask.astype(bool))

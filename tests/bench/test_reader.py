@@ -15,6 +15,7 @@ from src.runtimes import installed_runtimes
 from tests.bundles import write_bundle
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:

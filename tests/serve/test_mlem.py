@@ -22,6 +22,7 @@ from tests.serving import serving, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / ".venv-mlem"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -602,7 +602,7 @@ def _loggers(runs: Path, start: int) -> list[Logger]:
     resume = start > 0
     if is_first():
         if resume:
-            _rewind(runs / "plots" / "metrics", start)
+            _rewind(runs, start)
         else:
             shutil.rmtree(runs / "tensorboard", ignore_errors=True)
     return [
@@ -637,17 +637,28 @@ def _trackers(module: TrainingModule, config: Config, place: str) -> list[Logger
     return [logger]
 
 
-def _rewind(plots: Path, step: int) -> None:
-    """Drop what a killed training had plotted after the step that it is resumed from."""
-    for path in plots.rglob("*.tsv"):
+def _rewind(runs: Path, step: int) -> None:
+    """Drop what a killed training had plotted after the step that it is resumed from.
+
+    DVCLive writes in place, so that the kill may have left half a line, or half a summary.
+    """
+    for path in (runs / "plots" / "metrics").rglob("*.tsv"):
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
-        if not rows:
+        kept = [row for row in rows if all(row.values()) and int(row["step"]) <= step]
+        if not kept:
+            # DVCLive writes its heading again.
+            path.unlink()
             continue
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
             writer.writeheader()
-            writer.writerows(row for row in rows if int(row["step"] or 0) <= step)
+            writer.writerows(kept)
+    summary = runs / "metrics.json"
+    try:
+        json.loads(summary.read_text())
+    except (FileNotFoundError, ValueError):
+        summary.write_text(json.dumps({"step": step}))
 
 
 # Resuming

@@ -464,6 +464,20 @@ def test_a_truncated_checkpoint_is_not_fatal(
     assert plot(workspace, "val/iou")["step"].tolist() == [3, 6, 8]
 
 
+def test_figures_that_were_half_written_are_not_fatal(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DVCLive writes in place: a kill may come in the middle of a summary, or of a line."""
+    interrupt(workspace, monkeypatch)
+    (workspace / RUNS / "metrics.json").write_text("")
+    with (workspace / RUNS / "plots/metrics/train/loss.tsv").open("a") as file:
+        file.write("4\t")
+    main(load_config(workspace))
+    assert "resumed at step 3" in capsys.readouterr().err
+    assert json.loads((workspace / RUNS / "metrics.json").read_text())["step"] == 8
+    assert plot(workspace, "train/loss")["step"].tolist() == [3, 6, 8]
+
+
 def test_a_checkpoint_between_validations_loses_none(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

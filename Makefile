@@ -7,6 +7,8 @@ STAMP := $(VENV)/.synced
 PROFILE ?= quick
 BENCH ?= generator
 ARGS ?=
+# A process for each core, up to four; the tests of a file share what they have set up.
+PYTEST = -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder --durations=10
 CML_VERSION := 0.20.6
 # Of the hundreds of columns: the parameters that differ, and the metrics at the top of a report.
 EXP_DROP := ^(?!Experiment$$|Created$$|State$$|Executor$$|.*Params\.|BATCH_SIZE|models\.|trainer\.|backgrounds\.)
@@ -23,7 +25,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-all lint format serve dashboard mlem cloud-run flywheel-demo gallery bench report publish comment promote fresh repro commit-results start-checks remote pull push gs wandb cml exp-show reset lock
+.PHONY: help setup run test test-all coverage lint format serve dashboard mlem cloud-run flywheel-demo gallery bench report publish comment promote fresh repro commit-results start-checks remote pull push gs wandb cml exp-show reset lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,11 +54,16 @@ $(STAMP): $(UV) requirements.txt pyproject.toml
 run: setup ## run the whole pipeline, then show metrics (PROFILE=quick|smoke|full, ARGS="-S name=value")
 	@python -m scripts.run $(PROFILE) $(ARGS)
 
-test: setup .venv-mlem/.synced ## run the tests, but those that take minutes or need more than Python
-	python -m pytest -m "not slow" $(ARGS)
+test: setup ## run the tests, but those that take minutes or need more than Python
+	python -m pytest -m "not slow" $(PYTEST) $(ARGS)
 
 test-all: setup .venv-mlem/.synced ## run all tests; those of the page need Chromium
-	python -m pytest $(ARGS)
+	python -m pytest $(PYTEST) $(ARGS)
+
+coverage: setup .venv-mlem/.synced ## lines and branches that the tests run, subprocesses included (ARGS='-m "not slow"')
+	@rm -f .coverage .coverage.*
+	COVERAGE_FILE=$(CURDIR)/.coverage python -m coverage run -m pytest $(PYTEST) $(ARGS)
+	python -m coverage combine --quiet && python -m coverage report --skip-covered
 
 lint: setup ## check style, format and types
 	ruff check .

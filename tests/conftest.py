@@ -34,6 +34,15 @@ for _variable in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_LONGEST = ("tests/test_pipeline.py", "tests/scripts/test_transfer.py", "tests/utils/test_training.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process is left alone with one at the end."""
+    order = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(item.nodeid.split("::")[0], len(order)))
+
+
 TINY_PARAMS: dict[str, Any] = {
     "BATCH_SIZE": 16,
     "LocalizeModelParams.PLATE_NET_CHANNELS": [8] * 8,

@@ -34,7 +34,11 @@ for _variable in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_LONGEST = ("tests/test_pipeline.py", "tests/scripts/test_transfer.py", "tests/utils/test_training.py")
+_LONGEST = (
+    "tests/test_pipeline.py",
+    "tests/scripts/test_transfer.py",
+    "tests/utils/test_training.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,6 +8,8 @@ gives coordinates, keep their floats.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +26,7 @@ from src.runtimes import Network
 from src.stack.finder import Localize, find_plates, other_corners
 from src.stack.pyramid import Pyramid
 from src.stack.recognizer import Place, read_places
+from src.utils.machine import available_cores
 
 Batch = NDArray[np.uint8]
 
@@ -41,10 +44,11 @@ def inputs(
         manifest: says what they are.
         pictures: grey ones.
     """
-    seen: tuple[list[Batch], list[Batch]] = ([], [])
-    find = _remembered(Network(localizer, "onnxruntime"), seen[0])
-    read = _remembered(Network(reader, "onnxruntime"), seen[1])
-    for picture in pictures:
+    networks = Network(localizer, "onnxruntime"), Network(reader, "onnxruntime")
+
+    def given(picture: NDArray[np.uint8]) -> tuple[list[Batch], list[Batch]]:
+        seen: tuple[list[Batch], list[Batch]] = ([], [])
+        find, read = (_remembered(*pair) for pair in zip(networks, seen, strict=True))
         pyramid = Pyramid(load_image(picture))
         (plates,) = find_plates([pyramid], find, manifest.localizer)
         places = [
@@ -59,7 +63,12 @@ def inputs(
             lambda others: other_corners(others, find, manifest.localizer),
             manifest.reader,
         )
-    return seen
+        return seen
+
+    # Pictures side by side, what they gave in their order.
+    with ThreadPoolExecutor(available_cores()) as pool:
+        found, cut = zip(*pool.map(given, pictures), strict=True)
+    return list(chain(*found)), list(chain(*cut))
 
 
 def _remembered(network: Network, seen: list[Batch]) -> Localize:

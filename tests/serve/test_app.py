@@ -450,6 +450,9 @@ def test_who_has_gone_is_not_computed_for(folder: Path, monkeypatch: pytest.Monk
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{client.base_url}/v1/read", content=content, timeout=0.2)
         assert engine.pending == 2
+        # The server hears of it a moment later.
+        (job,) = engine._waiting
+        wait_until(job.answer.cancelled)
         gate.set()
         first.join()
         wait_until(lambda: engine.pending == 0)

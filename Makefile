@@ -25,7 +25,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-all coverage lint format serve dashboard mlem cloud-run flywheel-demo gallery bench report publish comment promote fresh repro commit-results start-checks remote pull push gs wandb cml exp-show reset lock
+.PHONY: help setup run test test-all coverage lint format serve dashboard mlem cloud-run flywheel-demo gallery bench report publish comment promote fresh relock repro commit-results start-checks remote pull push gs wandb cml exp-show reset lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ promote: setup ## promote the exported bundle if it is better (ARGS="--primary s
 
 fresh: setup ## say whether dvc.lock fits code, data and parameters
 	@python -m scripts.fresh $(ARGS)
+
+relock: setup ## take changed code into dvc.lock without a run, where it computes the same
+	@python -m scripts.relock
 
 repro: setup ## run what has changed, with the parameters as they are
 	@python -m scripts.results make $(ARGS)

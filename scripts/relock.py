@@ -1,0 +1,81 @@
+"""Take changed code into dvc.lock without a run: ``make relock``.
+
+For changes after which every stage computes what it computed before: a module moved, a name, a comment.
+Commands, paths and hashes of code are written anew; those of data and results, and values of parameters,
+stay as the last run left them. Whoever calls it says that the results are the same; nothing here knows.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from dvc.dependency import ParamsDependency
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from src.errors import UserError
+
+
+def relock(root: Path | None = None) -> list[str]:
+    """Write hashes of code anew into a workspace's dvc.lock, by default the current folder's.
+
+    Args:
+        root: The workspace.
+
+    Returns:
+        Stages whose entry has changed, in the order of dvc.yaml.
+
+    Raises:
+        UserError: A stage has never run, depends on data that the lock does not know, or its code is missing.
+    """
+    with Repo(root and str(root)) as repo, repo.lock:
+        made = [Path(out.fs_path) for stage in repo.index.stages for out in stage.outs]
+        stages = [stage for stage in repo.index.stages if not stage.is_data_source]
+        # All are looked at before the first is written.
+        code = [_code(stage, made) for stage in stages]
+        return [
+            stage.addressing
+            for stage, deps in zip(stages, code, strict=True)
+            if _relocked(stage, deps)
+        ]
+
+
+def _code(stage: Any, made: list[Path]) -> list[Any]:
+    """Dependencies of a stage that no stage makes."""
+    if not all(out.hash_info for out in stage.outs):
+        raise UserError(f"dvc.lock: {stage.addressing} has never run; `make repro` runs it")
+    code = []
+    for dep in stage.deps:
+        path = Path(dep.fs_path)
+        if isinstance(dep, ParamsDependency):
+            continue
+        if not any(path == out or out in path.parents or path in out.parents for out in made):
+            if not dep.exists:
+                raise UserError(f"{dep}: {stage.addressing} depends on it, and it is missing")
+            code.append(dep)
+        elif not dep.hash_info:
+            raise UserError(
+                f"dvc.lock: {stage.addressing} has never seen {dep}; `make repro` runs it"
+            )
+    return code
+
+
+def _relocked(stage: Any, code: list[Any]) -> bool:
+    """Write a stage's entry anew where its code or its command has changed."""
+    before = [dep.hash_info for dep in code]
+    for dep in code:
+        dep.save()
+    if before == [dep.hash_info for dep in code] and not stage.changed_stage():
+        return False
+    stage.dump(update_pipeline=False)
+    return True
+
+
+if __name__ == "__main__":
+    try:
+        stages = relock()
+    except (UserError, DvcException) as error:
+        sys.exit(f"error: {error}")
+    print(f"dvc.lock: {', '.join(stages) if stages else 'nothing'} taken in without a run")

@@ -65,10 +65,11 @@ coverage: setup .venv-mlem/.synced ## lines and branches that the tests run, sub
 	COVERAGE_FILE=$(CURDIR)/.coverage python -m coverage run -m pytest $(PYTEST) $(ARGS)
 	python -m coverage combine --quiet && python -m coverage report --skip-covered
 
-lint: setup ## check style, format and types
+lint: setup ## check style, format, types and the layers of imports
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 
 format: setup ## mend style and format
 	ruff check --fix .

@@ -21,11 +21,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from src.core.errors import UserError
 from src.datasets.shards import ShardedSet
-from src.errors import UserError
-from src.runtimes import installed_runtimes
-from src.stack import finder, recognizer
-from src.stack.reader import PlateReader
+from src.inference import finder, recognizer
+from src.inference.reader import PlateReader
+from src.inference.runtimes import installed_runtimes
 
 SETS = ("val", "formats", "shifted")
 VARIANTS: dict[str, list[tuple[ModuleType, str, Any]]] = {

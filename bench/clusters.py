@@ -38,14 +38,14 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from src.config import Config, load_config
-from src.decoding import decode
-from src.errors import UserError
+from src.core.errors import UserError
+from src.evaluation.metrics import calibration_error, wilson
+from src.inference.decoding import decode
 from src.models.base import Reader
 from src.models.registry import build_reader, load_reader
 from src.quality.folds import train, write_set
 from src.quality.networks import Describe, torch_reader
 from src.quality.samples import FloatArray, Samples, prepared
-from src.utils.evaluation import calibration_error, wilson
 
 PLACE = Path("experiments/clusters")
 SMALL = {"CRNN_CHANNELS": [16, 16, 32, 32, 48, 48, 64, 64], "CRNN_HIDDEN_SIZE": 64}

@@ -28,16 +28,16 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from src.config import Config, ConfigError, load_config
+from src.core.random import Draws
 from src.datasets.backgrounds import load_backgrounds
+from src.datasets.prepare import SceneSource, StreetMix
 from src.datasets.shards import DatasetError
 from src.fetch_backgrounds import write_backgrounds
 from src.generators import scene, structure
-from src.generators.draws import Draws
 from src.generators.scene import SceneRenderer
 from src.generators.street import StreetRenderer
 from src.localize.prepare import ZoomedScenes
 from src.ocr.prepare import PlateWindows
-from src.utils.prepare import SceneSource, StreetMix
 
 SHARD = 2000
 STEPS = {

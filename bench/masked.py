@@ -2,7 +2,7 @@
 
     python bench/masked.py CSV [--model models] [--json]
 
-CSV is a truth file (src/datasets/truth.py) of pictures all of whose plates are known by their boxes.
+CSV is a truth file (src/datasets/annotations.py) of pictures all of whose plates are known by their boxes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from src.datasets.truth import TruePicture, TruthFile
-from src.errors import UserError
-from src.stack.reader import PlateReader
-from src.stack.scoring import score, without_plate
-from src.utils.evaluation import rounded
+from src.core.errors import UserError
+from src.datasets.annotations import TruePicture, TruthFile
+from src.evaluation.end_to_end import score, without_plate
+from src.evaluation.metrics import rounded
+from src.inference.reader import PlateReader
 
 GROWN = 0.1
 """Share of a box's sides that is painted on each of its sides as well: labels are drawn by hand."""

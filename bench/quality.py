@@ -34,10 +34,11 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from src.charset import CANTONS, CHARSET, DIGITS
 from src.config import Config, load_config
-from src.errors import UserError
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS
+from src.core.charset import CANTONS, CHARSET, DIGITS
+from src.core.errors import UserError
+from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS
+from src.evaluation.metrics import wilson
 from src.models.registry import load_localizer, load_reader
 from src.quality.base import Evidence
 from src.quality.folds import Folds, by_folds, write_set
@@ -45,7 +46,6 @@ from src.quality.measures import moved
 from src.quality.networks import Networks, torch_localizer, torch_reader
 from src.quality.samples import Picture, Samples, prepared
 from src.quality.suite import checks_of
-from src.utils.evaluation import wilson
 
 SHIFT = 0.15
 """Of a box's width."""

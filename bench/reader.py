@@ -29,15 +29,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from generator import with_backgrounds
 
-from src.bundle import MANIFEST, Bundle
 from src.config import Config, load_config
-from src.errors import UserError
-from src.read import Paths, Work, as_json, find_files, read_files
-from src.runtimes import best_runtime, installed_runtimes
-from src.stack.reader import PlateReader
-from src.utils.machine import available_cores
-from src.utils.prepare import SceneSource, StreetMix, WholeScenes
-from src.utils.provenance import machine
+from src.core.errors import UserError
+from src.core.machine import available_cores
+from src.core.provenance import machine
+from src.datasets.prepare import SceneSource, StreetMix, WholeScenes
+from src.inference.bundle import MANIFEST, Bundle
+from src.inference.reader import PlateReader
+from src.inference.runtimes import best_runtime, installed_runtimes
+from src.read.__main__ import Paths, Work, as_json, find_files, read_files
 
 Picture = NDArray[np.uint8]
 SCENE_SIDE, PHOTO_SIDE = 256, 3464
@@ -133,11 +133,11 @@ def measure_seed(
     """What the seed's two networks do, with PyTorch on the processor."""
     import torch
 
-    from src.datasets.crops import reader_crop
-    from src.decoding import decode
-    from src.detection import best
+    from src.evaluation.inference import localizer_maps, read_log_probs
+    from src.inference.crops import reader_crop
+    from src.inference.decoding import decode
+    from src.inference.detection import best
     from src.models.registry import build_localizer, build_reader
-    from src.utils.inference import localizer_maps, read_log_probs
 
     torch.set_num_threads(available_cores())
     device = torch.device("cpu")

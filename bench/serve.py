@@ -34,9 +34,9 @@ from generator import with_backgrounds
 from reader import coloured, draw
 
 from src.config import Config, load_config
-from src.errors import UserError
-from src.utils.prepare import StreetMix
-from src.utils.provenance import machine
+from src.core.errors import UserError
+from src.core.provenance import machine
+from src.datasets.prepare import StreetMix
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

@@ -2,8 +2,8 @@
 
     python bench/swapped.py CSV [--model models] [--seed 0] [--draw DIR] [--json]
 
-CSV is a truth file (src/datasets/truth.py) of pictures all of whose plates, of any country, are known by
-their boxes. So backgrounds, light and sizes are those of photographs, and the texts are known. The
+CSV is a truth file (src/datasets/annotations.py) of pictures all of whose plates, of any country, are
+known by their boxes. So backgrounds, light and sizes are those of photographs, and the texts are known. The
 letters are of the family that training never sees; format, light and contrast follow the plate that
 was there. It stands for photographs of Swiss plates where there are none, and is easier than those: the
 drawn plates are clean, and seen nearly from the front.
@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from src.charset import CANTONS
-from src.datasets.truth import TruePicture, TruePlate, TruthFile
-from src.errors import UserError
+from src.core.charset import CANTONS
+from src.core.errors import UserError
+from src.datasets.annotations import TruePicture, TruePlate, TruthFile
+from src.evaluation.end_to_end import Scores, given, score, texts_of
+from src.evaluation.metrics import rounded, share
 from src.generators.glyphs import GlyphStyle
 from src.generators.plate import FORMATS, PlateSpec, draw_plate
+from src.inference.reader import PlateReader
 from src.stack.prepare import HELD_OUT_FAMILY
-from src.stack.reader import PlateReader
-from src.stack.scoring import Scores, given, score, texts_of
-from src.utils.evaluation import rounded, share
 
 DRAWN = [i for i, plate in enumerate(FORMATS) if plate.name != "front_long"]
 """Formats that are drawn: that one is the seed system's, and on no car."""

@@ -34,17 +34,17 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from generator import with_backgrounds
 
 from src.config import Config, load_config
+from src.core.errors import UserError
+from src.core.provenance import machine
 from src.datasets.localize import LocalizeDataset
 from src.datasets.ocr import OCRDataset
-from src.errors import UserError
 from src.localize import prepare as prepare_localize
-from src.localize.train import LocalizerTraining
 from src.models.registry import build_localizer, build_reader
 from src.ocr import prepare as prepare_ocr
-from src.ocr.train import ReaderTraining
-from src.utils.hardware import FLOAT32, Precision, accelerator, choose_precision
-from src.utils.provenance import machine
-from src.utils.training import TrainingData, TrainingModule, training_step, update_average
+from src.training.fit import TrainingData, TrainingModule, training_step, update_average
+from src.training.hardware import FLOAT32, Precision, accelerator, choose_precision
+from src.training.localizer import LocalizerTraining
+from src.training.recognizer import ReaderTraining
 
 SEED_BATCH = 32
 WARM_UP = 5

@@ -7,7 +7,7 @@ cores are faster where a stage uses them, and a GPU trains faster than is told h
 from __future__ import annotations
 
 from src.config import Config
-from src.utils.machine import available_cores
+from src.core.machine import available_cores
 
 MEASURED_CORES = 2
 """Of an AMD EPYC with AVX512-BF16 and without AMX; the figures below are of its `make run`."""

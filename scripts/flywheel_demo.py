@@ -33,18 +33,18 @@ from tqdm import tqdm
 
 from scripts.run import stage_environment
 from src.config import load_config
+from src.core.errors import UserError
+from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_iou, box_to_xyxy, xyxy_to_box
+from src.core.random import Draws
+from src.datasets.annotations import PreparedTruth, TruePicture, TruePlate
+from src.datasets.prepare import SceneSource, StreetMix, WholeScenes
 from src.datasets.shards import ShardedSet
-from src.datasets.truth import PreparedTruth, TruePicture, TruePlate
-from src.errors import UserError
+from src.evaluation.end_to_end import Truth, score
 from src.flywheel.corrections import Correction
 from src.flywheel.review import Item, decide, queue
 from src.flywheel.store import Store
-from src.gate import RIGHT, plates_right
-from src.generators.draws import Draws
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_iou, box_to_xyxy, xyxy_to_box
-from src.stack.reader import PlateReader
-from src.stack.scoring import Truth, score
-from src.utils.prepare import SceneSource, StreetMix, WholeScenes
+from src.inference.reader import PlateReader
+from src.promotion.gate import RIGHT, plates_right
 
 Gray = NDArray[np.uint8]
 

@@ -23,7 +23,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph
 
-from src.errors import UserError
+from src.core.errors import UserError
 
 STALE = 3
 """Exit status where stages would run."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from src.errors import UserError
+from src.core.errors import UserError
 
 WRITERS = {"admin", "write"}
 """GitHub's words for who may push; "maintain" is told as write, "triage" as read."""

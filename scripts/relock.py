@@ -15,7 +15,7 @@ from dvc.dependency import ParamsDependency
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from src.errors import UserError
+from src.core.errors import UserError
 
 
 def relock(root: Path | None = None) -> list[str]:

@@ -23,7 +23,7 @@ from dvc.config import Config
 from dvc.exceptions import DvcException
 from dvc.fs import get_cloud_fs
 
-from src.errors import UserError
+from src.core.errors import UserError
 
 NAME = "storage"
 LOCAL = Path(".dvc/config.local")

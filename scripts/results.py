@@ -16,7 +16,7 @@ from scripts.github import GitHubError, branch_of_run
 from scripts.remote import configured, in_workflow
 from scripts.reset import LOCK, RESULTS
 from scripts.run import stage_environment
-from src.errors import UserError
+from src.core.errors import UserError
 
 _BOT = ("github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com")
 

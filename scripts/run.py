@@ -27,7 +27,7 @@ from dvc.utils.serialize import ParseError, parse_py
 
 from scripts.estimate import estimate
 from src.config import PARAMS_FILE, PATHS_FILE, Config, ConfigError, load_config
-from src.utils.machine import available_cores
+from src.core.machine import available_cores
 
 PROFILES = Path("profiles")
 SOURCE = "backgrounds.source"

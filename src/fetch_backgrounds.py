@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config import Config
-from src.datasets.backgrounds import draw_procedural
-from src.datasets.shards import DatasetError
-from src.utils.files import complete_folder
-from src.utils.stage import run_stage
+from .config import Config
+from .config.stage import run_stage
+from .core.files import complete_folder
+from .datasets.backgrounds import draw_procedural
+from .datasets.shards import DatasetError
 
 Gray = NDArray[np.uint8]
 

@@ -14,18 +14,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.charset import CANTONS
-from src.config import Config
-from src.datasets.backgrounds import draw_procedural, load_backgrounds
-from src.datasets.shards import DatasetError
-from src.generators.atlas import Atlas
-from src.generators.draws import Draws
-from src.generators.glyphs import FAMILIES, GlyphStyle
-from src.generators.plate import COLOURS, FORMATS, PlateSpec, draw_plate
-from src.generators.scene import SceneRenderer, draw_scenes
-from src.geometry import rectify
-from src.utils.files import write_picture
-from src.utils.stage import run_stage
+from .config import Config
+from .config.stage import run_stage
+from .core.charset import CANTONS
+from .core.files import write_picture
+from .core.geometry import rectify
+from .core.random import Draws
+from .datasets.backgrounds import draw_procedural, load_backgrounds
+from .datasets.shards import DatasetError
+from .generators.atlas import Atlas
+from .generators.glyphs import FAMILIES, GlyphStyle
+from .generators.plate import COLOURS, FORMATS, PlateSpec, draw_plate
+from .generators.scene import SceneRenderer, draw_scenes
 
 Picture = NDArray[np.uint8]
 PAPER = 128

@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from src.errors import UserError
-from src.serve.mlem_engine import MODEL, hand_over, mlem_is_here
+from .core.errors import UserError
+from .inference.mlem_environment import MODEL, hand_over, mlem_is_here
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def save(bundle: Path) -> None:
     """
     import mlem.api
 
-    from src.serve.mlem_stack import Stack
+    from .inference.mlem_stack import Stack
 
     mlem.api.save(Stack.of(bundle).predict, str(MODEL))
     print(f"{MODEL}.mlem: serve it with `python -m src.serve --engine mlem`")

@@ -17,9 +17,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from src import bundle
-from src.calibration import reader_calibration
-from src.charset import CHARSET
+from src.core.charset import CHARSET
+from src.inference import bundle
+from src.inference.calibration import reader_calibration
 
 FIRST_GREY, STEP = 40, 8
 TEXTS = ("ZH123456", "BE1", "GE65432", "TI1234567", "VD777", "AG10", "JU4", "UR98765")

@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 import torch
 
-from src.charset import CANTONS
+from src.core.charset import CANTONS
+from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
+from src.core.random import Draws
 from src.datasets.shards import NewSet, Shard, write_sets
-from src.generators.draws import Draws
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = ROOT / "tests" / "parameters"
@@ -37,7 +37,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _LONGEST = (
     "tests/test_pipeline.py",
     "tests/scripts/test_transfer.py",
-    "tests/utils/test_training.py",
+    "tests/training/test_fit.py",
 )
 
 

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.charset import CANTONS, CHARSET
 from src.config import Config, load_config
+from src.core.charset import CANTONS, CHARSET
+from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 from src.datasets.shards import NewSet, Shard, ShardedSet, write_sets
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 from src.models.base import Localizer, LocalizerTargets, Reader
 from tests.conftest import PARAMETERS
 

@@ -18,7 +18,7 @@ PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 PATHS = yaml.safe_load((PARAMETERS / "params.yaml").read_text(encoding="utf-8"))
 STAGES = list(PIPELINE["stages"])
 # dvc.yaml says why they are no dependencies.
-NO_DEPENDENCIES = {"src/config.py", "src/errors.py", "src/utils/stage.py"}
+NO_DEPENDENCIES = {"src/config/__init__.py", "src/core/errors.py", "src/config/stage.py"}
 
 
 def _resolved(text: str) -> str:

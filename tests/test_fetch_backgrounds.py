@@ -15,9 +15,9 @@ from torchvision.datasets import CIFAR10
 
 from src import fetch_backgrounds
 from src.config import BackgroundsConfig, Config, load_config
+from src.core.errors import StageError
 from src.datasets.backgrounds import load_backgrounds
 from src.datasets.shards import DatasetError
-from src.utils.stage import StageError
 from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).parents[1]

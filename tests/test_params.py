@@ -17,7 +17,7 @@ from src.config import Config, ConfigError, load_config
 from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[1]
-# src/charset.py fixes them: they stand in params.py to be seen, and any other value is an error.
+# src/core/charset.py fixes them: they stand in params.py to be seen, and any other value is an error.
 FIXED = {
     "OCRParams.MAX_LABEL_LENGTH",
     "OCRParams.GRU_NUM_CLASSES",

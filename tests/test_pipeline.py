@@ -241,7 +241,7 @@ TRAINED_READER = {f"{what}_ocr" for what in ("train", "evaluate", "finetune", "c
         ),
         # That each stage depends on the code that it imports is tested without DVC, in test_dvc_yaml.py.
         ("src/models/registry.py", r"\Z", "# changed\n", TRAINED_LOCALIZER | TRAINED_READER),
-        ("src/config.py", r"\Z", "# changed\n", set()),
+        ("src/config/__init__.py", r"\Z", "# changed\n", set()),
     ],
     ids=lambda value: value if isinstance(value, str) and "/" in value else None,
 )
@@ -480,7 +480,7 @@ def test_reset_restores_the_committed_state(run: Run, tmp_path: Path) -> None:
 _STATEFUL = [
     "tests/bench", "tests/flywheel/test_prepare.py", "tests/generators", "tests/localize/test_evaluate.py",
     "tests/models/test_registry.py", "tests/quality/test_stages.py", "tests/scripts/test_make.py",
-    "tests/scripts/test_run.py", "tests/stack/test_evaluate.py", "tests/test_config.py",
+    "tests/scripts/test_run.py", "tests/stack/test_evaluate.py", "tests/config/test_config.py",
     "tests/test_fetch_backgrounds.py", "tests/test_params.py", "tests/test_readme.py",
 ]  # fmt: skip
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
-from src.dashboard.settings import Settings
+from .settings import Settings
 
 APP = Path(__file__).with_name("app.py")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from src.dashboard import model, operation, quality, review, try_picture
-from src.errors import UserError
+from ..core.errors import UserError
+from . import model, operation, quality, review, try_picture
 
 # One of Streamlit's icons would be loaded from elsewhere.
 ICON = Path(__file__).parents[1] / "serve" / "page" / "icon.svg"

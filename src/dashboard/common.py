@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from src.dashboard.settings import Settings
-from src.drawing import draw_plates
-from src.errors import UserError
-from src.flywheel.pictures import LONGEST_SIDE, Box
-from src.flywheel.store import Store
-from src.images import Pixels
-from src.stack.reader import Plate
+from ..core.errors import UserError
+from ..core.images import Pixels
+from ..flywheel.pictures import LONGEST_SIDE, Box
+from ..flywheel.store import Store
+from ..inference.drawing import draw_plates
+from ..inference.reader import Plate
+from .settings import Settings
 
 OUT = Path("out")
 """Results of the pipeline, where the dashboard was started."""

@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from src.bundle import DEFAULT, BundleError, Manifest, read_manifest
-from src.dashboard.charts import reliability, shares
-from src.dashboard.common import OUT, read_json, read_table
-from src.dashboard.settings import Settings
-from src.model_card import CARD, SETS
-from src.utils.intervals import wilson
+from ..core.intervals import wilson
+from ..inference.bundle import DEFAULT, BundleError, Manifest, read_manifest
+from ..promotion.model_card import CARD, SETS
+from .charts import reliability, shares
+from .common import OUT, read_json, read_table
+from .settings import Settings
 
 EVALUATION = OUT / "evaluations" / "stack"
 CANDIDATE = OUT / "models" / "stack"
@@ -111,7 +111,7 @@ def slices_of_card(text: str) -> pd.DataFrame:
     """What a model card says of slices: the manifest has none.
 
     Args:
-        text: of src/model_card.py.
+        text: of src/promotion/model_card.py.
 
     Returns:
         a row for each slice: set, by (such as "height"), slice, plates, accuracy.

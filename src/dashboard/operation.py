@@ -16,14 +16,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
-from src.bundle import DEFAULT, read_manifest
-from src.dashboard.common import OUT, open_store, read_json, read_table
-from src.dashboard.settings import Settings
-from src.errors import UserError
-from src.flywheel.review import error_rate
-from src.flywheel.store import Store
-from src.flywheel.tables import Feedback, Picture, Prediction
-from src.model_card import SETS
+from ..core.errors import UserError
+from ..flywheel.review import error_rate
+from ..flywheel.store import Store
+from ..flywheel.tables import Feedback, Picture, Prediction
+from ..inference.bundle import DEFAULT, read_manifest
+from ..promotion.model_card import SETS
+from .common import OUT, open_store, read_json, read_table
+from .settings import Settings
 
 PLOTS = OUT / "evaluations" / "stack" / "plots"
 DAYS = {"7 days": 7, "30 days": 30, "90 days": 90, "a year": 365}
@@ -35,7 +35,7 @@ _STEPS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
 """Confidences between which texts are counted."""
 _TIMEOUT_S = 3.0
 _COLOURS = {"text": "#2ea043", "plate": "#f08c14", "nothing": "#9aa0a6"}
-"""Of what was read in a picture; the first two as src/drawing.py has them."""
+"""Of what was read in a picture; the first two as src/inference/drawing.py has them."""
 
 
 class ServerError(UserError):

@@ -10,8 +10,8 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from src.dashboard.charts import reliability
-from src.dashboard.common import OUT, ResultsError, read_json, read_table
+from .charts import reliability
+from .common import OUT, ResultsError, read_json, read_table
 
 FOLDER = OUT / "quality"
 TASKS = {

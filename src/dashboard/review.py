@@ -20,16 +20,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from streamlit.delta_generator import DeltaGenerator
 
-from src.dashboard.common import open_store, spaced
-from src.drawing import READ
-from src.errors import UserError
-from src.flywheel.corrections import Corners, Correction
-from src.flywheel.errors import CorrectionError, UnknownEntryError
-from src.flywheel.pictures import encode
-from src.flywheel.review import Item, decide, latest, queue
-from src.flywheel.store import Store
-from src.flywheel.tables import Review
-from src.images import ImageError, Pixels, load_colour
+from ..core.errors import UserError
+from ..core.images import ImageError, Pixels, load_colour
+from ..flywheel.corrections import Corners, Correction
+from ..flywheel.errors import CorrectionError, UnknownEntryError
+from ..flywheel.pictures import encode
+from ..flywheel.review import Item, decide, latest, queue
+from ..flywheel.store import Store
+from ..flywheel.tables import Review
+from ..inference.drawing import READ
+from .common import open_store, spaced
 
 LIMIT = 100
 """Plates that are taken from the queue at once."""

@@ -10,15 +10,15 @@ from uuid import uuid4
 
 import streamlit as st
 
-from src.dashboard.common import cut_out, open_store, outlined, spaced
-from src.dashboard.settings import Settings
-from src.errors import UserError
-from src.flywheel.corrections import Correction
-from src.flywheel.errors import StoreError
-from src.flywheel.pictures import crop_box
-from src.flywheel.store import Capture, Store
-from src.images import Pixels, load_colour, load_image
-from src.stack.reader import Plate, PlateReader
+from ..core.errors import UserError
+from ..core.images import Pixels, load_colour, load_image
+from ..flywheel.corrections import Correction
+from ..flywheel.errors import StoreError
+from ..flywheel.pictures import crop_box
+from ..flywheel.store import Capture, Store
+from ..inference.reader import Plate, PlateReader
+from .common import cut_out, open_store, outlined, spaced
+from .settings import Settings
 
 FORMATS = ("JPEG", "PNG", "WebP")
 _READING = Lock()

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from src.datasets.shards import DatasetError
-from src.generators.draws import Draws
+from ..core.random import Draws
+from .shards import DatasetError
 
 Gray = NDArray[np.uint8]
 Floats = NDArray[np.float32]

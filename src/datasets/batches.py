@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from src.generators.draws import Draws
+from ..core.random import Draws
 
 Batch = TypeVar("Batch")
 

@@ -2,7 +2,7 @@
 
 A set is a folder, and what lies in it tells its format:
 
-- truth files train.csv, val.csv and locked.csv (src/datasets/truth.py), as ``python -m
+- truth files train.csv, val.csv and locked.csv (src/datasets/annotations.py), as ``python -m
   src.flywheel.export`` writes them;
 - Pascal VOC: an ``*.xml`` for each picture, below ``Annotations`` or ``annotations``, the pictures in
   ``JPEGImages`` or ``images`` beside it or in the same folder (Everingham et al. 2010);
@@ -29,12 +29,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from src.charset import CHARSET
-from src.datasets.shards import DatasetError
-from src.datasets.splits import SPLITS, split_of
-from src.datasets.truth import TruePicture, TruePlate, TruthFile
-from src.geometry import box_to_xyxy, corners_to_box
-from src.images import ImageError, load_image
+from ..core.charset import CHARSET
+from ..core.geometry import box_to_xyxy, corners_to_box
+from ..core.images import ImageError, load_image
+from .annotations import TruePicture, TruePlate, TruthFile
+from .shards import DatasetError
+from .splits import SPLITS, split_of
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
 _FOLDERS = {

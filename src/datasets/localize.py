@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from src.datasets.batches import Picked
-from src.datasets.shards import DatasetError, ShardedSet
+from .batches import Picked
+from .shards import DatasetError, ShardedSet
 
 
 class LocalizeBatch(NamedTuple):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from src.datasets.batches import Picked
-from src.generators.draws import Draws
+from ..core.random import Draws
+from .batches import Picked
 
 
 class Mixture(Dataset[Any]):

@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from src.charset import CHARSET
-from src.config import TrainOCRParams
-from src.datasets.batches import Picked
-from src.datasets.crops import crop_quad, cut
-from src.datasets.shards import DatasetError, ShardedSet
-from src.generators.draws import Draws
-from src.geometry import FloatArray, Rectification, plate_axes
+from ..config import TrainOCRParams
+from ..core.charset import CHARSET
+from ..core.geometry import FloatArray, Rectification, plate_axes
+from ..core.random import Draws
+from ..inference.crops import crop_quad, cut
+from .batches import Picked
+from .shards import DatasetError, ShardedSet
 
 CORNER_ERRORS = Path(__file__).with_name("corner_errors.csv")
 """How far the localizer's corners are off: a row a plate, in plate sizes along the plate's own axes
-(src/geometry.py: plate_axes). ``python -m src.localize.evaluate --write-errors`` measures them."""
+(src/core/geometry.py: plate_axes). ``python -m src.localize.evaluate --write-errors`` measures them."""
 CORNER_ERROR_COLUMNS = [f"d{axis}{corner}" for corner in range(4) for axis in "xy"]
 
 

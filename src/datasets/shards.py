@@ -26,8 +26,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from src.errors import UserError
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS
+from ..core.errors import UserError
+from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS
 
 SHARD_SIZE = 2000
 _REQUIRED = {"index", "plate", *BOX_COLUMNS, *CORNER_COLUMNS}

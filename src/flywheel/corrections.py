@@ -6,8 +6,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from src.charset import CHARSET
-from src.flywheel.errors import CorrectionError
+from ..core.charset import CHARSET
+from .errors import CorrectionError
 
 Corners = tuple[tuple[float, float], ...]
 """Four of x, y in pixels of the displayed picture, clockwise from the plate's own top left."""

@@ -18,7 +18,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from src.flywheel.errors import StoreError
+from .errors import StoreError
+from .tables import Base
 
 log = logging.getLogger("plates.flywheel")
 
@@ -146,7 +147,11 @@ class Database:
                     f"{self.name}: its schema ({', '.join(sorted(found))}) is newer than this program. "
                     "Update the program, or name another database."
                 )
-            config.attributes["connection"] = connection
+            config.attributes |= {
+                "connection": connection,
+                "metadata": Base.metadata,
+                "version_table": VERSION_TABLE,
+            }
             command.upgrade(config, "head")
             # A database that cannot be written says so now, and not at the first feedback.
             connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = version_num"))  # noqa: S608

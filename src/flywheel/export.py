@@ -1,10 +1,10 @@
 """Reviewed plates as a set to train on and to measure by: ``python -m src.flywheel.export``.
 
-Writes a folder of JPEG pictures with train.csv, val.csv and locked.csv, truth files as src/datasets/truth.py
-reads them. A picture goes to one of these by the hash of its pixels, so that the same picture is never in
-two, whoever sends it, in which file, and whenever. Where it was sent more than once, it is there once, and of
-one place the latest review counts. ``whole`` tells whether all plates of the picture are known: only then
-does what is beside them teach a localizer. manifest.json says what is in it.
+Writes a folder of JPEG pictures with train.csv, val.csv and locked.csv, truth files as
+src/datasets/annotations.py reads them. A picture goes to one of these by the hash of its pixels, so that
+the same picture is never in two, whoever sends it, in which file, and whenever. Where it was sent more than
+once, it is there once, and of one place the latest review counts. ``whole`` tells whether all plates of the
+picture are known: only then does what is beside them teach a localizer. manifest.json says what is in it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 from tqdm import tqdm
 
-from src.config import load_config
-from src.datasets.splits import SPLITS, split_of
-from src.errors import UserError
-from src.flywheel.errors import StoreError
-from src.flywheel.review import latest, reviewed_pictures
-from src.flywheel.store import Store
-from src.flywheel.tables import Picture, Review
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_iou, corners_to_box
-from src.utils.files import complete_folder
+from ..config import load_config
+from ..core.errors import UserError
+from ..core.files import complete_folder
+from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_iou, corners_to_box
+from ..datasets.splits import SPLITS, split_of
+from .errors import StoreError
+from .review import latest, reviewed_pictures
+from .store import Store
+from .tables import Picture, Review
 
 NAME = "reviewed"
 """Folder of the set, in that of the sets for fine-tuning."""

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.flywheel.errors import StoreError
+from .errors import StoreError
 
 LONGEST_SIDE = 1600
 """Pixels of a stored picture or crop, at most; what is larger is shrunk."""

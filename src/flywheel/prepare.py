@@ -21,12 +21,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from src.config import Config, PrepareFeedbackParams
-from src.datasets.detection_sets import Split, find_sets, open_set
-from src.datasets.shards import NewSet, Shard, write_sets
-from src.datasets.truth import TruePicture, TruePlate
-from src.generators.draws import Draws
-from src.geometry import (
+from ..config import Config, PrepareFeedbackParams
+from ..config.stage import run_stage
+from ..core.files import complete_folder
+from ..core.geometry import (
     BOX_COLUMNS,
     CORNER_COLUMNS,
     PAD_GREY,
@@ -35,8 +33,10 @@ from src.geometry import (
     corners_to_box,
     xyxy_to_box,
 )
-from src.utils.files import complete_folder
-from src.utils.stage import run_stage
+from ..core.random import Draws
+from ..datasets.annotations import TruePicture, TruePlate
+from ..datasets.detection_sets import Split, find_sets, open_set
+from ..datasets.shards import NewSet, Shard, write_sets
 
 TASKS = ("localize", "ocr")
 SPLITS = ("train", "val")

@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from src.flywheel.corrections import Correction
-from src.flywheel.errors import CorrectionError, UnknownEntryError
-from src.flywheel.store import Store
-from src.flywheel.tables import STATES, Feedback, Picture, Prediction, Review
-from src.utils.intervals import wilson
+from ..core.intervals import wilson
+from .corrections import Correction
+from .errors import CorrectionError, UnknownEntryError
+from .store import Store
+from .tables import STATES, Feedback, Picture, Prediction, Review
 
 RANDOM_SHARE = 0.2
 """Of all plates, chosen by their ids; and of the queue."""

@@ -20,15 +20,15 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from src.flywheel.corrections import Correction
-from src.flywheel.database import Database
-from src.flywheel.errors import CorrectionError, StoreError, StoreFullError, UnknownEntryError
-from src.flywheel.pictures import PictureFolder, Pixels, Staged, crop_box, encode
-from src.flywheel.tables import VERDICTS, Feedback, Identity, Picture, Prediction
-from src.images import ImageError, load_colour
+from ..core.images import ImageError, load_colour
+from .corrections import Correction
+from .database import Database
+from .errors import CorrectionError, StoreError, StoreFullError, UnknownEntryError
+from .pictures import PictureFolder, Pixels, Staged, crop_box, encode
+from .tables import VERDICTS, Feedback, Identity, Picture, Prediction
 
 if TYPE_CHECKING:
-    from src.stack.reader import Plate
+    from ..inference.reader import Plate
 
 MOST_FEEDBACK = 100
 """Of one picture: nobody has more to say, and nobody may fill the disk with it."""

@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.charset import CANTONS
-from src.config import PlateParams
-from src.generators.draws import Draws
-from src.generators.glyphs import (
+from ..config import PlateParams
+from ..core.charset import CANTONS
+from ..core.random import Draws
+from .glyphs import (
     BULGE_RANGE,
     CHARACTERS,
     CORNER_RANGE,
@@ -28,8 +28,8 @@ from src.generators.glyphs import (
     alternate_counts,
     draw_glyph,
 )
-from src.generators.plate import DOT, draw_dot
-from src.generators.shields import draw_shield
+from .plate import DOT, draw_dot
+from .shields import draw_shield
 
 _FONT_WEIGHT = (380.0, 640.0)
 """Of the variable typeface that OpenCV embeds: about the strokes of plates, once it is condensed."""

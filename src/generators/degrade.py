@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.generators.draws import Draws
+from ..core.random import Draws
 
 Gray = NDArray[np.uint8]
 

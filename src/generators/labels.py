@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
+from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 
 SCENE_SIDE = 256
 """Lengths among the labels are pixels of a scene of this side."""

@@ -14,15 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.generators.plate import (
-    COLOURS,
-    DOT,
-    FRAME_BOTTOM,
-    FRAME_SIDE,
-    PlateInk,
-    Tiles,
-    rounded_outline,
-)
+from .plate import COLOURS, DOT, FRAME_BOTTOM, FRAME_SIDE, PlateInk, Tiles, rounded_outline
 
 Gray = NDArray[np.uint8]
 

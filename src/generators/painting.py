@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.generators.atlas import AtlasTiles
-from src.generators.plate import (
+from .atlas import AtlasTiles
+from .plate import (
     COLOURS,
     CORNER_RADIUS,
     FRAME_BOTTOM,

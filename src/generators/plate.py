@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.charset import MAX_DIGITS
-from src.generators.glyphs import GlyphStyle, draw_glyph
-from src.generators.shields import SHIELD_ASPECT, draw_shield
+from ..core.charset import MAX_DIGITS
+from .glyphs import GlyphStyle, draw_glyph
+from .shields import SHIELD_ASPECT, draw_shield
 
 Gray = NDArray[np.uint8]
 

@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.charset import CANTONS, MAX_DIGITS
-from src.config import DegradeParams, PlateParams, SceneParams
-from src.generators import degrade
-from src.generators.atlas import Atlas
-from src.generators.draws import Draws
-from src.generators.labels import make_labels
-from src.generators.painting import (
+from ..config import DegradeParams, PlateParams, SceneParams
+from ..core.charset import CANTONS, MAX_DIGITS
+from ..core.random import Draws
+from . import degrade
+from .atlas import Atlas
+from .labels import make_labels
+from .painting import (
     apply,
     matmul,
     outline_corners,
@@ -34,8 +34,8 @@ from src.generators.painting import (
     stack_matrices,
     warp_in_steps,
 )
-from src.generators.plate import ARMY, ARMY_COLOUR, COLOURS, PlateSpec
-from src.generators.structure import TEXTURES, structure_bank
+from .plate import ARMY, ARMY_COLOUR, COLOURS, PlateSpec
+from .structure import TEXTURES, structure_bank
 
 SEED_SCENE = 250.0
 """Side of the seed system's scene, the unit of the lengths in SceneParams."""

@@ -20,7 +20,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely import affinity
 
-from src.generators.glyphs import Rings, parse_path, polygon_coverage, polygon_rings
+from .glyphs import Rings, parse_path, polygon_coverage, polygon_rings
 
 GRID = (80.0, 100.0)
 # Width over height; pictures of plates show 0.795.

@@ -17,14 +17,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.charset import MAX_DIGITS
-from src.config import StreetParams, StreetPlateParams
-from src.generators import degrade, lettering
-from src.generators.atlas import CAP_SIZES, Atlas
-from src.generators.draws import Draws
-from src.generators.labels import make_labels
-from src.generators.lettering import RowsSpec
-from src.generators.painting import (
+from ..config import StreetParams, StreetPlateParams
+from ..core.charset import MAX_DIGITS
+from ..core.geometry import PAD_GREY
+from ..core.random import Draws
+from . import degrade, lettering
+from .atlas import CAP_SIZES, Atlas
+from .labels import make_labels
+from .lettering import RowsSpec
+from .painting import (
     apply,
     matmul,
     outline_corners,
@@ -34,10 +35,9 @@ from src.generators.painting import (
     round_outline,
     stack_matrices,
 )
-from src.generators.plate import COLOURS, PlateSpec
-from src.generators.scene import ARMY_INDEX, draw_plates
-from src.generators.structure import structure_bank
-from src.geometry import PAD_GREY
+from .plate import COLOURS, PlateSpec
+from .scene import ARMY_INDEX, draw_plates
+from .structure import structure_bank
 
 Gray = NDArray[np.uint8]
 Floats = NDArray[np.float64]

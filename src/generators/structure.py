@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.generators.draws import Draws
-from src.generators.glyphs import CHARACTERS, GlyphStyle, draw_glyph
+from ..core.random import Draws
+from .glyphs import CHARACTERS, GlyphStyle, draw_glyph
 
 Gray = NDArray[np.uint8]
 

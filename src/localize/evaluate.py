@@ -24,11 +24,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchmetrics.functional.classification import binary_average_precision
 
-from src.config import Config
-from src.datasets.shards import ShardedSet
-from src.detection import SURE
-from src.geometry import CORNER_COLUMNS, box_to_xyxy
-from src.localize.found import (
+from ..config import Config
+from ..config.stage import run_stage
+from ..core.errors import StageError
+from ..core.geometry import CORNER_COLUMNS, box_to_xyxy
+from ..datasets.shards import ShardedSet
+from ..evaluation import figures as plots
+from ..evaluation import metrics as evaluation
+from ..evaluation.inference import best_device
+from ..evaluation.localization import (
     ERRORS_IOU,
     LEAST_SCORE,
     SCENE_SIDE,
@@ -37,10 +41,8 @@ from src.localize.found import (
     find,
     relative_errors,
 )
-from src.models.registry import load_localizer
-from src.utils import evaluation, plots
-from src.utils.inference import best_device
-from src.utils.stage import StageError, run_stage
+from ..inference.detection import SURE
+from ..models.registry import load_localizer
 
 RIGHT_IOU = 0.7
 """A picture whose quality is less counts as a failure in the pictures."""

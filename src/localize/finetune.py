@@ -7,14 +7,14 @@ nothing. Parameters: FinetuneLocalizeParams, else those of the training.
 
 from __future__ import annotations
 
-from src.config import Config
-from src.utils.feedback import has_feedback
-from src.utils.stage import run_stage
+from ..config import Config
+from ..config.stage import run_stage
+from ..training.feedback import has_feedback
 
 
 def main(config: Config) -> None:
     if has_feedback(config, "localize"):
-        from src.localize import tuning
+        from ..training import localizer_finetuning as tuning
 
         tuning.tune(config)
 

@@ -14,12 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.config import Config
-from src.datasets.shards import Shard
-from src.generators.draws import Draws
-from src.generators.scene import SceneBlock
-from src.generators.street import StreetRenderer
-from src.utils.prepare import (
+from ..config import Config
+from ..config.stage import run_stage
+from ..core.random import Draws
+from ..datasets.prepare import (
     SceneSource,
     StreetMix,
     draw_sample,
@@ -27,7 +25,9 @@ from src.utils.prepare import (
     prepare_sets,
     split_counts,
 )
-from src.utils.stage import run_stage
+from ..datasets.shards import Shard
+from ..generators.scene import SceneBlock
+from ..generators.street import StreetRenderer
 
 ZOOMS = (1.0, 1.5, 2.0)
 ZOOM_WEIGHTS = (0.5, 0.25, 0.25)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
-from src.geometry import Rectification
+from ..core.errors import UserError
+from ..core.geometry import Rectification
 
 
 class ModelError(UserError):
@@ -45,7 +45,7 @@ class Localizer(nn.Module, ABC):
     - 2 to 9: its corners, x0 y0 to x3 y3, in pixels of the input (edges of the picture at 0 and at W
       or H, pixel centres at halves), clockwise from the plate's own top left.
 
-    src/detection.py makes plates of them.
+    src/inference/detection.py makes plates of them.
 
     Args:
         parameters: the constructor's own arguments, as they are saved beside the weights.
@@ -72,12 +72,12 @@ class Localizer(nn.Module, ABC):
 
 
 class Reader(nn.Module, ABC):
-    """Reads the text of a crop; its classes are those of src/charset.py, decoded as CTC does.
+    """Reads the text of a crop; its classes are those of src/core/charset.py, decoded as CTC does.
 
     Args:
         parameters: the constructor's own arguments, as they are saved beside the weights.
         input_shape: (1, height, width) of the crops that it takes.
-        rectification: how a crop is cut out of the picture (src/datasets/crops.py).
+        rectification: how a crop is cut out of the picture (src/inference/crops.py).
         blank: the class of the CTC blank.
     """
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from src.models.base import (
+from .base import (
     MAP_CHANNELS,
     Localizer,
     LocalizerTargets,
@@ -15,7 +15,7 @@ from src.models.base import (
     convolution,
     seed_convolutions,
 )
-from src.models.losses import plate_loss
+from .losses import plate_loss
 
 _STRIDES = (2, 1, 2, 1, 2, 1, 1, 1)
 # The last two see farther: a place knows 107 pixels around it, more than a plate that fills a scene of

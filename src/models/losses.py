@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from src.models.base import LocalizerTargets
+from .base import LocalizerTargets
 
 FOCUS = 2.0
 """Exponent of the error's own probability in the focal loss; the papers' alpha."""
@@ -27,7 +27,7 @@ it is gone at the plate's edge, where a second plate may begin."""
 LEAST_SPREAD = 0.7
 """The same in places, at least: a centre may lie half a place's diagonal (0.7) from the nearest."""
 WINDOW = 1
-"""Votes are taken this many places around the centre, as src/detection.py takes them: farther ones
+"""Votes are taken this many places around the centre, as src/inference/detection.py takes them: farther ones
 add nothing."""
 SMOOTH = 0.05
 """Errors of corners below this share of the plate's size count by their square: about a pixel in a

@@ -15,10 +15,10 @@ from typing import Any, Generic, TypeVar
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from src.config import Config
-from src.models.base import Localizer, ModelError, Reader
-from src.models.localizers import PlateLocalizerV3, PlateNet
-from src.models.readers import CRNN, PlateOCRV2
+from ..config import Config
+from .base import Localizer, ModelError, Reader
+from .localizers import PlateLocalizerV3, PlateNet
+from .recognizers import CRNN, PlateOCRV2
 
 Model = TypeVar("Model", Localizer, Reader)
 

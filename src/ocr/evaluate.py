@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from src.config import Config
-from src.datasets.crops import reader_crop
-from src.datasets.shards import ShardedSet
-from src.decoding import decode, greedy
-from src.models.base import Reader
-from src.models.registry import load_reader
-from src.utils import evaluation, plots
-from src.utils.inference import best_device, read_log_probs
-from src.utils.stage import run_stage
+from ..config import Config
+from ..config.stage import run_stage
+from ..datasets.shards import ShardedSet
+from ..evaluation import figures as plots
+from ..evaluation import metrics as evaluation
+from ..evaluation.inference import best_device, read_log_probs
+from ..inference.crops import reader_crop
+from ..inference.decoding import decode, greedy
+from ..models.base import Reader
+from ..models.registry import load_reader
 
 CONFIDENT = 0.5
 """A reading with at least this confidence, which is not calibrated, counts as a text given."""

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.config import Config
-from src.datasets.shards import Shard
-from src.generators.plate import ARMY_COLOUR, COLOURS
-from src.utils.prepare import (
+from ..config import Config
+from ..config.stage import run_stage
+from ..core.errors import StageError
+from ..datasets.prepare import (
     SceneSource,
     StreetMix,
     draw_sample,
@@ -25,7 +25,8 @@ from src.utils.prepare import (
     prepare_sets,
     split_counts,
 )
-from src.utils.stage import StageError, run_stage
+from ..datasets.shards import Shard
+from ..generators.plate import ARMY_COLOUR, COLOURS
 
 
 @dataclass(frozen=True)

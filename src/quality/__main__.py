@@ -1,10 +1,10 @@
 """Check any set: ``python -m src.quality PLACE [--against OTHER] [--out DIR]``.
 
-PLACE is a prepared set, a truth file (src/datasets/truth.py), a set of real pictures in one of the formats of
-src/datasets/detection_sets.py, or a folder of any of these, as data/feedback. Several sets of a place may
-share no picture. All checks of the stages are made, with the limits of params.py; the exit status is 1 beyond
-them. The networks are those of the promoted bundle; the localizer of out/models, where it is there, gives
-features.
+PLACE is a prepared set, a truth file (src/datasets/annotations.py), a set of real pictures in one of the
+formats of src/datasets/detection_sets.py, or a folder of any of these, as data/feedback. Several sets of a
+place may share no picture. All checks of the stages are made, with the limits of params.py; the exit status
+is 1 beyond them. The networks are those of the promoted bundle; the localizer of out/models, where it is
+there, gives features.
 
 What a network has trained on it cannot be asked about: ``--folds K`` trains K networks on a prepared set of
 the localizer or the reader, each of which is asked about the part that it has not seen.
@@ -23,17 +23,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from src.config import Config
-from src.models.registry import load_localizer
-from src.quality.base import Evidence, evidence_of
-from src.quality.folds import Folds, by_folds
-from src.quality.networks import Networks, torch_localizer
-from src.quality.report import draw
-from src.quality.samples import Samples, open_samples
-from src.quality.suite import run
-from src.quality.with_bundle import bundle_networks
-from src.utils.files import write_picture
-from src.utils.stage import StageError, run_stage
+from ..config import Config
+from ..config.stage import run_stage
+from ..core.errors import StageError
+from ..core.files import write_picture
+from ..models.registry import load_localizer
+from .base import Evidence, evidence_of
+from .folds import Folds, by_folds
+from .networks import Networks, torch_localizer
+from .report import draw
+from .samples import Samples, open_samples
+from .suite import run
+from .with_bundle import bundle_networks
 
 OUT = Path("out/quality/any")
 SHOWN_SIDE = 640

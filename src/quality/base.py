@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.config import Config, QualityParams
-from src.quality.fingerprints import digests, signatures
-from src.quality.measures import measure
-from src.quality.networks import Networks
-from src.quality.opinions import BoxOpinions, TextOpinions, box_opinions, text_opinions
-from src.quality.samples import FloatArray, Samples
-from src.utils.intervals import wilson
+from ..config import Config, QualityParams
+from ..core.intervals import wilson
+from .fingerprints import digests, signatures
+from .measures import measure
+from .networks import Networks
+from .opinions import BoxOpinions, TextOpinions, box_opinions, text_opinions
+from .samples import FloatArray, Samples
 
 
 class NotCheckedError(Exception):

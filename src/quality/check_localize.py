@@ -8,11 +8,11 @@ python -m src.quality.check_localize
 
 from __future__ import annotations
 
-from src.config import Config
-from src.models.registry import load_localizer
-from src.quality.networks import torch_localizer
-from src.quality.suite import check_training
-from src.utils.stage import run_stage
+from ..config import Config
+from ..config.stage import run_stage
+from ..models.registry import load_localizer
+from .networks import torch_localizer
+from .suite import check_training
 
 
 def main(config: Config) -> None:

@@ -7,11 +7,11 @@ python -m src.quality.check_ocr
 
 from __future__ import annotations
 
-from src.config import Config
-from src.models.registry import load_reader
-from src.quality.networks import torch_reader
-from src.quality.suite import check_training
-from src.utils.stage import run_stage
+from ..config import Config
+from ..config.stage import run_stage
+from ..models.registry import load_reader
+from .networks import torch_reader
+from .suite import check_training
 
 
 def main(config: Config) -> None:

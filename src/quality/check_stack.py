@@ -13,14 +13,14 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from src.config import Config
-from src.models.registry import load_localizer
-from src.quality.base import Evidence, evidence_of
-from src.quality.networks import torch_localizer
-from src.quality.samples import prepared
-from src.quality.suite import run
-from src.quality.with_bundle import bundle_networks
-from src.utils.stage import run_stage
+from ..config import Config
+from ..config.stage import run_stage
+from ..models.registry import load_localizer
+from .base import Evidence, evidence_of
+from .networks import torch_localizer
+from .samples import prepared
+from .suite import run
+from .with_bundle import bundle_networks
 
 SETS = ("val", "formats", "shifted", "clutter", "calibration", "negatives")
 LOCKED = "locked"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from src.quality.base import Evidence, Scores
-from src.quality.coverage import balance
+from .base import Evidence, Scores
+from .coverage import balance
 
 LEAST_SAMPLES = 50
 EXAMPLES = 3

@@ -10,11 +10,11 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from src.charset import CANTONS, MAX_DIGITS
-from src.config import Config, PlateParams
-from src.generators.plate import COLOURS, FORMATS
-from src.quality.base import Evidence, NotCheckedError, Scores
-from src.utils.intervals import wilson
+from ..config import Config, PlateParams
+from ..core.charset import CANTONS, MAX_DIGITS
+from ..core.intervals import wilson
+from ..generators.plate import COLOURS, FORMATS
+from .base import Evidence, NotCheckedError, Scores
 
 LEAST_EXPECTED = 20.0
 """Cells in which fewer samples are expected are not judged: none may be there by chance."""

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from src.quality.base import Evidence, NotCheckedError, Scores
-from src.quality.fingerprints import matches, nearest
-from src.quality.samples import Picture
+from .base import Evidence, NotCheckedError, Scores
+from .fingerprints import matches, nearest
+from .samples import Picture
 
 CANDIDATES = 6
 """Nearest pictures that are compared with each."""

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.quality.samples import FloatArray, Picture, Samples
+from .samples import FloatArray, Picture, Samples
 
 SIDE = 32
 """Pictures are shrunk to this side to look for candidates, ..."""

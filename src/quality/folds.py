@@ -20,21 +20,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.config import Config
-from src.datasets.batches import Picked
-from src.datasets.localize import LocalizeDataset
-from src.datasets.ocr import OCRDataset
-from src.datasets.shards import NewSet, Shard, write_sets
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS
-from src.models.base import Localizer, LocalizerTargets, Reader
-from src.models.registry import build_localizer, build_reader
-from src.quality.base import Evidence
-from src.quality.networks import Networks, torch_localizer, torch_reader
-from src.quality.samples import Samples
-from src.utils.hardware import BF16, Step, choose_precision
-from src.utils.inference import best_device
-from src.utils.stage import StageError
-from src.utils.training import GRADIENT_NORM, TrainParams
+from ..config import Config
+from ..core.errors import StageError
+from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS
+from ..datasets.batches import Picked
+from ..datasets.localize import LocalizeDataset
+from ..datasets.ocr import OCRDataset
+from ..datasets.shards import NewSet, Shard, write_sets
+from ..evaluation.inference import best_device
+from ..models.base import Localizer, LocalizerTargets, Reader
+from ..models.registry import build_localizer, build_reader
+from ..training.fit import GRADIENT_NORM, TrainParams
+from ..training.hardware import BF16, Step, choose_precision
+from .base import Evidence
+from .networks import Networks, torch_localizer, torch_reader
+from .samples import Samples
 
 Model = TypeVar("Model", Localizer, Reader)
 

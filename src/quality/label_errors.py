@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.charset import CHARSET
-from src.detection import SURE
-from src.quality.base import Evidence, NotCheckedError, Scores
-from src.quality.opinions import TextOpinions, is_listened_to
+from ..core.charset import CHARSET
+from ..inference.detection import SURE
+from .base import Evidence, NotCheckedError, Scores
+from .opinions import TextOpinions, is_listened_to
 
 LEAST_SAMPLES = 200
 LEAST_ERROR = 0.04

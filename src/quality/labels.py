@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from src.charset import CHARSET
-from src.generators.plate import ARMY_COLOUR, FORMATS
-from src.geometry import box_to_xyxy, corners_to_box
-from src.quality.base import Evidence, NotCheckedError, Scores
-from src.quality.samples import FloatArray
+from ..core.charset import CHARSET
+from ..core.geometry import box_to_xyxy, corners_to_box
+from ..generators.plate import ARMY_COLOUR, FORMATS
+from .base import Evidence, NotCheckedError, Scores
+from .samples import FloatArray
 
 LEAST_SIDE = 2.0
 """Pixels; a box that is narrower or lower holds no plate."""

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from src.quality.samples import Picture, Samples
+from .samples import Picture, Samples
 
 LONGEST = 256
 """Larger pictures are shrunk to this side before they are measured."""

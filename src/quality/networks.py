@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from src.datasets.crops import reader_crop
-from src.detection import best
-from src.geometry import box_to_corners
-from src.models.base import Localizer, Reader
-from src.quality.samples import FloatArray, Picture, Samples
-from src.utils.evaluation import batches
-from src.utils.inference import best_device, localizer_maps, read_log_probs
+from ..core.geometry import box_to_corners
+from ..evaluation.inference import best_device, localizer_maps, read_log_probs
+from ..evaluation.metrics import batches
+from ..inference.crops import reader_crop
+from ..inference.detection import best
+from ..models.base import Localizer, Reader
+from .samples import FloatArray, Picture, Samples
 
 BATCH_SIZE = 64
 

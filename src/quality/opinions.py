@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.charset import CHARSET
-from src.decoding import decode
-from src.detection import SURE
-from src.geometry import box_to_corners, box_to_xyxy, corners_to_box, plate_axes
-from src.quality.measures import moved
-from src.quality.networks import Find, Found, Read
-from src.quality.samples import FloatArray, Samples
-from src.utils.intervals import wilson
+from ..core.charset import CHARSET
+from ..core.geometry import box_to_corners, box_to_xyxy, corners_to_box, plate_axes
+from ..core.intervals import wilson
+from ..inference.decoding import decode
+from ..inference.detection import SURE
+from .measures import moved
+from .networks import Find, Found, Read
+from .samples import FloatArray, Samples
 
 MOVES, MOVED_SIDE = ((2, 1), (-1, 2), (1, -2), (-2, -1)), 84
 """Pixels that a picture is moved by, x and y, when a localizer looks again, if its longer side has so many,

@@ -17,11 +17,11 @@ from jinja2 import Environment, select_autoescape
 from markupsafe import Markup
 from PIL import Image
 
-from src.geometry import box_to_corners
-from src.images import ImageError
-from src.quality.base import Check, Finding
-from src.quality.samples import Samples
-from src.utils import evaluation
+from ..core.geometry import box_to_corners
+from ..core.images import ImageError
+from ..evaluation import metrics as evaluation
+from .base import Check, Finding
+from .samples import Samples
 
 SHOWN = 6
 """Flagged samples of a check whose pictures are in the report, ..."""

@@ -1,6 +1,6 @@
 """What is checked: prepared sets, truth files and other sets of real pictures, all as one table.
 
-Truth files are those of src/datasets/truth.py. Here a row that breaks their rules is no error but
+Truth files are those of src/datasets/annotations.py. Here a row that breaks their rules is no error but
 something to report: it stays in the table, with what is wrong in it.
 """
 
@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from src.datasets.detection_sets import Split, find_sets, is_set, open_set
-from src.datasets.shards import DatasetError, ShardedSet
-from src.datasets.truth import PIXEL_COLUMNS, TruePlate
-from src.errors import UserError
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box, xyxy_to_box
-from src.images import ImageError, load_image
-from src.images import Picture as LoadedPicture
+from ..core.errors import UserError
+from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box, xyxy_to_box
+from ..core.images import ImageError, load_image
+from ..core.images import Picture as LoadedPicture
+from ..datasets.annotations import PIXEL_COLUMNS, TruePlate
+from ..datasets.detection_sets import Split, find_sets, is_set, open_set
+from ..datasets.shards import DatasetError, ShardedSet
 
 Picture = NDArray[np.uint8]
 FloatArray = NDArray[np.floating]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from src.quality.base import Evidence, NotCheckedError, Scores
-from src.quality.clusters import LEAST_SAMPLES
+from .base import Evidence, NotCheckedError, Scores
+from .clusters import LEAST_SAMPLES
 
 FOLDS = 5
 _PICTURE = ("brightness", "contrast", "blurry", "entropy")

@@ -11,22 +11,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from src.config import Config
-from src.quality import (
-    clusters,
-    coverage,
-    duplicates,
-    label_errors,
-    labels,
-    measures,
-    shift,
-    uncertainty,
-)
-from src.quality.base import Check, Evidence, Finding, Scores, evidence_of
-from src.quality.networks import Networks
-from src.quality.report import gate_message, write_results
-from src.quality.samples import prepared
-from src.utils.stage import StageError
+from ..config import Config
+from ..core.errors import StageError
+from . import clusters, coverage, duplicates, label_errors, labels, measures, shift, uncertainty
+from .base import Check, Evidence, Finding, Scores, evidence_of
+from .networks import Networks
+from .report import gate_message, write_results
+from .samples import prepared
 
 _RULE = (0.5, 0.0)
 """Threshold and limit: one sample that breaks a rule is an error."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from src.decoding import decode
-from src.geometry import box_iou, corners_to_box
-from src.quality.base import Evidence, NotCheckedError, Scores
-from src.quality.label_errors import LEAST_SAMPLES
-from src.quality.measures import moved
-from src.quality.networks import Find, Read
-from src.quality.opinions import LEAST_RIGHT, MOVED_SIDE, MOVES, places
-from src.quality.samples import FloatArray
-from src.utils import evaluation
+from ..core.geometry import box_iou, corners_to_box
+from ..evaluation import metrics as evaluation
+from ..inference.decoding import decode
+from .base import Evidence, NotCheckedError, Scores
+from .label_errors import LEAST_SAMPLES
+from .measures import moved
+from .networks import Find, Read
+from .opinions import LEAST_RIGHT, MOVED_SIDE, MOVES, places
+from .samples import FloatArray
 
 RIGHT_IOU = 0.5
 """A box that was found is right from this overlap on."""

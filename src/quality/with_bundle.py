@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from src.bundle import Bundle
-from src.datasets.crops import reader_crop
-from src.geometry import box_iou, xyxy_to_box
-from src.quality.networks import BATCH_SIZE, Found, Networks
-from src.quality.samples import FloatArray, Picture
-from src.runtimes import Network, best_runtime
-from src.stack.reader import PlateReader
-from src.utils.evaluation import batches
-from src.utils.machine import available_cores
+from ..core.geometry import box_iou, xyxy_to_box
+from ..core.machine import available_cores
+from ..evaluation.metrics import batches
+from ..inference.bundle import Bundle
+from ..inference.crops import reader_crop
+from ..inference.reader import PlateReader
+from ..inference.runtimes import Network, best_runtime
+from .networks import BATCH_SIZE, Found, Networks
+from .samples import FloatArray, Picture
 
 
 def bundle_networks(path: Path | None) -> Networks:

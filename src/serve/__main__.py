@@ -11,8 +11,8 @@ from contextlib import redirect_stderr
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
-from src.errors import UserError
-from src.serve.settings import Settings
+from ..core.errors import UserError
+from .settings import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,10 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         if settings.engine == "mlem":
-            from src.serve.mlem_engine import serve
+            from .mlem_engine import serve
 
             return serve(settings)
-        from src.serve.server import Server
+        from .server import Server
 
         server = Server(settings)
         server.run()

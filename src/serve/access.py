@@ -9,8 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from src.errors import UserError
-from src.serve.refusals import RefusedError
+from ..core.errors import UserError
+from .refusals import RefusedError
 
 _MOST_SENDERS = 10_000
 """Senders that are remembered; who has not sent for longest is forgotten first, with a full bucket."""

@@ -19,18 +19,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from src.serve import feedback
-from src.serve.access import Buckets, Keys
-from src.serve.engine import Answer, Engine
-from src.serve.guard import Guard
-from src.serve.measures import Measures
-from src.serve.refusals import RefusedError, late
-from src.serve.schemas import BestPlate, ErrorAnswer, ErrorContent, Result, Results
-from src.serve.settings import Settings
-from src.serve.uploads import Upload, read_uploads
+from . import feedback
+from .access import Buckets, Keys
+from .engine import Answer, Engine
+from .guard import Guard
+from .measures import Measures
+from .refusals import RefusedError, late
+from .schemas import BestPlate, ErrorAnswer, ErrorContent, Result, Results
+from .settings import Settings
+from .uploads import Upload, read_uploads
 
 if TYPE_CHECKING:
-    from src.serve.recorder import Recorder
+    from .recorder import Recorder
 
 PAGE = Path(__file__).parent / "page"
 
@@ -129,8 +129,8 @@ def _recorder(settings: Settings, measures: Measures) -> Recorder | None:
     """What keeps pictures; None where nothing is kept, and then no database is imported either."""
     if settings.feedback_url is None:
         return None
-    from src.flywheel.store import Store
-    from src.serve.recorder import Recorder
+    from ..flywheel.store import Store
+    from .recorder import Recorder
 
     store = Store(
         settings.feedback_url,

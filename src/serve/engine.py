@@ -20,18 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from src.errors import UserError
-from src.images import (
-    ImageError,
-    Picture,
-    TooLargeImageError,
-    UnsupportedImageError,
-    load_image,
-)
-from src.serve.measures import Measures
-from src.serve.refusals import RefusedError, late, overloaded
-from src.serve.settings import Settings
-from src.stack.reader import Plate, PlateReader
+from ..core.errors import UserError
+from ..core.images import ImageError, Picture, TooLargeImageError, UnsupportedImageError, load_image
+from ..inference.reader import Plate, PlateReader
+from .measures import Measures
+from .refusals import RefusedError, late, overloaded
+from .settings import Settings
 
 FORMATS = ("JPEG", "PNG", "WebP")
 BATCH_BYTES = 4_000_000

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import ValidationError
 
-from src.flywheel.corrections import Correction
-from src.flywheel.errors import CorrectionError, UnknownEntryError
-from src.serve.access import Buckets
-from src.serve.refusals import RefusedError, feedback_off
-from src.serve.schemas import ErrorAnswer, GivenFeedback, StoredFeedback
+from ..flywheel.corrections import Correction
+from ..flywheel.errors import CorrectionError, UnknownEntryError
+from .access import Buckets
+from .refusals import RefusedError, feedback_off
+from .schemas import ErrorAnswer, GivenFeedback, StoredFeedback
 
 if TYPE_CHECKING:
-    from src.serve.recorder import Recorder
+    from .recorder import Recorder
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {
     404: {"description": "no picture of that id, or it has no such plate"}

@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from src.serve.engine import Engine
-from src.serve.measures import Measures
-from src.serve.refusals import RefusedError, draining, overloaded
-from src.serve.settings import Settings
+from .engine import Engine
+from .measures import Measures
+from .refusals import RefusedError, draining, overloaded
+from .settings import Settings
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import uuid4
 
-from src.flywheel.corrections import Correction
-from src.flywheel.errors import StoreError, StoreFullError
-from src.flywheel.store import Capture, Store
-from src.flywheel.tables import Feedback
-from src.serve.engine import Answer
-from src.serve.measures import Measures
-from src.serve.refusals import RefusedError
+from ..flywheel.corrections import Correction
+from ..flywheel.errors import StoreError, StoreFullError
+from ..flywheel.store import Capture, Store
+from ..flywheel.tables import Feedback
+from .engine import Answer
+from .measures import Measures
+from .refusals import RefusedError
 
 _WAITING = 64
 _WAITING_BYTES = 64 * 2**20

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from src.serve.engine import Answer
-from src.stack.reader import Plate
+from ..inference.reader import Plate
+from .engine import Answer
 
 
 class _Schema(BaseModel):

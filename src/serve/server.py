@@ -13,8 +13,8 @@ from types import FrameType
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from src.serve.app import create_app
-from src.serve.settings import Settings
+from .app import create_app
+from .settings import Settings
 
 log = logging.getLogger("plates")
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from src.utils.machine import available_cores
+from ..core.machine import available_cores
 
 
 class Settings(BaseSettings):

@@ -8,8 +8,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from src.serve.refusals import RefusedError
-from src.serve.settings import Settings
+from .refusals import RefusedError
+from .settings import Settings
 
 _FIELDS = 32
 """Fields of a form that are no files, at most; none is looked at."""

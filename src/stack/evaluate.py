@@ -8,7 +8,7 @@ sees), ``locked`` (of other make; for final figures only) and ``clutter`` (no Sw
 Run it with ``dvc repro evaluate_stack``, or ``python -m src.stack.evaluate``.
 
 ``python -m src.stack.evaluate --labels CSV [--model DIR] [--json]`` measures the same on the pictures
-of any truth file (src/datasets/truth.py says what it holds), prints it, and writes nothing.
+of any truth file (src/datasets/annotations.py says what it holds), prints it, and writes nothing.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from src.bundle import MANIFEST, Bundle
-from src.config import Config
-from src.datasets.shards import ShardedSet
-from src.datasets.truth import PreparedTruth, TruePicture, TruthFile
-from src.runtimes import installed_runtimes
-from src.stack.reader import PlateReader
-from src.stack.scoring import (
+from ..config import Config
+from ..config.stage import run_stage
+from ..datasets.annotations import PreparedTruth, TruePicture, TruthFile
+from ..datasets.shards import ShardedSet
+from ..evaluation import figures as plots
+from ..evaluation import metrics as evaluation
+from ..evaluation.end_to_end import (
     Case,
     Scores,
     case_of,
@@ -43,8 +43,9 @@ from src.stack.scoring import (
     summarise_clutter,
     texts_of,
 )
-from src.utils import evaluation, plots
-from src.utils.stage import run_stage
+from ..inference.bundle import MANIFEST, Bundle
+from ..inference.reader import PlateReader
+from ..inference.runtimes import installed_runtimes
 
 MAIN = "val"
 READ = (MAIN, "formats", "shifted", "locked")

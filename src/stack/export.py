@@ -1,11 +1,10 @@
 """Stage export_stack: both networks as ONNX, with what is needed to use them.
 
-Writes out/models/stack, a bundle (src/bundle.py). The exported networks are compared with PyTorch's on
-samples of the validation sets, and made once more with 8 bits, which are left out where those lose too
-much. Then they read data/prepared/stack/calibration, from which follows how likely a text is right, and
-data/prepared/stack/negatives, where there is no Swiss plate, from which follows the probability that a
-text is given from. Run it with ``dvc repro export_stack``, or
-``python -m src.stack.export``.
+Writes out/models/stack, a bundle (src/inference/bundle.py). The exported networks are compared with
+PyTorch's on samples of the validation sets, and made once more with 8 bits, which are left out where those
+lose too much. Then they read data/prepared/stack/calibration, from which follows how likely a text is
+right, and data/prepared/stack/negatives, where there is no Swiss plate, from which follows the probability
+that a text is given from. Run it with ``dvc repro export_stack``, or ``python -m src.stack.export``.
 """
 
 from __future__ import annotations
@@ -20,9 +19,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from src import bundle
-from src.bundle import Bundle, Manifest
-from src.calibration import (
+from ..config import Config
+from ..config.stage import run_stage
+from ..core.errors import StageError
+from ..core.files import complete_folder
+from ..core.machine import available_cores
+from ..core.provenance import dvc_lock, git_revision, machine
+from ..datasets.shards import ShardedSet
+from ..export import parity
+from ..export.onnx import localizer_to_onnx, reader_to_onnx
+from ..export.quantize import inputs, quantized
+from ..inference import bundle
+from ..inference.bundle import Bundle, Manifest
+from ..inference.calibration import (
     FEATURES,
     Calibration,
     Threshold,
@@ -30,20 +39,11 @@ from src.calibration import (
     fit_calibration,
     reader_calibration,
 )
-from src.config import Config
-from src.datasets.crops import MARGINS
-from src.datasets.shards import ShardedSet
-from src.models.base import Localizer, Reader
-from src.models.registry import LOCALIZERS, READERS, load_localizer, load_reader
-from src.runtimes import best_runtime
-from src.stack import parity
-from src.stack.quantize import inputs, quantized
-from src.stack.reader import Candidate, PlateReader
-from src.stack.to_onnx import localizer_to_onnx, reader_to_onnx
-from src.utils.files import complete_folder
-from src.utils.machine import available_cores
-from src.utils.provenance import dvc_lock, git_revision, machine
-from src.utils.stage import StageError, run_stage
+from ..inference.crops import MARGINS
+from ..inference.reader import Candidate, PlateReader
+from ..inference.runtimes import best_runtime
+from ..models.base import Localizer, Reader
+from ..models.registry import LOCALIZERS, READERS, load_localizer, load_reader
 
 _BATCH = 64
 _QUANTIZED_BY = 150

@@ -5,7 +5,7 @@ They are composed over the backgrounds of validation, which no training set uses
 - ``val``: the seed's scenes, on which its accuracy was measured.
 - ``formats``: street scenes, all formats and colours in the shares of StreetPlateParams.
 - ``shifted``: street scenes with the glyph family, textures and degradations that training never sees.
-- ``locked``: scenes of another make (src/generators/locked.py), for final figures only.
+- ``locked``: scenes of another make (src/generators/holdout/scene.py), for final figures only.
 - ``clutter``: no Swiss plates: foreign ones, signs and nothing.
 - ``calibration``: both kinds of scenes, from which export_stack derives probabilities.
 - ``negatives``: no Swiss plates, but mostly foreign ones, from which it derives the threshold.
@@ -17,11 +17,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from src.config import Config
-from src.datasets.shards import Shard
-from src.generators.glyphs import FAMILIES
-from src.generators.locked import LockedScenes
-from src.utils.prepare import (
+from ..config import Config
+from ..config.stage import run_stage
+from ..datasets.prepare import (
     Planned,
     SceneSource,
     StreetMix,
@@ -30,7 +28,9 @@ from src.utils.prepare import (
     planned,
     prepare_sets,
 )
-from src.utils.stage import run_stage
+from ..datasets.shards import Shard
+from ..generators.glyphs import FAMILIES
+from ..generators.holdout.scene import LockedScenes
 
 # Of MAX_IMAGES, which counts the seed's scenes.
 SHARES = {

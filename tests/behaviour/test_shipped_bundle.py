@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from src.charset import CANTONS
+from src.core.charset import CANTONS
 from src.generators.plate import COLOURS, FORMATS, PlateSpec, draw_plate
-from src.stack.reader import Plate, PlateReader
+from src.inference.reader import Plate, PlateReader
 
 Picture = NDArray[np.uint8]
 TEXTS = ("ZH123456", "BE78901", "GE2345", "TI678", "VS90", "UR5", "AG540217", "SG318846")

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from src.runtimes import installed_runtimes
-from src.stack import finder, recognizer
+from src.inference import finder, recognizer
+from src.inference.runtimes import installed_runtimes
 from tests.bundles import write_bundle
 from tests.standins import prepared_set
 

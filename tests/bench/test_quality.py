@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.charset import CHARSET
 from src.config import Config, load_config
+from src.core.charset import CHARSET
 from src.quality.networks import Networks
 from tests.conftest import PARAMETERS
 from tests.quality.sets import finder, reader, samples_of, text_of

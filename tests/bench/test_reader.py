@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from src.runtimes import installed_runtimes
+from src.inference.runtimes import installed_runtimes
 from tests.bundles import write_bundle
 
 ROOT = Path(__file__).parents[2]

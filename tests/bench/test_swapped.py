@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.charset import CHARSET
-from src.datasets.truth import TruePlate
+from src.core.charset import CHARSET
+from src.datasets.annotations import TruePlate
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from src.bundle import read_manifest
 from src.dashboard.model import accuracies, figures, slices_of_card, slices_of_metrics
-from src.model_card import CARD, card
+from src.inference.bundle import read_manifest
+from src.promotion.model_card import CARD, card
 from tests.bundles import write_bundle, write_manifest
 from tests.dashboard.pages import failure, opened, texts
 

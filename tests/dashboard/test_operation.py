@@ -26,7 +26,7 @@ from src.flywheel import review
 from src.flywheel.corrections import Correction
 from src.flywheel.review import decide
 from src.flywheel.store import Store
-from src.stack.reader import Plate
+from src.inference.reader import Plate
 from tests.bundles import scene, write_bundle
 from tests.dashboard.pages import opened, texts
 from tests.flywheel.databases import NOW, capture, plate

@@ -15,8 +15,8 @@ from src.dashboard.try_picture import FORMATS, version
 from src.flywheel.errors import StoreFullError
 from src.flywheel.store import Store
 from src.flywheel.tables import Feedback, Picture
+from src.inference.reader import PlateReader
 from src.serve import engine
-from src.stack.reader import PlateReader
 from tests.bundles import BLACK, draw_plate, scene
 from tests.dashboard.pages import opened, press, shown, texts
 from tests.flywheel.databases import NOW, capture

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from src.datasets.annotations import TruePicture
 from src.datasets.detection_sets import Split, find_sets, open_set
 from src.datasets.shards import DatasetError
 from src.datasets.splits import SPLITS, split_of
-from src.datasets.truth import TruePicture
 
 WIDTH, HEIGHT = 200, 100
 

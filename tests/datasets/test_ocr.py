@@ -10,11 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from src.charset import CHARSET
 from src.config import TrainOCRParams, load_config
+from src.core.charset import CHARSET
+from src.core.geometry import Rectification, plate_axes
+from src.core.random import Draws
 from src.datasets import ocr
 from src.datasets.batches import Picked
-from src.datasets.crops import reader_crop
 from src.datasets.ocr import (
     CORNER_ERROR_COLUMNS,
     CORNER_ERRORS,
@@ -26,8 +27,7 @@ from src.datasets.ocr import (
     read_corner_errors,
 )
 from src.datasets.shards import DatasetError
-from src.generators.draws import Draws
-from src.geometry import Rectification, plate_axes
+from src.inference.crops import reader_crop
 
 SHAPE = (1, 32, 128)
 STILL = dict.fromkeys(

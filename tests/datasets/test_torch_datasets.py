@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from src.config import load_config
+from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box, rectify
 from src.datasets.batches import Picked, TrainingBatches, ValidationBatches
-from src.datasets.crops import reader_crop
 from src.datasets.localize import LocalizeDataset
 from src.datasets.ocr import OCRDataset
 from src.datasets.shards import DatasetError
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box, rectify
+from src.inference.crops import reader_crop
 from tests.conftest import ROOT
 
 
@@ -165,5 +165,5 @@ def test_damaged_texts_are_named(tiny_workspace: Path) -> None:
 
 
 def test_crops_need_no_torch() -> None:
-    code = "import sys, src.datasets.crops; sys.exit('torch' in sys.modules)"
+    code = "import sys, src.inference.crops; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

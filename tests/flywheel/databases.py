@@ -21,7 +21,7 @@ import psycopg
 import pytest
 
 from src.flywheel.store import Capture
-from src.stack.reader import Plate
+from src.inference.reader import Plate
 from tests.bundles import scene
 from tests.serving import wait_until
 

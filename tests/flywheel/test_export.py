@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from src.datasets.truth import TruthFile
+from src.datasets.annotations import TruthFile
 from src.flywheel import export as module
 from src.flywheel.corrections import Correction
 from src.flywheel.errors import StoreError

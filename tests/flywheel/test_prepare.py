@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 from src.config import Config, load_config
+from src.core.geometry import CORNER_COLUMNS
+from src.datasets.annotations import TruePlate
 from src.datasets.localize import LocalizeDataset
 from src.datasets.ocr import OCRDataset
 from src.datasets.shards import ShardedSet
-from src.datasets.truth import TruePlate
 from src.flywheel import prepare
-from src.geometry import CORNER_COLUMNS
-from src.stack.pyramid import PAD_GREY
+from src.inference.pyramid import PAD_GREY
 from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from src.flywheel.corrections import Correction
 from src.flywheel.errors import CorrectionError, UnknownEntryError
 from src.flywheel.review import decide, error_rate, queue
 from src.flywheel.store import Store
-from src.stack.reader import Plate
+from src.inference.reader import Plate
 from tests.flywheel.databases import CORNERS, NOW, capture, plate
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from src.core.random import Draws
 from src.generators import degrade
-from src.generators.draws import Draws
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from src.charset import CHARSET
 from src.config import load_config
+from src.core.charset import CHARSET
+from src.core.random import Draws
 from src.generators import lettering
 from src.generators.atlas import Atlas
-from src.generators.draws import Draws
 from src.generators.lettering import NUMBERS, RowsSpec, draw_foreign, draw_sign
 from tests.conftest import PARAMETERS
 

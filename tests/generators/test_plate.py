@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from src.charset import CANTONS
+from src.core.charset import CANTONS
 from src.generators.plate import (
     COLOURS,
     FORMATS,

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.charset import CHARSET
 from src.config import Config, load_config
+from src.core.charset import CHARSET
+from src.core.geometry import rectify
+from src.core.random import Draws
 from src.datasets.shards import NewSet, Shard, ShardedSet, write_sets
 from src.generators.atlas import CAP_SIZES, Atlas
-from src.generators.draws import Draws
 from src.generators.plate import FORMATS
 from src.generators.scene import SceneBlock, SceneRenderer, draw_scenes
-from src.geometry import rectify
 from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.charset import CHARSET
 from src.config import Config, StreetParams, load_config
+from src.core.charset import CHARSET
+from src.core.geometry import rectify
+from src.core.random import Draws
 from src.generators.atlas import Atlas
-from src.generators.draws import Draws
 from src.generators.lettering import RowsSpec
 from src.generators.plate import ARMY_COLOUR, FORMATS
 from src.generators.street import (
@@ -24,7 +25,6 @@ from src.generators.street import (
     StreetRenderer,
     draw_streets,
 )
-from src.geometry import rectify
 from tests.conftest import PARAMETERS
 
 ROOT = Path(__file__).parents[2]

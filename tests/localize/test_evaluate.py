@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from src.config import Config
+from src.core.errors import StageError
+from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS, plate_axes
 from src.datasets.ocr import CORNER_ERROR_COLUMNS, read_corner_errors
 from src.datasets.shards import DatasetError, NewSet, Shard, ShardedSet, write_sets
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, plate_axes
 from src.localize import evaluate
 from src.models.base import Localizer
-from src.utils.stage import StageError
 from tests.standins import (
     OracleLocalizer,
     config_below,

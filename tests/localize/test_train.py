@@ -12,12 +12,12 @@ import torch
 from torchmetrics.functional.classification import binary_average_precision
 
 from src.config import load_config
+from src.core.geometry import CORNER_COLUMNS, box_iou, corners_to_box
 from src.datasets.localize import LocalizeBatch
 from src.datasets.shards import DatasetError
-from src.geometry import CORNER_COLUMNS, box_iou, corners_to_box
-from src.localize import train
 from src.models.base import LocalizerTargets
 from src.models.registry import load_localizer
+from src.training import localizer as train
 from tests.conftest import PARAMETERS, set_params, set_texts
 from tests.standins import OUTSIDE, OracleLocalizer, make_samples, true_corners
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from src.config import load_config
-from src.detection import best
+from src.inference.detection import best
 from src.models.base import Localizer, LocalizerTargets, ModelError
 from src.models.localizers import PlateLocalizerV3, PlateNet, corners_to_box
 from src.models.registry import LOCALIZERS, build_localizer

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.charset import CHARSET
 from src.config import Config, ModelsConfig, load_config
+from src.core.charset import CHARSET
 from src.datasets.ocr import encode_texts
 from src.models.base import Localizer, ModelError, Reader
 from src.models.registry import (

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.charset import CHARSET
 from src.config import Config
+from src.core.charset import CHARSET
 from src.models.base import Reader
 from src.ocr import evaluate
 from tests.standins import (

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from src import decoding
-from src.charset import CHARSET
 from src.config import load_config
+from src.core.charset import CHARSET
 from src.datasets.ocr import OCRBatch, OCRDataset, encode_texts
+from src.inference import decoding
 from src.models.base import Reader
 from src.models.registry import load_reader
-from src.ocr import train
-from src.utils.training import TrainingData
+from src.training import recognizer as train
+from src.training.fit import TrainingData
 from tests.conftest import set_params, set_texts
 
 

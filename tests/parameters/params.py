@@ -2,7 +2,7 @@
 
 ``dvc exp run -S params.py:Class.NAME=value`` edits the text of this file, and it finds a value only
 by its canonical spelling (``0.001``, not ``1e-3``; no ``100_000``, no strings, no tuples). Strings and
-paths are in params.yaml. What each value means and may be is in src/config.py, which checks them all.
+paths are in params.yaml. What each value means and may be is in src/config, which checks them all.
 """
 
 MULTIPROCESSING: bool = True

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.charset import CANTONS, CHARSET
 from src.config import Config, load_config
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_to_corners
+from src.core.charset import CANTONS, CHARSET
+from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_to_corners
 from src.quality.base import Evidence, Finding
 from src.quality.networks import Find, Found, Networks, Read
 from src.quality.opinions import ZOOMS

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from src.config import load_config
+from src.core.errors import StageError
 from src.datasets.shards import NewSet, Shard, write_sets
 from src.quality import folds
 from src.quality.folds import Folds, by_folds
 from src.quality.samples import prepared
-from src.utils.stage import StageError
 from tests.conftest import make_localize
 
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from src.charset import CHARSET
-from src.geometry import CORNER_COLUMNS
+from src.core.charset import CHARSET
+from src.core.geometry import CORNER_COLUMNS
 from src.quality import opinions
 from src.quality.samples import Samples
 from tests.quality.sets import checked, evidence_of, finder, reader, samples_of, text_of

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.geometry import CORNER_COLUMNS
+from src.core.geometry import CORNER_COLUMNS
 from src.quality.samples import Samples
 from tests.quality.sets import checked, samples_of
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from src import images
+from src.core import images
 from src.datasets.shards import DatasetError
 from src.quality.samples import SamplesError, open_samples, prepared, read_table
 from tests.standins import prepared_set, true_corners

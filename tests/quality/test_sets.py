@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.charset import CANTONS
+from src.core.charset import CANTONS
 from src.quality.coverage import balance, declared
 from src.quality.samples import FloatArray, Samples
 from tests.quality.sets import (

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from src.config import Config, load_config
+from src.core.errors import StageError
 from src.datasets.shards import NewSet, ShardedSet, write_sets
 from src.quality import __main__ as command
 from src.quality import check_localize, check_ocr, check_stack
@@ -21,7 +22,6 @@ from src.quality.networks import Networks
 from src.quality.report import gate_message, page, write_results
 from src.quality.samples import prepared
 from src.quality.suite import check, checks_of, run
-from src.utils.stage import StageError
 from tests.conftest import PARAMETERS, make_localize, make_ocr
 from tests.quality import sets
 from tests.standins import OracleReader, config_below, files_below, prepared_set
@@ -236,7 +236,7 @@ def test_a_network_is_not_asked_about_what_it_was_trained_on(tmp_path: Path) -> 
 
 def test_the_networks_of_the_pipeline_answer(tmp_path: Path) -> None:
     """OracleReader behind the same calls as the trained one: its texts are right, and it has features."""
-    from src.models.readers import CRNN
+    from src.models.recognizers import CRNN
     from src.quality.networks import torch_reader
     from src.quality.opinions import text_opinions
 

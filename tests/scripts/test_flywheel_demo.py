@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from scripts import flywheel_demo as demo
-from src.charset import CHARSET
-from src.datasets.truth import TruePlate
+from src.core.charset import CHARSET
+from src.datasets.annotations import TruePlate
 from src.flywheel.review import queue, reviewed_pictures
 from src.flywheel.store import Store
 from tests.flywheel.databases import capture, plate

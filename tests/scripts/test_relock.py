@@ -11,7 +11,7 @@ import yaml
 
 from scripts.fresh import freshness
 from scripts.relock import relock
-from src.errors import UserError
+from src.core.errors import UserError
 
 
 def stages() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from src.errors import UserError
+from src.core.errors import UserError
 from src.serve.access import Buckets, Keys
 from src.serve.refusals import RefusedError
 

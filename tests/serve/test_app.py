@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.stack.reader import PlateReader
+from src.inference.reader import PlateReader
 from tests.bundles import BLACK, TEXTS, draw_plate, scene, write_bundle
 from tests.serving import serving, wait_until
 

@@ -18,8 +18,8 @@ import cv2
 import httpx
 import pytest
 
-from src import bundle
-from src.bundle import Bundle
+from src.inference import bundle
+from src.inference.bundle import Bundle
 from tests.bundles import scene, write_bundle
 from tests.serving import process, serving, wait_until
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from src.charset import CHARSET
-from src.decoding import Reading
-from src.stack.reader import Plate
+from src.core.charset import CHARSET
+from src.inference.decoding import Reading
+from src.inference.reader import Plate
 from tests.standins import OUTSIDE, plate_text, true_corners
 
 NOTHING_THERE = "AI9"

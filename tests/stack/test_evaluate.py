@@ -11,16 +11,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from src.bundle import BundleError
 from src.config import Config
+from src.core.geometry import CORNER_COLUMNS
+from src.datasets.annotations import PreparedTruth
 from src.datasets.shards import DatasetError, NewSet, Shard, ShardedSet, write_sets
-from src.datasets.truth import PreparedTruth
-from src.geometry import CORNER_COLUMNS
-from src.runtimes import installed_runtimes
+from src.evaluation import figures as plots
+from src.evaluation.end_to_end import Case, case_of, score
+from src.inference.bundle import BundleError
+from src.inference.reader import PlateReader
+from src.inference.runtimes import installed_runtimes
 from src.stack import evaluate
-from src.stack.reader import PlateReader
-from src.stack.scoring import Case, case_of, score
-from src.utils import plots
 from tests.bundles import write_bundle
 from tests.stack.oracle import OracleStack
 from tests.standins import (

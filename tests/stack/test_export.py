@@ -21,12 +21,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from src import bundle
-from src.bundle import Bundle
-from src.calibration import LEAST_SAMPLES
 from src.config import Config, load_config
+from src.core import provenance
+from src.core.errors import StageError
+from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS
 from src.datasets.shards import DatasetError, NewSet, Shard, ShardedSet, write_sets
-from src.geometry import BOX_COLUMNS, CORNER_COLUMNS
+from src.export import parity
+from src.export.onnx import LocalizerOfBytes, ReaderOfBytes, localizer_to_onnx, reader_to_onnx
+from src.inference import bundle
+from src.inference.bundle import Bundle
+from src.inference.calibration import LEAST_SAMPLES
+from src.inference.reader import PlateReader
+from src.inference.runtimes import Network, best_runtime
 from src.models.base import Localizer, ModelError, Reader
 from src.models.registry import (
     build_localizer,
@@ -35,12 +41,7 @@ from src.models.registry import (
     load_reader,
     save_model,
 )
-from src.runtimes import Network, best_runtime
-from src.stack import export, parity
-from src.stack.reader import PlateReader
-from src.stack.to_onnx import LocalizerOfBytes, ReaderOfBytes, localizer_to_onnx, reader_to_onnx
-from src.utils import provenance
-from src.utils.stage import StageError
+from src.stack import export
 from tests.bundles import TEXTS, UNSURE, scene, write_bundle
 from tests.conftest import ROOT
 

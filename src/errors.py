@@ -1,7 +1,0 @@
-"""The base of all errors that a user can mend."""
-
-from __future__ import annotations
-
-
-class UserError(Exception):
-    """The message names what is wrong, in which file or parameter, and the remedy."""

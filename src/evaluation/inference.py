@@ -1,0 +1,79 @@
+"""Running the two models on pictures: arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..models.base import Localizer, ModelError, Reader
+
+Picture = NDArray[np.uint8]
+
+
+def best_device() -> torch.device:
+    """CUDA where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.inference_mode()
+def localizer_maps(
+    localizer: Localizer, pictures: Sequence[Picture], device: torch.device
+) -> NDArray[np.float32]:
+    """What a localizer says of pictures, resized to its input shape: maps ``(N, 10, h, w)``.
+
+    Args:
+        localizer: on ``device``, in evaluation mode.
+        pictures: ``(H, W)`` uint8 each, of any sizes.
+        device: where the model is.
+
+    Raises:
+        ModelError: the localizer gives values that are no numbers.
+    """
+    _, height, width = localizer.input_shape
+    resized = [_resized(picture, height, width) for picture in pictures]
+    maps = localizer(_batch(resized, device)).float().cpu().numpy()
+    _check(localizer, maps)
+    return maps
+
+
+@torch.inference_mode()
+def read_log_probs(
+    reader: Reader, crops: Sequence[Picture], device: torch.device
+) -> NDArray[np.float32]:
+    """Log-probabilities ``(N, T, C)`` of the characters of crops.
+
+    Args:
+        reader: on ``device``, in evaluation mode.
+        crops: ``(h, w)`` uint8 each, of the reader's input size.
+        device: where the model is.
+
+    Raises:
+        ModelError: the reader gives values that are no numbers.
+    """
+    log_probs = reader(_batch(crops, device)).float().log_softmax(dim=-1).cpu().numpy()
+    _check(reader, log_probs)
+    return log_probs
+
+
+def _resized(picture: Picture, height: int, width: int) -> Picture:
+    if picture.shape == (height, width):
+        return picture
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _batch(pictures: Sequence[Picture], device: torch.device) -> torch.Tensor:
+    """``(N, 1, H, W)`` float in [0, 1]."""
+    pixels = torch.from_numpy(np.stack(pictures)).to(device)
+    return pixels.unsqueeze(1).float() / 255
+
+
+def _check(model: Localizer | Reader, values: NDArray[np.floating]) -> None:
+    if np.isnan(values).any():
+        raise ModelError(
+            f"the weights of {type(model).__name__} are broken: it gives values that are no "
+            "numbers. Train it again, at a lower LR."
+        )

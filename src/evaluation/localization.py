@@ -1,0 +1,143 @@
+"""What a localizer finds in a prepared set, beside what is true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ..core.geometry import box_iou, box_to_xyxy, corners_to_box, plate_axes, xyxy_to_box
+from ..datasets.shards import ShardedSet
+from ..inference.detection import Detections, best, detect, quality, suppress
+from ..models.base import Localizer
+from . import metrics as evaluation
+from .inference import localizer_maps
+
+SCENE_SIDE = 256
+"""Errors are given in pixels of a scene of this side too, as the labels' heights are."""
+MATCH_IOU = 0.5
+"""What was found is the plate from this IoU on: in recall and precision."""
+ERRORS_IOU = 0.7
+"""Errors of corners are those of plates found with this IoU: of what is placed worse, a reader sees
+too little to learn the text from."""
+LEAST_SCORE, MOST_PLATES = 0.05, 20
+"""What the average precision is measured over."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a localizer found in a set, beside what is true; all normalised to the pictures.
+
+    Attributes:
+        corners: ``(N, 4, 2)`` of the best plate, whatever its score.
+        boxes: ``(N, 4)`` around them as cx, cy, w, h, within the pictures.
+        table: a row a picture: present, style, lines, height, angle, score and quality; iou, error (in
+            pixels of the scene) and two_lines, which say something where there is a plate.
+        every: a row for all that was found: picture, score, box (x1, y1, x2, y2, within the picture), and
+            right, whether it is the plate and nothing of a higher score is.
+    """
+
+    corners: NDArray[np.floating]
+    boxes: NDArray[np.floating]
+    table: pd.DataFrame
+    every: pd.DataFrame
+
+
+def find(localizer: Localizer, samples: ShardedSet, batch_size: int, device: torch.device) -> Found:
+    """Run a localizer over a prepared set."""
+    corners = np.empty((len(samples), 4, 2))
+    scores, two_lines = np.empty(len(samples)), np.empty(len(samples))
+    every: list[Detections] = []
+    with tqdm(total=len(samples), unit=" pictures", desc="localize", mininterval=0.5) as progress:
+        for batch in evaluation.batches(len(samples), batch_size):
+            part = slice(batch.start, batch.stop)
+            maps = localizer_maps(localizer, [samples.image(i) for i in batch], device)
+            corners[part], scores[part], two_lines[part] = best(maps)
+            every += detect(maps, LEAST_SCORE, MOST_PLATES)
+            progress.update(len(batch))
+    size = np.array(localizer.input_shape[:0:-1])
+    corners /= size
+    present = samples.present
+    boxes, true = _within(corners_to_box(corners)), _within(samples.boxes.astype(np.float64))
+    iou = np.where(present, box_iou(boxes, true), 0.0)
+    angle = samples.labels["angle"]
+    table = pd.DataFrame(
+        {
+            "present": present,
+            "style": samples.labels.get("style", "scene"),
+            "lines": samples.lines,
+            "height": samples.labels["plate_height"],
+            "angle": angle,
+            "size_of_angle": angle.abs(),
+            "score": scores,
+            "two_lines": two_lines,
+            "iou": iou,
+            "error": evaluation.corner_errors(corners, samples.corners) * SCENE_SIDE,
+            "quality": quality(iou, scores, present),
+        }
+    )
+    return Found(corners, boxes, table, _matched(every, size, true))
+
+
+def _within(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
+    return xyxy_to_box(box_to_xyxy(boxes).clip(0, 1))
+
+
+def _matched(
+    every: Sequence[Detections], size: NDArray[np.int_], true: NDArray[np.floating]
+) -> pd.DataFrame:
+    """The table of all that was found; ``true`` are ``(N, 4)`` boxes, NaN where there is no plate."""
+    kept = [suppress(found.corners, found.score) for found in every]
+    boxes = [
+        _within(corners_to_box(found.corners[stays] / size))
+        for found, stays in zip(every, kept, strict=True)
+    ]
+    scores = [found.score[stays] for found, stays in zip(every, kept, strict=True)]
+    picture = np.repeat(np.arange(len(every)), [len(stays) for stays in kept])
+    found = np.concatenate(boxes)
+    table = pd.DataFrame(box_to_xyxy(found), columns=["x1", "y1", "x2", "y2"])
+    table = table.assign(picture=picture, score=np.concatenate(scores))
+    same = table["picture"][box_iou(found, true[picture]) >= MATCH_IOU]
+    return table.assign(right=table.index.isin(same.drop_duplicates().index))
+
+
+def relative_errors(found: Found, samples: ShardedSet) -> NDArray[np.floating]:
+    """Errors ``(M, 4, 2)`` of the corners of plates that were found, in plate sizes along their axes."""
+    pictures = found.table[found.table["present"] & (found.table["iou"] >= ERRORS_IOU)].index
+    size = samples.image(0).shape[::-1]
+    true = samples.corners[pictures].astype(np.float64) * size
+    errors = found.corners[pictures] * size - true
+    return errors @ np.linalg.inv(plate_axes(true))
+
+
+def describe_errors(errors: NDArray[np.floating], plates: int) -> dict[str, Any]:
+    """What errors ``(M, 4, 2)`` are made of: the shift of a plate, and what its corners are off beside.
+
+    Args:
+        errors: of the plates that were found.
+        plates: how many there are in all.
+    """
+    shift = errors.mean(axis=1)
+    kinds = {"shift": shift, "corners": (errors - shift[:, None]).reshape(-1, 2)}
+    return {
+        "unit": "half the geometric mean of a plate's sides, along its top (x) and down its side (y)",
+        "plates": len(errors),
+        "left_out": plates - len(errors),
+        **{
+            f"{kind}_{axis}": {
+                "standard_deviation": values[:, i].std(),
+                **{
+                    f"p{at:g}": np.percentile(values[:, i], at) for at in (1, 5, 25, 50, 75, 95, 99)
+                },
+            }
+            for kind, values in kinds.items()
+            if len(values)
+            for i, axis in enumerate("xy")
+        },
+    }

@@ -1,0 +1,193 @@
+"""Exported networks beside PyTorch's, on samples of the validation sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..core.errors import StageError
+from ..datasets.shards import ShardedSet
+from ..inference.crops import reader_crop
+from ..inference.decoding import decode
+from ..inference.detection import SURE, best
+from ..inference.runtimes import Network, Runtime
+from ..models.base import Localizer, Reader
+from .onnx import LocalizerOfBytes, ReaderOfBytes
+
+SAMPLES = 500
+LEAST_PROBABILITY = 1e-3
+"""Log-probabilities of less than this are not compared: nothing depends on them."""
+MOST_DIFFERENCE = 1e-3
+"""Largest difference of a logit or a log-probability, in float32."""
+MOST_PIXELS = 0.02
+"""Largest difference of a corner in pixels of the localizer's input, in float32."""
+MOST_LOST = 0.01
+"""Texts that a faster runtime may lose, as a share of all."""
+MOST_PIXELS_MEDIAN = 0.5
+"""And how far off its corners may be in the median, in pixels of the localizer's input."""
+
+Batch = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What PyTorch makes of samples.
+
+    Attributes:
+        pictures: ``(N, H, W)``, the localizer's input.
+        maps: ``(N, 10, h, w)`` of them.
+        crops: ``(M, h, w)``, the reader's input.
+        log_probs: ``(M, T, C)`` of them.
+        plates: M texts that are right.
+    """
+
+    pictures: Batch
+    maps: NDArray[np.float32]
+    crops: Batch
+    log_probs: NDArray[np.float32]
+    plates: list[str]
+
+
+def reference(
+    localizer: Localizer, reader: Reader, scenes: ShardedSet, windows: ShardedSet
+) -> Reference:
+    """Run both models on the first samples of their validation sets.
+
+    Args:
+        localizer: in evaluation mode.
+        reader: likewise.
+        scenes: of the localizer.
+        windows: of the reader, which is given the true corners.
+
+    Raises:
+        StageError: a model gives values that are no numbers.
+    """
+    pictures = _pictures(localizer, scenes)
+    crops = _crops(reader, windows)
+    return Reference(
+        pictures,
+        _run(LocalizerOfBytes(localizer), pictures),
+        crops,
+        _run(ReaderOfBytes(reader), crops),
+        windows.plates[: len(crops)],
+    )
+
+
+def _pictures(localizer: Localizer, samples: ShardedSet) -> Batch:
+    _, height, width = localizer.input_shape
+    if localizer.dense:
+        # The nearest size above that it takes.
+        height, width = (
+            -(-side // localizer.stride) * localizer.stride for side in (height, width)
+        )
+    chosen = range(min(SAMPLES, len(samples)))
+    return np.stack(
+        [
+            cv2.resize(samples.image(i), (width, height), interpolation=cv2.INTER_AREA)
+            for i in chosen
+        ]
+    ).astype(np.uint8)
+
+
+def _crops(reader: Reader, samples: ShardedSet) -> Batch:
+    crops = []
+    for i in range(min(SAMPLES, len(samples))):
+        picture, lines = samples.image(i), int(samples.lines[i])
+        corners = samples.corners[i] * picture.shape[::-1]
+        crops.append(reader_crop(picture, corners, reader.rectification, reader.input_shape, lines))
+    return np.stack(crops)
+
+
+@torch.inference_mode()
+def _run(module: nn.Module, batch: Batch) -> NDArray[np.float32]:
+    module.eval()
+    parts = [module(part).numpy() for part in torch.from_numpy(batch).split(64)]
+    values = np.concatenate(parts)
+    if not np.isfinite(values).all():
+        raise StageError("a model gives values that are no numbers: train it again, at a lower LR")
+    return values
+
+
+def compare_exactly(known: Reference, localizer: bytes, reader: bytes) -> dict[str, float]:
+    """Largest differences of the exported networks under ONNX Runtime, in float32.
+
+    Raises:
+        StageError: a difference is larger than rounding makes it.
+    """
+    maps = Network(localizer, "onnxruntime").run(known.pictures)
+    log_probs = Network(reader, "onnxruntime").run(known.crops)
+    matters = np.maximum(known.log_probs, log_probs) >= np.log(LEAST_PROBABILITY)
+    differences = {
+        "logit": _largest(maps[:, :2], known.maps[:, :2]),
+        "corner_px": _largest(maps[:, 2:], known.maps[:, 2:]),
+        "log_prob": _largest(log_probs[matters], known.log_probs[matters]),
+    }
+    limits = {"logit": MOST_DIFFERENCE, "corner_px": MOST_PIXELS, "log_prob": MOST_DIFFERENCE}
+    for name, difference in differences.items():
+        # Written so that what is no number is refused as well.
+        if not difference <= limits[name]:
+            raise StageError(
+                f"the exported networks are not PyTorch's: the largest difference of {name} is "
+                f"{difference:g}, {limits[name]:g} is allowed"
+            )
+    return differences
+
+
+def _largest(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+    return float(np.abs(first - second).max(initial=0.0))
+
+
+def compare_decisions(
+    known: Reference, localizer: bytes, reader: bytes, runtime: Runtime
+) -> dict[str, Any]:
+    """What networks and a runtime of lower precision make of the same samples."""
+    corners, score, _ = best(known.maps)
+    found, _, _ = best(Network(localizer, runtime).run(known.pictures))
+    sure = score >= SURE
+    distances = np.linalg.norm(found - corners, axis=2).mean(axis=1)[sure]
+    texts = _texts(known.log_probs)
+    others = _texts(Network(reader, runtime).run(known.crops))
+    readable = [i for i, plate in enumerate(known.plates) if plate]
+    return {
+        "runtime": runtime,
+        "equal_texts": _share([others[i] == texts[i] for i in readable]),
+        "right_in_pytorch": _share([texts[i] == known.plates[i] for i in readable]),
+        "right": _share([others[i] == known.plates[i] for i in readable]),
+        "plates_compared": int(sure.sum()),
+        "corner_px_median": float(np.median(distances)) if sure.any() else None,
+        "corner_px_95": float(np.percentile(distances, 95)) if sure.any() else None,
+    }
+
+
+def loss(decisions: dict[str, Any]) -> str | None:
+    """What is wrong with decisions of lower precision, or None if they are good enough.
+
+    Args:
+        decisions: of ``compare_decisions``.
+    """
+    runtime, right = decisions["runtime"], decisions["right"]
+    lost = 0.0 if right is None else decisions["right_in_pytorch"] - right
+    if lost > MOST_LOST:
+        return f"{runtime} loses {lost:.1%} of the texts; {MOST_LOST:.1%} are allowed"
+    pixels = decisions["corner_px_median"]
+    if pixels is not None and pixels > MOST_PIXELS_MEDIAN:
+        return (
+            f"the corners that {runtime} finds are off by {pixels:.2f} pixels in the median; "
+            f"{MOST_PIXELS_MEDIAN} are allowed"
+        )
+    return None
+
+
+def _texts(log_probs: NDArray[np.float32]) -> list[str]:
+    return [reading.text for reading in decode(log_probs)]
+
+
+def _share(right: Sequence[bool]) -> float | None:
+    return float(np.mean(right)) if right else None

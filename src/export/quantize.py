@@ -1,0 +1,116 @@
+"""The exported networks with weights and activations of 8 bits, for ONNX Runtime.
+
+Convolutions alone are of 8 bits (static quantization, a scale for each channel of weights; Jacob et al.,
+2018). The first one of each network, which sees the pixels, and the last one of the localizer, which
+gives coordinates, keep their floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from ..core.images import load_image
+from ..core.machine import available_cores
+from ..inference.bundle import Manifest
+from ..inference.finder import Localize, find_plates, other_corners
+from ..inference.pyramid import Pyramid
+from ..inference.recognizer import Place, read_places
+from ..inference.runtimes import Network
+
+Batch = NDArray[np.uint8]
+
+MOST_INPUTS = 200
+"""Batches that ranges are taken of."""
+
+
+def inputs(
+    localizer: bytes, reader: bytes, manifest: Manifest, pictures: Sequence[NDArray[np.uint8]]
+) -> tuple[list[Batch], list[Batch]]:
+    """What both networks are given when pictures are read, in a fixed order.
+
+    Args:
+        localizer, reader: their ONNX.
+        manifest: says what they are.
+        pictures: grey ones.
+    """
+    networks = Network(localizer, "onnxruntime"), Network(reader, "onnxruntime")
+
+    def given(picture: NDArray[np.uint8]) -> tuple[list[Batch], list[Batch]]:
+        seen: tuple[list[Batch], list[Batch]] = ([], [])
+        find, read = (_remembered(*pair) for pair in zip(networks, seen, strict=True))
+        pyramid = Pyramid(load_image(picture))
+        (plates,) = find_plates([pyramid], find, manifest.localizer)
+        places = [
+            Place(pyramid, *plate)
+            for plate in zip(
+                plates.corners, plates.score.tolist(), plates.two_lines.tolist(), strict=True
+            )
+        ]
+        read_places(
+            places,
+            read,
+            lambda others: other_corners(others, find, manifest.localizer),
+            manifest.reader,
+        )
+        return seen
+
+    # Pictures side by side, what they gave in their order.
+    with ThreadPoolExecutor(available_cores()) as pool:
+        found, cut = zip(*pool.map(given, pictures), strict=True)
+    return list(chain(*found)), list(chain(*cut))
+
+
+def _remembered(network: Network, seen: list[Batch]) -> Localize:
+    def run(images: Batch) -> NDArray[np.float32]:
+        seen.append(images.copy())
+        return network.run(images)
+
+    return run
+
+
+def quantized(model: bytes, seen: Sequence[Batch], keep_last: bool) -> bytes:
+    """A network of 8 bits.
+
+    Args:
+        model: its ONNX, in floats.
+        seen: what it is given; ranges of activations are taken of some, evenly chosen.
+        keep_last: whether the last convolution keeps its floats.
+    """
+    chosen = np.linspace(0, len(seen) - 1, min(MOST_INPUTS, len(seen))).astype(int)
+    with TemporaryDirectory() as folder:
+        path, prepared, result = (Path(folder) / name for name in ("0.onnx", "1.onnx", "2.onnx"))
+        path.write_bytes(model)
+        quant_pre_process(path, prepared, skip_symbolic_shape=True)
+        nodes = onnx.load(prepared).graph.node
+        convolutions = [node.name for node in nodes if node.op_type == "Conv"]
+        quantize_static(
+            prepared,
+            result,
+            _Inputs(iter([seen[i] for i in chosen])),
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=[convolutions[0], *(convolutions[-1:] if keep_last else [])],
+        )
+        return result.read_bytes()
+
+
+class _Inputs(CalibrationDataReader):
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+
+    def get_next(self) -> dict[str, Any] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"images": batch}

@@ -1,0 +1,235 @@
+"""The bundle: both networks as ONNX files, and a manifest that says what they are (no torch).
+
+A bundle is a folder. It may hold the networks a second time, with weights and activations of 8 bits.
+``out/models/stack`` is written by the stage export_stack, ``models`` is the promoted one that is in Git.
+``Bundle.load`` checks every file against the manifest before any of them is parsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from ..core.charset import CHARSET
+from ..core.errors import UserError
+from ..core.geometry import Rectification
+from .calibration import Calibration
+
+MANIFEST = "manifest.json"
+LOCALIZER = "localizer.onnx"
+READER = "reader.onnx"
+INT8 = {LOCALIZER: "localizer.int8.onnx", READER: "reader.int8.onnx"}
+"""The files of 8 bits; a bundle has both or none."""
+FORMAT = "swiss-plate-reader bundle"
+VERSION = 1
+DEFAULT = Path(__file__).resolve().parents[2] / "models"
+"""The promoted bundle."""
+
+_REMEDY = "Make it anew with `dvc repro export_stack` and `python -m src.promote`"
+
+
+class BundleError(UserError):
+    """A bundle is missing, damaged, or not one that this program can use."""
+
+
+# Not pydantic: MLEM, in whose environment the reader runs too, needs an old one.
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a file of the bundle must be."""
+
+    sha256: str
+    bytes: int
+
+
+class CharsetEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The classes that the reader was trained on."""
+
+    tokens: tuple[str, ...]
+    blank: int
+
+
+class LocalizerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Its ONNX takes ``images`` uint8 (N, H, W) and gives ``maps`` float32 (N, 10, h, w)."""
+
+    name: str
+    """In src/models/registry.py."""
+    input_shape: tuple[int, int, int]
+    """(1, height, width) that it was trained on; the only one where it is not dense."""
+    dense: bool
+    """Whether it takes other sizes, multiples of the stride."""
+    stride: Annotated[int, msgspec.Meta(ge=1)]
+    parameters: int
+
+
+class ReaderEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Its ONNX takes ``images`` uint8 (N, h, w) and gives ``log_probs`` float32 (N, T, classes)."""
+
+    name: str
+    """In src/models/registry.py."""
+    input_shape: tuple[int, int, int]
+    """(1, height, width)."""
+    rectification: Rectification
+    margin: float
+    """Around the plate, as src/inference/crops.py cuts it."""
+    parameters: int
+
+
+class _Kind(msgspec.Struct):
+    """What every version of a manifest has."""
+
+    format: Any = None
+    version: Any = None
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a bundle is, and where it comes from."""
+
+    format: str = FORMAT
+    version: int = VERSION
+    """Raised when programs and bundles before and after a change do not fit together."""
+    created: str
+    """UTC, ISO 8601."""
+    git_revision: str | None
+    """Commit of the code; with "-dirty" where files were changed after it."""
+    dvc_lock: str | None
+    """sha256 of dvc.lock."""
+    hardware: dict[str, str]
+    """What each step ran on, where it is known."""
+    files: dict[str, FileEntry]
+    charset: CharsetEntry
+    localizer: LocalizerEntry
+    reader: ReaderEntry
+    calibration: dict[str, Any]
+    """src/inference/calibration.py reads it."""
+    threshold: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    """A text is given from this probability on."""
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that has been checked.
+
+    Attributes:
+        path: the folder.
+        manifest: what it says of itself.
+        calibration: of the manifest.
+        contents: of the ONNX files by their names, as they were when they were checked.
+    """
+
+    path: Path
+    manifest: Manifest
+    calibration: Calibration
+    contents: Mapping[str, bytes]
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether there are networks of 8 bits."""
+        return INT8[LOCALIZER] in self.contents
+
+    def networks(self, int8: bool = False) -> tuple[bytes, bytes]:
+        """The localizer and the reader, as ONNX.
+
+        Raises:
+            BundleError: those of 8 bits are asked for, and there are none.
+        """
+        if int8 and not self.has_int8:
+            raise BundleError(f"{self.path}: holds no networks of 8 bits")
+        localizer, reader = (INT8[name] if int8 else name for name in (LOCALIZER, READER))
+        return self.contents[localizer], self.contents[reader]
+
+    @classmethod
+    def load(cls, path: Path | str | None = None) -> Bundle:
+        """Read and check a bundle.
+
+        Args:
+            path: its folder; by default the promoted one.
+
+        Raises:
+            BundleError: a file is missing or is not the one that the manifest names, or the bundle
+                was made for another version of this program.
+        """
+        folder = DEFAULT if path is None else Path(path)
+        manifest = read_manifest(folder)
+        names = [LOCALIZER, READER]
+        if not manifest.files.keys().isdisjoint(INT8.values()):
+            names += INT8.values()
+        contents = {name: _checked(folder / name, manifest) for name in names}
+        if other := set(manifest.files) - set(contents):
+            raise BundleError(f"{folder / MANIFEST}: names unknown files: {sorted(other)}")
+        if manifest.charset != charset_entry():
+            raise BundleError(
+                f"{folder / MANIFEST}: its classes are not those of src/core/charset.py. {_REMEDY}."
+            )
+        try:
+            calibration = Calibration.from_dict(manifest.calibration)
+        except UserError as error:
+            raise BundleError(f"{folder / MANIFEST}: {error}") from error
+        return cls(folder, manifest, calibration, contents)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a bundle's folder, without a look at the other files.
+
+    Raises:
+        BundleError: it is missing, damaged or of another version.
+    """
+    path = folder / MANIFEST
+    try:
+        content = path.read_bytes()
+        kind = msgspec.json.decode(content, type=_Kind)
+    except FileNotFoundError:
+        raise BundleError(
+            f"{folder}: there is no bundle ({MANIFEST} is missing). {_REMEDY}."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read: {error}. {_REMEDY}.") from error
+    if kind.format != FORMAT:
+        raise BundleError(f"{path}: is no manifest of a bundle. {_REMEDY}.")
+    if kind.version != VERSION:
+        raise BundleError(
+            f"{path}: is of version {kind.version}, this program reads {VERSION}. {_REMEDY}."
+        )
+    try:
+        return msgspec.json.decode(content, type=Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{path}: {error}. {_REMEDY}.") from error
+
+
+def _checked(path: Path, manifest: Manifest) -> bytes:
+    """The content of a file that is what the manifest says."""
+    entry = manifest.files.get(path.name)
+    if entry is None:
+        raise BundleError(f"{path.parent / MANIFEST}: does not name {path.name}. {_REMEDY}.")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path}: cannot be read: {error.strerror or error}. {_REMEDY}."
+        ) from error
+    if file_entry(content) != entry:
+        raise BundleError(
+            f"{path}: is not the file that {MANIFEST} names: {len(content)} bytes and another "
+            f"sha256, instead of {entry.bytes} bytes. Restore it with `git checkout -- {path}` if it "
+            f"is in Git. {_REMEDY} if not."
+        )
+    return content
+
+
+def file_entry(content: bytes) -> FileEntry:
+    """What a manifest says of a file with this content."""
+    return FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+def charset_entry() -> CharsetEntry:
+    """The classes of this program."""
+    return CharsetEntry(tokens=CHARSET.tokens, blank=CHARSET.blank)
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The content of a manifest's file."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2).decode() + "\n"

@@ -1,0 +1,36 @@
+"""Commands that run in MLEM's environment: it needs a pydantic and a FastAPI that nothing else does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+from ..core.errors import UserError
+
+MODEL = Path("models/model_stack")
+"""What is saved, with its .mlem file beside it."""
+_ENVIRONMENT = Path(".venv-mlem")
+
+
+def mlem_is_here() -> bool:
+    """Whether this environment is MLEM's."""
+    return find_spec("mlem") is not None
+
+
+def hand_over(command: str, arguments: list[str]) -> NoReturn:
+    """Become a command of MLEM's environment.
+
+    Raises:
+        UserError: that environment is not there.
+    """
+    path = _ENVIRONMENT / "bin" / command
+    if not path.exists():
+        raise UserError(
+            f"MLEM is not installed here, and {path} is missing. Build MLEM's environment with "
+            "`make mlem`, from the project's root."
+        )
+    sys.stdout.flush()
+    os.execv(path, [str(path), *arguments])  # noqa: S606  # a list, and no shell's text

@@ -1,0 +1,296 @@
+"""PlateReader: finds and reads the number plates of any picture with an exported bundle (no torch).
+
+    reader = PlateReader.load()
+    for plate in reader.read("car.jpg"):
+        print(plate.plate, plate.confidence)
+
+What the localizer finds is straightened, read, and given a calibrated probability; a text is given
+where that reaches the threshold.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.geometry import FloatArray, Rectification
+from ..core.images import Picture, Source, load_image
+from ..core.machine import available_cores
+from .bundle import Bundle
+from .calibration import features, line_height
+from .decoding import Reading, decode
+from .detection import SURE
+from .finder import find_plates, other_corners, usual_sizes
+from .pyramid import Pyramid
+from .recognizer import Place, cut, read_places
+from .runtimes import Network, Runtime, best_runtime
+
+_PICTURES = 16
+"""Pictures that a thread takes at once."""
+_PIXELS = 16_000_000
+"""Or fewer, where they have more pixels than this together."""
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A plate of a picture.
+
+    Attributes:
+        plate: its text, such as ZH123456; None where there is a plate, but no text that is likely
+            enough: a foreign plate, or one that cannot be read.
+        canton: the text's first part, or None.
+        number: the text's second part, or None.
+        confidence: calibrated probability that ``text`` is right, also where ``plate`` is None.
+        char_confidences: of the canton and each digit of ``text``, the reader's own.
+        box: x1, y1, x2, y2 in pixels of the displayed picture, within it.
+        corners: four of x, y, clockwise from the plate's own top left; perhaps outside.
+        lines: of the plate, 1 or 2.
+        score: the localizer's probability that there is a plate.
+        text: what was read, however unlikely.
+    """
+
+    plate: str | None
+    canton: str | None
+    number: str | None
+    confidence: float
+    char_confidences: tuple[float, ...]
+    box: tuple[float, float, float, float]
+    corners: tuple[tuple[float, float], ...]
+    lines: int
+    score: float
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A place that may be a plate, and what was read there.
+
+    Attributes:
+        corners: ``(4, 2)`` in pixels of the displayed picture, clockwise from the plate's top left.
+        score: the localizer's.
+        lines: 1 or 2.
+        reading: the reader's.
+        features: ``(F,)`` of src/inference/calibration.py.
+        confidence: calibrated probability that the text is right.
+    """
+
+    corners: NDArray[np.float64]
+    score: float
+    lines: int
+    reading: Reading
+    features: NDArray[np.float64]
+    confidence: float
+
+
+class PlateReader:
+    """Reads plates; one object may be used by any number of threads at once.
+
+    Args:
+        bundle: the networks, and what is known of them.
+        runtime: what runs them.
+        threads: that a call computes with, at most.
+    """
+
+    def __init__(self, bundle: Bundle, runtime: Runtime, threads: int) -> None:
+        self.manifest = bundle.manifest
+        self.threshold = bundle.manifest.threshold
+        self.runtime: Runtime = runtime
+        self.threads = threads
+        self._calibration = bundle.calibration
+        localizer, reader = self.manifest.localizer, self.manifest.reader
+        finds, reads = bundle.networks(runtime == "onnxruntime-int8")
+        self._localizer = Network(finds, runtime, threads, usual_sizes(localizer))
+        self._reader = Network(reads, runtime, threads, [reader.input_shape[1:]])
+        self._workers: ThreadPoolExecutor | None = None
+        self._starting = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str | None = None,
+        runtime: Runtime | Literal["auto"] = "auto",
+        threads: int | None = None,
+    ) -> PlateReader:
+        """The reader of a bundle.
+
+        Args:
+            path: the bundle's folder; by default the promoted one.
+            runtime: "auto" is OpenVINO where it is installed and the processor multiplies matrices of
+                bf16, else ONNX Runtime, with networks of 8 bits where the bundle has them and the
+                processor is made for them.
+            threads: that a call computes with; by default as many as there are cores.
+
+        Raises:
+            BundleError: the bundle is missing or damaged, or has no networks for the runtime.
+            RuntimeUnavailableError: the runtime is not installed.
+        """
+        bundle = Bundle.load(path)
+        chosen = best_runtime(bundle.has_int8) if runtime == "auto" else runtime
+        return cls(bundle, chosen, max(1, threads or available_cores()))
+
+    def read(self, image: Source | Picture, min_confidence: float | None = None) -> list[Plate]:
+        """The plates of a picture, the surest first.
+
+        Args:
+            image: a path, the bytes of a file, a PIL picture, an array (src/core/images.py), or what
+                ``load_image`` makes of them.
+            min_confidence: a text is given from this probability on; by default from the bundle's
+                threshold.
+
+        Raises:
+            ImageError: the picture cannot be read.
+        """
+        picture = _loaded(image)
+        (candidates,) = self._candidates([picture], together=True)
+        return self._plates(picture, candidates, min_confidence)
+
+    def read_batch(
+        self, images: Sequence[Source | Picture], min_confidence: float | None = None
+    ) -> list[list[Plate]]:
+        """The plates of each picture: as ``read``, and faster than one by one."""
+        return [
+            self._plates(picture, candidates, min_confidence)
+            for picture, candidates in self._in_parallel(images)
+        ]
+
+    @property
+    def rectification(self) -> Rectification:
+        """How plates are cut out of a picture: straightened by their corners, or as upright boxes."""
+        return self.manifest.reader.rectification
+
+    def read_at(self, image: Source | Picture, corners: FloatArray, lines: int) -> Reading:
+        """What the reader makes of a plate whose place is known.
+
+        Args:
+            image: as for ``read``.
+            corners: ``(4, 2)`` in pixels of the displayed picture, clockwise from the plate's own top
+                left.
+            lines: of the plate, 1 or 2.
+
+        Raises:
+            ImageError: the picture cannot be read.
+        """
+        crop = cut(Pyramid(_loaded(image)), np.asarray(corners), lines, self.manifest.reader)
+        return decode(self._reader.run(crop[None]))[0]
+
+    def candidates(self, images: Sequence[Source | Picture]) -> list[list[Candidate]]:
+        """What ``read_batch`` makes its plates of, to calibrate by, or to see what went wrong."""
+        return [candidates for _, candidates in self._in_parallel(images)]
+
+    def _in_parallel(
+        self, images: Sequence[Source | Picture]
+    ) -> Iterator[tuple[Picture, list[Candidate]]]:
+        """Pictures with their candidates, in their order."""
+        # A few pictures are divided too, so that all cores work on them.
+        size = max(1, min(_PICTURES, -(-len(images) // self.threads)))
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        if self.threads == 1 or len(parts) < 2:
+            for part in parts:
+                yield from self._part(part)
+            return
+        with self._starting:
+            self._workers = self._workers or ThreadPoolExecutor(self.threads, "plates")
+        for done in self._workers.map(self._part, parts):
+            yield from done
+
+    def _part(self, images: Sequence[Source | Picture]) -> list[tuple[Picture, list[Candidate]]]:
+        done: list[tuple[Picture, list[Candidate]]] = []
+        waiting: list[Picture] = []
+        for number, image in enumerate(images, 1):
+            waiting.append(_loaded(image))
+            if number == len(images) or sum(each.grey.size for each in waiting) > _PIXELS:
+                done += zip(waiting, self._candidates(waiting), strict=True)
+                waiting = []
+        return done
+
+    def _candidates(
+        self, pictures: Sequence[Picture], together: bool = False
+    ) -> list[list[Candidate]]:
+        """What is found and read in each picture, the surest first."""
+        pyramids = [Pyramid(picture) for picture in pictures]
+        run = partial(self._localizer.run, together=together)
+        detections = find_plates(pyramids, run, self.manifest.localizer)
+        places = [
+            (i, Place(pyramid, *plate))
+            for i, (pyramid, plates) in enumerate(zip(pyramids, detections, strict=True))
+            for plate in zip(
+                plates.corners, plates.score.tolist(), plates.two_lines.tolist(), strict=True
+            )
+        ]
+        judged = self._judged([place for _, place in places], together)
+        candidates: list[list[Candidate]] = [[] for _ in pictures]
+        for (i, _), candidate in zip(places, judged, strict=True):
+            candidates[i].append(candidate)
+        for each in candidates:
+            each.sort(key=lambda candidate: -candidate.confidence)
+        return candidates
+
+    def _judged(self, places: Sequence[Place], together: bool) -> list[Candidate]:
+        """What is read in places, with the calibrated probability that it is right."""
+        if not places:
+            return []
+        read = read_places(
+            places,
+            partial(self._reader.run, together=together),
+            partial(
+                other_corners,
+                localize=partial(self._localizer.run, together=together),
+                localizer=self.manifest.localizer,
+            ),
+            self.manifest.reader,
+        )
+        values = features(
+            [reading.confidence for reading, _ in read],
+            [min(reading.char_confidences) for reading, _ in read],
+            [place.score for place in places],
+            line_height(
+                np.stack([place.corners for place in places]), [lines for _, lines in read]
+            ),
+        )
+        confidences = self._calibration.probability(values).tolist()
+        return [
+            Candidate(place.corners, place.score, lines, reading, row, confidence)
+            for place, (reading, lines), row, confidence in zip(
+                places, read, values, confidences, strict=True
+            )
+        ]
+
+    def _plates(
+        self, picture: Picture, candidates: Sequence[Candidate], min_confidence: float | None
+    ) -> list[Plate]:
+        least = self.threshold if min_confidence is None else min_confidence
+        return [
+            _plate(picture, candidate, candidate.confidence >= least)
+            for candidate in candidates
+            if candidate.confidence >= least or candidate.score >= SURE
+        ]
+
+
+def _loaded(image: Source | Picture) -> Picture:
+    return image if isinstance(image, Picture) else load_image(image)
+
+
+def _plate(picture: Picture, candidate: Candidate, is_read: bool) -> Plate:
+    text = candidate.reading.text
+    xs = [min(max(x, 0.0), float(picture.width)) for x in candidate.corners[:, 0].tolist()]
+    ys = [min(max(y, 0.0), float(picture.height)) for y in candidate.corners[:, 1].tolist()]
+    return Plate(
+        plate=text if is_read else None,
+        canton=text[:2] if is_read else None,
+        number=text[2:] if is_read else None,
+        confidence=candidate.confidence,
+        char_confidences=candidate.reading.char_confidences,
+        box=(min(xs), min(ys), max(xs), max(ys)),
+        corners=tuple((x, y) for x, y in candidate.corners.tolist()),
+        lines=candidate.lines,
+        score=candidate.score,
+        text=text,
+    )

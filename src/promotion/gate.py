@@ -1,0 +1,237 @@
+"""Whether a candidate is good enough to take the place of the promoted one.
+
+Both read the same plates. On one set the candidate must be better by McNemar's exact test of the plates
+that only one of both reads (McNemar, 1947); on the others it may not be worse by more than a margin, and on
+no slice of any set significantly so, at a level that is corrected for the number of slices (Holm, 1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from ..evaluation.end_to_end import Scores, given, texts_of
+
+SIGNIFICANT = 0.05
+MARGIN = 0.005
+"""Share of a set's plates that a candidate may lose beside the primary set."""
+LEAST_SLICE = 50
+"""Plates of a slice that is looked at."""
+MOST_GROWTH = {"size": 1.25, "latency": 1.25}
+"""Factors by which a candidate may be larger and slower."""
+_HEIGHTS = [0, 15, 20, 30, 60, np.inf]
+_SLICES = ("canton", "length", "height", "format")
+RIGHT = "right"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same plates.
+
+    Attributes:
+        name: of the set or slice.
+        count: plates.
+        promoted, candidate: plates that each gets right.
+        gained, lost: plates that only the candidate, or only the promoted one, gets right.
+    """
+
+    name: str
+    count: int
+    promoted: int
+    candidate: int
+    gained: int
+    lost: int
+
+    @property
+    def difference(self) -> float:
+        """Of the shares that are right, positive where the candidate is better."""
+        return (self.candidate - self.promoted) / self.count if self.count else 0.0
+
+    @property
+    def p_better(self) -> float:
+        """Chance of so many gains if neither were better."""
+        return exact_mcnemar(self.gained, self.lost)
+
+    @property
+    def p_worse(self) -> float:
+        """Chance of so many losses if neither were better."""
+        return exact_mcnemar(self.lost, self.gained)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says.
+
+    Attributes:
+        sets: the primary one first.
+        slices: of all sets.
+        costs: promoted and candidate value by name.
+        reasons: why the candidate is refused; none if it is not.
+    """
+
+    sets: Sequence[Comparison]
+    slices: Sequence[Comparison]
+    costs: Mapping[str, tuple[float, float]]
+    reasons: Sequence[str]
+
+    @property
+    def passes(self) -> bool:
+        """Whether the candidate may be promoted."""
+        return not self.reasons
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a manifest."""
+        return {
+            "sets": [
+                {**asdict(each), "p_better": each.p_better, "p_worse": each.p_worse}
+                for each in self.sets
+            ],
+            "slices": len(self.slices),
+            "costs": {name: list(values) for name, values in self.costs.items()},
+            "margin": MARGIN,
+        }
+
+
+def exact_mcnemar(more: int, less: int) -> float:
+    """One-sided p-value of ``more`` against ``less`` discordant pairs: of a fair coin."""
+    if not more + less:
+        return 1.0
+    return float(binomtest(more, more + less, 0.5, alternative="greater").pvalue)
+
+
+def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
+    """p-values of a family of tests, corrected for their number (Holm, 1979)."""
+    values = np.asarray(p_values, float)
+    order = np.argsort(values)
+    factors = np.arange(len(values), 0, -1)
+    corrected = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
+    result = np.empty_like(values)
+    result[order] = corrected
+    return result
+
+
+def plates_right(scores: Scores) -> pd.DataFrame:
+    """A row for each plate with a text: right, and the slices that it is in."""
+    texts = texts_of(scores)
+    heights = pd.cut(texts["height"], _HEIGHTS, right=False)
+    return pd.DataFrame(
+        {
+            RIGHT: texts["right"].to_numpy(bool),
+            "canton": texts["plate"].str[:2],
+            "length": texts["digits"].astype("Int64"),
+            "height": heights.astype(str),
+            "format": texts["format"].fillna(""),
+        }
+    ).reset_index(drop=True)
+
+
+def pictures_right(scores: Scores, threshold: float) -> pd.DataFrame:
+    """A row for each picture without a Swiss plate: right where no text is given."""
+    with_text = set(given(scores, threshold)["picture"])
+    return pd.DataFrame({RIGHT: [i not in with_text for i in range(len(scores.found))]})
+
+
+def compare(name: str, promoted: NDArray[np.bool_], candidate: NDArray[np.bool_]) -> Comparison:
+    """Count what each of two models gets right of the same ``(N,)`` plates.
+
+    Raises:
+        ValueError: they are not as many.
+    """
+    if promoted.shape != candidate.shape:
+        raise ValueError(f"{name}: {len(promoted)} and {len(candidate)} plates")
+    return Comparison(
+        name, len(promoted), int(promoted.sum()), int(candidate.sum()),
+        int((candidate & ~promoted).sum()), int((promoted & ~candidate).sum()),
+    )  # fmt: skip
+
+
+def judge(
+    promoted: Mapping[str, pd.DataFrame],
+    candidate: Mapping[str, pd.DataFrame],
+    primary: str,
+    costs: Mapping[str, tuple[float, float]],
+) -> Verdict:
+    """Compare two models.
+
+    Args:
+        promoted, candidate: for each set the table of ``plates_right`` or ``pictures_right``, of the
+            same plates in the same order.
+        primary: the set on which the candidate must be better.
+        costs: what each costs, by the names of MOST_GROWTH: promoted, candidate.
+    """
+    names = [primary, *(name for name in promoted if name != primary)]
+    sets = [
+        compare(name, promoted[name][RIGHT].to_numpy(), candidate[name][RIGHT].to_numpy())
+        for name in names
+    ]
+    slices = [each for name in names for each in _slices(name, promoted[name], candidate[name])]
+    reasons = []
+    first = sets[0]
+    if first.p_better >= SIGNIFICANT:
+        reasons.append(
+            f"not better on {primary}: {first.gained} plates gained, {first.lost} lost "
+            f"(p = {first.p_better:.2g}, {SIGNIFICANT} is asked for)"
+        )
+    reasons += [
+        f"worse on {each.name} by {-each.difference:.2%}; {MARGIN:.2%} are allowed"
+        for each in sets[1:]
+        if each.difference < -MARGIN
+    ]
+    corrected = holm([each.p_worse for each in slices])
+    reasons += [
+        f"worse on the slice {each.name} by {-each.difference:.2%} (p = {p:.2g}, corrected)"
+        for each, p in zip(slices, corrected, strict=True)
+        if p < SIGNIFICANT and each.difference < -MARGIN
+    ]
+    reasons += [
+        f"{name}: {new:g} instead of {old:g}; a factor of {MOST_GROWTH[name]} is allowed"
+        for name, (old, new) in costs.items()
+        if new > old * MOST_GROWTH[name]
+    ]
+    return Verdict(sets, slices, costs, reasons)
+
+
+def _slices(name: str, promoted: pd.DataFrame, candidate: pd.DataFrame) -> list[Comparison]:
+    return [
+        compare(
+            f"{name}, {column} {value}",
+            group[RIGHT].to_numpy(),
+            candidate.loc[group.index, RIGHT].to_numpy(),
+        )
+        for column in _SLICES
+        if column in promoted
+        for value, group in promoted.groupby(column, observed=True)
+        if len(group) >= LEAST_SLICE
+    ]
+
+
+def tabulate(verdict: Verdict) -> str:
+    """The comparison for people."""
+    header = f"{'set':<24}{'count':>7}{'promoted':>10}{'candidate':>11}{'gained':>8}{'lost':>6}  p"
+    lines = [header]
+    for number, each in enumerate(verdict.sets):
+        name = f"{each.name} (primary)" if number == 0 else each.name
+        if each.gained == each.lost:
+            p = "same"
+        elif each.gained > each.lost:
+            p = f"{each.p_better:.2g} better"
+        else:
+            p = f"{each.p_worse:.2g} worse"
+        lines.append(
+            f"{name:<24}{each.count:>7}{_share(each.promoted, each.count):>10}"
+            f"{_share(each.candidate, each.count):>11}{each.gained:>8}{each.lost:>6}  {p}"
+        )
+    lines.append(f"{len(verdict.slices)} slices of {LEAST_SLICE} plates or more were compared too.")
+    for name, (old, new) in verdict.costs.items():
+        lines.append(f"{name:<24}{'':>7}{old:>10.4g}{new:>11.4g}")
+    return "\n".join(lines)
+
+
+def _share(right: int, count: int) -> str:
+    return f"{right / count:.4f}" if count else "–"

@@ -1,0 +1,520 @@
+"""Promote the exported bundle: write it to models, which is in Git and used by default, if it is better.
+
+    python -m src.promote [--rev REV] [--labels CSV ...] [--primary SET] [--tag]
+    python -m src.promote --restore
+
+The candidate is out/models/stack of the workspace, which must be what dvc.lock records, or that of a
+revision. It reads the same plates as the promoted bundle: the sets ``val``, ``shifted`` and ``clutter`` of
+data/prepared/stack, and truth files; src/promotion/gate.py decides. What is promoted gets the metrics of its
+evaluation, the commit, the sha256 of dvc.lock and the comparison into its manifest, and a model card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import dvc.api
+import msgspec
+import numpy as np
+import pandas as pd
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.scm import SCMError, resolve_rev
+from numpy.typing import NDArray
+
+from ..config import Config
+from ..core.errors import StageError
+from ..core.machine import available_cores
+from ..core.provenance import dvc_lock, git_revision
+from ..datasets.annotations import PreparedTruth, TruthFile
+from ..datasets.shards import ShardedSet
+from ..evaluation.end_to_end import score
+from ..inference import bundle
+from ..inference.bundle import Bundle, BundleError, Manifest
+from ..inference.reader import PlateReader
+from ..inference.runtimes import best_runtime
+from . import gate
+from .model_card import CARD, card
+
+STAGES = ("export_stack", "evaluate_stack")
+OWN_SETS = ("val", "shifted")
+CLUTTER = "clutter"
+LARGEST = 8_000_000
+"""Bytes of the bundle, at most: every clone has it."""
+ARTIFACT, STAGE = "bundle", "prod"
+"""Names in the registry of models."""
+_TIMED, _ROUNDS = 30, 5
+"""Pictures whose latency is compared, and how often each is read."""
+
+
+class RefusedError(StageError):
+    """The candidate is not better, or not good enough."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked for.
+
+    Attributes:
+        target: folder of the promoted bundle.
+        rev: revision of the candidate; None is the workspace.
+        labels: truth files that are read too.
+        primary: the set on which the candidate must be better.
+        hardware: what the networks were trained on, for the manifest.
+        tag: commit and tag it.
+    """
+
+    target: Path = Path("models")
+    rev: str | None = None
+    labels: Sequence[Path] = ()
+    primary: str = OWN_SETS[0]
+    hardware: str | None = None
+    tag: bool = False
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A bundle, and where it comes from.
+
+    Attributes:
+        bundle: as it was exported.
+        metrics: of evaluate_stack, with its tables.
+        revision: commit of the code that made it.
+        lock: sha256 of its dvc.lock.
+    """
+
+    bundle: Bundle
+    metrics: dict[str, Any]
+    revision: str | None
+    lock: str | None
+
+
+def promote(config: Config, options: Options) -> None:
+    """Compare the candidate with the promoted bundle, and promote it if it is better.
+
+    Raises:
+        RefusedError: it is not; nothing has changed.
+        StageError: something is missing, or cannot be written.
+        BundleError: a bundle is damaged.
+    """
+    recover(options.target)
+    check_committed(options.target)
+    if options.tag:
+        check_committed(Path())
+    with ExitStack() as stack:
+        candidate = (
+            from_workspace(config)
+            if options.rev is None
+            else from_revision(
+                config, options.rev, Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            )
+        )
+        check(candidate.bundle)
+        verdict = None
+        if (options.target / bundle.MANIFEST).exists():
+            promoted = Bundle.load(options.target)
+            if promoted.contents == candidate.bundle.contents:
+                raise RefusedError(f"{options.target}: holds these networks already")
+            verdict = compare(config, promoted, candidate.bundle, options)
+            print(gate.tabulate(verdict))
+            if not verdict.passes:
+                raise RefusedError("not promoted:\n- " + "\n- ".join(verdict.reasons))
+        manifest = describe(candidate, verdict, options.hardware)
+        files = dict(candidate.bundle.contents)
+        files[bundle.MANIFEST] = bundle.manifest_text(manifest).encode()
+        files[CARD] = card(manifest, candidate.metrics, name_of(candidate.bundle)).encode()
+    write(files, options.target)
+    print(f"{options.target}: {name_of(candidate.bundle)} is promoted.")
+    register(options)
+
+
+def check_committed(path: Path) -> None:
+    """See to it that Git can restore what is about to be replaced.
+
+    Outside of Git nothing is checked.
+
+    Raises:
+        StageError: there are changes that are not committed.
+    """
+    done = _git("status", "--porcelain", "--", str(path))
+    if done.returncode == 0 and done.stdout.strip():
+        what = "there are changes" if path == Path() else f"{path}: holds something"
+        raise StageError(
+            f"{what} that Git does not know:\n{done.stdout.rstrip()}\nCommit it, or undo it with "
+            f"`git checkout -- {path}`."
+        )
+
+
+def from_workspace(config: Config) -> Candidate:
+    """The exported bundle of the workspace.
+
+    Raises:
+        StageError: it is not what dvc.lock records, or was not evaluated.
+        BundleError: it is missing or damaged.
+    """
+    exported = Bundle.load(config.out("models", "stack"))
+    check_recorded()
+    path = config.out("evaluations", "stack") / "metrics.json"
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StageError(
+            f"{path}: cannot be read: {error}. Run `dvc repro evaluate_stack`."
+        ) from error
+    return Candidate(exported, metrics, git_revision(), dvc_lock())
+
+
+def from_revision(config: Config, rev: str, folder: Path) -> Candidate:
+    """The exported bundle of a revision, from DVC's cache or its remote.
+
+    Args:
+        config: names its path.
+        rev: a commit, a branch, a tag or an experiment.
+        folder: an empty one to put it into.
+
+    Raises:
+        StageError: there is no such revision, or nothing has its bundle.
+        BundleError: it is damaged.
+    """
+    place = folder / "stack"
+    source = config.out("models", "stack").as_posix()
+    try:
+        with Repo() as repo:
+            sha = resolve_rev(repo.scm, rev)
+    except (DvcException, SCMError) as error:
+        raise StageError(f"Git and DVC know no revision or experiment {rev!r}: {error}") from error
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "get", ".", source, "--rev", sha, "--out", str(place)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise StageError(
+            f"{rev}: its bundle is neither in the cache nor in a remote: {done.stderr.strip()}"
+        )
+    path = (config.out("evaluations", "stack") / "metrics.json").as_posix()
+    try:
+        metrics = json.loads(dvc.api.read(path, rev=sha))
+        lock = dvc.api.read("dvc.lock", rev=sha, mode="rb")
+    except (DvcException, OSError, ValueError) as error:
+        raise StageError(f"{rev}: {path}: cannot be read: {error}") from error
+    return Candidate(Bundle.load(place), metrics, sha, sha256(lock).hexdigest())
+
+
+def check(candidate: Bundle) -> None:
+    """See to it that a bundle runs and is small enough.
+
+    Raises:
+        StageError: it is too large.
+    """
+    size = _size(candidate)
+    if size > LARGEST:
+        raise StageError(f"{candidate.path}: has {size:,} bytes; {LARGEST:,} are allowed")
+    # Whatever it finds in an even grey: that it runs at all is what counts.
+    PlateReader(candidate, "onnxruntime", 1).read(np.full((256, 256), 128, np.uint8))
+
+
+def check_recorded() -> None:
+    """See to it that the bundle and its evaluation are what dvc.lock records.
+
+    Prepared sets and models that are not here do not matter: a training may have run elsewhere.
+
+    Raises:
+        StageError: they are not.
+    """
+    command = [sys.executable, "-m", "dvc", "status", "--json", *STAGES]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageError(f"`dvc status` fails: {done.stderr.strip()}")
+    if changed := changed_files(json.loads(done.stdout.strip() or "{}")):
+        raise StageError(
+            f"not what dvc.lock records: {', '.join(changed)}. Run `dvc repro evaluate_stack`."
+        )
+
+
+def changed_files(status: dict[str, list[Any]]) -> list[str]:
+    """What ``dvc status --json`` says of stages, without dependencies that are not here."""
+    changed = []
+    for stage, entries in status.items():
+        for entry in entries:
+            if isinstance(entry, str):
+                changed.append(f"{stage} ({entry})")
+                continue
+            for kind, files in entry.items():
+                is_output = kind == "changed outs"
+                changed += [path for path, what in files.items() if is_output or what != "deleted"]
+    return sorted(set(changed))
+
+
+def compare(config: Config, promoted: Bundle, candidate: Bundle, options: Options) -> gate.Verdict:
+    """Let both read the same pictures.
+
+    Raises:
+        StageError: a set is missing, or there is no set of the primary one's name.
+    """
+    sets = _sets(config, options.labels)
+    if options.primary not in sets or options.primary == CLUTTER:
+        choice = ", ".join(name for name in sets if name != CLUTTER)
+        raise StageError(f"--primary {options.primary}: must be one of {choice}")
+    tables: list[dict[str, pd.DataFrame]] = []
+    readers = []
+    for which, each in (("promoted", promoted), ("candidate", candidate)):
+        reader = PlateReader(each, _runtime(promoted, candidate), available_cores())
+        readers.append(reader)
+        table = {}
+        for name, truth in sets.items():
+            scores = score(reader, truth, f"{name}, {which}")
+            table[name] = (
+                gate.pictures_right(scores, reader.threshold)
+                if name == CLUTTER
+                else gate.plates_right(scores)
+            )
+        tables.append(table)
+    pictures = [item.picture for item in islice(sets[OWN_SETS[0]], _TIMED)]
+    costs = {
+        "size": (float(_size(promoted)), float(_size(candidate))),
+        "latency": _latencies(readers, pictures),
+    }
+    return gate.judge(tables[0], tables[1], options.primary, costs)
+
+
+def _sets(config: Config, labels: Sequence[Path]) -> dict[str, PreparedTruth | TruthFile]:
+    sets: dict[str, PreparedTruth | TruthFile] = {
+        name: PreparedTruth(ShardedSet(config.prepared("stack") / name))
+        for name in (*OWN_SETS, CLUTTER)
+    }
+    for path in labels:
+        truth = TruthFile(path)
+        if path.stem in sets:
+            raise StageError(f"--labels {path}: there is another set of the name {path.stem}")
+        if not truth.has_text:
+            raise StageError(f"--labels {path}: has no column `plate`, which is what is compared")
+        sets[path.stem] = truth
+    return sets
+
+
+def _runtime(*bundles: Bundle) -> Any:
+    return best_runtime(all(each.has_int8 for each in bundles))
+
+
+def _size(each: Bundle) -> int:
+    return sum(map(len, each.contents.values()))
+
+
+def _latencies(
+    readers: Sequence[PlateReader], pictures: Sequence[NDArray[np.uint8]]
+) -> tuple[float, float]:
+    """Median milliseconds of a picture, of two readers in turn, so that both see the same machine."""
+    times: list[list[float]] = [[] for _ in readers]
+    for _ in range(_ROUNDS):
+        for picture in pictures:
+            for reader, taken in zip(readers, times, strict=True):
+                start = perf_counter()
+                reader.read(picture)
+                taken.append(perf_counter() - start)
+    first, second = (1000 * float(np.median(taken)) for taken in times)
+    return first, second
+
+
+def describe(candidate: Candidate, verdict: gate.Verdict | None, hardware: str | None) -> Manifest:
+    """The manifest of what is promoted."""
+    exported = candidate.bundle.manifest
+    comparison = {} if verdict is None else {"promotion": verdict.to_dict()}
+    return msgspec.structs.replace(
+        exported,
+        git_revision=candidate.revision,
+        dvc_lock=candidate.lock,
+        metrics={**exported.metrics, "evaluate_stack": _figures(candidate.metrics), **comparison},
+        hardware=exported.hardware | ({"training": hardware} if hardware else {}),
+    )
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics without their tables."""
+    return {
+        name: _figures(value) if isinstance(value, dict) else value
+        for name, value in metrics.items()
+        if not name.startswith("by_")
+    }
+
+
+def name_of(each: Bundle) -> str:
+    """What a bundle is called: by its networks."""
+    content = b"".join(each.contents[name] for name in sorted(each.contents))
+    return f"bundle {sha256(content).hexdigest()[:12]}"
+
+
+def write(files: Mapping[str, bytes], target: Path) -> None:
+    """Put a bundle in the place of the last one; other files in the folder stay.
+
+    The folder is made beside the old one, checked, and then renamed: nobody sees half of it.
+
+    Raises:
+        StageError: it cannot be written; the old one is as it was.
+    """
+    partial_, replaced = _beside(target)
+    ours = {bundle.LOCALIZER, bundle.READER, *bundle.INT8.values(), bundle.MANIFEST, CARD}
+    shutil.rmtree(partial_, ignore_errors=True)
+    try:
+        partial_.mkdir(parents=True)
+        if target.exists():
+            for path in target.iterdir():
+                if path.name not in ours:
+                    copy = shutil.copytree if path.is_dir() else shutil.copy2
+                    copy(path, partial_ / path.name)
+        for name, content in files.items():
+            with (partial_ / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        Bundle.load(partial_)
+        shutil.rmtree(replaced, ignore_errors=True)
+        if target.exists():
+            target.rename(replaced)
+        partial_.rename(target)
+    except OSError as error:
+        recover(target)
+        raise StageError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial_, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def recover(target: Path) -> None:
+    """Put the old bundle back where a promotion was killed between its two renames."""
+    _, replaced = _beside(target)
+    if replaced.exists() and not target.exists():
+        replaced.rename(target)
+
+
+def _beside(target: Path) -> tuple[Path, Path]:
+    """Where a bundle is made, and where the old one waits until the new one is in its place."""
+    return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
+
+
+def register(options: Options) -> None:
+    """Commit and tag what was promoted, or say how."""
+    gto = str(Path(sys.executable).with_name("gto"))
+    commands = [
+        ["git", "add", "--", str(options.target)],
+        ["git", "commit", "--quiet", "-m", "Promote a bundle", "--", str(options.target)],
+        [gto, "register", ARTIFACT],
+        [gto, "assign", ARTIFACT, "--stage", STAGE],
+    ]
+    shown = [shlex.join([Path(command[0]).name, *command[1:]]) for command in commands]
+    if not options.tag:
+        print("Commit it together with dvc.lock, then register it:")
+        for line in shown[2:]:
+            print(f"  {line}")
+        return
+    for number, command in enumerate(commands):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            left = "".join(f"\n  {line}" for line in shown[number:])
+            raise StageError(
+                f"{options.target} is written, but `{' '.join(command)}` fails: {done.stderr.strip()}\n"
+                f"What is left to do:{left}"
+            )
+        print(done.stdout, end="")
+
+
+def restore(target: Path) -> None:
+    """Put the bundle that was promoted before this one in its place, from Git's history.
+
+    Raises:
+        StageError: there is none.
+    """
+    recover(target)
+    check_committed(target)
+    manifest = f"{target.as_posix()}/{bundle.MANIFEST}"
+    now = Bundle.load(target).contents if (target / bundle.MANIFEST).exists() else {}
+    log = _git("log", "--format=%H", "--", manifest)
+    for commit in log.stdout.split():
+        files = _committed(commit, target)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                (Path(folder) / name).write_bytes(content)
+            try:
+                contents = Bundle.load(folder).contents
+            except BundleError:
+                # Of another version of this program, or taken away by this commit.
+                continue
+        if contents != now:
+            write(files, target)
+            print(
+                f"{target}: the bundle of {commit[:12]} is restored. Commit it. If it is registered "
+                f"(`gto show {ARTIFACT}`), assign it too:\n"
+                f"  gto assign {ARTIFACT} --version VERSION --stage {STAGE}"
+            )
+            return
+    raise StageError(f"{target}: Git knows no other bundle that this program can use")
+
+
+def _committed(commit: str, target: Path) -> dict[str, bytes]:
+    """The files of a bundle as they were in a commit."""
+    names = _git("ls-tree", "--name-only", commit, f"{target.as_posix()}/").stdout.split()
+    return {
+        Path(name).name: subprocess.run(
+            ["git", "show", f"{commit}:{name}"], capture_output=True, check=True
+        ).stdout
+        for name in names
+    }
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.promote",
+        description="Promote the exported bundle to models if it is better than the promoted one.",
+    )
+    parser.add_argument("--rev", help="promote the bundle of this revision, not the workspace's")
+    parser.add_argument(
+        "--labels", type=Path, action="append", default=[], metavar="CSV",
+        help="compare on the pictures of this truth file too; its name is the set's",
+    )  # fmt: skip
+    parser.add_argument(
+        "--primary", default=OWN_SETS[0], metavar="SET",
+        help="the set on which it must be better (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hardware", metavar="TEXT", help="what the networks were trained on, for the manifest"
+    )
+    parser.add_argument("--tag", action="store_true", help="commit it, and tag it with gto")
+    parser.add_argument(
+        "--restore", action="store_true", help="put the bundle before this one back instead"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(options: argparse.Namespace, config: Config) -> None:
+    """What the command does."""
+    if options.restore:
+        restore(Options.target)
+        return
+    promote(
+        config,
+        Options(
+            rev=options.rev,
+            labels=options.labels,
+            primary=options.primary,
+            hardware=options.hardware,
+            tag=options.tag,
+        ),
+    )

@@ -1,0 +1,400 @@
+"""Read the number plates in pictures.
+
+    python -m src.read PATH... [--json] [--draw DIR] [--min-confidence P] [--model DIR]
+
+A PATH is a picture, a folder (searched with all below it), a pattern such as "photos/*.jpg", or - for
+a list of paths on standard input, one a line. Results go to standard output as soon as they are there,
+in the order of the paths: one line a plate, or with --json one object a picture. Progress and errors
+go to standard error. A picture that cannot be read does not stop the others; the exit status is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import os
+import queue
+import sys
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from tqdm import tqdm
+
+from ..core.errors import UserError
+
+if TYPE_CHECKING:
+    from ..core.images import Picture
+    from ..inference.reader import Plate, PlateReader
+
+AT_ONCE = 16
+"""Pictures that a thread takes at once, where they come fast."""
+PIXELS_AT_ONCE = 16_000_000
+"""Or fewer, where they have more pixels than this together."""
+AHEAD = 1000
+"""Paths that are looked for in advance."""
+INTERRUPTED, BROKEN_PIPE = 130, 141
+"""Exit status, as shells give it for SIGINT and SIGPIPE."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out of a path: plates, or an error; both where a drawing could not be written."""
+
+    path: str
+    plates: Sequence[Plate] = ()
+    error: str | None = None
+    is_read: bool = False
+
+
+# Paths
+
+
+def find_files(arguments: Sequence[str], left_out: Path | None = None) -> Iterator[Result]:
+    """The files of all arguments, in their order; those of a folder sorted.
+
+    Args:
+        arguments: as on the command line.
+        left_out: a folder that is not searched.
+
+    Yields:
+        Paths to read, and errors where there is nothing.
+    """
+    from ..core.images import SUFFIXES
+
+    for argument in arguments:
+        if argument == "-":
+            for line in sys.stdin:
+                if path := line.rstrip("\r\n"):
+                    yield from _files_of(path, left_out)
+        # Not pathlib: it raises for names that are too long, and takes no pattern that starts with a slash.
+        elif glob.has_magic(argument) and not os.path.exists(argument):  # noqa: PTH110
+            matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207
+            if "**" in argument:
+                # It matches folders, and what is in them as well; at the end, all that is in them.
+                matches = [path for path in matches if not os.path.isdir(path)]  # noqa: PTH112
+            if argument.endswith("**"):
+                matches = [path for path in matches if Path(path).suffix.lower() in SUFFIXES]
+            if not matches:
+                yield Result(argument, error=f"{argument}: no file has such a name")
+            for path in matches:
+                yield from _files_of(path, left_out)
+        else:
+            yield from _files_of(argument, left_out)
+
+
+def _files_of(path: str, left_out: Path | None) -> Iterator[Result]:
+    """The path itself, or the pictures of a folder."""
+    from ..core.images import SUFFIXES
+
+    if not os.path.isdir(path):  # noqa: PTH112  # as above
+        yield Result(path)
+        return
+    failed: list[OSError] = []
+    for folder, folders, files in os.walk(path, onerror=failed.append):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if left_out is None or Path(folder, name).absolute() != left_out.absolute()
+        )
+        for name in sorted(files):
+            # A dot in front is the sign of what systems and programs keep beside pictures.
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield Result(str(Path(folder, name)))
+    for error in failed:
+        yield Result(
+            str(error.filename), error=f"{error.filename}: cannot be searched: {error.strerror}"
+        )
+
+
+class Paths:
+    """Looks for files in a thread of its own: a list on standard input may come slowly.
+
+    Args:
+        found: what to go through.
+    """
+
+    def __init__(self, found: Iterator[Result]) -> None:
+        self.count = 0
+        """Paths that were found so far."""
+        self.is_complete = False
+        self._queue: queue.Queue[Result | BaseException | None] = queue.Queue(AHEAD)
+        threading.Thread(target=self._fill, args=(found,), daemon=True).start()
+
+    def _fill(self, found: Iterator[Result]) -> None:
+        try:
+            for result in found:
+                self.count += 1
+                self._queue.put(result)
+        except BaseException as error:
+            self._queue.put(error)
+        self.is_complete = True
+        self._queue.put(None)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the next path is not there yet."""
+        return self._queue.empty()
+
+    def take(self, workers: int) -> list[Result]:
+        """Wait for the next path; with it come those that are there, in fair parts. At the end none."""
+        results: list[Result] = []
+        most = min(AT_ONCE, 1 + self._queue.qsize() // workers)
+        while len(results) < most and not (results and self._queue.empty()):
+            result = self._queue.get()
+            if isinstance(result, BaseException):
+                raise result
+            if result is None:
+                # For the next call too.
+                self._queue.put(None)
+                break
+            results.append(result)
+        return results
+
+
+# Reading
+
+
+def read_files(
+    paths: Paths, read: Callable[[list[Result]], list[Result]], workers: int
+) -> Iterator[list[Result]]:
+    """Read in threads; results come in the order of the paths, as soon as they are there."""
+    pool = ThreadPoolExecutor(workers, "read")
+    pending: deque[Future[list[Result]]] = deque()
+    try:
+        while True:
+            if len(pending) > workers or (pending and paths.is_waiting):
+                yield pending.popleft().result()
+            elif results := paths.take(workers):
+                pending.append(pool.submit(read, results))
+            else:
+                break
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Work:
+    """What a thread does with some paths."""
+
+    def __init__(self, reader: PlateReader, min_confidence: float | None, draw: Path | None):
+        self._reader, self._min_confidence, self._draw = reader, min_confidence, draw
+
+    def __call__(self, results: list[Result]) -> list[Result]:
+        from ..core.images import load_image
+
+        results = list(results)
+        waiting: dict[int, Picture] = {}
+        for i, result in enumerate(results):
+            if result.error is None:
+                try:
+                    waiting[i] = load_image(result.path)
+                except UserError as error:
+                    results[i] = replace(result, error=str(error))
+            if sum(picture.grey.size for picture in waiting.values()) > PIXELS_AT_ONCE:
+                self._read(results, waiting)
+                waiting = {}
+        self._read(results, waiting)
+        return results
+
+    def _read(self, results: list[Result], pictures: dict[int, Picture]) -> None:
+        """Put the plates of pictures, by their number, into the results."""
+        for i, (plates, error) in zip(pictures, self._plates([*pictures.values()]), strict=True):
+            results[i] = replace(results[i], plates=plates, error=error, is_read=error is None)
+            if self._draw is not None and error is None:
+                try:
+                    _write_drawing(results[i], self._draw)
+                except Exception as failure:
+                    # As below: OpenCV and memory have errors of their own.
+                    results[i] = replace(
+                        results[i], error=f"{results[i].path}: no drawing: {failure}"
+                    )
+
+    def _plates(self, pictures: list[Picture]) -> list[tuple[Sequence[Plate], str | None]]:
+        try:
+            if len(pictures) == 1:
+                # All cores may help.
+                return [(self._reader.read(pictures[0], self._min_confidence), None)]
+            found = self._reader.read_batch(pictures, self._min_confidence)
+            return [(plates, None) for plates in found]
+        except Exception as error:
+            # A fault of this program, which must not keep the others from being read.
+            if len(pictures) == 1:
+                return [((), f"cannot be read ({type(error).__name__}: {error})")]
+            return [pair for picture in pictures for pair in self._plates([picture])]
+
+
+def _write_drawing(result: Result, folder: Path) -> None:
+    """Write the picture with its plates below ``folder``, where no other picture's can be."""
+    import cv2
+
+    from ..core.images import load_colour
+    from ..inference.drawing import draw_plates
+
+    path = drawing_path(result.path, folder)
+    picture = draw_plates(load_colour(result.path), result.plates)
+    done, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise OSError(f"{path}: cannot be encoded")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        temporary.write_bytes(content.tobytes())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def drawing_path(path: str, folder: Path) -> Path:
+    """Where the drawing of a picture goes: its path from here, or from the root, below ``folder``."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100  # a link keeps its name
+    try:
+        relative = absolute.relative_to(Path.cwd())
+    except ValueError:
+        relative = Path("root", *absolute.parts[1:])
+    return folder / relative.with_name(f"{relative.name}.plates.jpg")
+
+
+# Output
+
+
+def as_json(result: Result) -> str:
+    """One object, as documented: ``path``, and ``plates`` or ``error``."""
+    if not result.is_read:
+        return json.dumps({"path": result.path, "error": result.error})
+    plates = [
+        {
+            "plate": plate.plate,
+            "canton": plate.canton,
+            "number": plate.number,
+            "confidence": round(plate.confidence, 4),
+            "char_confidences": [round(value, 4) for value in plate.char_confidences],
+            "box": [round(value, 2) for value in plate.box],
+            "corners": [[round(value, 2) for value in corner] for corner in plate.corners],
+            "lines": plate.lines,
+        }
+        for plate in result.plates
+    ]
+    return json.dumps({"path": result.path, "plates": plates})
+
+
+def as_text(result: Result) -> str:
+    """A line for each plate, or one that says that there is none."""
+    if not result.is_read:
+        return ""
+    lines = [
+        f"{result.path}: {plate.canton} {plate.number} ({plate.confidence:.1%})"
+        if plate.plate
+        else f"{result.path}: a plate without a text that is likely enough"
+        for plate in result.plates
+    ]
+    return "\n".join(lines or [f"{result.path}: no plate"])
+
+
+def _progress(stream: TextIO) -> tqdm[Any]:
+    on_terminal = stream.isatty()
+    # What is done at once needs no bar; a log gets a line now and then.
+    return tqdm(
+        unit=" pictures", file=stream, delay=1.0, mininterval=0.3 if on_terminal else 10.0,
+        smoothing=0.1,
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read all that is asked for; the exit status.
+
+    Raises:
+        UserError: the bundle cannot be used.
+    """
+    from ..core.machine import available_cores
+    from ..inference.reader import PlateReader
+
+    # Pillow's remarks on odd files; what is wrong with one is its error.
+    warnings.filterwarnings("ignore", module="PIL")
+    reader = PlateReader.load(options.model)
+    paths = Paths(find_files(options.paths, options.draw))
+    work = Work(reader, options.min_confidence, options.draw)
+    show = as_json if options.json else as_text
+    status = 0
+    with _progress(sys.stderr) as progress:
+        # A bar on a terminal makes room for what is written there.
+        write = progress.write if sys.stderr.isatty() else print
+        for results in read_files(paths, work, available_cores()):
+            for result in results:
+                if result.error is not None:
+                    status = 1
+                    write(f"error: {result.error}", file=sys.stderr)
+                if text := show(result):
+                    write(text, file=sys.stdout)
+            sys.stdout.flush()
+            progress.total = paths.count if paths.is_complete else None
+            progress.update(len(results))
+    return status
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.read",
+        description=__doc__.split("\n\n")[0],
+        epilog=__doc__.split("\n\n")[2],
+    )
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="a picture, folder or pattern, or -"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object a picture")
+    parser.add_argument(
+        "--draw", type=Path, metavar="DIR", help="write the pictures with their plates into DIR"
+    )
+    parser.add_argument(
+        "--min-confidence", type=_probability, metavar="P",
+        help="give a text from this probability on; by default from the bundle's threshold",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="folder of the bundle; by default models"
+    )
+    return parser.parse_args(arguments)
+
+
+def _probability(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError(text)
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    options = parse(arguments)
+    # Names of files are any bytes.
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="surrogateescape")
+    try:
+        try:
+            return run(options)
+        finally:
+            sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Nobody reads on. Python would complain when it flushes the stream at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    status = main()
+    if status in {INTERRUPTED, BROKEN_PIPE}:
+        # At once, whatever the threads wait for; that may be standard input.
+        os._exit(status)
+    sys.exit(status)

@@ -1,0 +1,442 @@
+"""What a change has changed, for a pull request: ``python -m src.report [--base main] [--out report/]``.
+
+Writes report.md and the PNGs that it links: the workspace beside a base, in parameters, metrics, curves,
+pictures, data, size and latency. What one of both does not have is said, and is no error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+from PIL import Image, ImageDraw, ImageFont
+from scipy.stats import norm
+
+from ..core.errors import UserError
+from ..core.files import complete_folder
+from ..core.provenance import machine
+from .metric_names import direction
+from .revisions import Plots, Revision, RevisionError, read_plots, read_revision, resolve
+
+REPORT = "report.md"
+SIGNIFICANT = 0.05
+"""Differences that chance makes more often than this are none."""
+STACK = "evaluations/stack/metrics.json"
+MAIN = "val_acc"
+MAIN_SET = "prepared/stack/val"
+"""What the main metric is of."""
+HEADLINES = (
+    (STACK, MAIN, "plates read, scenes like the seed's"),
+    (STACK, "formats.accuracy", "plates read, all formats"),
+    (STACK, "shifted.accuracy", "plates read, shifted set"),
+    (STACK, "clutter.with_text.share", "pictures without a Swiss plate, but with a text"),
+    (STACK, "shifted.doubt.ece", "expected calibration error, shifted set"),
+    ("evaluations/localize/metrics.json", "mean_iou", "mean IoU of the localizer"),
+    ("evaluations/ocr/metrics.json", "accuracy", "texts read at true corners"),
+    (STACK, "latency.median_ms", "latency of a scene in ms"),
+)
+"""File, name and words of the metrics that stand at the top."""
+CURVES = ("train/loss.tsv", "val/loss.tsv", "val/iou.tsv", "val/exact_match.tsv")
+RESULTS = ("stack_accuracy_by_height", "stack_reliability", "stack_risk_coverage")
+DATA = ("formats", "digits", "sizes", "angles")
+STAGES = ("localize", "ocr", "stack")
+PICTURES = 4
+"""Pictures of each stage that are shown."""
+MOST_METRICS = 200
+"""A comment on GitHub has 65,536 characters at most."""
+PACKAGES = ("torch", "lightning", "onnxruntime", "numpy", "opencv-python-headless", "dvc")
+# Apart for colour-blind eyes too (Okabe and Ito, 2008).
+_COLOURS = {"base": "#0072B2", "head": "#E69F00"}
+_BETTER, _WORSE, _SAME = "▲ better", "▼ worse", "= same"
+_WIDTH = 240
+_CAPTION = 22
+
+
+def write_report(base: str, out: Path) -> str:
+    """Write the report of the workspace.
+
+    Args:
+        base: revision to compare with; one that Git does not know is said to be missing.
+        out: folder that is replaced.
+
+    Returns:
+        The verdict, one line.
+
+    Raises:
+        RevisionError: this is no Git repository, or DVC fails.
+        StageError: the folder cannot be written.
+    """
+    check_folder(out)
+    head = read_revision()
+    old = read_revision(base) if resolve(base) else None
+    with complete_folder(out) as folder, tempfile.TemporaryDirectory() as temporary:
+        plots = read_plots(old.commit if old else None, Path(temporary))
+        verdict = judge(old, head)
+        parts = [
+            f"# {verdict}",
+            _introduction(base, old, head),
+            _headlines(old, head),
+            _parameters(old, head),
+            _curves(plots, folder, old),
+            _predictions(plots, folder, old),
+            _failures(plots, folder),
+            _results(plots, folder, old),
+            _data(old, head, plots, folder),
+            _models(old, head),
+            _all_metrics(old, head),
+            _missing(plots),
+            _environment(),
+        ]
+        text = "\n\n".join(part for part in parts if part) + "\n"
+        (folder / REPORT).write_text(text, encoding="utf-8")
+        check_links(folder / REPORT)
+    return verdict
+
+
+def check_folder(out: Path) -> None:
+    """See to it that what is replaced is a report.
+
+    Raises:
+        RevisionError: it is another folder.
+    """
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / REPORT).exists())):
+        raise RevisionError(f"{out}: holds something that is no report; choose another --out")
+
+
+def check_links(report: Path) -> None:
+    """See to it that every picture that a report links is there.
+
+    Raises:
+        RevisionError: one is not.
+    """
+    for link in re.findall(r"!\[[^]]*\]\(([^)]+)\)", report.read_text(encoding="utf-8")):
+        if not (report.parent / link).is_file():
+            raise RevisionError(f"{report}: links {link}, which is not there")
+
+
+def judge(base: Revision | None, head: Revision) -> str:
+    """Better, worse or same, by the exact matches of the stack.
+
+    Two shares of independent samples are compared by the normal approximation.
+    """
+    new, new_count = _main_metric(head)
+    old, old_count = _main_metric(base) if base else (None, 0)
+    if new is None or old is None:
+        lack = f"the workspace has no {MAIN}"
+        if new is not None:
+            lack = f"{MAIN} is {new:.4f}, and there is nothing to compare it with"
+        return f"No verdict: {lack}"
+    change = f"{MAIN} {old:.4f} → {new:.4f}"
+    if base is not None and _main_set(base) and _main_set(head) not in (None, _main_set(base)):
+        return f"Not comparable: {change}, but of other plates, as {MAIN_SET} has changed"
+    if new == old:
+        return f"Same: {change}"
+    if not (old_count and new_count):
+        return f"{'Better' if new > old else 'Worse'}: {change}"
+    pooled = (old * old_count + new * new_count) / (old_count + new_count)
+    error = sqrt(pooled * (1 - pooled) * (1 / old_count + 1 / new_count))
+    chance = float(2 * norm.sf(abs(new - old) / error)) if error else 0.0
+    if chance >= SIGNIFICANT:
+        return f"Same within chance: {change} (p = {chance:.2f})"
+    return f"{'Better' if new > old else 'Worse'}: {change} (p = {chance:.1g})"
+
+
+def _main_set(revision: Revision) -> str | None:
+    """Of the set that the main metric is of, where dvc.lock says it."""
+    return next((md5 for path, md5 in revision.read.items() if path.endswith(MAIN_SET)), None)
+
+
+def _main_metric(revision: Revision) -> tuple[float | None, int]:
+    return _metric(revision, STACK, MAIN), int(_metric(revision, STACK, "count_with_text") or 0)
+
+
+def _metric(revision: Revision | None, file: str, name: str) -> float | None:
+    """A metric by the end of its file's path, which depends on a parameter."""
+    if revision is None:
+        return None
+    for path, values in revision.metrics.items():
+        value = values.get(name)
+        if path.endswith(file) and isinstance(value, int | float):
+            return float(value)
+    return None
+
+
+def _introduction(name: str, base: Revision | None, head: Revision) -> str:
+    here = f"the workspace at `{_short(head)}`"
+    if base is None:
+        return f"There is no base: Git knows no revision `{name}` here. Shown is {here} alone."
+    text = f"Base: `{name}` (`{_short(base)}`). Head: {here}."
+    if not base.metrics:
+        text += " The base has no metrics: it is older than the pipeline, or has never been run."
+    return text
+
+
+def _short(revision: Revision) -> str:
+    return revision.commit[:8] if revision.commit else "no commit yet"
+
+
+def _headlines(base: Revision | None, head: Revision) -> str:
+    rows = []
+    for file, name, words in HEADLINES:
+        old, new = _metric(base, file, name), _metric(head, file, name)
+        if old is not None or new is not None:
+            rows.append((words, _number(old), _number(new), mark(name, old, new)))
+    return _table(("metric", "base", "head", ""), rows) if rows else "There are no metrics."
+
+
+def mark(name: str, old: Any, new: Any) -> str:
+    """What a change of a metric means, in a sign and a word."""
+    if old is None or new is None:
+        return "new" if old is None else "gone"
+    if old == new:
+        return _SAME
+    better = direction(name)
+    if not better or isinstance(old, str) or isinstance(new, str):
+        return "changed"
+    return _BETTER if (new > old) == (better > 0) else _WORSE
+
+
+def _parameters(base: Revision | None, head: Revision) -> str:
+    if base is None:
+        return ""
+    rows = [
+        (f"`{name}`", _value(base.parameters.get(name)), _value(head.parameters.get(name)))
+        for name in sorted(base.parameters.keys() | head.parameters.keys())
+        if base.parameters.get(name) != head.parameters.get(name)
+    ]
+    if not rows:
+        return "No parameter is changed."
+    return "## Parameters\n\n" + _table(("parameter", "base", "head"), rows)
+
+
+def _value(value: Any) -> str:
+    return "–" if value is None else f"`{value}`"
+
+
+def _curves(plots: Plots, folder: Path, base: Revision | None) -> str:
+    names = [
+        name for name in plots.charts if "/runs/" in name and name.endswith(CURVES)
+    ]  # in the order of dvc.yaml
+    links = [_chart(plots.charts[name], folder, base, " ".join(_words(name))) for name in names]
+    return "## Curves\n\n" + " ".join(links) if links else "There are no curves of a training."
+
+
+def _words(path: str) -> Iterable[str]:
+    """Stage, split and metric of ``out/runs/STAGE/plots/metrics/SPLIT/METRIC.tsv``."""
+    parts = Path(path).parts
+    return (parts[-5], parts[-2], Path(path).stem.replace("_", " "))
+
+
+def _chart(spec: dict[str, Any], folder: Path, base: Revision | None, title: str) -> str:
+    """Draw a chart and link it."""
+    spec = {**spec, "title": title, "width": 320, "height": 220}
+    revisions = sorted({row.get("rev") for row in spec["data"].get("values", [])} - {None})
+    commit = base.commit if base else None
+    names = {rev: f"base {rev[:8]}" if rev == commit else "head" for rev in revisions}
+    spec["data"] = {
+        "values": [
+            {**row, "rev": names.get(row.get("rev"), row.get("rev"))}
+            for row in spec["data"].get("values", [])
+        ]
+    }
+    shown = list(names.values())
+    if "color" in spec.get("encoding", {}):
+        spec["encoding"] = {
+            **spec["encoding"],
+            "color": {
+                **spec["encoding"]["color"],
+                "scale": {
+                    "domain": shown,
+                    "range": [_COLOURS["head" if name == "head" else "base"] for name in shown],
+                },
+            },
+        }
+    file = re.sub(r"\W+", "_", title) + ".png"
+    (folder / file).write_bytes(vl_convert.vegalite_to_png(spec, scale=1.5))
+    return f"![{title}]({file})"
+
+
+def _predictions(plots: Plots, folder: Path, base: Revision | None) -> str:
+    parts = []
+    for stage in STAGES:
+        paths = [
+            path
+            for path in plots.pictures
+            if re.search(rf"/evaluations/{stage}/plots/images/(stack_)?pred_\d+\.png$", path)
+        ][:PICTURES]
+        if not paths:
+            parts.append(f"{stage}: there are no pictures.")
+            continue
+        file = f"predictions_{stage}.png"
+        side_by_side(paths, plots.pictures, base.commit if base else None).save(folder / file)
+        parts.append(f"![Predictions of {stage}]({file})")
+    return "## The same pictures\n\n" + "\n\n".join(parts)
+
+
+def side_by_side(
+    paths: Sequence[str], pictures: dict[str, dict[str, Path]], commit: str | None
+) -> Image.Image:
+    """Pictures of both revisions, the base's above the head's; "missing" where there is none."""
+    rows = [("base", commit)] if commit else []
+    rows.append(("head", "workspace"))
+    sheet = Image.new("RGB", (_WIDTH * len(paths), (_WIDTH + _CAPTION) * len(rows)), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for row, (name, revision) in enumerate(rows):
+        for column, path in enumerate(paths):
+            x, y = column * _WIDTH, row * (_WIDTH + _CAPTION)
+            draw.text((x + 4, y + 2), f"{name}: {Path(path).stem}", "black", font)
+            file = pictures[path].get(str(revision))
+            if file is None:
+                draw.text((x + 4, y + _CAPTION + 4), "missing", "black", font)
+                continue
+            with Image.open(file) as picture:
+                small = picture.convert("RGB")
+            small.thumbnail((_WIDTH - 4, _WIDTH - 4))
+            sheet.paste(small, (x, y + _CAPTION))
+    return sheet
+
+
+def _failures(plots: Plots, folder: Path) -> str:
+    parts = []
+    for path, files in plots.pictures.items():
+        name = Path(path).stem
+        if "/evaluations/stack/" in path and "failures" in name and "workspace" in files:
+            with Image.open(files["workspace"]) as picture:
+                picture.convert("RGB").save(folder / f"{name}.png")
+            parts.append(f"**{name.replace('_', ' ').capitalize()}**\n\n![{name}]({name}.png)")
+    return _folded("Worst failures of the head", "\n\n".join(parts))
+
+
+def _results(plots: Plots, folder: Path, base: Revision | None) -> str:
+    links = [
+        _chart(plots.charts[name], folder, base, _title(plots.charts[name], name))
+        for name in RESULTS
+        if name in plots.charts
+    ]
+    return _folded("By height, and how certain (all revisions and sets)", " ".join(links))
+
+
+def _title(spec: dict[str, Any], name: str) -> str:
+    title = spec.get("title", name)
+    return str(title.get("text", name) if isinstance(title, dict) else title)
+
+
+def _data(base: Revision | None, head: Revision, plots: Plots, folder: Path) -> str:
+    parts = []
+    rows = [
+        (f"{Path(path).parts[-2]}: `{name}`", _number(_value_in(base, path, name)), _number(value))
+        for path, values in head.metrics.items()
+        if "/prepared/" in path
+        for name, value in values.items()
+        if not name.startswith("cantons")
+    ]
+    if rows:
+        parts.append(_table(("prepared set", "base", "head"), rows))
+    names = [f"prepared_{stage}_{kind}" for stage in ("localize", "ocr") for kind in DATA]
+    charts = [
+        _chart(plots.charts[name], folder, base, name.replace("_", " "))
+        for name in names
+        if name in plots.charts
+    ]
+    if charts:
+        parts.append(" ".join(charts))
+    return _folded("Data", "\n\n".join(parts))
+
+
+def _value_in(revision: Revision | None, path: str, name: str) -> Any:
+    return revision.metrics.get(path, {}).get(name) if revision else None
+
+
+def _models(base: Revision | None, head: Revision) -> str:
+    paths = [path for path in head.sizes if "/models/" in path]
+    rows: list[tuple[str, str, str]] = [
+        (f"`{path}`, MB", _megabytes(base, path), _megabytes(head, path)) for path in paths
+    ]
+    for name in ("latency.median_ms", "latency.p95_ms", "latency.pictures_per_second"):
+        old, new = _metric(base, STACK, name), _metric(head, STACK, name)
+        if new is not None:
+            rows.append((f"`{name}`", _number(old), _number(new)))
+    if not rows:
+        return _folded("Size and latency", "dvc.lock names no models.")
+    note = "Latencies are of the machine that each ran on."
+    return _folded("Size and latency", _table(("", "base", "head"), rows) + f"\n\n{note}")
+
+
+def _megabytes(revision: Revision | None, path: str) -> str:
+    size = revision.sizes.get(path) if revision else None
+    return "–" if size is None else f"{size / 1e6:.2f}"
+
+
+def _all_metrics(base: Revision | None, head: Revision) -> str:
+    """Those that differ, without the tables by height and the like, which are plots."""
+    old = base.metrics if base else {}
+    rows = []
+    for path in sorted(old.keys() | head.metrics.keys()):
+        before, after = old.get(path, {}), head.metrics.get(path, {})
+        for name in [*after, *(name for name in before if name not in after)]:
+            first, second = before.get(name), after.get(name)
+            if first != second and not re.search(r"(^|\.)(by_\w+|cantons|notes)(\.|$)", name):
+                words = (f"{path}: `{name}`", _number(first), _number(second))
+                rows.append((*words, mark(name, first, second)))
+    if not rows:
+        return "No metric is changed."
+    left_out = ""
+    if len(rows) > MOST_METRICS:
+        left_out = f"\n\n{len(rows) - MOST_METRICS} more: `dvc metrics diff`."
+    table = _table(("", "base", "head", ""), rows[:MOST_METRICS])
+    return _folded(f"All {len(rows)} metrics that differ", table + left_out)
+
+
+def _missing(plots: Plots) -> str:
+    return _folded("Plots that one of both lacks", "\n".join(f"- {line}" for line in plots.missing))
+
+
+def _environment() -> str:
+    rows = [("machine", machine()), ("Python", sys.version.split()[0])]
+    rows += [(name, version(name)) for name in PACKAGES]
+    return _folded("Environment of this report", _table(("", ""), rows))
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _folded(title: str, content: str) -> str:
+    if not content:
+        return ""
+    return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>"
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.report", description="Write a report of what the workspace changes."
+    )
+    parser.add_argument("--base", default="main", metavar="REV", help="revision to compare with")
+    parser.add_argument(
+        "--out", type=Path, default=Path("report"), metavar="DIR", help="folder that is replaced"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    options = parse()
+    try:
+        print(write_report(options.base, options.out))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    print(f"{options.out / REPORT} is written.")

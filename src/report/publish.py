@@ -1,0 +1,184 @@
+"""Make a report fit for a comment: ``python -m src.publish report/ [--branch reports]``.
+
+Comments on GitHub show pictures that are somewhere on the web, and nothing else. So the pictures of the
+report are pushed to a branch of the repository, which has nothing to do with the code, and comment.md is
+the report with links to them. No third party sees them, and who may not see the repository cannot either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ..core.errors import UserError
+from .__main__ import REPORT
+
+COMMENT = "comment.md"
+BRANCH = "reports"
+LONGEST = 60_000
+"""Characters of a comment: GitHub takes 65536, of which CML's mark is one part."""
+_LINK = re.compile(r"(!\[[^]]*\]\()([^):]+)(\))")
+_ATTEMPTS = 3
+_AUTHOR = {
+    "GIT_AUTHOR_NAME": "reports",
+    "GIT_AUTHOR_EMAIL": "reports@localhost",
+    "GIT_COMMITTER_NAME": "reports",
+    "GIT_COMMITTER_EMAIL": "reports@localhost",
+}
+
+
+class PublishError(UserError):
+    """The report cannot be published."""
+
+
+def publish(report: Path, branch: str = BRANCH, remote: str = "origin") -> Path:
+    """Push the pictures of a report and write the comment beside it.
+
+    Args:
+        report: folder of the report.
+        branch: where the pictures go; it is made where it does not exist.
+        remote: of this repository.
+
+    Returns:
+        The comment's file.
+
+    Raises:
+        PublishError: there is no report, or Git cannot push.
+    """
+    try:
+        text = (report / REPORT).read_text(encoding="utf-8")
+    except OSError as error:
+        raise PublishError(
+            f"{report / REPORT}: cannot be read: {error.strerror}. Write it with `make report`."
+        ) from error
+    pictures = sorted({report / found[2] for found in _LINK.finditer(text)})
+    url = web_address(remote)
+    folder = _git("rev-parse", "HEAD")
+    for attempt in range(1, _ATTEMPTS + 1):
+        commit = _commit(pictures, folder, _tip(remote, branch))
+        try:
+            _git("push", "--quiet", remote, f"{commit}:refs/heads/{branch}")
+            break
+        except PublishError:
+            # Another report may have been pushed in between.
+            if attempt == _ATTEMPTS:
+                raise
+    comment = report / COMMENT
+    # By the commit, so that a comment shows its own pictures for ever.
+    linked = _LINK.sub(
+        lambda found: f"{found[1]}{url}/raw/{commit}/{folder}/{found[2]}{found[3]}", text
+    )
+    temporary = comment.with_name(f".{COMMENT}.partial")
+    temporary.write_text(fitted(linked), encoding="utf-8")
+    temporary.replace(comment)
+    return comment
+
+
+def fitted(text: str) -> str:
+    """A report as long as a comment may be: folded parts that find no room are left out, and it says so."""
+    kept, *parts = re.split(r"^(?=<details>)", text, flags=re.MULTILINE)
+    left_out = 0
+    for part in parts:
+        if len(kept) + len(part) <= LONGEST:
+            kept += part
+        else:
+            left_out += 1
+    if left_out:
+        kept += (
+            f"\nLeft out, as a comment has no room for them: {left_out} of {len(parts)} parts. "
+            f"{REPORT}, which the workflow keeps, has all.\n"
+        )
+    return kept
+
+
+def web_address(remote: str) -> str:
+    """The address of the repository's pages.
+
+    GitHub's workflows name it; else it follows from the remote, by HTTPS or by SSH.
+
+    Raises:
+        PublishError: the remote has none.
+    """
+    server, repository = os.getenv("GITHUB_SERVER_URL"), os.getenv("GITHUB_REPOSITORY")
+    if server and repository:
+        return f"{server}/{repository}"
+    url = _git("remote", "get-url", remote)
+    found = re.fullmatch(
+        r"(?:https://(?:[^/@]+@)?|ssh://git@|git@)([^/:]+)[/:](.+?)(?:\.git)?/?", url
+    )
+    if found is None:
+        raise PublishError(
+            f"{remote} is {url}, of which no web address is known; set GITHUB_SERVER_URL and "
+            "GITHUB_REPOSITORY"
+        )
+    return f"https://{found[1]}/{found[2]}"
+
+
+def _tip(remote: str, branch: str) -> str | None:
+    """The commit that the branch is at, fetched; None where there is no such branch."""
+    if not _git("ls-remote", "--heads", remote, f"refs/heads/{branch}"):
+        return None
+    _git("fetch", "--quiet", "--depth", "1", remote, f"refs/heads/{branch}")
+    return _git("rev-parse", "FETCH_HEAD")
+
+
+def _commit(pictures: list[Path], folder: str, parent: str | None) -> str:
+    """A commit that adds pictures in a folder, made beside the index and the workspace."""
+    with tempfile.TemporaryDirectory() as temporary:
+        index = {"GIT_INDEX_FILE": str(Path(temporary) / "index")}
+        _git("read-tree", *([parent] if parent else ["--empty"]), **index)
+        for picture in pictures:
+            blob = _git("hash-object", "-w", "--", str(picture))
+            _git(
+                "update-index",
+                "--add",
+                "--cacheinfo",
+                f"100644,{blob},{folder}/{picture.name}",
+                **index,
+            )
+        tree = _git("write-tree", **index)
+    parents = ["-p", parent] if parent else []
+    return _git(
+        "commit-tree", tree, *parents, "-m", f"Pictures of the report on {folder}", **_AUTHOR
+    )
+
+
+def _git(*arguments: str, **environment: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], env={**os.environ, **environment},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise PublishError(f"git cannot be run: {error}") from error
+    except subprocess.CalledProcessError as error:
+        raise PublishError(f"`git {' '.join(arguments)}` fails: {error.stderr.strip()}") from error
+    return done.stdout.strip()
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.publish",
+        description="Push a report's pictures to a branch, and write the comment that links them.",
+    )
+    parser.add_argument("report", type=Path, help="folder that python -m src.report has written")
+    parser.add_argument("--branch", default=BRANCH, help="of the pictures (default: %(default)s)")
+    parser.add_argument("--remote", default="origin", help="to push to (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Publish the report; the exit status."""
+    options = parse(arguments)
+    try:
+        written = publish(options.report, options.branch, options.remote)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{written} is written; `make comment` publishes it.")
+    return 0

@@ -1,0 +1,180 @@
+"""What DVC knows of a revision: parameters, metrics, plots, sizes of models (no torch)."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dvc.api
+import yaml
+from dvc.exceptions import DvcException
+
+from ..core.errors import UserError
+
+WORKSPACE = "workspace"
+"""What DVC calls the files as they are."""
+PARAMETERS = ("params.py", "params.yaml")
+
+
+class RevisionError(UserError):
+    """DVC or Git cannot say what is asked."""
+
+
+@dataclass
+class Revision:
+    """A commit, or the workspace.
+
+    Attributes:
+        name: as it was asked for.
+        commit: its hash; of the workspace that of HEAD. None where there is no commit.
+        parameters: flat, by names such as ``TrainOCRParams.LR``.
+        metrics: flat, by file and then by names such as ``doubt.ece``.
+        sizes: bytes of models and other outputs by path, as dvc.lock has them.
+        read: hashes of what the stages have read, by path.
+    """
+
+    name: str
+    commit: str | None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    read: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Plots:
+    """Plots of two revisions.
+
+    Attributes:
+        charts: Vega-Lite specifications with their data, by the names of dvc.yaml.
+        pictures: files by path and revision.
+        missing: one line for each plot that a revision does not have.
+    """
+
+    charts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pictures: dict[str, dict[str, Path]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+
+def resolve(name: str) -> str | None:
+    """The commit of a revision, or None if there is none of this name.
+
+    Args:
+        name: as Git takes it; with ``...`` at its end, as in ``git diff``, where HEAD has left it.
+
+    Raises:
+        RevisionError: Git is missing, or this is no repository.
+    """
+    try:
+        if name.endswith("..."):
+            tip = resolve(name.removesuffix("..."))
+            return tip and (_git("merge-base", tip, "HEAD").stdout.strip() or None)
+        done = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    except OSError as error:
+        raise RevisionError(f"git cannot be run: {error}") from error
+    if done.returncode == 128:
+        raise RevisionError(f"no Git repository here: {done.stderr.strip()}")
+    return done.stdout.strip() or None
+
+
+def read_revision(name: str = WORKSPACE) -> Revision:
+    """Parameters, metrics and sizes of a commit, or of the workspace.
+
+    What a revision does not have is left out.
+
+    Raises:
+        RevisionError: the revision is unknown.
+    """
+    commit = resolve("HEAD" if name == WORKSPACE else name)
+    if commit is None and name != WORKSPACE:
+        raise RevisionError(f"Git knows no revision {name!r} here; fetch it, or name another")
+    at = None if name == WORKSPACE else commit
+    revision = Revision(name, commit)
+    for path in PARAMETERS:
+        if _text(path, at) is not None:
+            revision.parameters |= _flatten(_asked(dvc.api.params_show, path, at))
+    for path in _metric_files(at, revision.parameters):
+        # Not metrics_show: of a commit, it fails where the workspace has no such file.
+        if _text(path, at) is not None:
+            revision.metrics[path] = _flatten(json.loads(_asked(dvc.api.read, path, at)))
+    lock = yaml.safe_load(_text("dvc.lock", at) or "") or {}
+    for stage in lock.get("stages", {}).values():
+        revision.sizes |= {out["path"]: out.get("size", 0) for out in stage.get("outs", [])}
+        revision.read |= {dep["path"]: dep.get("md5", "") for dep in stage.get("deps", [])}
+    return revision
+
+
+def read_plots(base: str | None, folder: Path) -> Plots:
+    """Plots of the workspace, and of a commit beside it.
+
+    Args:
+        base: the commit, if any.
+        folder: where DVC writes pictures.
+
+    Raises:
+        RevisionError: DVC fails.
+    """
+    command = ["show"] if base is None else ["diff", base]
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "plots", *command, "--json", "--out", str(folder)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RevisionError(f"`dvc plots {' '.join(command)}` fails: {done.stderr.strip()}")
+    content = json.loads(done.stdout or "{}")
+    plots = Plots()
+    for name, renderings in content.get("data", {}).items():
+        for rendering in renderings:
+            if rendering["type"] == "image":
+                for revision in rendering["revisions"]:
+                    plots.pictures.setdefault(name, {})[revision] = Path(rendering["url"])
+            else:
+                plots.charts[name] = rendering["content"]
+    for error in content.get("errors", []):
+        plots.missing.append(f"{error.get('name') or error.get('source')}: not in {error['rev']}")
+    plots.missing = sorted(set(plots.missing))
+    return plots
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+
+
+def _text(path: str, commit: str | None) -> str | None:
+    """The content of a file in Git or in the workspace, None where it is not there."""
+    if commit is None:
+        return Path(path).read_text(encoding="utf-8") if Path(path).is_file() else None
+    done = _git("show", f"{commit}:{path}")
+    return done.stdout if done.returncode == 0 else None
+
+
+def _asked(ask: Any, path: str, commit: str | None) -> Any:
+    try:
+        return ask(path, rev=commit)
+    except (DvcException, OSError) as error:
+        raise RevisionError(f"{path}: {error}") from error
+
+
+def _metric_files(commit: str | None, parameters: Mapping[str, Any]) -> list[str]:
+    """Metrics that dvc.yaml names."""
+    pipeline = yaml.safe_load(_text("dvc.yaml", commit) or "") or {}
+    return [
+        re.sub(r"\$\{(\w+)\}", lambda found: str(parameters.get(found[1], found[0])), path)
+        for path in pipeline.get("metrics", [])
+    ]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,91 @@
+"""How the localizer is trained: its loss, and how it is measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..core.geometry import box_iou, corners_to_box
+from ..datasets.localize import LocalizeBatch
+from ..inference.detection import best, quality
+from ..models.base import Localizer, LocalizerTargets
+from .fit import TrainingModule
+
+# Scores are counted in these bins of their logits.
+_LARGEST_LOGIT, _BINS = 15.0, 600
+
+
+class LocalizerTraining(TrainingModule):
+    """A localizer, measured by what it makes of each picture.
+
+    The measure is ``quality`` of src/inference/detection.py in the mean of all pictures: the IoU of the best
+    plate that is found, and whether nothing is found where there is nothing. Beside it are ``iou`` and
+    ``corner_error_px`` of the best plate, whatever its score, where there is one; and
+    ``average_precision``, how well its score tells pictures with a plate from those without.
+    """
+
+    model: Localizer
+    measure = "quality"
+
+    def batch_loss(self, batch: LocalizeBatch) -> Tensor:
+        return self._loss_of(self.model(self.pictures(batch.images)), batch)
+
+    def batch_sums(self, batch: LocalizeBatch) -> dict[str, Tensor]:
+        maps = self.model(self.pictures(batch.images))
+        # As plates are found in use, in numpy: few values, once a validation.
+        corners, score, _ = best(maps.cpu().numpy())
+        present, true = batch.present.cpu().numpy(), batch.corners.cpu().numpy()
+        # The boxes end where the picture does.
+        size = batch.images.shape[:0:-1]
+        boxes = (corners_to_box(each[present].clip(0, size)) for each in (corners, true))
+        iou = box_iou(*boxes)
+        error = np.linalg.norm(corners[present] - true[present], axis=-1).mean(axis=-1)
+        all_iou = np.zeros(len(score))
+        all_iou[present] = iou
+        bins = ((_logit(score) / _LARGEST_LOGIT + 1) / 2 * _BINS).astype(int).clip(0, _BINS - 1)
+        counts = [np.bincount(bins[kind], minlength=_BINS) for kind in (present, ~present)]
+        sums = {
+            "quality": quality(all_iou, score, present).sum(),
+            "plates": present.sum(),
+            "iou": iou.sum(),
+            "corner_error_px": error.sum(),
+            "scores": np.stack(counts),
+        }
+        return {
+            "loss": self._loss_of(maps, batch) * len(score),
+            **{name: torch.as_tensor(value, dtype=torch.float64) for name, value in sums.items()},
+        }
+
+    def figures(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Of the sums of ``batch_sums``; what needs plates, or pictures without, only where some are."""
+        figures = super().figures({name: sums[name] for name in ("loss", "quality")})
+        plates = float(sums["plates"])
+        if plates:
+            for name in ("iou", "corner_error_px"):
+                figures[name] = float(sums[name]) / plates
+        if 0 < plates < self.validation_count:
+            figures["average_precision"] = average_precision(*sums["scores"].double())
+        return figures
+
+    def _loss_of(self, maps: Tensor, batch: LocalizeBatch) -> Tensor:
+        return self.model.loss(maps, LocalizerTargets(batch.corners, batch.present, batch.lines))
+
+
+def _logit(chance: NDArray[np.floating]) -> NDArray[np.floating]:
+    chance = chance.clip(1e-9, 1 - 1e-9)
+    return np.log(chance / (1 - chance))
+
+
+def average_precision(right: Tensor, wrong: Tensor) -> float:
+    """Area below the curve of precision over recall.
+
+    Args:
+        right: ``(B,)`` how many with a plate have a score in each bin, from the lowest to the highest.
+        wrong: ``(B,)`` how many without.
+    """
+    right, wrong = right.flip(0), wrong.flip(0)
+    found = right.cumsum(0)
+    precision = found / (found + wrong.cumsum(0)).clamp(min=1)
+    return float((precision * right).sum() / right.sum())

@@ -1,0 +1,64 @@
+"""How the localizer learns from feedback what it did not know, and keeps what it knew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..config import Config
+from ..core.geometry import box_iou, corners_to_box
+from ..datasets.localize import LocalizeDataset
+from ..inference.detection import SURE, best
+from ..models.base import Localizer
+from ..models.registry import load_localizer
+from .finetuning import finetune, mixed_data, tunable
+from .localizer import LocalizerTraining
+
+AGREEING = 0.5
+"""IoU with a given box from which on the model's own corners of it are believed."""
+_BATCH = 256
+
+
+def believe_own_corners(dataset: LocalizeDataset, model: Localizer) -> None:
+    """Give plates whose box alone is known the corners that the model finds there.
+
+    A box's own corners would teach that all plates are upright. They stay where the model finds no plate
+    with this box.
+
+    Args:
+        dataset: its corners are changed.
+        model: as it was trained.
+    """
+    labels = dataset.samples.labels
+    if "has_corners" not in labels:
+        return
+    rows = np.flatnonzero(labels["present"] & ~labels["has_corners"])
+    size = model.input_shape[:0:-1]
+    for start in range(0, len(rows), _BATCH):
+        part = rows[start : start + _BATCH]
+        pictures = torch.from_numpy(dataset.samples.images(part))[:, None].float().div(255)
+        with torch.inference_mode():
+            corners, score, _ = best(model(pictures).numpy())
+        given = dataset.corners[part].numpy()
+        boxes = (corners_to_box(each.clip(0, size)) for each in (corners, given))
+        believed = (box_iou(*boxes) >= AGREEING) & (score >= SURE)
+        dataset.corners[part[believed]] = torch.from_numpy(corners[believed]).float()
+
+
+def tune(config: Config) -> None:
+    """Train out/models/localize_finetuned from prepared feedback and synthetic samples."""
+    base = config.TrainLocalizeParams
+    torch.manual_seed(base.SEED)
+    weights = config.out("models", "localize") / "model.safetensors"
+    model = load_localizer(weights)
+
+    def open_set(folder: Path, _: bool) -> LocalizeDataset:
+        dataset = LocalizeDataset(folder, model.input_shape)
+        believe_own_corners(dataset, model)
+        return dataset
+
+    data = mixed_data(config, "localize", base, config.FinetuneLocalizeParams, open_set)
+    module = LocalizerTraining(tunable(model), data)
+    finetune(module, data, config, "localize", load_localizer, config.FinetuneLocalizeParams.KEPT)

@@ -1,0 +1,30 @@
+"""How the reader learns from feedback what it did not know, and keeps what it knew."""
+
+from __future__ import annotations
+
+import torch
+
+from ..config import Config
+from ..datasets.ocr import OCRDataset
+from ..models.registry import load_reader
+from .finetuning import finetune, mixed_data, tunable
+from .recognizer import ReaderTraining
+
+
+def tune(config: Config) -> None:
+    """Train out/models/ocr_finetuned from prepared feedback and synthetic samples."""
+    base = config.TrainOCRParams
+    torch.manual_seed(base.SEED)
+    weights = config.out("models", "ocr") / "model.safetensors"
+    model = tunable(load_reader(weights))
+    data = mixed_data(
+        config,
+        "ocr",
+        base,
+        config.FinetuneOCRParams,
+        lambda folder, fixed: OCRDataset(
+            folder, model.rectification, model.input_shape, base, fixed
+        ),
+    )
+    module = ReaderTraining(model, data)
+    finetune(module, data, config, "ocr", load_reader, config.FinetuneOCRParams.KEPT)

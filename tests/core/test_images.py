@@ -1,0 +1,460 @@
+"""Pictures of every kind are read as they are displayed, or named with what is wrong."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import threading
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.core.images import ImageError, load_colour, load_image
+
+SIZE = (120, 160)
+FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"]
+EXACT = {"PNG", "BMP", "TIFF", "GIF"}
+
+
+@pytest.fixture(scope="module")
+def rgb() -> NDArray[np.uint8]:
+    """Smooth colours, so that JPEG and WebP lose little; no turn of it is like another."""
+    noise = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+@pytest.fixture(scope="module")
+def grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+
+
+def encoded(picture: Image.Image | NDArray[Any], kind: str, **options: Any) -> bytes:
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def difference(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    assert first.shape == second.shape
+    return float(np.abs(first.astype(int) - second).mean())
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_file_is_known_by_its_content(kind: str, grey: NDArray[np.uint8], tmp_path: Path) -> None:
+    path = tmp_path / "no.picture"
+    path.write_bytes(encoded(grey, kind, **({"quality": 95} if kind in {"JPEG", "WEBP"} else {})))
+    picture = load_image(path)
+    assert (picture.width, picture.height, picture.scale) == (160, 120, 1)
+    assert picture.grey.dtype == np.uint8
+    assert difference(picture.grey, grey) <= (0 if kind in EXACT else 1.5)
+    assert np.array_equal(load_image(str(path)).grey, picture.grey)
+    assert np.array_equal(load_image(path.read_bytes()).grey, picture.grey)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_colours_become_their_brightness(
+    kind: str, rgb: NDArray[np.uint8], grey: NDArray[np.uint8]
+) -> None:
+    options = {"quality": 95} if kind in {"JPEG", "WEBP"} else {}
+    assert difference(load_image(encoded(rgb, kind, **options)).grey, grey) < 2
+
+
+ORIENTED = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.T,
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).T,
+    8: lambda a: np.rot90(a, -1),
+}
+"""How a displayed picture is stored in each orientation (EXIF 2.32, figure of tag 274)."""
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", ORIENTED)
+def test_a_picture_is_turned_as_exif_says(
+    kind: str, orientation: int, grey: NDArray[np.uint8]
+) -> None:
+    stored = Image.fromarray(np.ascontiguousarray(ORIENTED[orientation](grey)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 95} if kind in {"JPEG", "WEBP"} else {}
+    content = encoded(stored, kind, exif=exif, **options)
+    picture = load_image(content)
+    assert (picture.width, picture.height) == (160, 120)
+    assert difference(picture.grey, grey) < 1.5
+    assert difference(load_colour(content)[..., 1], grey) < 1.5
+    # An opened PIL picture is turned too, and stays as it was.
+    with Image.open(io.BytesIO(content)) as opened:
+        assert difference(load_image(opened).grey, grey) < 1.5
+        assert opened.mode in {"L", "RGB"}
+
+
+@pytest.mark.parametrize("exif", [b"XX*\0 no such order", b"II*\0\xff\xff\xff\xff", b"II"])
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_damaged_exif_does_not_matter(kind: str, exif: bytes, grey: NDArray[np.uint8]) -> None:
+    content = encoded(grey, kind, exif=b"Exif\0\0" + exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert (load_image(content).width, load_image(content).height) == (160, 120)
+        assert load_colour(content).shape == (120, 160, 3)
+
+
+# Kinds of pixels
+
+
+def test_cmyk(rgb: NDArray[np.uint8], grey: NDArray[np.uint8]) -> None:
+    content = encoded(Image.fromarray(rgb).convert("CMYK"), "JPEG", quality=95)
+    assert difference(load_image(content).grey, grey) < 2
+    assert difference(load_colour(content), rgb) < 4
+
+
+def test_a_colour_jpeg_without_a_change_of_colours(
+    rgb: NDArray[np.uint8], grey: NDArray[np.uint8]
+) -> None:
+    """JPEGs may hold red, green and blue as they are; the first is not the brightness then."""
+    content = encoded(rgb, "JPEG", quality=95, keep_rgb=True)
+    assert difference(load_image(content).grey, grey) < 2
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bits(kind: str, grey: NDArray[np.uint8]) -> None:
+    content = encoded(Image.fromarray(grey.astype(np.uint16) * 256 + 200), kind)
+    assert np.array_equal(load_image(content).grey, grey)
+    assert np.array_equal(load_colour(content)[..., 0], grey)
+
+
+def test_16_bits_of_a_dark_picture_stay_dark() -> None:
+    assert load_image(np.full((9, 9), 300, np.uint16)).grey.max() == 1
+    content = encoded(Image.fromarray(np.full((9, 9), 300, np.uint16)), "PNG")
+    assert load_image(content).grey.max() == 1
+
+
+def test_floats_in_a_tiff(grey: NDArray[np.uint8]) -> None:
+    content = encoded(Image.fromarray(grey.astype(np.float32) / 255), "TIFF")
+    assert np.array_equal(load_image(content).grey, grey)
+
+
+def test_a_palette(rgb: NDArray[np.uint8], grey: NDArray[np.uint8]) -> None:
+    indexed = Image.fromarray(rgb).quantize(256)
+    expected = np.asarray(indexed.convert("L"))
+    # The numbers of the colours say nothing.
+    assert difference(np.asarray(indexed), grey) > 20
+    for kind in ("PNG", "GIF", "BMP"):
+        assert difference(load_image(encoded(indexed, kind)).grey, expected) <= 1
+
+
+def test_one_bit(grey: NDArray[np.uint8]) -> None:
+    bits = Image.fromarray(grey > 128)
+    assert bits.mode == "1"
+    for kind in ("PNG", "BMP", "TIFF"):
+        assert np.array_equal(load_image(encoded(bits, kind)).grey, (grey > 128) * 255)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("PNG", "RGBA"), ("PNG", "LA"), ("WEBP", "RGBA"), ("TIFF", "RGBA")]
+)
+def test_what_is_transparent_is_white(kind: str, mode: str, grey: NDArray[np.uint8]) -> None:
+    alpha = np.zeros(SIZE, np.uint8)
+    alpha[:, 50:] = 128
+    alpha[:, 100:] = 255
+    picture = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)]).convert(mode)
+    content = encoded(
+        picture, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {})
+    )
+    found = load_image(content).grey
+    assert (found[:, :50] == 255).all()
+    assert (
+        difference(
+            found[:, 50:100], np.round(255 - (255 - grey[:, 50:100]) * (128 / 255)).astype(np.uint8)
+        )
+        < 1
+    )
+    assert np.array_equal(found[:, 100:], grey[:, 100:])
+    assert difference(load_colour(content)[..., 0], found) < 1
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_a_transparent_colour_is_white(mode: str) -> None:
+    picture = Image.new("L", (20, 10), 0)
+    picture.paste(90, (10, 0, 20, 10))
+    picture = picture.convert(mode)
+    content = encoded(picture, "PNG", transparency=(0, 0, 0) if mode == "RGB" else 0)
+    found = load_image(content).grey
+    assert (found[:, :10] == 255).all()
+    assert (found[:, 10:] == 90).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_an_animated_picture_the_first_is_read(kind: str, grey: NDArray[np.uint8]) -> None:
+    frames = [Image.fromarray(grey), Image.new("L", SIZE[::-1], 255), Image.new("L", SIZE[::-1], 0)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    with Image.open(io.BytesIO(content)) as opened:
+        assert opened.n_frames == 3
+    assert np.array_equal(load_image(content).grey, grey)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_one_pixel(kind: str) -> None:
+    picture = load_image(encoded(Image.new("L", (1, 1), 77), kind))
+    assert (picture.width, picture.height, picture.grey.shape) == (1, 1, (1, 1))
+    assert abs(int(picture.grey[0, 0]) - 77) <= 2
+
+
+# Arrays
+
+
+def test_arrays(rgb: NDArray[np.uint8], grey: NDArray[np.uint8]) -> None:
+    assert np.array_equal(load_image(grey).grey, grey)
+    assert np.array_equal(load_image(grey[..., None]).grey, grey)
+    assert np.array_equal(load_image(rgb).grey, grey)
+    opaque = np.dstack([rgb, np.full(SIZE, 255, np.uint8)])
+    assert np.array_equal(load_image(opaque).grey, grey)
+    opaque[..., 3] = 0
+    assert (load_image(opaque).grey == 255).all()
+    assert np.array_equal(load_image(grey.astype(np.uint16) * 257).grey, grey)
+    assert np.array_equal(load_image(grey / 255).grey, grey)
+    assert np.array_equal(load_image(grey.astype(np.float32)).grey, grey)
+    assert np.array_equal(load_image(grey > 100).grey, (grey > 100) * 255)
+    # Views that are not laid out row by row.
+    assert np.array_equal(load_image(grey[::2, ::-3]).grey, grey[::2, ::-3])
+    assert np.array_equal(load_image(rgb.transpose(1, 0, 2)).grey, grey.T)
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.zeros((4, 4, 2), np.uint8), r"\(4, 4, 2\)"),
+        (np.zeros(4, np.uint8), r"\(4,\)"),
+        (np.zeros((2, 3, 4, 4), np.uint8), r"\(2, 3, 4, 4\)"),
+        (np.zeros((0, 5), np.uint8), "no pixels"),
+        (np.zeros((5, 5), np.int64), "int64"),
+        (np.zeros((5, 5), complex), "complex"),
+        (np.full((5, 5), np.nan), "nan"),
+        (np.full((5, 5), -1.0), "-1"),
+        (np.full((5, 5), 300.0), "300"),
+    ],
+)
+def test_arrays_that_are_no_pictures(array: NDArray[Any], says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        load_image(array)
+
+
+def test_what_is_no_picture_at_all() -> None:
+    with pytest.raises(TypeError, match="42"):
+        load_image(42)  # type: ignore[arg-type]
+
+
+# Size
+
+
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size() -> None:
+    wide = np.zeros((40, 8004), np.uint8)
+    wide[:, 4002:] = 200
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = load_image(encoded(wide, "JPEG", exif=exif))
+    # Turned upright: the width of the file is its height.
+    assert (picture.width, picture.height, picture.scale) == (40, 8004, 2)
+    assert picture.grey.shape == (4002, 20)
+    assert abs(int(picture.grey[2100:].mean()) - 200) <= 2
+    assert load_colour(encoded(wide, "JPEG", exif=exif)).shape == (8004, 40, 3)
+    very_wide = load_image(encoded(np.zeros((16, 16001), np.uint8), "JPEG"))
+    assert (very_wide.width, very_wide.scale, very_wide.grey.shape) == (16001, 4, (4, 4001))
+    assert load_image(encoded(np.zeros((40, 7999), np.uint8), "JPEG")).scale == 1
+    with Image.open(io.BytesIO(encoded(wide, "JPEG"))) as opened:
+        assert load_image(opened).scale == 1
+        assert opened.size == (8004, 40), "what others have opened stays as it was"
+
+
+def test_a_thin_jpeg_keeps_its_size() -> None:
+    picture = load_image(encoded(np.zeros((1, 9000), np.uint8), "JPEG"))
+    assert (picture.width, picture.height) == (9000, 1)
+    assert picture.grey.shape[1] * picture.scale >= 9000
+
+
+def _png(width: int, height: int) -> bytes:
+    """A PNG whose header says so; its pixels are missing."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("side", [11_000, 60_000, 2**31 - 1])
+def test_a_huge_picture_is_refused_before_it_is_decoded(side: int, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(_png(side, side))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ImageError, match=rf"bomb\.png.*{side} x {side}.*100 million"):
+            load_image(path)
+
+
+def test_the_limit_can_be_changed(grey: NDArray[np.uint8]) -> None:
+    content = encoded(grey, "PNG")
+    assert load_image(content, max_pixels=160 * 120).width == 160
+    with pytest.raises(ImageError, match="160 x 120"):
+        load_image(content, max_pixels=160 * 120 - 1)
+    with pytest.raises(ImageError, match="160 x 120"):
+        load_image(Image.fromarray(grey), max_pixels=160 * 120 - 1)
+
+
+# Damage
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_file_that_is_cut_off_is_an_error(
+    kind: str,
+    share: float,
+    rgb: NDArray[np.uint8],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    content = encoded(rgb, kind)
+    path = tmp_path / "half"
+    path.write_bytes(content[: int(share * len(content))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ImageError, match=r"half: is (cut off|damaged)"):
+            load_image(path)
+        with pytest.raises(ImageError, match=r"half: is (cut off|damaged)"):
+            load_colour(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_cut_off_jpeg_says_so(rgb: NDArray[np.uint8]) -> None:
+    content = encoded(rgb, "JPEG")
+    for end in (2, 100, len(content) // 2):
+        with pytest.raises(ImageError, match="cut off"):
+            load_image(content[:-end])
+    progressive = encoded(rgb, "JPEG", progressive=True)
+    with pytest.raises(ImageError, match="cut off"):
+        load_image(progressive[: len(progressive) // 2])
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_random_damage_raises_nothing_else(kind: str, rgb: NDArray[np.uint8]) -> None:
+    content = encoded(rgb[:40, :40], kind)
+    chance = np.random.default_rng(5)
+    outcomes = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(300):
+            damaged = bytearray(content)
+            # Most of it in front, where what counts is said.
+            for _ in range(chance.integers(1, 7)):
+                place = min(int(chance.exponential(50)), len(damaged) - 1)
+                damaged[place] = chance.integers(256)
+            try:
+                load_image(bytes(damaged), max_pixels=10**6)
+                outcomes.add("read")
+            except ImageError:
+                outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"hello, this is a text", "is no picture that can be read; JPEG, PNG"),
+        (b"%PDF-1.7 ...", "is no picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no picture"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\xff\xd8\xff", "is (cut off|damaged)"),
+        (b"\x89PNG\r\n\x1a\n", "is (cut off|damaged)"),
+        (b"GIF89a", "is (cut off|damaged)"),
+        (b"BM", "is (cut off|damaged)"),
+        (b"RIFF\x10\0\0\0WEBPVP8 ", "is (cut off|damaged)"),
+    ],
+)
+def test_files_that_are_no_pictures(content: bytes, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=rf"file\.jpg: .*{says}|file\.jpg: {says}"):
+        load_image(path)
+    with pytest.raises(ImageError, match=rf"the picture: .*{says}|the picture: {says}"):
+        load_image(content)
+
+
+def test_paths_that_are_no_files(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"missing\.jpg: there is no such file"):
+        load_image(tmp_path / "missing.jpg")
+    with pytest.raises(ImageError, match="is a folder"):
+        load_image(tmp_path)
+    with pytest.raises(ImageError, match="cannot be the name"):
+        load_image("with\0zero")
+    with pytest.raises(ImageError, match="cannot be read: File name too long"):
+        load_image("x" * 5000)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ImageError, match="is no regular file"):
+        load_image(tmp_path / "pipe")
+
+
+def test_a_file_that_may_not_be_read(
+    grey: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "secret.png"
+    path.write_bytes(encoded(grey, "PNG"))
+    path.chmod(0)
+    if os.geteuid() == 0:
+        # Root may read everything.
+        def refuse(*_: Any, **__: Any) -> None:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ImageError, match=r"secret\.png: cannot be read: Permission denied"):
+        load_image(path)
+
+
+def test_nothing_of_pillow_is_changed_for_others(grey: NDArray[np.uint8]) -> None:
+    from PIL import ImageFile
+
+    content = encoded(grey, "PNG")
+    load_image(content)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+    assert Image.MAX_IMAGE_PIXELS == 89478485
+    with Image.open(io.BytesIO(content)) as opened:
+        load_image(opened)
+        assert opened.size == SIZE[::-1]
+
+
+def test_threads_do_not_disturb_each_other(rgb: NDArray[np.uint8]) -> None:
+    contents = [encoded(np.roll(rgb, 7 * i, axis=1), kind) for i in range(4) for kind in FORMATS]
+    expected = [load_image(content).grey for content in contents]
+    wrong: list[int] = []
+
+    def read_all() -> None:
+        for i, content in enumerate(contents):
+            if not np.array_equal(load_image(content).grey, expected[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=read_all) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []

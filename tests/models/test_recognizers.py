@@ -1,0 +1,122 @@
+"""The readers: what their loss weighs, and that each can learn, also that there is nothing to read."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src.config import load_config
+from src.core.charset import CHARSET
+from src.datasets.ocr import encode_texts
+from src.generators.plate import FORMATS, PlateSpec, draw_plate
+from src.inference.crops import reader_crop
+from src.inference.decoding import decode, greedy
+from src.models.base import Reader
+from src.models.registry import build_reader
+from tests.conftest import PARAMETERS
+
+CONFIG = load_config(PARAMETERS)
+SMALL = {
+    "CONV_LAYERS": [8, 0, 16, 0, 16],
+    "GRU_HIDDEN_SIZE": 128,
+    "GRU_NUM_LAYERS": 1,
+    "GRU_AVGPOOL_SIZE": [4, 18],
+    "CRNN_CHANNELS": [16] * 8,
+    "CRNN_HIDDEN_SIZE": 48,
+    "CRNN_NUM_LAYERS": 1,
+}
+
+
+def small_reader(name: str) -> Reader:
+    torch.manual_seed(1)
+    params = CONFIG.OCRModelParams.model_copy(update=SMALL)
+    return build_reader(name, CONFIG.model_copy(update={"OCRModelParams": params}))
+
+
+def targets_of(texts: list[str]) -> tuple[Tensor, Tensor]:
+    targets, lengths = encode_texts(texts)
+    return torch.from_numpy(targets), torch.from_numpy(lengths)
+
+
+def drawn(text: str, format_index: int, reader: Reader) -> NDArray[np.uint8]:
+    """What a reader sees of a plate; of no text, a picture of bars."""
+    if text:
+        picture = cv2.cvtColor(draw_plate(PlateSpec(text, format_index), 64)[0], cv2.COLOR_RGB2GRAY)
+    else:
+        picture = np.tile(np.repeat(np.array([40, 220], np.uint8), 8), (64, 16))
+    height, width = picture.shape
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64)
+    lines = FORMATS[format_index].lines
+    return reader_crop(picture, corners, reader.rectification, reader.input_shape, lines)
+
+
+# The seed's reader has no batch norm and takes twice as long.
+@pytest.mark.parametrize(("name", "steps"), [("crnn", 200), ("plate_ocr_v2", 300)])
+def test_reader_overfits_one_batch(name: str, steps: int) -> None:
+    model = small_reader(name)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout | torch.nn.GRU | torch.nn.LSTM):
+            module.p = module.dropout = 0.0
+    plates = [("ZH1", 0), ("AG52", 2), ("GE743", 3), ("", 0)]
+    texts = [text for text, _ in plates]
+    crops = np.stack([drawn(text, index, model) for text, index in plates])
+    inputs = torch.from_numpy(crops)[:, None] / 255
+    targets, lengths = targets_of(texts)
+    optimizer = torch.optim.AdamW(model.parameters(), 4e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model.loss(model(inputs), targets, lengths).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    log_probs = model(inputs).log_softmax(dim=-1).detach().numpy()
+    assert greedy(log_probs) == texts
+    confidences = [reading.confidence for reading in decode(log_probs)]
+    assert min(confidences[:3]) > 0.8
+    assert confidences[3] < 0.1
+
+
+def test_a_crop_with_nothing_to_read_weighs_what_a_plate_does() -> None:
+    model = small_reader("crnn")
+    logits = torch.zeros(2, 32, CHARSET.num_classes)
+    both = [model.loss(logits[:1], *targets_of([text])) for text in ("ZH123456", "")]
+    # 32 steps of chance cost one as much as the other, but for the many paths that spell a text.
+    assert both[0] < both[1] < 1.5 * both[0]
+    mixed = model.loss(logits, *targets_of(["ZH123456", ""]))
+    torch.testing.assert_close(mixed, torch.stack(both).mean())
+
+
+@pytest.mark.parametrize("texts", [["", ""], ["", "ZH1"], ["AG1111111", ""]])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_loss_of_nothing_has_a_finite_gradient(texts: list[str], device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device here")
+    model = small_reader("crnn")
+    generator = torch.Generator().manual_seed(1)
+    logits = (4 * torch.randn(2, 32, CHARSET.num_classes, generator=generator)).to(device)
+    logits.requires_grad_()
+    targets, lengths = (item.to(device) for item in targets_of(texts))
+    loss = model.loss(logits, targets, lengths)
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    # Downhill is away from characters where there are none.
+    empty = texts.index("")
+    assert (logits.grad[empty, :, CHARSET.blank] < 0).all()
+    assert (logits.grad[empty, :, : CHARSET.blank] >= 0).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_the_loss_is_the_same_on_cuda() -> None:
+    model = small_reader("crnn")
+    logits = torch.randn(3, 32, CHARSET.num_classes, generator=torch.Generator().manual_seed(1))
+    targets, lengths = targets_of(["ZH123456", "", "AG11"])
+    here = model.loss(logits, targets, lengths)
+    there = model.loss(logits.cuda(), targets.cuda(), lengths.cuda())
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-4)

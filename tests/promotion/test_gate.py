@@ -1,0 +1,148 @@
+"""The gate's tests of significance, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom
+
+from src.promotion import gate
+from src.promotion.gate import RIGHT, Verdict, compare, exact_mcnemar, holm, judge, tabulate
+
+COSTS = {"size": (4e6, 4e6), "latency": (2.0, 2.0)}
+COUNT = 1000
+
+
+def right(wrong: Any = (), count: int = COUNT) -> np.ndarray:
+    values = np.ones(count, bool)
+    values[list(wrong)] = False
+    return values
+
+
+def table(wrong: Any = (), **slices: Any) -> pd.DataFrame:
+    return pd.DataFrame({RIGHT: right(wrong), **slices})
+
+
+def verdict(promoted: Any, candidate: Any, **options: Any) -> Verdict:
+    return judge(promoted, candidate, options.get("primary", "val"), options.get("costs", COSTS))
+
+
+def test_mcnemar_is_a_fair_coin() -> None:
+    assert exact_mcnemar(0, 0) == 1
+    assert exact_mcnemar(5, 0) == pytest.approx(1 / 32)
+    assert exact_mcnemar(0, 5) == 1
+    assert exact_mcnemar(12, 3) == pytest.approx(binom.sf(11, 15, 0.5))
+
+
+def test_mcnemar_is_wrong_as_rarely_as_it_says() -> None:
+    """Of equal models, one in twenty at most looks better."""
+    draws = np.random.default_rng(1)
+    gained = draws.binomial(40, 0.5, 4000)
+    found = np.mean(
+        [exact_mcnemar(int(more), int(40 - more)) < gate.SIGNIFICANT for more in gained]
+    )
+    assert 0.02 < found <= 0.05
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]).tolist() == [1, 1]
+    assert holm([]).tolist() == []
+
+
+def test_counts_of_pairs() -> None:
+    each = compare("x", right({1, 2, 3}), right({3, 4}))
+    assert (each.count, each.promoted, each.candidate, each.gained, each.lost) == (
+        1000,
+        997,
+        998,
+        2,
+        1,
+    )
+    assert each.difference == pytest.approx(0.001)
+    with pytest.raises(ValueError, match="x: 1000 and 4 plates"):
+        compare("x", right(), right(count=4))
+
+
+def test_better_by_enough_passes() -> None:
+    result = verdict({"val": table(range(10))}, {"val": table(range(3))})
+    assert result.passes
+    assert result.sets[0].p_better == pytest.approx(2**-7)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "says"),
+    [(range(4), None), (range(6), "not better on val: 4 plates gained, 0 lost"),
+     (range(10), "not better"), (range(20), "not better"),
+     ([*range(3), *range(100, 106)], "7 plates gained, 6 lost")],
+)  # fmt: skip
+def test_better_by_chance_does_not(candidate: Any, says: str | None) -> None:
+    result = verdict({"val": table(range(10))}, {"val": table(candidate)})
+    assert result.passes == (says is None)
+    if says:
+        assert says in result.reasons[0]
+
+
+def test_the_margin_of_other_sets() -> None:
+    promoted = {"val": table(range(10)), "shifted": table(range(200))}
+    for lost, passes in ((5, True), (6, False)):
+        candidate = {"val": table(), "shifted": table(range(200 + lost))}
+        result = verdict(promoted, candidate)
+        assert result.passes == passes
+    assert result.reasons == ["worse on shifted by 0.60%; 0.50% are allowed"]
+    # What is worse on the primary set is no matter of margins; on another primary set it may be.
+    result = verdict(
+        promoted, {"val": table(range(12)), "shifted": table(range(100))}, primary="shifted"
+    )
+    assert result.passes
+
+
+def test_slices_are_corrected_for_their_number() -> None:
+    """Six of fifty lost and none gained: chance does that in one of 64 slices."""
+    few = ["ZH"] * 50 + ["BE"] * 950
+    many = [f"{i // 50}" for i in range(COUNT)]
+    before, after = range(60, 80), range(6)
+    few_result = verdict({"val": table(before, canton=few)}, {"val": table(after, canton=few)})
+    (reason,) = few_result.reasons
+    assert reason.startswith("worse on the slice val, canton ZH by 12.00% (p = 0.031")
+    many_result = verdict({"val": table(before, canton=many)}, {"val": table(after, canton=many)})
+    assert len(many_result.slices) == 20
+    assert many_result.passes
+
+
+def test_small_slices_are_not_looked_at() -> None:
+    cantons = ["ZH"] * (gate.LEAST_SLICE - 1) + ["BE"] * (COUNT - gate.LEAST_SLICE + 1)
+    result = verdict(
+        {"val": table(range(60, 90), canton=cantons)}, {"val": table(range(15), canton=cantons)}
+    )
+    assert [each.name for each in result.slices] == ["val, canton BE"]
+    assert result.passes
+
+
+def test_what_it_costs() -> None:
+    better = {"val": table(range(10))}, {"val": table()}
+    assert verdict(*better, costs={"size": (4e6, 5e6), "latency": (2.0, 2.5)}).passes
+    result = verdict(*better, costs={"size": (4e6, 5.1e6), "latency": (2.0, 2.6)})
+    assert [reason.split(":")[0] for reason in result.reasons] == ["size", "latency"]
+
+
+def test_the_table_names_everything() -> None:
+    promoted = {"val": table(range(10)), "shifted": table(range(200))}
+    text = tabulate(verdict(promoted, {"val": table(), "shifted": table(range(205))}))
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[1] == [
+        "val",
+        "(primary)",
+        "1000",
+        "0.9900",
+        "1.0000",
+        "10",
+        "0",
+        "0.00098",
+        "better",
+    ]
+    assert lines[2][:6] == ["shifted", "1000", "0.8000", "0.7950", "0", "5"]
+    assert text.endswith("2          2")

@@ -1,0 +1,35 @@
+"""Train the localizer of params.yaml on the prepared set: `python -m src.localize.train`.
+
+Reads data/prepared/localize, writes the weights with the best mean quality to
+out/models/localize/model.safetensors, curves to out/runs/localize and checkpoints to
+out/checkpoints/localize, from which a killed training goes on. Parameters: TrainLocalizeParams.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..config import Config
+from ..config.stage import run_stage
+from ..datasets.localize import LocalizeDataset
+from ..models.registry import build_localizer
+from ..training.fit import TrainingData, train
+from ..training.localizer import LocalizerTraining
+
+
+def main(config: Config) -> None:
+    params, prepared = config.TrainLocalizeParams, config.prepared("localize")
+    torch.manual_seed(params.SEED)
+    model = build_localizer(config.models.localizer, config)
+    data = TrainingData(
+        LocalizeDataset(prepared / "train", model.input_shape),
+        LocalizeDataset(prepared / "val", model.input_shape),
+        params,
+        config.BATCH_SIZE,
+    )
+    module = LocalizerTraining(model, data)
+    train(module, data, config, "localize", config.models.localizer)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,34 @@
+"""Train the reader of params.yaml on the prepared set: `python -m src.ocr.train`.
+
+Reads data/prepared/ocr, writes the weights with the best exact match to
+out/models/ocr/model.safetensors, curves to out/runs/ocr and checkpoints to out/checkpoints/ocr,
+from which a killed training goes on. Parameters: TrainOCRParams.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..config import Config
+from ..config.stage import run_stage
+from ..datasets.ocr import OCRDataset
+from ..models.registry import build_reader
+from ..training.fit import TrainingData, train
+from ..training.recognizer import ReaderTraining
+
+
+def main(config: Config) -> None:
+    params, prepared = config.TrainOCRParams, config.prepared("ocr")
+    torch.manual_seed(params.SEED)
+    model = build_reader(config.models.reader, config)
+    train_set, val_set = (
+        OCRDataset(prepared / split, model.rectification, model.input_shape, params, split == "val")
+        for split in ("train", "val")
+    )
+    data = TrainingData(train_set, val_set, params, config.BATCH_SIZE)
+    module = ReaderTraining(model, data)
+    train(module, data, config, "ocr", config.models.reader)
+
+
+if __name__ == "__main__":
+    run_stage(main)

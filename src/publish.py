@@ -1,0 +1,10 @@
+"""Push a report's pictures to a branch: `python -m src.publish`, described in report/publish.py."""
+
+from __future__ import annotations
+
+import sys
+
+from .report.publish import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""Serving by MLEM, in an environment of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from ..core.errors import UserError
+from ..inference.mlem_environment import MODEL, hand_over
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+
+def serve(settings: Settings) -> NoReturn:
+    """Become MLEM's server of what was saved.
+
+    Raises:
+        UserError: MLEM's environment is missing, nothing was saved, or pictures should be kept.
+    """
+    if settings.feedback_url is not None:
+        raise UserError("--feedback: MLEM's server keeps nothing; use --engine native.")
+    if not MODEL.with_suffix(".mlem").exists():
+        raise UserError(f"{MODEL}.mlem is missing. Save the stack: `python -m src.save_stack`.")
+    options = ["--model", str(MODEL), "--request_serializer", "pil_numpy"]
+    address = ["--host", settings.host, "--port", str(settings.port)]
+    hand_over("mlem", ["serve", "fastapi", *options, *address])

@@ -25,7 +25,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-all coverage lint format serve dashboard mlem cloud-run flywheel-demo gallery bench report publish comment promote fresh relock repro commit-results start-checks remote pull push gs wandb cml exp-show reset lock
+.PHONY: help setup run test test-all coverage lint format serve dashboard mlem cloud-run flywheel-demo gallery bench report publish comment promote fresh relock deps repro commit-results start-checks remote pull push gs wandb cml exp-show reset lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,7 @@ lint: setup ## check style, format, types and the layers of imports
 	ruff format --check .
 	mypy
 	lint-imports
+	@python -m scripts.dependencies --check
 
 format: setup ## mend style and format
 	ruff check --fix .
@@ -113,6 +114,9 @@ fresh: setup ## say whether dvc.lock fits code, data and parameters
 
 relock: setup ## take changed code into dvc.lock without a run, where it computes the same
 	@python -m scripts.relock
+
+deps: setup ## write into dvc.yaml what stages depend on by their imports
+	@python -m scripts.dependencies
 
 repro: setup ## run what has changed, with the parameters as they are
 	@python -m scripts.results make $(ARGS)

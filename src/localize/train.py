@@ -7,6 +7,8 @@ out/checkpoints/localize, from which a killed training goes on. Parameters: Trai
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from ..config import Config
@@ -28,7 +30,7 @@ def main(config: Config) -> None:
         config.BATCH_SIZE,
     )
     module = LocalizerTraining(model, data)
-    train(module, data, config, "localize", config.models.localizer)
+    train(module, data, config, "localize", config.models.localizer, Path(__file__))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from which a killed training goes on. Parameters: TrainOCRParams.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from ..config import Config
@@ -27,7 +29,7 @@ def main(config: Config) -> None:
     )
     data = TrainingData(train_set, val_set, params, config.BATCH_SIZE)
     module = ReaderTraining(model, data)
-    train(module, data, config, "ocr", config.models.reader)
+    train(module, data, config, "ocr", config.models.reader, Path(__file__))
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ def finetune(
     task: str,
     load: Callable[[Path], Localizer | Reader],
     kept: float,
+    code: Path,
 ) -> None:
     """Train, and write the mean of the weights before and after to out/models/<task>_finetuned.
 
@@ -86,12 +87,13 @@ def finetune(
         task: ``localize`` or ``ocr``.
         load: opens a model's file.
         kept: share of the weights before.
+        code: The module that calls this, as in ``train``.
     """
     trained = config.out("models", task) / "model.safetensors"
     feedback = config.prepared("feedback") / task
     depends = [trained, *(feedback / split / "meta.json" for split in ("train", "val"))]
     name = config.models.localizer if task == "localize" else config.models.reader
-    train(module, data, config, task, name, depends)
+    train(module, data, config, task, name, code, depends)
     if module.trainer.is_global_zero:
         tuned = config.out("models", f"{task}_finetuned") / "model.safetensors"
         blend(load(tuned), load(trained), kept, tuned)

@@ -45,6 +45,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..config import Config, TrainLocalizeParams, TrainOCRParams
+from ..core.dependencies import closure
 from ..core.errors import StageError
 from ..core.machine import available_cores
 from ..datasets.batches import TrainingBatches, ValidationBatches, as_it_is
@@ -453,6 +454,7 @@ def train(
     config: Config,
     task: str,
     name: str,
+    code: Path,
     tuned_by: Sequence[Path] = (),
 ) -> None:
     """Train a model and write its best weights to ``out/models/<task>/model.safetensors``.
@@ -463,6 +465,7 @@ def train(
         config: the parameters.
         task: ``localize`` or ``ocr``.
         name: of the model in the registry.
+        code: The module that calls this: a checkpoint of other code than it imports is not resumed from.
         tuned_by: of a model that is fine-tuned, the files that this depends on beside the task's own
             sets; what is written gets ``_finetuned`` behind the task's name.
 
@@ -487,7 +490,7 @@ def train(
     place = f"{task}_finetuned" if tuned_by else task
     checkpoints, runs = config.out("checkpoints", place), config.out("runs", place)
     last, best = checkpoints / "last.ckpt", checkpoints / "best.ckpt"
-    module.fingerprint = fingerprint(module, config, task, name, tuned_by)
+    module.fingerprint = fingerprint(module, config, task, name, code, tuned_by)
     point = resume_point(last, module.fingerprint)
     data.start = point.step if point else 0
     if data.start == 0 and is_first():
@@ -657,7 +660,12 @@ def _rewind(runs: Path, step: int) -> None:
 
 
 def fingerprint(
-    module: TrainingModule, config: Config, task: str, name: str, tuned_by: Sequence[Path] = ()
+    module: TrainingModule,
+    config: Config,
+    task: str,
+    name: str,
+    code: Path,
+    tuned_by: Sequence[Path] = (),
 ) -> dict[str, str]:
     """What a checkpoint must share with this training to be resumed from, part by part."""
     parameters = {
@@ -674,28 +682,8 @@ def fingerprint(
         "parameters": hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest(),
         "trainer": json.dumps(trainer),
         "data": _digest([*sets, *tuned_by]),
-        "code": _digest(sources(task)),
+        "code": _digest(closure(code)),
     }
-
-
-def sources(task: str) -> list[Path]:
-    """The files that the weights of a task's model depend on."""
-    source = Path(__file__).resolve().parents[1]
-    own = {
-        "localize": [source / "detection.py"],
-        "ocr": [source / "datasets" / "corner_errors.csv"],
-    }
-    return [
-        *sorted((source / "models").glob("*.py")),
-        *(source / "datasets" / f"{name}.py" for name in ("batches", "crops", "shards", task)),
-        source / task / "train.py",
-        source / "charset.py",
-        source / "geometry.py",
-        source / "generators" / "draws.py",
-        source / "utils" / "hardware.py",
-        *own.get(task, []),
-        Path(__file__).resolve(),
-    ]
 
 
 def _digest(files: list[Path]) -> str:

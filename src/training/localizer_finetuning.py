@@ -61,4 +61,12 @@ def tune(config: Config) -> None:
 
     data = mixed_data(config, "localize", base, config.FinetuneLocalizeParams, open_set)
     module = LocalizerTraining(tunable(model), data)
-    finetune(module, data, config, "localize", load_localizer, config.FinetuneLocalizeParams.KEPT)
+    finetune(
+        module,
+        data,
+        config,
+        "localize",
+        load_localizer,
+        config.FinetuneLocalizeParams.KEPT,
+        Path(__file__),
+    )

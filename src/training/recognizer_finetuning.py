@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from ..config import Config
@@ -27,4 +29,6 @@ def tune(config: Config) -> None:
         ),
     )
     module = ReaderTraining(model, data)
-    finetune(module, data, config, "ocr", load_reader, config.FinetuneOCRParams.KEPT)
+    finetune(
+        module, data, config, "ocr", load_reader, config.FinetuneOCRParams.KEPT, Path(__file__)
+    )

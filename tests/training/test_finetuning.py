@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from src.config import Config, load_config
+from src.core.dependencies import PACKAGE, closure
 from src.core.random import Draws
 from src.datasets.localize import LocalizeDataset
 from src.datasets.shards import NewSet, Shard, ShardedSet, write_sets
@@ -217,3 +218,34 @@ def test_the_old_set_is_not_touched(tiny_workspace: Path, monkeypatch: pytest.Mo
     ocr_finetune.main(config)
     assert (config.out("models", "ocr") / "model.safetensors").read_bytes() == before
     assert not config.out("checkpoints", "ocr").exists()
+
+
+@pytest.mark.parametrize("task", STAGES)
+def test_a_checkpoint_of_a_fine_tuning_is_of_its_code(
+    task: str, tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_workspace)
+    name = {"localize": "Localize", "ocr": "OCR"}[task]
+    set_params(tiny_workspace, {f"Finetune{name}Params.STEPS": 12})
+    config = load_config()
+    write_feedback(config, {task: {"train": 10, "val": 4}})
+    train, finetune = STAGES[task]
+    train(config)
+    read: list[Path] = []
+
+    def watched(code: Path) -> list[Path]:
+        read.extend(closure(code))
+        return closure(code)
+
+    monkeypatch.setattr("src.training.fit.closure", watched)
+    finetune(config)
+    own = {"localize": "localizer", "ocr": "recognizer"}[task]
+    files = {path.relative_to(PACKAGE).as_posix() for path in read}
+    assert files >= {
+        "datasets/mixture.py",
+        "training/finetuning.py",
+        "training/feedback.py",
+        f"training/{own}_finetuning.py",
+        f"training/{own}.py",
+        "training/fit.py",
+    }

@@ -23,9 +23,11 @@ import torch
 from lightning.pytorch.loggers import Logger
 
 from src.config import Config, load_config
+from src.core.dependencies import closure
 from src.core.errors import StageError
 from src.datasets.batches import Picked, TrainingBatches
 from src.datasets.localize import LocalizeDataset
+from src.localize import train as localize_train
 from src.localize.train import main
 from src.models.registry import build_localizer, load_localizer
 from src.training import fit as training
@@ -254,7 +256,9 @@ def test_what_is_not_resumed_and_why(
     def found(config: Config, name: str) -> tuple[int, str]:
         capsys.readouterr()
         module = module_of(config, workspace)
-        wanted = training.fingerprint(module, config, "localize", name)
+        wanted = training.fingerprint(
+            module, config, "localize", name, Path(localize_train.__file__)
+        )
         point = resume_point(last, wanted)
         return point.step if point else 0, capsys.readouterr().err
 
@@ -334,10 +338,18 @@ def test_measuring_changes_nothing_but_the_choice(
 
 @pytest.mark.parametrize(("task", "other"), [("localize", "ocr"), ("ocr", "localize")])
 def test_weights_depend_on_this_code(task: str, other: str) -> None:
-    files = {str(path.relative_to(ROOT / "src")) for path in training.sources(task)}
-    assert all((ROOT / "src" / name).is_file() for name in files)
-    assert {"charset.py", "geometry.py", "models/base.py", f"datasets/{task}.py"} <= files
-    unrelated = {"datasets/truth.py", "datasets/backgrounds.py", f"datasets/{other}.py"}
+    files = {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in closure(ROOT / "src" / task / "train.py")
+    }
+    ours = {"core/geometry.py", "models/base.py", f"datasets/{task}.py", "training/fit.py"}
+    assert ours <= files
+    unrelated = {
+        "datasets/annotations.py",
+        "datasets/backgrounds.py",
+        "datasets/mixture.py",
+        f"datasets/{other}.py",
+    }
     assert not unrelated & files
 
 

@@ -37,7 +37,7 @@ from src.datasets.prepare import SceneSource, StreetMix, WholeScenes
 from src.inference.bundle import MANIFEST, Bundle
 from src.inference.reader import PlateReader
 from src.inference.runtimes import best_runtime, installed_runtimes
-from src.read.__main__ import Paths, Work, as_json, find_files, read_files
+from src.read.__main__ import Paths, as_json, find_files, read_files
 
 Picture = NDArray[np.uint8]
 SCENE_SIDE, PHOTO_SIDE = 256, 3464
@@ -105,16 +105,10 @@ def measure(
     one = timed(lambda i: reader.read(scenes[i % len(scenes)]), seconds)
     batches = timed(lambda i: reader.read_batch(taken(scenes, size, i)), seconds)
     large = timed(lambda _: reader.read(photo), seconds)
-    work = Work(reader, None, None)
 
     def read_folder(_: int) -> int:
         paths = Paths(find_files([str(folder)]))
-        read = [
-            as_json(result)
-            for results in read_files(paths, work, available_cores())
-            for result in results
-        ]
-        return len(read)
+        return sum(bool(as_json(result)) for result in read_files(reader, paths))
 
     files = timed(read_folder, seconds, least=2)
     return {

@@ -10,20 +10,21 @@ where that reaches the threshold.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.errors import UserError
 from ..core.geometry import FloatArray, Rectification
 from ..core.images import Picture, Source, load_image
 from ..core.machine import available_cores
+from ..engine.threads import map_in_order
 from .bundle import Bundle
 from .calibration import features, line_height
 from .decoding import Reading, decode
@@ -90,6 +91,21 @@ class Candidate:
     confidence: float
 
 
+@dataclass(frozen=True)
+class StreamResult:
+    """What ``PlateReader.stream`` yields for an image.
+
+    Attributes:
+        source: The image as it was given.
+        plates: Its plates, sorted by descending confidence; none where there is an error.
+        error: Why it could not be read; None where it was.
+    """
+
+    source: Source | Picture | Exception
+    plates: tuple[Plate, ...] = ()
+    error: Exception | None = None
+
+
 class PlateReader:
     """Reads plates; one object may be used by any number of threads at once.
 
@@ -109,8 +125,6 @@ class PlateReader:
         finds, reads = bundle.networks(runtime == "onnxruntime-int8")
         self._localizer = Network(finds, runtime, threads, usual_sizes(localizer))
         self._reader = Network(reads, runtime, threads, [reader.input_shape[1:]])
-        self._workers: ThreadPoolExecutor | None = None
-        self._starting = threading.Lock()
 
     @classmethod
     def load(
@@ -161,6 +175,74 @@ class PlateReader:
             for picture, candidates in self._in_parallel(images)
         ]
 
+    def stream(
+        self,
+        images: Iterable[Source | Picture | Exception],
+        min_confidence: float | None = None,
+    ) -> Iterator[StreamResult]:
+        """Read any number of images with bounded memory; results keep the order of the images.
+
+        A result is yielded as soon as it and all before it are there, also where the next image takes
+        long to come. An image that cannot be read gives a result with an error, and the others are read.
+
+        Args:
+            images: Images as for ``read``, consumed in a thread of its own. An exception among them
+                becomes the error of its result: so whoever makes the images can report a failure.
+            min_confidence: As for ``read``.
+
+        Raises:
+            Exception: Whatever the iterable itself raises, after the results before it.
+        """
+        return map_in_order(
+            partial(self._results, min_confidence=min_confidence), images, self.threads, _PICTURES
+        )
+
+    def _results(
+        self, images: list[Source | Picture | Exception], min_confidence: float | None
+    ) -> list[StreamResult]:
+        results = [StreamResult(image) for image in images]
+        waiting: dict[int, Picture] = {}
+
+        def read_waiting() -> None:
+            read = self._read_or_fail([*waiting.values()], min_confidence)
+            for i, (plates, error) in zip(waiting, read, strict=True):
+                results[i] = StreamResult(images[i], tuple(plates), error)
+            waiting.clear()
+
+        for i, image in enumerate(images):
+            if isinstance(image, Exception):
+                results[i] = StreamResult(image, error=image)
+                continue
+            try:
+                waiting[i] = _loaded(image)
+            except UserError as error:
+                results[i] = StreamResult(image, error=error)
+            if sum(picture.grey.size for picture in waiting.values()) > _PIXELS:
+                read_waiting()
+        read_waiting()
+        return results
+
+    def _read_or_fail(
+        self, pictures: Sequence[Picture], min_confidence: float | None
+    ) -> list[tuple[Sequence[Plate], Exception | None]]:
+        """Plates of each image, or the error that reading it alone ends with."""
+        try:
+            # Where there is one image alone, all cores may help.
+            found = self._candidates(pictures, together=len(pictures) == 1)
+            return [
+                (self._plates(picture, candidates, min_confidence), None)
+                for picture, candidates in zip(pictures, found, strict=True)
+            ]
+        except Exception as error:
+            # A fault of this program, which must not keep the others from being read.
+            if len(pictures) == 1:
+                return [((), error)]
+            return [
+                pair
+                for picture in pictures
+                for pair in self._read_or_fail([picture], min_confidence)
+            ]
+
     @property
     def rectification(self) -> Rectification:
         """How plates are cut out of a picture: straightened by their corners, or as upright boxes."""
@@ -196,10 +278,9 @@ class PlateReader:
             for part in parts:
                 yield from self._part(part)
             return
-        with self._starting:
-            self._workers = self._workers or ThreadPoolExecutor(self.threads, "plates")
-        for done in self._workers.map(self._part, parts):
-            yield from done
+        yield from chain.from_iterable(
+            map_in_order(lambda batch: [self._part(part) for part in batch], parts, self.threads)
+        )
 
     def _part(self, images: Sequence[Source | Picture]) -> list[tuple[Picture, list[Candidate]]]:
         done: list[tuple[Picture, list[Candidate]]] = []

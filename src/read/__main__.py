@@ -19,8 +19,7 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -30,13 +29,8 @@ from tqdm import tqdm
 from ..core.errors import UserError
 
 if TYPE_CHECKING:
-    from ..core.images import Picture
     from ..inference.reader import Plate, PlateReader
 
-AT_ONCE = 16
-"""Pictures that a thread takes at once, where they come fast."""
-PIXELS_AT_ONCE = 16_000_000
-"""Or fewer, where they have more pixels than this together."""
 AHEAD = 1000
 """Paths that are looked for in advance."""
 INTERRUPTED, BROKEN_PIPE = 130, 141
@@ -114,10 +108,10 @@ def _files_of(path: str, left_out: Path | None) -> Iterator[Result]:
 
 
 class Paths:
-    """Looks for files in a thread of its own: a list on standard input may come slowly.
+    """Looks for files in a thread of its own, ahead of the reading, so that their number is known.
 
     Args:
-        found: what to go through.
+        found: Paths to read, and errors where there is nothing.
     """
 
     def __init__(self, found: Iterator[Result]) -> None:
@@ -137,98 +131,53 @@ class Paths:
         self.is_complete = True
         self._queue.put(None)
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the next path is not there yet."""
-        return self._queue.empty()
-
-    def take(self, workers: int) -> list[Result]:
-        """Wait for the next path; with it come those that are there, in fair parts. At the end none."""
-        results: list[Result] = []
-        most = min(AT_ONCE, 1 + self._queue.qsize() // workers)
-        while len(results) < most and not (results and self._queue.empty()):
-            result = self._queue.get()
+    def __iter__(self) -> Iterator[Result]:
+        while (result := self._queue.get()) is not None:
             if isinstance(result, BaseException):
                 raise result
-            if result is None:
-                # For the next call too.
-                self._queue.put(None)
-                break
-            results.append(result)
-        return results
+            yield result
 
 
 # Reading
 
 
+class NotFoundError(UserError):
+    """There is nothing to read at a path."""
+
+
 def read_files(
-    paths: Paths, read: Callable[[list[Result]], list[Result]], workers: int
-) -> Iterator[list[Result]]:
-    """Read in threads; results come in the order of the paths, as soon as they are there."""
-    pool = ThreadPoolExecutor(workers, "read")
-    pending: deque[Future[list[Result]]] = deque()
-    try:
-        while True:
-            if len(pending) > workers or (pending and paths.is_waiting):
-                yield pending.popleft().result()
-            elif results := paths.take(workers):
-                pending.append(pool.submit(read, results))
-            else:
-                break
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    reader: PlateReader, paths: Iterable[Result], min_confidence: float | None = None
+) -> Iterator[Result]:
+    """Read all paths; results come in their order, as soon as they are there."""
+    # The stream knows images only, so the paths are remembered until their results come.
+    taken: deque[Result] = deque()
+
+    def sources() -> Iterator[str | NotFoundError]:
+        for path in paths:
+            taken.append(path)
+            yield path.path if path.error is None else NotFoundError(path.error)
+
+    for read in reader.stream(sources(), min_confidence):
+        path = taken.popleft()
+        if read.error is None:
+            yield replace(path, plates=read.plates, is_read=True)
+        elif isinstance(read.error, UserError):
+            yield replace(path, error=str(read.error))
+        else:
+            reason = f"{type(read.error).__name__}: {read.error}"
+            yield replace(path, error=f"{path.path}: cannot be read ({reason})")
 
 
-class Work:
-    """What a thread does with some paths."""
-
-    def __init__(self, reader: PlateReader, min_confidence: float | None, draw: Path | None):
-        self._reader, self._min_confidence, self._draw = reader, min_confidence, draw
-
-    def __call__(self, results: list[Result]) -> list[Result]:
-        from ..core.images import load_image
-
-        results = list(results)
-        waiting: dict[int, Picture] = {}
-        for i, result in enumerate(results):
-            if result.error is None:
-                try:
-                    waiting[i] = load_image(result.path)
-                except UserError as error:
-                    results[i] = replace(result, error=str(error))
-            if sum(picture.grey.size for picture in waiting.values()) > PIXELS_AT_ONCE:
-                self._read(results, waiting)
-                waiting = {}
-        self._read(results, waiting)
-        return results
-
-    def _read(self, results: list[Result], pictures: dict[int, Picture]) -> None:
-        """Put the plates of pictures, by their number, into the results."""
-        for i, (plates, error) in zip(pictures, self._plates([*pictures.values()]), strict=True):
-            results[i] = replace(results[i], plates=plates, error=error, is_read=error is None)
-            if self._draw is not None and error is None:
-                try:
-                    _write_drawing(results[i], self._draw)
-                except Exception as failure:
-                    # As below: OpenCV and memory have errors of their own.
-                    results[i] = replace(
-                        results[i], error=f"{results[i].path}: no drawing: {failure}"
-                    )
-
-    def _plates(self, pictures: list[Picture]) -> list[tuple[Sequence[Plate], str | None]]:
-        try:
-            if len(pictures) == 1:
-                # All cores may help.
-                return [(self._reader.read(pictures[0], self._min_confidence), None)]
-            found = self._reader.read_batch(pictures, self._min_confidence)
-            return [(plates, None) for plates in found]
-        except Exception as error:
-            # A fault of this program, which must not keep the others from being read.
-            if len(pictures) == 1:
-                return [((), f"cannot be read ({type(error).__name__}: {error})")]
-            return [pair for picture in pictures for pair in self._plates([picture])]
+def with_drawings(results: Iterable[Result], folder: Path) -> Iterator[Result]:
+    """Write the drawing of each result that was read; a failure becomes its error."""
+    for result in results:
+        if result.is_read:
+            try:
+                _write_drawing(result, folder)
+            except Exception as failure:
+                # OpenCV and memory have errors of their own.
+                result = replace(result, error=f"{result.path}: no drawing: {failure}")  # noqa: PLW2901
+        yield result
 
 
 def _write_drawing(result: Result, folder: Path) -> None:
@@ -313,29 +262,29 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: the bundle cannot be used.
     """
-    from ..core.machine import available_cores
     from ..inference.reader import PlateReader
 
     # Pillow's remarks on odd files; what is wrong with one is its error.
     warnings.filterwarnings("ignore", module="PIL")
     reader = PlateReader.load(options.model)
     paths = Paths(find_files(options.paths, options.draw))
-    work = Work(reader, options.min_confidence, options.draw)
+    results = read_files(reader, paths, options.min_confidence)
+    if options.draw is not None:
+        results = with_drawings(results, options.draw)
     show = as_json if options.json else as_text
     status = 0
     with _progress(sys.stderr) as progress:
         # A bar on a terminal makes room for what is written there.
         write = progress.write if sys.stderr.isatty() else print
-        for results in read_files(paths, work, available_cores()):
-            for result in results:
-                if result.error is not None:
-                    status = 1
-                    write(f"error: {result.error}", file=sys.stderr)
-                if text := show(result):
-                    write(text, file=sys.stdout)
+        for result in results:
+            if result.error is not None:
+                status = 1
+                write(f"error: {result.error}", file=sys.stderr)
+            if text := show(result):
+                write(text, file=sys.stdout)
             sys.stdout.flush()
             progress.total = paths.count if paths.is_complete else None
-            progress.update(len(results))
+            progress.update()
     return status
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from src.config import ConfigError, load_config
 from tests.conftest import PARAMETERS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

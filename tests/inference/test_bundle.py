@@ -136,7 +136,7 @@ def test_a_manifest_that_is_damaged(folder: Path, content: bytes) -> None:
 def test_the_default_is_the_promoted_one(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert Path(__file__).parents[1] / "models" == bundle.DEFAULT
+    assert Path(__file__).parents[2] / "models" == bundle.DEFAULT
     monkeypatch.setattr(bundle, "DEFAULT", tmp_path / "models")
     shutil.copytree(folder, tmp_path / "models")
     assert Bundle.load().path == tmp_path / "models"

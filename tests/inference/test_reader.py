@@ -7,7 +7,7 @@ import io
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -652,3 +652,51 @@ def test_threads_are_the_cores_unless_asked(folder: Path, monkeypatch: pytest.Mo
     assert PlateReader.load(folder, "onnxruntime", threads=5).threads == 5
     monkeypatch.setattr(reader, "best_runtime", lambda _: "onnxruntime")
     assert PlateReader.load(folder).runtime == "onnxruntime"
+
+
+def test_a_stream_gives_what_reading_one_by_one_gives(plate_reader: PlateReader) -> None:
+    images = [scene("BE1"), np.zeros((50, 60), np.uint8), scene("GE65432")] * 20
+    results = list(plate_reader.stream(iter(images)))
+    assert [result.error for result in results] == [None] * len(images)
+    assert all(result.source is image for result, image in zip(results, images, strict=True))
+    assert [list(result.plates) for result in results] == [
+        plate_reader.read(each) for each in images
+    ]
+
+
+def test_a_stream_goes_on_after_what_cannot_be_read(
+    plate_reader: PlateReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = PlateReader._candidates
+
+    def fail(self: PlateReader, images: Any, together: bool = False) -> Any:
+        if any(picture.grey.shape == (50, 60) for picture in images):
+            raise ZeroDivisionError("of all things")
+        return found(self, images, together)
+
+    monkeypatch.setattr(PlateReader, "_candidates", fail)
+    given = ValueError("the camera is gone")
+    images = [scene("BE1"), b"no image", np.zeros((50, 60), np.uint8), given, scene("BE1")]
+    first, damaged, fault, passed, last = plate_reader.stream(images)
+    assert first.plates == last.plates
+    assert only(list(first.plates)).text == "BE1"
+    assert isinstance(damaged.error, ImageError)
+    assert isinstance(fault.error, ZeroDivisionError)
+    assert passed.error is given
+    assert damaged.plates == fault.plates == passed.plates == ()
+
+
+def test_a_stream_holds_few_images(plate_reader: PlateReader) -> None:
+    image, taken = scene("BE1"), 0
+
+    def endless() -> Iterator[NDArray[np.uint8]]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield image
+
+    results = plate_reader.stream(endless())
+    for _ in range(40):
+        next(results)
+    assert taken <= 40 + (2 * plate_reader.threads + 1) * 16 + 1
+    results.close()  # type: ignore[attr-defined]  # a generator

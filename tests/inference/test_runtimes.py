@@ -26,7 +26,7 @@ from src.inference.runtimes import (
     installed_runtimes,
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RUNTIMES = [
     pytest.param(
         name,

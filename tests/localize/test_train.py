@@ -15,9 +15,10 @@ from src.config import load_config
 from src.core.geometry import CORNER_COLUMNS, box_iou, corners_to_box
 from src.datasets.localize import LocalizeBatch
 from src.datasets.shards import DatasetError
+from src.localize import train
 from src.models.base import LocalizerTargets
 from src.models.registry import load_localizer
-from src.training import localizer as train
+from src.training.localizer import LocalizerTraining, average_precision
 from tests.conftest import PARAMETERS, set_params, set_texts
 from tests.standins import OUTSIDE, OracleLocalizer, make_samples, true_corners
 
@@ -95,7 +96,7 @@ class Scripted(OracleLocalizer):
         return torch.tensor(float(len(maps)))
 
 
-def training_of(localizer: OracleLocalizer, count: int) -> train.LocalizerTraining:
+def training_of(localizer: OracleLocalizer, count: int) -> LocalizerTraining:
     """Its training on ``count`` pictures, in batches of 8."""
     data = SimpleNamespace(
         params=load_config(PARAMETERS).TrainLocalizeParams,
@@ -103,7 +104,7 @@ def training_of(localizer: OracleLocalizer, count: int) -> train.LocalizerTraini
         validation_count=count,
         train_count=count,
     )
-    return train.LocalizerTraining(localizer, data)  # type: ignore[arg-type]  # its sizes alone
+    return LocalizerTraining(localizer, data)  # type: ignore[arg-type]  # its sizes alone
 
 
 def test_figures_are_those_of_all_pictures_whatever_the_batches() -> None:
@@ -165,4 +166,4 @@ def test_average_precision_is_that_of_torchmetrics() -> None:
         torch.bincount(bins[kind], minlength=30).double() for kind in (present, ~present)
     )
     expected = binary_average_precision(bins / 30, present.long())
-    assert train.average_precision(right, wrong) == pytest.approx(float(expected), abs=1e-5)
+    assert average_precision(right, wrong) == pytest.approx(float(expected), abs=1e-5)

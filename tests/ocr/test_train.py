@@ -14,8 +14,9 @@ from src.datasets.ocr import OCRBatch, OCRDataset, encode_texts
 from src.inference import decoding
 from src.models.base import Reader
 from src.models.registry import load_reader
-from src.training import recognizer as train
+from src.ocr import train
 from src.training.fit import TrainingData
+from src.training.recognizer import ReaderTraining, greedy
 from tests.conftest import set_params, set_texts
 
 
@@ -57,7 +58,7 @@ def test_greedy_is_that_of_the_decoder() -> None:
     # Few classes, so that repeats and blanks are many and some texts are too long.
     paths = torch.randint(33, 37, (300, 18), generator=generator)
     logits = torch.nn.functional.one_hot(paths, CHARSET.num_classes).float()
-    found = train.greedy(logits, CHARSET.blank, CHARSET.max_length)
+    found = greedy(logits, CHARSET.blank, CHARSET.max_length)
     texts = decoding.greedy(logits.numpy())
     assert {len(text) > CHARSET.max_length for text in texts} == {True, False}
     for text, row in zip(texts, found.tolist(), strict=True):
@@ -92,9 +93,7 @@ def test_nothing_is_right_where_there_is_nothing_to_read(tiny_workspace: Path) -
     dataset = OCRDataset(
         tiny_workspace / "data/prepared/ocr/val", "corners", (1, 32, 128), config.TrainOCRParams
     )
-    module = train.ReaderTraining(
-        Fixed(logits), TrainingData(dataset, dataset, config.TrainOCRParams, 5)
-    )
+    module = ReaderTraining(Fixed(logits), TrainingData(dataset, dataset, config.TrainOCRParams, 5))
     targets, lengths = (torch.from_numpy(item) for item in encode_texts(texts))
     batch = OCRBatch(torch.zeros(5, 32, 128, dtype=torch.uint8), targets, lengths)
     sums = module.batch_sums(batch)

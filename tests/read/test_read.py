@@ -23,7 +23,7 @@ from src.read import __main__ as read
 from src.read.__main__ import Result, drawing_path, find_files, main
 from tests.bundles import BLACK, TEXTS, UNSURE, draw_plate, scene, write_bundle
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KEYS = ["plate", "canton", "number", "confidence", "char_confidences", "box", "corners", "lines"]
 """As documented, in their order."""
 
@@ -153,7 +153,6 @@ def test_a_fault_of_the_program_does_not_stop_the_others(
         return found(self, images, together)
 
     monkeypatch.setattr(PlateReader, "_candidates", fail)
-    monkeypatch.setattr(read, "AT_ONCE", 8)
     status, output, _ = run(
         capfd, model, "--json", "photos/one.png", "photos/a/deep", "photos/one.png"
     )

@@ -19,7 +19,7 @@ from src.report.__main__ import REPORT, check_links, judge, mark, write_report
 from src.report.metric_names import direction
 from src.report.revisions import Revision, RevisionError, read_revision
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PIPELINE = """
 params: [params.py, params.yaml]
 metrics: ["${out_path}/evaluations/stack/metrics.json"]

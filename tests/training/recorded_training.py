@@ -14,8 +14,8 @@ import torch
 from src.config.stage import run_stage
 from src.datasets.batches import Picked
 from src.datasets.localize import LocalizeDataset
+from src.localize import train
 from src.training import hardware
-from src.training import localizer as train
 
 RANK = int(os.environ.get("RANK", "0"))
 RECORD: dict[str, Any] = {"batches": {}, "gradients": {}, "precision": ""}

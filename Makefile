@@ -153,7 +153,7 @@ reset: setup ## restore the committed parameters and results after a run
 	@python -m scripts.reset
 
 lock: setup ## resolve pyproject.toml anew into requirements*.txt (UPGRADE=--upgrade: newest versions)
-	$(COMPILE) pyproject.toml --group dev -o requirements.txt
-	$(COMPILE) --group serve -o requirements-serve.txt
-	$(COMPILE) --group dashboard -o requirements-dashboard.txt
+	$(COMPILE) pyproject.toml --group pipeline --group dev -o requirements.txt
+	$(COMPILE) pyproject.toml --extra serve -o requirements-serve.txt
+	$(COMPILE) pyproject.toml --extra dashboard -o requirements-dashboard.txt
 	$(COMPILE) --group mlem -o requirements-mlem.txt

@@ -19,6 +19,7 @@ from .config.stage import run_stage
 from .core.charset import CANTONS
 from .core.files import write_picture
 from .core.geometry import rectify
+from .core.program import program
 from .core.random import Draws
 from .datasets.backgrounds import draw_procedural, load_backgrounds
 from .datasets.shards import DatasetError
@@ -140,7 +141,16 @@ def main(config: Config, out: Path) -> None:
         print(out / f"{name}.png")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def command(arguments: list[str] | None = None) -> None:
+    """Run the command.
+
+    Raises:
+        SystemExit: Something is wrong, which is told.
+    """
+    parser = argparse.ArgumentParser(prog=program("gallery"), description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("gallery"), help="folder of the sheets")
-    run_stage(partial(main, out=parser.parse_args().out))
+    run_stage(partial(main, out=parser.parse_args(arguments).out))
+
+
+if __name__ == "__main__":
+    command()

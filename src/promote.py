@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from .config.stage import run_stage
-from .promotion.promote import main, parse
+from .promotion.promote import command
 
 if __name__ == "__main__":
-    run_stage(partial(main, parse()))
+    command()

@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 
 from .core.errors import UserError
+from .core.program import PACKAGE, program
 from .inference.mlem_environment import MODEL, hand_over, mlem_is_here
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Save it; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m src.save_stack", description=__doc__.split("\n\n")[0]
+        prog=program("save_stack"), description=__doc__.split("\n\n")[0]
     )
     parser.add_argument(
         "--model", type=Path, default=Path("models"), metavar="DIR", help="folder of the bundle"
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if not mlem_is_here():
-            hand_over("python", ["-m", "src.save_stack", "--model", str(options.model)])
+            hand_over("python", ["-m", f"{PACKAGE}.save_stack", "--model", str(options.model)])
         save(options.model)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -421,6 +421,18 @@ def test_a_grid_is_queued_and_run(run: Run, tmp_path: Path) -> None:
     assert {1, 2} <= seeds
 
 
+def test_a_copy_of_the_workspace_runs_its_own_code(run: Run) -> None:
+    """An experiment runs in a copy: what it imports is the copy's, whatever the folder is called."""
+    function = r"^(def main\(config: Config\) -> None:)$"
+    with run.changed("src/stack/prepare.py", function, r'\1\n    raise SystemExit("the copy")'):
+        result = subprocess.run(
+            ["dvc", "exp", "run", "--temp", "--single-item", "prepare_stack"],
+            cwd=run.folder, env=run.environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert result.returncode != 0
+    assert "the copy" in result.stderr + result.stdout
+
+
 def test_an_experiment_becomes_a_branch(run: Run) -> None:
     run("dvc", "exp", "branch", run.name, "an-experiment")
     assert "an-experiment" in run("git", "branch", "--list")

@@ -18,7 +18,8 @@ LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
 
 def _direct() -> Iterator[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    for text in project["project"]["dependencies"] + project["dependency-groups"]["dev"]:
+    groups = project["dependency-groups"]
+    for text in project["project"]["dependencies"] + groups["pipeline"] + groups["dev"]:
         yield Requirement(text)
 
 

@@ -15,7 +15,7 @@ from pydantic_settings import CliApp, SettingsError
 
 from .settings import Settings
 
-APP = Path(__file__).with_name("app.py")
+SCRIPT = Path(__file__).with_name("script.py")
 
 
 def command(settings: Settings) -> list[str]:
@@ -36,7 +36,7 @@ def command(settings: Settings) -> list[str]:
     if _is_loopback(settings.host):
         # A page of somebody else cannot come in under a name that it has made lead here.
         words += [f"--server.allowedHosts={name}" for name in ("localhost", settings.host)]
-    return [sys.executable, "-m", "streamlit", "run", str(APP), *words]
+    return [sys.executable, "-m", "streamlit", "run", str(SCRIPT), *words]
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""The dashboard's pages. Streamlit runs this file, each time that somebody does something."""
+"""The dashboard's pages, drawn anew each time that somebody does something."""
 
 from __future__ import annotations
 
@@ -12,21 +12,27 @@ from . import model, operation, quality, review, try_picture
 # One of Streamlit's icons would be loaded from elsewhere.
 ICON = Path(__file__).parents[1] / "serve" / "page" / "icon.svg"
 
-st.set_page_config("Swiss Plate Reader", str(ICON), layout="wide")
-page = st.navigation(
-    [
-        st.Page(
-            try_picture.show, title="Try a picture", icon=":material/add_a_photo:", default=True
-        ),
-        st.Page(review.show, title="Review", icon=":material/fact_check:", url_path="review"),
-        st.Page(quality.show, title="Data", icon=":material/dataset:", url_path="data"),
-        st.Page(model.show, title="Model", icon=":material/model_training:", url_path="model"),
-        st.Page(
-            operation.show, title="Operation", icon=":material/monitoring:", url_path="operation"
-        ),
-    ]
-)
-try:
-    page.run()
-except UserError as error:
-    st.error(str(error))
+
+def main() -> None:
+    """Draw the page that was chosen."""
+    st.set_page_config("Swiss Plate Reader", str(ICON), layout="wide")
+    page = st.navigation(
+        [
+            st.Page(
+                try_picture.show, title="Try a picture", icon=":material/add_a_photo:", default=True
+            ),
+            st.Page(review.show, title="Review", icon=":material/fact_check:", url_path="review"),
+            st.Page(quality.show, title="Data", icon=":material/dataset:", url_path="data"),
+            st.Page(model.show, title="Model", icon=":material/model_training:", url_path="model"),
+            st.Page(
+                operation.show,
+                title="Operation",
+                icon=":material/monitoring:",
+                url_path="operation",
+            ),
+        ]
+    )
+    try:
+        page.run()
+    except UserError as error:
+        st.error(str(error))

@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ..core.program import program
+
 
 class Settings(BaseSettings):
     """Show the dashboard in the browser.
@@ -17,7 +19,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="PLATES_",
         env_ignore_empty=True,
-        cli_prog_name="python -m src.dashboard",
+        cli_prog_name=program("dashboard"),
         cli_kebab_case=True,
         cli_avoid_json=True,
         use_attribute_docstrings=True,

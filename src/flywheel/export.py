@@ -30,6 +30,7 @@ from ..config import load_config
 from ..core.errors import UserError
 from ..core.files import complete_folder
 from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_iou, corners_to_box
+from ..core.program import PACKAGE, program
 from ..datasets.splits import SPLITS, split_of
 from .errors import StoreError
 from .review import latest, reviewed_pictures
@@ -229,7 +230,7 @@ def _version(folder: Path) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """What the command does."""
     parser = argparse.ArgumentParser(
-        prog="python -m src.flywheel.export",
+        prog=program("flywheel.export"),
         description="Write reviewed plates as a set for fine-tuning and for the gate.",
     )
     parser.add_argument("--feedback", required=True, metavar="URL", help="as of the server")
@@ -261,13 +262,20 @@ def main(arguments: list[str] | None = None) -> None:
     if warning := lost(out, manifest, before):
         print(warning, file=sys.stderr)
     # In a process of its own: what the checks need is large, and this is not.
-    command = [sys.executable, "-m", "src.quality", str(out), "--out", str(options.report)]
+    command = [sys.executable, "-m", f"{PACKAGE}.quality", str(out), "--out", str(options.report)]
     if subprocess.run(command, check=False).returncode:
         print(f"Look at {options.report} before anything learns from {out}.", file=sys.stderr)
 
 
-if __name__ == "__main__":
+def command(arguments: list[str] | None = None) -> int:
+    """Run the command; return the exit status."""
     try:
-        main()
+        main(arguments)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -27,8 +27,10 @@ INT8 = {LOCALIZER: "localizer.int8.onnx", READER: "reader.int8.onnx"}
 """The files of 8 bits; a bundle has both or none."""
 FORMAT = "swiss-plate-reader bundle"
 VERSION = 1
-DEFAULT = Path(__file__).resolve().parents[2] / "models"
-"""The promoted bundle."""
+_PACKAGE = Path(__file__).resolve().parents[1]
+_INSTALLED = _PACKAGE / "bundle_data"
+DEFAULT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "models"
+"""The promoted bundle: of the checkout, or of the installed package."""
 
 _REMEDY = "Make it anew with `dvc repro export_stack` and `python -m src.promote`"
 

@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -38,8 +39,10 @@ from dvc.scm import SCMError, resolve_rev
 from numpy.typing import NDArray
 
 from ..config import Config
+from ..config.stage import run_stage
 from ..core.errors import StageError
 from ..core.machine import available_cores
+from ..core.program import program
 from ..core.provenance import dvc_lock, git_revision
 from ..datasets.annotations import PreparedTruth, TruthFile
 from ..datasets.shards import ShardedSet
@@ -481,7 +484,7 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m src.promote",
+        prog=program("promote"),
         description="Promote the exported bundle to models if it is better than the promoted one.",
     )
     parser.add_argument("--rev", help="promote the bundle of this revision, not the workspace's")
@@ -518,3 +521,12 @@ def main(options: argparse.Namespace, config: Config) -> None:
             tag=options.tag,
         ),
     )
+
+
+def command(arguments: list[str] | None = None) -> None:
+    """Run the command.
+
+    Raises:
+        SystemExit: The bundle is not promoted, which is told.
+    """
+    run_stage(partial(main, parse(arguments)))

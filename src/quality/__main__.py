@@ -27,6 +27,7 @@ from ..config import Config
 from ..config.stage import run_stage
 from ..core.errors import StageError
 from ..core.files import write_picture
+from ..core.program import program
 from ..models.registry import load_localizer
 from .base import Evidence, evidence_of
 from .folds import Folds, by_folds
@@ -114,7 +115,7 @@ def show(sets: list[Samples], numbers: list[int], out: Path) -> None:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m src.quality",
+        prog=program("quality"),
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
@@ -133,7 +134,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-if __name__ == "__main__":
+def command(arguments: list[str] | None = None) -> None:
+    """Run the command.
+
+    Raises:
+        SystemExit: Something is wrong, which is told.
+    """
+    options = parse(arguments)
     # Batches are small: threads of two libraries would wait for each other.
     cv2.setNumThreads(1)
-    run_stage(partial(main, options=parse()))
+    run_stage(partial(main, options=options))
+
+
+if __name__ == "__main__":
+    command()

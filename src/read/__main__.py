@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from tqdm import tqdm
 
 from ..core.errors import UserError
+from ..core.program import program
 
 if TYPE_CHECKING:
     from ..inference.reader import Plate, PlateReader
@@ -290,7 +291,7 @@ def run(options: argparse.Namespace) -> int:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m src.read",
+        prog=program("read"),
         description=__doc__.split("\n\n")[0],
         epilog=__doc__.split("\n\n")[2],
     )
@@ -341,9 +342,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-if __name__ == "__main__":
-    status = main()
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command as a process: it ends at once where nobody wants its results any more."""
+    status = main(arguments)
     if status in {INTERRUPTED, BROKEN_PIPE}:
-        # At once, whatever the threads wait for; that may be standard input.
+        # Whatever the threads wait for; that may be standard input.
         os._exit(status)
-    sys.exit(status)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -22,6 +22,7 @@ from scipy.stats import norm
 
 from ..core.errors import UserError
 from ..core.files import complete_folder
+from ..core.program import program
 from ..core.provenance import machine
 from .metric_names import direction
 from .revisions import Plots, Revision, RevisionError, read_plots, read_revision, resolve
@@ -424,7 +425,7 @@ def _folded(title: str, content: str) -> str:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m src.report", description="Write a report of what the workspace changes."
+        prog=program("report"), description="Write a report of what the workspace changes."
     )
     parser.add_argument("--base", default="main", metavar="REV", help="revision to compare with")
     parser.add_argument(
@@ -433,10 +434,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-if __name__ == "__main__":
-    options = parse()
+def command(arguments: list[str] | None = None) -> int:
+    """Write the report; return the exit status."""
+    options = parse(arguments)
     try:
         print(write_report(options.base, options.out))
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(f"{options.out / REPORT} is written.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from ..core.errors import UserError
+from ..core.program import program
 from .__main__ import REPORT
 
 COMMENT = "comment.md"
@@ -163,7 +164,7 @@ def _git(*arguments: str, **environment: str) -> str:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m src.publish",
+        prog=program("publish"),
         description="Push a report's pictures to a branch, and write the comment that links them.",
     )
     parser.add_argument("report", type=Path, help="folder that python -m src.report has written")

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..core.machine import available_cores
+from ..core.program import program
 
 
 class Settings(BaseSettings):
@@ -19,7 +20,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="PLATES_",
-        cli_prog_name="python -m src.serve",
+        cli_prog_name=program("serve"),
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_avoid_json=True,

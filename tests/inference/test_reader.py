@@ -659,9 +659,13 @@ def test_a_stream_gives_what_reading_one_by_one_gives(plate_reader: PlateReader)
     results = list(plate_reader.stream(iter(images)))
     assert [result.error for result in results] == [None] * len(images)
     assert all(result.source is image for result, image in zip(results, images, strict=True))
-    assert [list(result.plates) for result in results] == [
-        plate_reader.read(each) for each in images
-    ]
+    # Batches of other sizes differ in the last bits.
+    for result, image in zip(results, images, strict=True):
+        expected = plate_reader.read(image)
+        assert [plate.plate for plate in result.plates] == [plate.plate for plate in expected]
+        for plate, other in zip(result.plates, expected, strict=True):
+            assert plate.confidence == pytest.approx(other.confidence, abs=0.02)
+            assert plate.box == pytest.approx(other.box, abs=0.5)
 
 
 def test_a_stream_goes_on_after_what_cannot_be_read(

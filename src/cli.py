@@ -1,0 +1,99 @@
+"""The command ``swiss-plates``: its subcommands are those that ``python -m src.…`` runs in a checkout.
+
+What a subcommand needs is imported when it is called: reading needs no torch, and none of the extras.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple, NoReturn
+
+from . import __version__
+from .core.program import COMMAND, PACKAGE
+
+
+class Subcommand(NamedTuple):
+    """A subcommand.
+
+    Attributes:
+        entry: Module below this package, and its function, which takes the arguments and returns the
+            exit status.
+        help: What it does, in a line.
+        extra: Extra of the distribution that has what it imports; empty where there is no need of one.
+    """
+
+    entry: str
+    help: str
+    extra: str = ""
+
+
+SUBCOMMANDS = {
+    "read": Subcommand("read.__main__:command", "read the number plates in images"),
+    "serve": Subcommand("serve.__main__:main", "serve the page and the HTTP interface", "serve"),
+    "dashboard": Subcommand("dashboard.__main__:main", "show the dashboard", "dashboard"),
+    "quality": Subcommand("quality.__main__:command", "check a dataset and its labels", "train"),
+    "export-feedback": Subcommand(
+        "flywheel.export:command", "export reviewed plates as a dataset", "train"
+    ),
+    "promote": Subcommand(
+        "promotion.promote:command", "promote the exported bundle if it is better", "train"
+    ),
+    "report": Subcommand("report.__main__:command", "report what a workspace changes", "train"),
+    "publish": Subcommand("report.publish:main", "push a report's images to a branch", "train"),
+    "gallery": Subcommand("gallery:command", "draw contact sheets of synthetic plates", "train"),
+    "save-stack": Subcommand("save_stack:main", "save the promoted bundle for MLEM"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; return its exit status: 2 where it is unknown, or its extra is not installed."""
+    options = parse(arguments)
+    subcommand = SUBCOMMANDS[options.command]
+    # Its own help shows this name.
+    sys.argv[0] = f"{COMMAND} {options.command}"
+    name, _, function = subcommand.entry.partition(":")
+    try:
+        entry = getattr(import_module(f"{PACKAGE}.{name}"), function)
+    except ModuleNotFoundError as error:
+        _missing(options.command, subcommand, error)
+    return entry(options.arguments) or 0
+
+
+def _missing(name: str, subcommand: Subcommand, error: ModuleNotFoundError) -> NoReturn:
+    """End where a package of an extra is missing; any other missing module is a fault of this program."""
+    if not subcommand.extra or (error.name or PACKAGE).split(".")[0] == PACKAGE:
+        raise error
+    print(
+        f"error: {COMMAND} {name} needs {error.name}, which is not installed: "
+        f"pip install '{COMMAND}[{subcommand.extra}]'",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the subcommand, and the arguments that are its own."""
+    width = max(map(len, SUBCOMMANDS)) + 2
+    parser = argparse.ArgumentParser(
+        prog=COMMAND,
+        description="Read Swiss number plates, serve the reader, and improve it.",
+        epilog="subcommands:\n"
+        + "\n".join(f"  {name:{width}}{each.help}" for name, each in SUBCOMMANDS.items())
+        + f"\n\n`{COMMAND} SUBCOMMAND --help` shows what each takes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{COMMAND} {__version__}")
+    parser.add_argument(
+        "command", choices=SUBCOMMANDS, metavar="SUBCOMMAND", help="one of those below"
+    )
+    parser.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="…", help="its own arguments"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""How this program is called: by its installed command, or as a module of a checkout."""
+
+from __future__ import annotations
+
+import sys
+
+COMMAND = "swiss-plates"
+PACKAGE = __name__.partition(".")[0]
+"""Import name of this package: src in a checkout, swiss_plates where it is installed."""
+
+
+def program(name: str) -> str:
+    """Return what a user types to run a command, for its help.
+
+    Args:
+        name: Name of the command, such as ``read``.
+    """
+    called = sys.argv[0]
+    return called if called.startswith(f"{COMMAND} ") else f"python -m {PACKAGE}.{name}"

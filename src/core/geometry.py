@@ -64,6 +64,60 @@ def box_iou(first: FloatArray, second: FloatArray) -> FloatArray:
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 
+def edge_lengths(corners: FloatArray) -> FloatArray:
+    """Return the lengths of a plate's edges: top, right, bottom, left.
+
+    Args:
+        corners: ``(..., 4, 2)`` in any unit.
+
+    Returns:
+        ``(..., 4)`` in the same unit.
+    """
+    return np.linalg.norm(np.roll(corners, -1, axis=-2) - corners, axis=-1)
+
+
+def plate_height(corners: FloatArray) -> FloatArray:
+    """Return the height of plates: the mean length of the left and right edge, shape ``(...)``.
+
+    Args:
+        corners: ``(..., 4, 2)`` in any unit.
+    """
+    return edge_lengths(corners)[..., [1, 3]].mean(axis=-1)
+
+
+def plate_width(corners: FloatArray) -> FloatArray:
+    """Return the width of plates: the mean length of the top and bottom edge, shape ``(...)``.
+
+    Args:
+        corners: ``(..., 4, 2)`` in any unit.
+    """
+    return edge_lengths(corners)[..., [0, 2]].mean(axis=-1)
+
+
+def plate_angle(corners: FloatArray) -> FloatArray:
+    """Return the angle of the top edge in degrees, clockwise on the screen, shape ``(...)``.
+
+    Args:
+        corners: ``(..., 4, 2)`` in any unit.
+    """
+    along = corners[..., 1, :] - corners[..., 0, :]
+    return np.degrees(np.arctan2(along[..., 1], along[..., 0]))
+
+
+_TWO_LINE_ASPECT = 2.6
+"""Width over height below which a plate has two lines. The formats of two lines have 0.7 to 1.9, those of
+one line 3.75 to 4.5 (VZV Art. 83)."""
+
+
+def likely_lines(corners: FloatArray) -> int:
+    """Return the number of text lines, 1 or 2, that the aspect of one plate suggests.
+
+    Args:
+        corners: ``(4, 2)`` in any unit.
+    """
+    return 2 if plate_width(corners) < _TWO_LINE_ASPECT * plate_height(corners) else 1
+
+
 def plate_axes(corners: FloatArray) -> FloatArray:
     """The plates' own axes, in which errors of corners are told of plates of any size and angle.
 
@@ -80,8 +134,7 @@ def plate_axes(corners: FloatArray) -> FloatArray:
     """
     along = corners[..., [1, 2], :] - corners[..., [0, 3], :]
     down = corners[..., [3, 2], :] - corners[..., [0, 1], :]
-    lengths = [np.linalg.norm(edges, axis=-1).mean(axis=-1) for edges in (along, down)]
-    size = np.sqrt(lengths[0] * lengths[1])[..., None, None] / 2
+    size = np.sqrt(plate_width(corners) * plate_height(corners))[..., None, None] / 2
     axes = np.stack([along.sum(axis=-2), down.sum(axis=-2)], axis=-2)
     norms = np.linalg.norm(axes, axis=-1, keepdims=True)
     # A plate without length has no direction: nothing is moved along it.

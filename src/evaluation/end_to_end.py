@@ -19,7 +19,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..core.geometry import FloatArray, box_iou, box_to_corners, xyxy_to_box
+from ..core.geometry import (
+    FloatArray,
+    box_iou,
+    box_to_corners,
+    plate_angle,
+    plate_height,
+    xyxy_to_box,
+)
 from ..datasets.annotations import TruePicture, TruePlate
 from ..inference.decoding import Reading
 from ..inference.detection import SURE
@@ -297,10 +304,7 @@ def _size(plate: TruePlate) -> tuple[float, float]:
     """Height in pixels (mean of the left and right edge), angle of the top edge in degrees."""
     if plate.corners is None:
         return float(plate.box[3] - plate.box[1]), np.nan
-    top_left, top_right, bottom_right, bottom_left = plate.corners
-    left, right = np.linalg.norm([bottom_left - top_left, bottom_right - top_right], axis=1)
-    along = top_right - top_left
-    return float((left + right) / 2), float(np.degrees(np.arctan2(along[1], along[0])))
+    return float(plate_height(plate.corners)), float(plate_angle(plate.corners))
 
 
 def texts_of(scores: Scores) -> pd.DataFrame:

@@ -31,6 +31,7 @@ from ..core.geometry import (
     FloatArray,
     box_to_corners,
     corners_to_box,
+    likely_lines,
     xyxy_to_box,
 )
 from ..core.random import Draws
@@ -44,9 +45,6 @@ _ALONE = 0.6
 """Least share of a window that a plate fills where other plates of the picture may be unknown."""
 _TRIES = 10
 """Windows that are drawn for each that is wanted, as some show a second plate."""
-_TWO_LINES = 2.6
-"""Width over height below which a plate has two lines where nobody says it; the formats have 1.6 to 2.0
-and 3.75 to 4.7 (1.0 is a motorcycle's)."""
 _LONGEST = 384
 """Pixels of a crop's longer side; a reader takes 128."""
 
@@ -145,10 +143,7 @@ def _take(split: Split, name: str, config: Config, windows: Samples, crops: Samp
 def _lines(plate: TruePlate) -> int:
     if plate.lines is not None:
         return plate.lines
-    corners = _corners(plate)
-    width = np.linalg.norm(corners[[1, 2]] - corners[[0, 3]], axis=1).mean()
-    height = np.linalg.norm(corners[[3, 2]] - corners[[0, 1]], axis=1).mean()
-    return 2 if width < _TWO_LINES * height else 1
+    return likely_lines(_corners(plate))
 
 
 def _corners(plate: TruePlate) -> FloatArray:

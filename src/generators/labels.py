@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
+from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box, plate_angle, plate_height
 
 SCENE_SIDE = 256
 """Lengths among the labels are pixels of a scene of this side."""
@@ -37,9 +37,7 @@ def make_labels(
             the corners are normalised to it, and places without a plate keep theirs. By default the
             whole scene.
     """
-    edges = np.roll(corners, -1, axis=1) - corners
-    lengths = np.linalg.norm(edges, axis=2) * SCENE_SIDE
-    angles = np.degrees(np.arctan2(edges[:, 0, 1], edges[:, 0, 0]))
+    heights, angles = plate_height(corners) * SCENE_SIDE, plate_angle(corners)
     if windows is None:
         corners = np.where(present[:, None, None], corners, np.nan)
     else:
@@ -54,9 +52,7 @@ def make_labels(
             "colour": list(colours),
             "lines": list(lines),
             "digits": [max(len(text) - 2, 0) for text in texts],
-            "plate_height": np.where(present, lengths[:, [1, 3]].mean(axis=1), np.nan).astype(
-                np.float32
-            ),
+            "plate_height": np.where(present, heights, np.nan).astype(np.float32),
             "angle": np.where(present, angles, np.nan).astype(np.float32),
         }
     )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..config import DegradeParams, PlateParams, SceneParams
 from ..core.charset import CANTONS, MAX_DIGITS
+from ..core.geometry import edge_lengths
 from ..core.random import Draws
 from . import degrade
 from .atlas import Atlas
@@ -241,8 +242,7 @@ def draw_scenes(
     width = np.array([spec.width for spec in plates])
     height = np.array([spec.height for spec in plates])
     corners = apply(matrices, plate_corners(plates))
-    edges = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
-    finest = (edges / np.stack([width, height, width, height], axis=1)).max(axis=1)
+    finest = (edge_lengths(corners) / np.stack([width, height, width, height], axis=1)).max(axis=1)
     crop = draws.integers(scene.BACKGROUND_CROP[0], scene.BACKGROUND_CROP[1])
     corner = np.floor(draws.uniform(shape=(2,)) * (33 - crop[:, None]))
     outlines = np.stack([round_outline(spec.outline) for spec in plates])

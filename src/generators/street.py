@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..config import StreetParams, StreetPlateParams
 from ..core.charset import MAX_DIGITS
-from ..core.geometry import PAD_GREY
+from ..core.geometry import PAD_GREY, edge_lengths
 from ..core.random import Draws
 from . import degrade, lettering
 from .atlas import CAP_SIZES, Atlas
@@ -163,8 +163,7 @@ def draw_streets(
     matrices = _pose(specs, street, width, inside, draws)
     sizes = np.array([[spec.width, spec.height] for spec in specs])
     corners = apply(matrices, plate_corners(specs))
-    edges = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
-    finest = (edges / np.tile(sizes, 2)).max(axis=1)
+    finest = (edge_lengths(corners) / np.tile(sizes, 2)).max(axis=1)
     caps = finest * [spec.cap_height for spec in specs]
     outlines = np.stack([round_outline(spec.outline) for spec in specs])
     return StreetBlock(

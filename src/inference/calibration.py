@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..core.errors import UserError
+from ..core.geometry import plate_height
 from ..core.intervals import wilson
 
 FEATURES = ("text_log_odds", "least_char_log_odds", "score_log_odds", "log_line_height")
@@ -58,8 +59,7 @@ def line_height(corners: NDArray[np.floating], lines: ArrayLike) -> Floats:
         ``(N,)`` pixels: mean length of the left and right edge over the number of lines.
     """
     corners = np.asarray(corners, dtype=np.float64).reshape(-1, 4, 2)
-    edges = corners[:, [3, 2]] - corners[:, [0, 1]]
-    return np.linalg.norm(edges, axis=2).mean(axis=1) / np.asarray(lines, dtype=np.float64)
+    return plate_height(corners) / np.asarray(lines, dtype=np.float64)
 
 
 def _log_odds(probability: ArrayLike) -> Floats:

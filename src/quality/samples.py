@@ -16,7 +16,14 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..core.errors import UserError
-from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box, xyxy_to_box
+from ..core.geometry import (
+    BOX_COLUMNS,
+    CORNER_COLUMNS,
+    corners_to_box,
+    plate_angle,
+    plate_height,
+    xyxy_to_box,
+)
 from ..core.images import ImageError, load_image
 from ..core.images import Picture as LoadedPicture
 from ..datasets.annotations import PIXEL_COLUMNS, TruePlate
@@ -249,11 +256,10 @@ def _of_split(split: Split, place: Path) -> Samples:
 
 def _pose(quads: FloatArray, heights: ArrayLike) -> dict[str, FloatArray]:
     """Height of plates in pixels and angle in degrees, of ``(n, 4, 2)`` corners or else of their boxes."""
-    sides = np.linalg.norm(quads[:, [3, 2]] - quads[:, [0, 1]], axis=2).mean(axis=1)
-    along = quads[:, 1] - quads[:, 0]
+    known = plate_height(quads)
     return {
-        "plate_height": np.where(np.isnan(sides), heights, sides),
-        "angle": np.degrees(np.arctan2(along[:, 1], along[:, 0])),
+        "plate_height": np.where(np.isnan(known), heights, known),
+        "angle": plate_angle(quads),
     }
 
 

@@ -16,7 +16,12 @@ from src.core.geometry import (
     box_to_corners,
     box_to_xyxy,
     corners_to_box,
+    edge_lengths,
+    likely_lines,
+    plate_angle,
     plate_axes,
+    plate_height,
+    plate_width,
     rectify,
     rectify_parts,
     xyxy_to_box,
@@ -231,3 +236,18 @@ def test_axes_of_plates() -> None:
     moved = turned_by_90 + np.array([[1, -0.5]] * 4) @ both[1]
     np.testing.assert_allclose(moved - turned_by_90, [[10, 20]] * 4)
     assert (plate_axes(np.zeros((4, 2))) == 0).all()
+
+
+def test_height_width_and_angle_of_a_turned_plate() -> None:
+    plate = np.array([[0.0, 0], [40, 0], [40, 10], [0, 10]])
+    turn = np.radians(30)
+    turned = plate @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    many = np.stack([plate, turned, turned[[1, 2, 3, 0]]])
+    np.testing.assert_allclose(edge_lengths(many)[0], [40, 10, 40, 10])
+    np.testing.assert_allclose(plate_height(many), [10, 10, 40])
+    np.testing.assert_allclose(plate_width(many), [40, 40, 10])
+    np.testing.assert_allclose(plate_angle(many), [0, 30, 120], atol=1e-9)
+    assert likely_lines(turned) == 1
+    # Rear high and long: 300 x 160 and 500 x 110 mm.
+    assert likely_lines(np.array([[0.0, 0], [300, 0], [300, 160], [0, 160]])) == 2
+    assert likely_lines(np.array([[0.0, 0], [500, 0], [500, 110], [0, 110]])) == 1

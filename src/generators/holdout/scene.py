@@ -25,7 +25,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ...core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
+from ...core.geometry import (
+    BOX_COLUMNS,
+    CORNER_COLUMNS,
+    corners_to_box,
+    edge_lengths,
+    plate_angle,
+    plate_height,
+)
 from ...core.random import Draws
 from . import street
 from .dice import Dice
@@ -74,8 +81,11 @@ class _Placed:
     @property
     def cap(self) -> float:
         """Height of a capital in pixels, about."""
-        edges = np.linalg.norm(self.corners[[3, 2]] - self.corners[[0, 1]], axis=1)
-        return float(edges.mean()) * self.plate.format.cap_height / self.plate.format.height
+        return (
+            float(plate_height(self.corners))
+            * self.plate.format.cap_height
+            / self.plate.format.height
+        )
 
 
 class LockedScenes:
@@ -123,8 +133,6 @@ def _label(placed: _Placed | None) -> dict[str, Any]:
         }
     plate, corners = placed.plate, placed.corners
     normalised = corners / [WIDTH, HEIGHT]
-    edges = np.roll(corners, -1, axis=0) - corners
-    sides = np.linalg.norm(edges[[1, 3]], axis=1)
     return {
         "plate": plate.text,
         "format": plate.format.name,
@@ -133,8 +141,8 @@ def _label(placed: _Placed | None) -> dict[str, Any]:
         "digits": len(plate.digits) if plate.text else 0,
         **dict(zip(BOX_COLUMNS, corners_to_box(normalised).tolist(), strict=True)),
         **dict(zip(CORNER_COLUMNS, normalised.ravel().tolist(), strict=True)),
-        "plate_height": float(sides.mean()),
-        "angle": float(np.degrees(np.arctan2(edges[0, 1], edges[0, 0]))),
+        "plate_height": float(plate_height(corners)),
+        "angle": float(plate_angle(corners)),
         "present": True,
         "style": "locked",
     }
@@ -216,7 +224,7 @@ def _paste_plate(canvas: Canvas, dice: Dice, item: _Placed) -> None:
     dark = np.zeros((8, 8, 3), np.uint8)
     canvas.paste(camera, dark, np.full((8, 8), dice.integer(60, 180), np.uint8), corners + shift)
     seen = camera.project(street.plane_corners((plate.format.width, plate.format.height)))
-    edges = np.linalg.norm(np.roll(seen, -1, axis=0) - seen, axis=1)
+    edges = edge_lengths(seen)
     # As fine as its finest edge: where it is turned away, warping averages too little otherwise.
     longest = np.array([edges[[0, 2]].max(), edges[[1, 3]].max()])
     scale = float((longest / [plate.format.width, plate.format.height]).max())

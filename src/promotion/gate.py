@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from ..evaluation.end_to_end import Scores, given, texts_of
+from ..evaluation.paired import SIGNIFICANT, Comparison, compare, holm
 
-SIGNIFICANT = 0.05
 MARGIN = 0.005
 """Share of a set's plates that a candidate may lose beside the primary set."""
 LEAST_SLICE = 50
@@ -28,40 +26,6 @@ MOST_GROWTH = {"size": 1.25, "latency": 1.25}
 _HEIGHTS = [0, 15, 20, 30, 60, np.inf]
 _SLICES = ("canton", "length", "height", "format")
 RIGHT = "right"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two models on the same plates.
-
-    Attributes:
-        name: of the set or slice.
-        count: plates.
-        promoted, candidate: plates that each gets right.
-        gained, lost: plates that only the candidate, or only the promoted one, gets right.
-    """
-
-    name: str
-    count: int
-    promoted: int
-    candidate: int
-    gained: int
-    lost: int
-
-    @property
-    def difference(self) -> float:
-        """Of the shares that are right, positive where the candidate is better."""
-        return (self.candidate - self.promoted) / self.count if self.count else 0.0
-
-    @property
-    def p_better(self) -> float:
-        """Chance of so many gains if neither were better."""
-        return exact_mcnemar(self.gained, self.lost)
-
-    @property
-    def p_worse(self) -> float:
-        """Chance of so many losses if neither were better."""
-        return exact_mcnemar(self.lost, self.gained)
 
 
 @dataclass(frozen=True)
@@ -88,32 +52,18 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """For a manifest."""
         return {
-            "sets": [
-                {**asdict(each), "p_better": each.p_better, "p_worse": each.p_worse}
-                for each in self.sets
-            ],
+            "sets": [_entry(each) for each in self.sets],
             "slices": len(self.slices),
             "costs": {name: list(values) for name, values in self.costs.items()},
             "margin": MARGIN,
         }
 
 
-def exact_mcnemar(more: int, less: int) -> float:
-    """One-sided p-value of ``more`` against ``less`` discordant pairs: of a fair coin."""
-    if not more + less:
-        return 1.0
-    return float(binomtest(more, more + less, 0.5, alternative="greater").pvalue)
-
-
-def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
-    """p-values of a family of tests, corrected for their number (Holm, 1979)."""
-    values = np.asarray(p_values, float)
-    order = np.argsort(values)
-    factors = np.arange(len(values), 0, -1)
-    corrected = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
-    result = np.empty_like(values)
-    result[order] = corrected
-    return result
+def _entry(each: Comparison) -> dict[str, Any]:
+    values = asdict(each)
+    # As manifests call them.
+    values["promoted"], values["candidate"] = values.pop("old"), values.pop("new")
+    return {**values, "p_better": each.p_better, "p_worse": each.p_worse}
 
 
 def plates_right(scores: Scores) -> pd.DataFrame:
@@ -135,20 +85,6 @@ def pictures_right(scores: Scores, threshold: float) -> pd.DataFrame:
     """A row for each picture without a Swiss plate: right where no text is given."""
     with_text = set(given(scores, threshold)["picture"])
     return pd.DataFrame({RIGHT: [i not in with_text for i in range(len(scores.found))]})
-
-
-def compare(name: str, promoted: NDArray[np.bool_], candidate: NDArray[np.bool_]) -> Comparison:
-    """Count what each of two models gets right of the same ``(N,)`` plates.
-
-    Raises:
-        ValueError: they are not as many.
-    """
-    if promoted.shape != candidate.shape:
-        raise ValueError(f"{name}: {len(promoted)} and {len(candidate)} plates")
-    return Comparison(
-        name, len(promoted), int(promoted.sum()), int(candidate.sum()),
-        int((candidate & ~promoted).sum()), int((promoted & ~candidate).sum()),
-    )  # fmt: skip
 
 
 def judge(
@@ -173,7 +109,7 @@ def judge(
     slices = [each for name in names for each in _slices(name, promoted[name], candidate[name])]
     reasons = []
     first = sets[0]
-    if first.p_better >= SIGNIFICANT:
+    if not first.is_better:
         reasons.append(
             f"not better on {primary}: {first.gained} plates gained, {first.lost} lost "
             f"(p = {first.p_better:.2g}, {SIGNIFICANT} is asked for)"
@@ -224,8 +160,8 @@ def tabulate(verdict: Verdict) -> str:
         else:
             p = f"{each.p_worse:.2g} worse"
         lines.append(
-            f"{name:<24}{each.count:>7}{_share(each.promoted, each.count):>10}"
-            f"{_share(each.candidate, each.count):>11}{each.gained:>8}{each.lost:>6}  {p}"
+            f"{name:<24}{each.count:>7}{_share(each.old, each.count):>10}"
+            f"{_share(each.new, each.count):>11}{each.gained:>8}{each.lost:>6}  {p}"
         )
     lines.append(f"{len(verdict.slices)} slices of {LEAST_SLICE} plates or more were compared too.")
     for name, (old, new) in verdict.costs.items():

@@ -12,28 +12,25 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import vl_convert
 from PIL import Image, ImageDraw, ImageFont
-from scipy.stats import norm
 
 from ..core.errors import UserError
 from ..core.files import complete_folder
 from ..core.program import program
 from ..core.provenance import machine
+from ..evaluation.paired import SIGNIFICANT, compare_outcomes
 from .metric_names import direction
 from .revisions import Plots, Revision, RevisionError, read_plots, read_revision, resolve
 
 REPORT = "report.md"
-SIGNIFICANT = 0.05
-"""Differences that chance makes more often than this are none."""
 STACK = "evaluations/stack/metrics.json"
 MAIN = "val_acc"
-MAIN_SET = "prepared/stack/val"
-"""What the main metric is of."""
+MAIN_SET = "val"
+"""The set that the main metric is of."""
 HEADLINES = (
     (STACK, MAIN, "plates read, scenes like the seed's"),
     (STACK, "formats.accuracy", "plates read, all formats"),
@@ -85,6 +82,7 @@ def write_report(base: str, out: Path) -> str:
             f"# {verdict}",
             _introduction(base, old, head),
             _headlines(old, head),
+            _paired(old, head),
             _parameters(old, head),
             _curves(plots, folder, old),
             _predictions(plots, folder, old),
@@ -124,39 +122,42 @@ def check_links(report: Path) -> None:
 
 
 def judge(base: Revision | None, head: Revision) -> str:
-    """Better, worse or same, by the exact matches of the stack.
-
-    Two shares of independent samples are compared by the normal approximation.
-    """
-    new, new_count = _main_metric(head)
-    old, old_count = _main_metric(base) if base else (None, 0)
-    if new is None or old is None:
+    """Better, worse or same: the gate's paired test on the plates of the main set."""
+    new, old = _metric(head, STACK, MAIN), _metric(base, STACK, MAIN)
+    if new is None or old is None or base is None:
         lack = f"the workspace has no {MAIN}"
         if new is not None:
             lack = f"{MAIN} is {new:.4f}, and there is nothing to compare it with"
         return f"No verdict: {lack}"
     change = f"{MAIN} {old:.4f} → {new:.4f}"
-    if base is not None and _main_set(base) and _main_set(head) not in (None, _main_set(base)):
-        return f"Not comparable: {change}, but of other plates, as {MAIN_SET} has changed"
-    if new == old:
+    compared = compare_outcomes(base.outcomes, head.outcomes).get(MAIN_SET)
+    if compared is None:
+        return f"Not paired: {change}"
+    if not compared.gained + compared.lost:
         return f"Same: {change}"
-    if not (old_count and new_count):
-        return f"{'Better' if new > old else 'Worse'}: {change}"
-    pooled = (old * old_count + new * new_count) / (old_count + new_count)
-    error = sqrt(pooled * (1 - pooled) * (1 / old_count + 1 / new_count))
-    chance = float(2 * norm.sf(abs(new - old) / error)) if error else 0.0
-    if chance >= SIGNIFICANT:
-        return f"Same within chance: {change} (p = {chance:.2f})"
-    return f"{'Better' if new > old else 'Worse'}: {change} (p = {chance:.1g})"
+    counts = f"{compared.gained} plates gained, {compared.lost} lost"
+    if compared.is_better:
+        return f"Better: {change} ({counts}, p = {compared.p_better:.1g})"
+    if compared.is_worse:
+        return f"Worse: {change} ({counts}, p = {compared.p_worse:.1g})"
+    return f"Same within chance: {change} ({counts})"
 
 
-def _main_set(revision: Revision) -> str | None:
-    """Of the set that the main metric is of, where dvc.lock says it."""
-    return next((md5 for path, md5 in revision.read.items() if path.endswith(MAIN_SET)), None)
-
-
-def _main_metric(revision: Revision) -> tuple[float | None, int]:
-    return _metric(revision, STACK, MAIN), int(_metric(revision, STACK, "count_with_text") or 0)
+def _paired(base: Revision | None, head: Revision) -> str:
+    """A table of the sets of which both have read the same plates."""
+    rows = [
+        (
+            each.name, str(each.count), f"{each.old / each.count:.4f}", f"{each.new / each.count:.4f}",
+            str(each.gained), str(each.lost),
+            _BETTER if each.is_better else _WORSE if each.is_worse else _SAME,
+        )
+        for each in compare_outcomes(base.outcomes if base else {}, head.outcomes).values()
+        if each.count
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    header = ("set", "plates", "base", "head", "gained", "lost", f"p < {SIGNIFICANT}")
+    return "## The same plates\n\n" + _table(header, rows)
 
 
 def _metric(revision: Revision | None, file: str, name: str) -> float | None:

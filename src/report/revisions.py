@@ -16,6 +16,7 @@ import yaml
 from dvc.exceptions import DvcException
 
 from ..core.errors import UserError
+from ..evaluation.paired import FILE, Outcomes, parse_outcomes
 
 WORKSPACE = "workspace"
 """What DVC calls the files as they are."""
@@ -36,7 +37,7 @@ class Revision:
         parameters: flat, by names such as ``TrainOCRParams.LR``.
         metrics: flat, by file and then by names such as ``doubt.ece``.
         sizes: bytes of models and other outputs by path, as dvc.lock has them.
-        read: hashes of what the stages have read, by path.
+        outcomes: Which plates the stack reads, by set; none where no evaluation has written that.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Revision:
     parameters: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
-    read: dict[str, str] = field(default_factory=dict)
+    outcomes: dict[str, Outcomes] = field(default_factory=dict)
 
 
 @dataclass
@@ -103,10 +104,15 @@ def read_revision(name: str = WORKSPACE) -> Revision:
         # Not metrics_show: of a commit, it fails where the workspace has no such file.
         if _text(path, at) is not None:
             revision.metrics[path] = _flatten(json.loads(_asked(dvc.api.read, path, at)))
+        file = str(Path(path).with_name(FILE))
+        if (text := _text(file, at)) is not None:
+            try:
+                revision.outcomes |= parse_outcomes(text)
+            except ValueError as error:
+                raise RevisionError(f"{file} of {name}: {error}") from error
     lock = yaml.safe_load(_text("dvc.lock", at) or "") or {}
     for stage in lock.get("stages", {}).values():
         revision.sizes |= {out["path"]: out.get("size", 0) for out in stage.get("outs", [])}
-        revision.read |= {dep["path"]: dep.get("md5", "") for dep in stage.get("deps", [])}
     return revision
 
 

@@ -43,6 +43,7 @@ from ..evaluation.end_to_end import (
     summarise_clutter,
     texts_of,
 )
+from ..evaluation.paired import FILE, Outcomes, write_outcomes
 from ..inference.bundle import MANIFEST, Bundle
 from ..inference.reader import PlateReader
 from ..inference.runtimes import installed_runtimes
@@ -109,6 +110,16 @@ def main(config: Config) -> None:
     }
     with evaluation.results_folder(config.out("evaluations", "stack")) as results:
         evaluation.write_metrics(results, metrics)
+        write_outcomes(
+            results / FILE,
+            {
+                name: Outcomes(
+                    truths[name].samples.meta["sha256"],
+                    texts_of(scores[name])["right"].to_numpy(bool),
+                )
+                for name in READ
+            },
+        )
         _write_plots(results, {name: scores[name] for name in READ})
         texts = texts_of(main_scores).index.to_numpy()
         picked = texts[evaluation.chosen(len(texts), config.EvaluateStackParams.SEED)]

@@ -1,4 +1,4 @@
-"""The gate's tests of significance, and what it refuses."""
+"""What the gate refuses."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom
 
 from src.promotion import gate
-from src.promotion.gate import RIGHT, Verdict, compare, exact_mcnemar, holm, judge, tabulate
+from src.promotion.gate import RIGHT, Verdict, judge, tabulate
 
 COSTS = {"size": (4e6, 4e6), "latency": (2.0, 2.0)}
 COUNT = 1000
@@ -28,43 +27,6 @@ def table(wrong: Any = (), **slices: Any) -> pd.DataFrame:
 
 def verdict(promoted: Any, candidate: Any, **options: Any) -> Verdict:
     return judge(promoted, candidate, options.get("primary", "val"), options.get("costs", COSTS))
-
-
-def test_mcnemar_is_a_fair_coin() -> None:
-    assert exact_mcnemar(0, 0) == 1
-    assert exact_mcnemar(5, 0) == pytest.approx(1 / 32)
-    assert exact_mcnemar(0, 5) == 1
-    assert exact_mcnemar(12, 3) == pytest.approx(binom.sf(11, 15, 0.5))
-
-
-def test_mcnemar_is_wrong_as_rarely_as_it_says() -> None:
-    """Of equal models, one in twenty at most looks better."""
-    draws = np.random.default_rng(1)
-    gained = draws.binomial(40, 0.5, 4000)
-    found = np.mean(
-        [exact_mcnemar(int(more), int(40 - more)) < gate.SIGNIFICANT for more in gained]
-    )
-    assert 0.02 < found <= 0.05
-
-
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.9, 0.8]).tolist() == [1, 1]
-    assert holm([]).tolist() == []
-
-
-def test_counts_of_pairs() -> None:
-    each = compare("x", right({1, 2, 3}), right({3, 4}))
-    assert (each.count, each.promoted, each.candidate, each.gained, each.lost) == (
-        1000,
-        997,
-        998,
-        2,
-        1,
-    )
-    assert each.difference == pytest.approx(0.001)
-    with pytest.raises(ValueError, match="x: 1000 and 4 plates"):
-        compare("x", right(), right(count=4))
 
 
 def test_better_by_enough_passes() -> None:

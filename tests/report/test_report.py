@@ -10,10 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import vl_convert
 from PIL import Image
 
+from src.evaluation.paired import FILE, Outcomes, write_outcomes
+from src.promotion import gate
+from src.promotion.gate import RIGHT
 from src.report import __main__ as report
 from src.report.__main__ import REPORT, check_links, judge, mark, write_report
 from src.report.metric_names import direction
@@ -53,8 +58,13 @@ def write(path: str, text: str) -> None:
     Path(path).write_text(text)
 
 
-def results(accuracy: float, count: int = 1000, pictures: int = 3, **more: Any) -> None:
-    """What a run leaves."""
+def results(
+    accuracy: float, count: int = 1000, pictures: int = 3, data: str = "one", **more: Any
+) -> None:
+    """What a run leaves; the plates that are read are the first ones."""
+    read = Outcomes(data, np.arange(count) < round(accuracy * count))
+    Path("out/evaluations/stack").mkdir(parents=True, exist_ok=True)
+    write_outcomes(Path("out/evaluations/stack") / FILE, {"val": read})
     metrics = {"val_acc": accuracy, "count_with_text": count, "latency": {"median_ms": 2.0}, **more}
     write("out/evaluations/stack/metrics.json", json.dumps(metrics))
     write(
@@ -101,7 +111,8 @@ def test_a_change_of_a_parameter(repository: Path) -> None:
     results(0.95, pictures=4, formats={"accuracy": 0.7}, fresh=7)
     commit("head")
     verdict, text = report_of()
-    assert verdict.startswith("Better: val_acc 0.9000 → 0.9500 (p = ")
+    assert verdict == ("Better: val_acc 0.9000 → 0.9500 (50 plates gained, 0 lost, p = 9e-16)")
+    assert "| val | 1000 | 0.9000 | 0.9500 | 50 | 0 | ▲ better |" in text
     assert text.startswith(f"# {verdict}\n")
     assert f"Base: `main` (`{git('rev-parse', 'main')[:8]}`)" in text
     assert "| `TrainOCRParams.EPOCHS` | `2` | `3` |" in text
@@ -222,33 +233,48 @@ def test_what_dvc_lock_says_of_sizes(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("base", "head", "words"),
     [
-        ((0.9, 1000), (0.9, 1000), "Same: val_acc 0.9000 → 0.9000"),
-        ((0.9, 1000), (0.905, 1000), "Same within chance"),
-        ((0.9, 100000), (0.905, 100000), "Better"),
-        ((0.9, 1000), (0.8, 1000), "Worse"),
-        ((0.9, None), (0.905, None), "Better"),
-        ((1.0, 50), (1.0, 500), "Same"),
+        ((), (), "Same: val_acc 1.0000 → 1.0000"),
+        (
+            (1, 2, 3, 4),
+            (5,),
+            "Same within chance: val_acc 0.9960 → 0.9990 (4 plates gained, 1 lost)",
+        ),
+        (
+            (1, 2, 3, 4, 5),
+            (),
+            "Better: val_acc 0.9950 → 1.0000 (5 plates gained, 0 lost, p = 0.03)",
+        ),
+        ((), (1, 2, 3, 4, 5), "Worse: val_acc 1.0000 → 0.9950 (0 plates gained, 5 lost, p = 0.03)"),
     ],
 )
-def test_the_verdict_knows_chance(base: Any, head: Any, words: str) -> None:
-    def revision(accuracy: float, count: int | None) -> Revision:
-        metrics = {"val_acc": accuracy} | ({"count_with_text": count} if count else {})
-        return Revision("x", None, metrics={"out/evaluations/stack/metrics.json": metrics})
+def test_the_verdict_is_the_gates(base: Any, head: Any, words: str) -> None:
+    def revision(wrong: tuple[int, ...]) -> Revision:
+        read = np.ones(1000, bool)
+        read[list(wrong)] = False
+        metrics = {"out/evaluations/stack/metrics.json": {"val_acc": float(read.mean())}}
+        return Revision("x", None, metrics=metrics, outcomes={"val": Outcomes("one", read)})
 
-    assert judge(revision(*base), revision(*head)).startswith(words)
+    old, new = revision(base), revision(head)
+    assert judge(old, new) == words
+    tables = ({"val": pd.DataFrame({RIGHT: each.outcomes["val"].right})} for each in (old, new))
+    verdict = gate.judge(*tables, "val", {})
+    assert verdict.passes == words.startswith("Better")
 
 
-def test_other_plates_are_not_compared(repository: Path) -> None:
-    lock = "stages:\n  evaluate_stack:\n    deps: [{path: data/prepared/stack/val, md5: %s}]\n"
+def test_what_is_not_paired_is_not_judged(repository: Path) -> None:
     results(0.9)
-    write("dvc.lock", lock % "one.dir")
     commit("base")
+    results(0.99, data="other")
+    verdict, text = report_of()
+    assert verdict == "Not paired: val_acc 0.9000 → 0.9900"
+    assert "The same plates" not in text
+    # As every run before there was such a file.
     results(0.99)
-    assert report_of()[0].startswith("Better")
-    write("dvc.lock", lock % "other.dir")
-    assert report_of()[0] == (
-        "Not comparable: val_acc 0.9000 → 0.9900, but of other plates, as prepared/stack/val has changed"
-    )
+    (Path("out/evaluations/stack") / FILE).unlink()
+    assert report_of()[0] == verdict
+    write(f"out/evaluations/stack/{FILE}", "{")
+    with pytest.raises(RevisionError, match=rf"{FILE} of workspace: "):
+        report_of()
 
 
 def test_a_branch_is_compared_with_what_it_was_made_from(repository: Path) -> None:

@@ -17,6 +17,7 @@ from src.datasets.annotations import PreparedTruth
 from src.datasets.shards import DatasetError, NewSet, Shard, ShardedSet, write_sets
 from src.evaluation import figures as plots
 from src.evaluation.end_to_end import Case, case_of, score
+from src.evaluation.paired import parse_outcomes
 from src.inference.bundle import BundleError
 from src.inference.reader import PlateReader
 from src.inference.runtimes import installed_runtimes
@@ -98,8 +99,14 @@ def test_a_perfect_stack(config: Config, use: Any) -> None:
         # A confidence of 0.9 where all are right.
         assert metrics[name]["doubt"]["ece"] == pytest.approx(0.1)
         assert metrics[name]["doubt"]["brier"] == pytest.approx(0.01)
+    text = (config.out("evaluations", "stack") / "plates_read.json").read_text()
+    for name, each in parse_outcomes(text).items():
+        accuracy = metrics["val_acc"] if name == "val" else metrics[name]["accuracy"]
+        assert each.right.mean() == pytest.approx(accuracy, abs=1e-5)
+        assert each.data == ShardedSet(config.prepared("stack") / name).meta["sha256"]
     assert files_below(config.out("evaluations", "stack")) == {
         "metrics.json",
+        "plates_read.json",
         *(
             f"plots/{plot}_{name}.csv"
             for plot in ("accuracy_by_height", "risk_coverage", "reliability")

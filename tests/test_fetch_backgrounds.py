@@ -14,7 +14,8 @@ import pytest
 from torchvision.datasets import CIFAR10
 
 from src import fetch_backgrounds
-from src.config import BackgroundsConfig, Config, load_config
+from src.config import Config, load_config
+from src.config.sets import BackgroundsConfig
 from src.core.errors import StageError
 from src.datasets.backgrounds import load_backgrounds
 from src.datasets.shards import DatasetError

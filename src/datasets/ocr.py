@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..config import TrainOCRParams
+from ..config.training import TrainOCRParams
 from ..core.charset import CHARSET
 from ..core.geometry import FloatArray, Rectification, plate_axes
 from ..core.random import Draws

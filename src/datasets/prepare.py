@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..config import Config, PlateParams, StreetPlateParams
+from ..config import Config
+from ..config.plates import PlateParams, StreetPlateParams
 from ..core.files import complete_folder, write_picture
 from ..core.machine import available_cores
 from ..core.random import Draws

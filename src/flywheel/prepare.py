@@ -21,7 +21,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..config import Config, PrepareFeedbackParams
+from ..config import Config
+from ..config.sets import PrepareFeedbackParams
 from ..config.stage import run_stage
 from ..core.files import complete_folder
 from ..core.geometry import (

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import PlateParams
+from ..config.plates import PlateParams
 from ..core.charset import CANTONS
 from ..core.random import Draws
 from .glyphs import (

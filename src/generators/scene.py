@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..config import DegradeParams, PlateParams, SceneParams
+from ..config.plates import PlateParams
+from ..config.scenes import DegradeParams, SceneParams
 from ..core.charset import CANTONS, MAX_DIGITS
 from ..core.geometry import edge_lengths
 from ..core.random import Draws

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..config import StreetParams, StreetPlateParams
+from ..config.plates import StreetPlateParams
+from ..config.scenes import StreetParams
 from ..core.charset import MAX_DIGITS
 from ..core.geometry import PAD_GREY, edge_lengths
 from ..core.random import Draws

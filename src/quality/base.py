@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..config import Config, QualityParams
+from ..config import Config
+from ..config.quality import QualityParams
 from ..core.intervals import wilson
 from .fingerprints import digests, signatures
 from .measures import measure

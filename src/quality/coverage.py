@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from ..config import Config, PlateParams
+from ..config import Config
+from ..config.plates import PlateParams
 from ..core.charset import CANTONS, MAX_DIGITS
 from ..core.intervals import wilson
 from ..generators.plate import COLOURS, FORMATS

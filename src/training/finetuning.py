@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..config import Config, FinetuneLocalizeParams, FinetuneOCRParams
+from ..config import Config
+from ..config.training import FinetuneLocalizeParams, FinetuneOCRParams
 from ..datasets.mixture import Mixture, balanced, mixed_sizes
 from ..models.base import Localizer, Reader
 from ..models.registry import save_model

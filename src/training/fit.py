@@ -44,7 +44,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..config import Config, TrainLocalizeParams, TrainOCRParams
+from ..config import Config
+from ..config.training import TrainLocalizeParams, TrainOCRParams
 from ..core.dependencies import closure
 from ..core.errors import StageError
 from ..core.machine import available_cores

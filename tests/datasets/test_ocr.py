@@ -10,7 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from src.config import TrainOCRParams, load_config
+from src.config import load_config
+from src.config.training import TrainOCRParams
 from src.core.charset import CHARSET
 from src.core.geometry import Rectification, plate_axes
 from src.core.random import Draws

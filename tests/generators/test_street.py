@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.config import Config, StreetParams, load_config
+from src.config import Config, load_config
+from src.config.scenes import StreetParams
 from src.core.charset import CHARSET
 from src.core.geometry import rectify
 from src.core.random import Draws

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.config import Config, ModelsConfig, load_config
+from src.config import Config, load_config
+from src.config.models import ModelsConfig
 from src.core.charset import CHARSET
 from src.datasets.ocr import encode_texts
 from src.models.base import Localizer, ModelError, Reader

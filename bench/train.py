@@ -41,9 +41,12 @@ from src.datasets.ocr import OCRDataset
 from src.localize import prepare as prepare_localize
 from src.models.registry import build_localizer, build_reader
 from src.ocr import prepare as prepare_ocr
-from src.training.fit import TrainingData, TrainingModule, training_step, update_average
+from src.training.averaging import update_average
+from src.training.data import TrainingData
+from src.training.fit import training_step
 from src.training.hardware import FLOAT32, Precision, accelerator, choose_precision
 from src.training.localizer import LocalizerTraining
+from src.training.module import TrainingModule
 from src.training.recognizer import ReaderTraining
 
 SEED_BATCH = 32

@@ -1,4 +1,4 @@
-# The HTTP server: docker build -f docker/serve.Dockerfile -t swiss-plate-reader-serve:0.1.0 .
+# The HTTP server: docker build -f docker/serve.Dockerfile -t swiss-plate-reader-serve:0.2.0 .
 
 FROM python:3.11.14-slim-bookworm AS build
 

@@ -15,7 +15,8 @@ from ..config import Config
 from ..config.stage import run_stage
 from ..datasets.localize import LocalizeDataset
 from ..models.registry import build_localizer
-from ..training.fit import TrainingData, train
+from ..training.data import TrainingData
+from ..training.fit import train
 from ..training.localizer import LocalizerTraining
 
 

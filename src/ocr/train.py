@@ -15,7 +15,8 @@ from ..config import Config
 from ..config.stage import run_stage
 from ..datasets.ocr import OCRDataset
 from ..models.registry import build_reader
-from ..training.fit import TrainingData, train
+from ..training.data import TrainingData
+from ..training.fit import train
 from ..training.recognizer import ReaderTraining
 
 

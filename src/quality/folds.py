@@ -30,8 +30,9 @@ from ..datasets.shards import NewSet, Shard, write_sets
 from ..evaluation.inference import best_device
 from ..models.base import Localizer, LocalizerTargets, Reader
 from ..models.registry import build_localizer, build_reader
-from ..training.fit import GRADIENT_NORM, TrainParams
+from ..training.data import TrainParams
 from ..training.hardware import BF16, Step, choose_precision
+from ..training.module import GRADIENT_NORM
 from .base import Evidence
 from .networks import Networks, torch_localizer, torch_reader
 from .samples import Samples

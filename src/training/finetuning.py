@@ -14,8 +14,10 @@ from ..config.training import FinetuneLocalizeParams, FinetuneOCRParams
 from ..datasets.mixture import Mixture, balanced, mixed_sizes
 from ..models.base import Localizer, Reader
 from ..models.registry import save_model
+from .data import TrainingData, TrainParams
 from .feedback import count
-from .fit import TrainingData, TrainingModule, TrainParams, train
+from .fit import train
+from .module import TrainingModule
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -11,7 +11,7 @@ from ..core.geometry import box_iou, corners_to_box
 from ..datasets.localize import LocalizeBatch
 from ..inference.detection import best, quality
 from ..models.base import Localizer, LocalizerTargets
-from .fit import TrainingModule
+from .module import TrainingModule
 
 # Scores are counted in these bins of their logits.
 _LARGEST_LOGIT, _BINS = 15.0, 600

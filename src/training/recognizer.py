@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..datasets.ocr import OCRBatch
 from ..models.base import Reader
-from .fit import TrainingModule
+from .module import TrainingModule
 
 
 class ReaderTraining(TrainingModule):

@@ -15,7 +15,7 @@ from src.inference import decoding
 from src.models.base import Reader
 from src.models.registry import load_reader
 from src.ocr import train
-from src.training.fit import TrainingData
+from src.training.data import TrainingData
 from src.training.recognizer import ReaderTraining, greedy
 from tests.conftest import set_params, set_texts
 

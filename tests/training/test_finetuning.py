@@ -237,7 +237,7 @@ def test_a_checkpoint_of_a_fine_tuning_is_of_its_code(
         read.extend(closure(code))
         return closure(code)
 
-    monkeypatch.setattr("src.training.fit.closure", watched)
+    monkeypatch.setattr("src.training.checkpoints.closure", watched)
     finetune(config)
     own = {"localize": "localizer", "ocr": "recognizer"}[task]
     files = {path.relative_to(PACKAGE).as_posix() for path in read}

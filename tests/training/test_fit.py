@@ -30,8 +30,10 @@ from src.datasets.localize import LocalizeDataset
 from src.localize import train as localize_train
 from src.localize.train import main
 from src.models.registry import build_localizer, load_localizer
-from src.training import fit as training
-from src.training.fit import TrainingData, resume_point, update_average
+from src.training import callbacks, checkpoints, fit, loggers
+from src.training.averaging import AveragedWeights, update_average
+from src.training.checkpoints import ResumePoints, resume_point
+from src.training.data import TrainingData
 from src.training.hardware import Precision
 from src.training.localizer import LocalizerTraining
 from tests.conftest import ROOT, set_params, set_texts
@@ -154,7 +156,7 @@ def test_average_is_what_the_formula_says() -> None:
 def test_the_average_lies_where_the_model_is_trained(workspace: Path) -> None:
     """Lightning moves the module only later; a device without data stands for the GPU."""
     module = module_of(load_config(workspace), workspace)
-    averaged = training._AveragedWeights(0.9)
+    averaged = AveragedWeights(0.9)
     trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")))
     averaged.setup(trainer, module, "fit")
     assert {value.device.type for value in averaged._average_model.parameters()} == {"meta"}
@@ -256,7 +258,7 @@ def test_what_is_not_resumed_and_why(
     def found(config: Config, name: str) -> tuple[int, str]:
         capsys.readouterr()
         module = module_of(config, workspace)
-        wanted = training.fingerprint(
+        wanted = checkpoints.fingerprint(
             module, config, "localize", name, Path(localize_train.__file__)
         )
         point = resume_point(last, wanted)
@@ -295,12 +297,12 @@ def test_a_resumed_training_keeps_the_precision_that_it_began_with(
     set_texts(workspace, "precision: 32-true", "precision: auto")
     rates = {"32-true": 10.0, "bf16-mixed": 20.0}
     monkeypatch.setattr(
-        training, "choose_precision", lambda *_: Precision("bf16-mixed", rates), raising=True
+        fit, "choose_precision", lambda *_: Precision("bf16-mixed", rates), raising=True
     )
     interrupt(workspace, monkeypatch)
     recorded = {"name": "bf16-mixed", **rates}
     # What would be measured now is something else.
-    monkeypatch.setattr(training, "choose_precision", lambda *_: Precision("32-true"))
+    monkeypatch.setattr(fit, "choose_precision", lambda *_: Precision("32-true"))
     used = []
 
     class Watched(LocalizerTraining):
@@ -381,16 +383,17 @@ def test_a_resumed_training_knows_the_best_before_the_kill(
 
 
 @pytest.mark.parametrize(
-    ("method", "resumed"),
+    ("owner", "name", "resumed"),
     [
         # With the best weights of the last validation, without its resume point.
-        ("_ResumePoints._write", 6),
+        (ResumePoints, "_write", 6),
         # With both, without the model.
-        ("_write_best", 8),
+        (fit, "write_best", 8),
     ],
 )
 def test_a_training_killed_at_its_end_ends_right_when_started_again(
-    method: str,
+    owner: Any,
+    name: str,
     resumed: int,
     workspace: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -398,12 +401,10 @@ def test_a_training_killed_at_its_end_ends_right_when_started_again(
 ) -> None:
     rising = {3: 0.1, 6: 0.5, 8: 0.9}
     monkeypatch.setattr("src.localize.train.LocalizerTraining", with_measures(rising))
-    owner, _, name = f"training.{method}".rpartition(".")
-    owner = {"training": training, "training._ResumePoints": training._ResumePoints}[owner]
     original = getattr(owner, name)
 
     def killed(*args: object) -> None:
-        if method == "_write_best" or args[1].global_step == 8:
+        if owner is fit or args[1].global_step == 8:
             raise KilledError
         original(*args)
 
@@ -429,7 +430,7 @@ def test_an_early_stop_holds_after_a_kill(workspace: Path, monkeypatch: pytest.M
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_write_best", killed)
+        patch.setattr(fit, "write_best", killed)
         with pytest.raises(KilledError):
             train_here(workspace, VALIDATE_EVERY=1, PATIENCE=2)
     main(load_config(workspace))
@@ -456,14 +457,14 @@ def test_best_weights_of_another_training_are_an_error(workspace: Path) -> None:
     module.fingerprint = {"model": "plate_net"}
     best = workspace / "best.ckpt"
     with pytest.raises(StageError, match=r"best weights are missing.*Remove .* and train again"):
-        training._write_best(module, best, MODEL)
+        checkpoints.write_best(module, best, MODEL)
     state = {f"model.{name}": value for name, value in module.model.state_dict().items()}
     torch.save({"fingerprint": {"model": "other"}, "state_dict": state}, best)
     with pytest.raises(StageError, match=r"of another training\. Remove"):
-        training._write_best(module, best, MODEL)
+        checkpoints.write_best(module, best, MODEL)
     assert not MODEL.exists()
     torch.save({"fingerprint": {"model": "plate_net"}, "state_dict": state}, best)
-    training._write_best(module, best, MODEL)
+    checkpoints.write_best(module, best, MODEL)
     assert MODEL.exists()
 
 
@@ -494,8 +495,9 @@ def test_figures_that_were_half_written_are_not_fatal(
 def test_a_checkpoint_between_validations_loses_none(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(training, "LOG_EVERY", 1)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    for module in (callbacks, checkpoints):
+        monkeypatch.setattr(module, "LOG_EVERY", 1)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0.0)
 
     class Interrupted(LocalizerTraining):
         def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
@@ -664,7 +666,7 @@ def tracked(folder: Path) -> dict[str, torch.Tensor]:
 def test_nothing_is_tracked_unless_that_is_asked_for(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "WandbLogger", Tracker)
+    monkeypatch.setattr(loggers, "WandbLogger", Tracker)
     monkeypatch.setattr(Tracker, "made", [])
     train_here(workspace)
     assert Tracker.made == []
@@ -675,7 +677,7 @@ def test_the_tracker_gets_what_dvclive_gets_and_changes_nothing(
 ) -> None:
     train_here(workspace)
     untracked = weights(workspace)
-    monkeypatch.setattr(training, "WandbLogger", Tracker)
+    monkeypatch.setattr(loggers, "WandbLogger", Tracker)
     monkeypatch.setattr(Tracker, "made", [])
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     torch.testing.assert_close(tracked(workspace), untracked, rtol=0, atol=0)
@@ -708,7 +710,7 @@ def test_a_tracker_that_cannot_start_is_told_before_the_training(
         def log_hyperparams(self, *_: Any, **__: Any) -> None:
             raise RuntimeError("no key")
 
-    monkeypatch.setattr(training, "WandbLogger", Failing)
+    monkeypatch.setattr(loggers, "WandbLogger", Failing)
     with pytest.raises(StageError, match=re.escape(says)):
         tracked(workspace)
     assert not (workspace / MODEL).exists()

@@ -1,0 +1,81 @@
+"""Callbacks of a training: progress and figures, and when it stops."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import EarlyStopping
+from tqdm import tqdm
+
+from .module import TrainingModule
+
+LOG_EVERY = 10
+"""Steps between two figures."""
+
+
+class ResumedEarlyStopping(EarlyStopping):
+    """Also ends a training that was killed after its last validation and is resumed from it."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+def validates(trainer: pl.Trainer) -> bool:
+    """Whether a validation follows the step that was taken just now."""
+    return trainer.global_step % int(trainer.val_check_batch or 1) == 0
+
+
+class Progress(pl.Callback):
+    """The bar, with samples a second and the time left; loss, rate and throughput in the logs."""
+
+    def __init__(self, module: TrainingModule) -> None:
+        self._module = module
+
+    def on_train_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        self._logged, self._since = self._module.global_step, time.monotonic()
+        self._bar = tqdm(
+            total=self._module.steps * self._module.batch_size,
+            initial=self._module.global_step * self._module.batch_size,
+            unit=" samples",
+            desc="train",
+            # A log gets a line now and then, a terminal a bar that moves.
+            mininterval=0.5 if sys.stderr.isatty() else 10.0,
+            disable=not trainer.is_global_zero,
+        )
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        self._bar.update(self._module.batch_size)
+        step = self._module.global_step
+        # Before each validation too, so that no weights are kept whose loss is no number.
+        if step % LOG_EVERY and not validates(trainer):
+            return
+        metrics = self._module.mean_loss(step - self._logged)
+        seconds = time.monotonic() - self._since
+        metrics["train/samples_per_second"] = (
+            (step - self._logged) * self._module.batch_size / seconds
+        )
+        metrics["train/learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        metrics["train/epoch"] = step / self._module.steps_per_epoch
+        self._module.write(metrics)
+        self._logged, self._since = step, time.monotonic()
+        self._bar.set_postfix_str(f"loss {metrics['train/loss']:.4f}", refresh=False)
+
+    def on_validation_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        # Validation is no training: its time is not counted.
+        self._paused = time.monotonic()
+
+    def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        value = float(trainer.callback_metrics[f"val/{self._module.measure}"])
+        if trainer.is_global_zero:
+            self._bar.write(
+                f"step {self._module.global_step}: val {self._module.measure} {value:.4f}"
+            )
+        self._since += time.monotonic() - self._paused
+
+    def on_train_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        self._bar.close()

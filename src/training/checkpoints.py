@@ -1,0 +1,177 @@
+"""Checkpoints of a training: how they are written, and which one a killed training goes on with.
+
+Each validation writes ``last.ckpt``, with which a killed training goes on where it was, and ``best.ckpt``
+where the measure is the best so far; the network's file is made of the latter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from ..config import Config
+from ..core.dependencies import closure
+from ..core.errors import StageError
+from ..models.registry import save_model
+from .callbacks import LOG_EVERY, validates
+from .hardware import Precision, is_first, processes
+from .module import TrainingModule
+
+CHECKPOINT_SECONDS = 60.0
+"""A killed training loses this much at most, also where validations are hours apart."""
+_DAMAGED = (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError)
+"""What reading a checkpoint raises that is damaged, missing or of another program."""
+
+
+class ResumePoints(Checkpoint):
+    """Writes ``last.ckpt`` after each validation and once a minute between two.
+
+    It is a ``Checkpoint`` because Lightning calls those last and in their order: ``last.ckpt`` must
+    know the best score of the validation before it, whose ``best.ckpt`` is then written already.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._written = path, time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any
+    ) -> None:
+        # Processes ask each other, which costs: now and then is enough. Where a validation
+        # follows, the checkpoint follows it, or Lightning would skip the validation when resuming.
+        if trainer.global_step % LOG_EVERY or validates(trainer):
+            return
+        late = time.monotonic() - self._written > CHECKPOINT_SECONDS
+        if trainer.strategy.broadcast(late):
+            self._write(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self._path)
+        self._written = time.monotonic()
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """A checkpoint appears when all of it is written, beside it and not on another disk before."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(checkpoint, temporary)
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:
+            temporary.unlink(missing_ok=True)
+            raise StageError(
+                f"{path}: cannot write the checkpoint: {error}. Free some space (`dvc gc -w` drops "
+                "unused cache)."
+            ) from error
+
+
+def write_best(module: TrainingModule, best: Path, path: Path) -> None:
+    remedy = f"Remove {best.parent} and train again."
+    try:
+        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+        found, state = checkpoint["fingerprint"], checkpoint["state_dict"]
+    except _DAMAGED as error:
+        raise StageError(
+            f"{best}: the best weights are missing or damaged ({type(error).__name__}). {remedy}"
+        ) from error
+    if found != module.fingerprint:
+        raise StageError(f"{best}: the weights are of another training. {remedy}")
+    weights = {key.removeprefix("model."): value for key, value in state.items()}
+    module.model.load_state_dict(weights)
+    save_model(module.model, path)
+
+
+def fingerprint(
+    module: TrainingModule,
+    config: Config,
+    task: str,
+    name: str,
+    code: Path,
+    tuned_by: Sequence[Path] = (),
+) -> dict[str, str]:
+    """What a checkpoint must share with this training to be resumed from, part by part."""
+    parameters = {
+        "model": module.model.parameters_of_class,
+        "training": module.params.model_dump(),
+        "batch_size": module.batch_size,
+    }
+    # The precision that params.yaml names: with auto, a resumed training keeps what it began with.
+    trainer = [config.trainer.precision, *processes(config)]
+    # Each set's meta.json has a digest of its pictures and labels, which are gigabytes.
+    sets = [config.prepared(task) / split / "meta.json" for split in ("train", "val")]
+    return {
+        "model": name,
+        "parameters": hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest(),
+        "trainer": json.dumps(trainer),
+        "data": _digest([*sets, *tuned_by]),
+        "code": _digest(closure(code)),
+    }
+
+
+def _digest(files: list[Path]) -> str:
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a killed training goes on.
+
+    Attributes:
+        step: Number of steps that were taken, at least 1.
+        precision: What it began with, and keeps.
+    """
+
+    step: int
+    precision: Precision
+
+
+def resume_point(path: Path, wanted: dict[str, str]) -> ResumePoint | None:
+    """Read the checkpoint of a killed training, or say why it is not resumed from.
+
+    Args:
+        path: The checkpoint; None is returned where there is none.
+        wanted: Fingerprint that it has to have.
+    """
+    if not path.is_file():
+        return None
+    anew = f"{path}: not resumed, training starts anew:"
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        found = dict(checkpoint["fingerprint"])
+        if found.get("model") != wanted["model"]:
+            say(f"{anew} it is a checkpoint of {found.get('model')}, not of {wanted['model']}")
+            return None
+        if different := [part for part in wanted if found.get(part) != wanted[part]]:
+            say(f"{anew} other {' and '.join(different)} than now")
+            return None
+        step, precision = int(checkpoint["global_step"]), Precision(**checkpoint["precision"])
+    except _DAMAGED as error:
+        say(f"{anew} it is damaged or of another program ({type(error).__name__})")
+        return None
+    say(f"{path}: resumed at step {step}")
+    return ResumePoint(step, precision)
+
+
+def say(text: str) -> None:
+    if is_first():
+        print(text, file=sys.stderr, flush=True)

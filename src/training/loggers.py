@@ -1,0 +1,95 @@
+"""Where figures of a training go: DVCLive, TensorBoard and, where asked for, Weights & Biases."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from dvclive.fabric import DVCLiveLogger as DVCLiveFabricLogger
+from dvclive.lightning import DVCLiveLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from ..config import Config
+from ..core.errors import StageError
+from .hardware import is_first
+from .module import TrainingModule
+
+
+class LiveLogger(DVCLiveLogger):
+    """DVCLive's logger without its look at the stack, which takes 60 ms each time."""
+
+    def log_metrics(
+        self,
+        metrics: Mapping[str, int | float | str],
+        step: int | None = None,
+        sync: bool | None = False,
+    ) -> None:
+        # ``write`` says when to sync; DVCLive's own would guess it by who has called.
+        DVCLiveFabricLogger.log_metrics(self, metrics, step, sync)
+
+
+def loggers(runs: Path, start: int) -> list[Logger]:
+    resume = start > 0
+    if is_first():
+        if resume:
+            _rewind(runs, start)
+        else:
+            shutil.rmtree(runs / "tensorboard", ignore_errors=True)
+    return [
+        LiveLogger(dir=str(runs), dvcyaml=None, save_dvc_exp=False, resume=resume),
+        TensorBoardLogger(
+            str(runs), name="tensorboard", version="", purge_step=start + 1 if resume else None
+        ),
+    ]
+
+
+def trackers(module: TrainingModule, config: Config, place: str) -> list[Logger]:
+    """Weights & Biases, if params.yaml asks for it; runs of a kind share the name of their place.
+
+    Raises:
+        StageError: it is not installed, or cannot start.
+    """
+    if config.tracker == "none":
+        return []
+    parameter = f"params.yaml: tracker: {config.tracker}:"
+    try:
+        project = os.environ.get("WANDB_PROJECT", "swiss-plate-reader")
+        logger = WandbLogger(project=project, job_type=place)
+    except ModuleNotFoundError as error:
+        raise StageError(f"{parameter} it is not installed; `make wandb` does that") from error
+    try:
+        # Now, and not in the middle of the training.
+        logger.log_hyperparams(module.params.model_dump())
+    except Exception as error:
+        raise StageError(
+            f"{parameter} cannot start: {error}. Call `wandb login`, or set WANDB_MODE=offline."
+        ) from error
+    return [logger]
+
+
+def _rewind(runs: Path, step: int) -> None:
+    """Drop what a killed training had plotted after the step that it is resumed from.
+
+    DVCLive writes in place, so that the kill may have left half a line, or half a summary.
+    """
+    for path in (runs / "plots" / "metrics").rglob("*.tsv"):
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        kept = [row for row in rows if all(row.values()) and int(row["step"]) <= step]
+        if not kept:
+            # DVCLive writes its heading again.
+            path.unlink()
+            continue
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(kept)
+    summary = runs / "metrics.json"
+    try:
+        json.loads(summary.read_text())
+    except (FileNotFoundError, ValueError):
+        summary.write_text(json.dumps({"step": step}))

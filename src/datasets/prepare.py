@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -20,8 +20,8 @@ from ..core.files import complete_folder, write_picture
 from ..core.machine import available_cores
 from ..core.random import Draws
 from ..generators.atlas import Atlas
-from ..generators.scene import SceneRenderer, draw_scenes
-from ..generators.street import Degradations, StreetRenderer, draw_streets
+from ..generators.scene import SceneBlock, SceneRenderer, draw_scenes
+from ..generators.street import Degradations, StreetBlock, StreetRenderer, draw_streets
 from ..generators.structure import SPLIT_TEXTURES
 from .backgrounds import load_backgrounds
 from .shards import NewSet, Shard, ShardedSet, write_sets
@@ -127,14 +127,14 @@ class SceneSource:
         alone = {"ALTERNATE_PROBABILITY": 0.0, "FONT_PROBABILITY": 0.0}
         return plates.model_copy(update={"FAMILY_WEIGHTS": self.mix.families, **alone})
 
-    def parts(self, indices: range) -> list[tuple[NDArray[np.int64], Part]]:
+    def parts(self, indices: range) -> list[tuple[NDArray[np.int64], AnyPart]]:
         """The samples with these numbers by their kind: positions in ``indices``, and the part.
 
         Which kind a sample is depends on its number alone, as all of it does.
         """
         numbers = np.asarray(indices)
         street = Draws(self.seed, f"{self.stream}-style", numbers).chance(self.mix.share)
-        parts: list[tuple[NDArray[np.int64], Part]] = []
+        parts: list[tuple[NDArray[np.int64], AnyPart]] = []
         if (~street).any():
             scenes = draw_scenes(
                 Draws(self.seed, self.stream, numbers[~street]),
@@ -161,25 +161,33 @@ class SceneSource:
         return parts
 
 
-class Block(Protocol):
-    """Scenes before any pixel is drawn: SceneBlock, StreetBlock."""
+SomeBlock = TypeVar("SomeBlock", SceneBlock, StreetBlock)
 
-    @property
-    def corners(self) -> NDArray[np.float64]: ...
-    def __len__(self) -> int: ...
-    def labels(self, windows: NDArray[np.float64] | None = None) -> pd.DataFrame: ...
+
+Block_contra = TypeVar("Block_contra", contravariant=True)
+
+
+class Renderer(Protocol[Block_contra]):
+    """Paints the scenes of one kind of block."""
+
+    def render(
+        self, block: Block_contra, i: int, window: tuple[int, int, int, int] | None = None
+    ) -> NDArray[np.uint8]: ...
 
 
 @dataclass(frozen=True)
-class Part:
-    """Scenes of one kind, and what paints them."""
+class Part(Generic[SomeBlock]):
+    """Scenes of one kind before any pixel is drawn, and what paints them."""
 
-    block: Any
-    renderer: SceneRenderer | StreetRenderer
+    block: SomeBlock
+    renderer: Renderer[SomeBlock]
 
     def render(self, i: int, window: tuple[int, int, int, int] | None = None) -> NDArray[np.uint8]:
         """Scene ``i`` of the block, ``(H, W)`` uint8."""
         return self.renderer.render(self.block, i, window)
+
+
+AnyPart = Part[SceneBlock] | Part[StreetBlock]
 
 
 @lru_cache(maxsize=4)

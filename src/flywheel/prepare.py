@@ -126,10 +126,10 @@ def _take(split: Split, name: str, config: Config, windows: Samples, crops: Samp
     low, high = config.PrepareLocalizeParams.STREET_WIDTH
     pictures = tqdm(split.pictures(), total=split.count, unit=" pictures", desc=name)
     for number, true in enumerate(pictures):
-        dice = _Dice(params, name, number)
+        sampler = _WindowSampler(params, name, number)
         for i, plate in enumerate(true.plates):
             least = low if true.whole else max(low, _ALONE)
-            for window in dice.windows(true, i, params.WINDOWS, (least, high)):
+            for window in sampler.windows(true, i, params.WINDOWS, (least, high)):
                 windows.add(
                     cut_window(true.picture, window, side), _in_window(plate, window, side), plate
                 )
@@ -137,7 +137,7 @@ def _take(split: Split, name: str, config: Config, windows: Samples, crops: Samp
                 image, corners = cut_crop(true.picture, plate, config.PrepareOCRParams.MARGIN)
                 crops.add(image, corners, plate, plate.text or "")
         if true.whole:
-            for window in dice.empty_windows(true, params.NEGATIVES):
+            for window in sampler.empty_windows(true, params.NEGATIVES):
                 windows.add(cut_window(true.picture, window, side), None, None)
 
 
@@ -155,7 +155,7 @@ def _corners(plate: TruePlate) -> FloatArray:
 # A window is x, y of its upper left corner and its side, in pixels of the picture.
 
 
-class _Dice:
+class _WindowSampler:
     """Draws windows of a picture; what they are depends on the seed, the set and its number alone."""
 
     def __init__(self, params: PrepareFeedbackParams, name: str, number: int) -> None:

@@ -6,7 +6,6 @@ patterns are those that plates of the world commonly have; no sign's text is a p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.random import SampleDraws
 from .plate import COLOURS, DOT, FRAME_BOTTOM, FRAME_SIDE, PlateInk, Tiles, rounded_outline
 
 Gray = NDArray[np.uint8]
@@ -159,14 +159,10 @@ def _seal(cap: int) -> Gray:
     return seal
 
 
-def _between(numbers: Iterator[float], low: float, high: float) -> float:
-    return low + (high - low) * next(numbers)
-
-
-def _fill(pattern: str, numbers: Iterator[float]) -> tuple[str, ...]:
+def _fill(pattern: str, numbers: SampleDraws) -> tuple[str, ...]:
     choices = {"A": _LETTERS, "0": "0123456789", "~": _SEPARATORS, "|": _SEPARATORS[:-1]}
     filled = [
-        choices[mark][int(next(numbers) * len(choices[mark]))] if mark in choices else mark
+        choices[mark][int(numbers.uniform() * len(choices[mark]))] if mark in choices else mark
         for mark in pattern
     ]
     return tuple("".join(filled).split("/"))
@@ -176,45 +172,45 @@ NUMBERS = 60
 """Random numbers that a plate or a sign takes at most."""
 
 
-def draw_foreign(numbers: Iterator[float]) -> RowsSpec:
-    """A plate of another country, made from up to NUMBERS uniform numbers."""
-    patterns = _SIMILAR if next(numbers) < _SIMILAR_SHARE else _PATTERNS
-    rows = _fill(patterns[int(next(numbers) * len(patterns))], numbers)
+def draw_foreign(numbers: SampleDraws) -> RowsSpec:
+    """A plate of another country, made of random numbers."""
+    patterns = _SIMILAR if numbers.uniform() < _SIMILAR_SHARE else _PATTERNS
+    rows = _fill(patterns[int(numbers.uniform() * len(patterns))], numbers)
     if len(rows) == 2:
-        width, height = _between(numbers, 180, 320), _between(numbers, 140, 210)
-    elif next(numbers) < 0.75:
-        width, height = _between(numbers, 430, 530), _between(numbers, 100, 118)
+        width, height = numbers.uniform(180, 320), numbers.uniform(140, 210)
+    elif numbers.uniform() < 0.75:
+        width, height = numbers.uniform(430, 530), numbers.uniform(100, 118)
     else:
-        width, height = 305.0, _between(numbers, 90, 155)
+        width, height = 305.0, numbers.uniform(90, 155)
     # White, white, white, yellow, black, blue or red ground.
-    colour = (0, 0, 0, 0, 0, 4, 4, 5, 1, 6)[int(next(numbers) * 10)]
+    colour = (0, 0, 0, 0, 0, 4, 4, 5, 1, 6)[int(numbers.uniform() * 10)]
     return RowsSpec(
         rows,
         width,
         height,
         colour,
-        _between(numbers, 0.6, 1.8),
-        _between(numbers, 0.06, 0.11) if next(numbers) < 0.55 else 0.0,
-        next(numbers) < 0.6,
-        next(numbers) < 0.5,
-        next(numbers) < 0.3,
+        numbers.uniform(0.6, 1.8),
+        numbers.uniform(0.06, 0.11) if numbers.uniform() < 0.55 else 0.0,
+        numbers.uniform() < 0.6,
+        numbers.uniform() < 0.5,
+        numbers.uniform() < 0.3,
     )
 
 
-def draw_sign(numbers: Iterator[float]) -> RowsSpec:
-    """A sign or a sticker, made from up to NUMBERS uniform numbers."""
-    rows = _fill(_SIGNS[int(next(numbers) * len(_SIGNS))], numbers)
+def draw_sign(numbers: SampleDraws) -> RowsSpec:
+    """A sign or a sticker, made of random numbers."""
+    rows = _fill(_SIGNS[int(numbers.uniform() * len(_SIGNS))], numbers)
     characters = max(map(len, rows))
-    height = 110.0 * len(rows) * _between(numbers, 0.7, 1.3)
-    width = 45.0 * characters * _between(numbers, 0.8, 1.5) + 20
+    height = 110.0 * len(rows) * numbers.uniform(0.7, 1.3)
+    width = 45.0 * characters * numbers.uniform(0.8, 1.5) + 20
     return RowsSpec(
         rows,
         width,
         height,
-        int(next(numbers) * len(COLOURS)),
-        _between(numbers, 0.6, 2.0),
+        int(numbers.uniform() * len(COLOURS)),
+        numbers.uniform(0.6, 2.0),
         0.0,
-        next(numbers) < 0.3,
+        numbers.uniform() < 0.3,
         False,
         False,
     )

@@ -7,8 +7,7 @@ shadow, lens, sensor and JPEG. ``draw_streets`` draws what is vectorised of a bl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -21,7 +20,7 @@ from ..config.plates import StreetPlateParams
 from ..config.scenes import StreetParams
 from ..core.charset import MAX_DIGITS
 from ..core.geometry import PAD_GREY, edge_lengths
-from ..core.random import Draws
+from ..core.random import Draws, SampleDraws
 from . import degrade, lettering
 from .atlas import CAP_SIZES, Atlas
 from .labels import make_labels
@@ -42,7 +41,6 @@ from .structure import structure_bank
 
 Gray = NDArray[np.uint8]
 Floats = NDArray[np.float64]
-Numbers = Iterator[float]
 
 STYLE = "street"
 KINDS = ("swiss", "foreign", "sign", "nothing")
@@ -51,7 +49,7 @@ _SUFFIXES = "UZV"
 _TALL = 0.72
 """Plates of two lines are drawn this much shorter: their height would fill the scene."""
 _NUMBERS = 260
-"""Uniform numbers that painting one scene takes at most."""
+"""Random numbers that painting one scene takes at most."""
 _FAR = 4.0
 """How far panels reach around a plate at most, in its lengths."""
 _MOSAIC = (2, 3, 4)
@@ -75,7 +73,7 @@ class StreetBlock:
         caps: ``(n,)`` cap height of the characters, as a share of the scene.
         outlines: ``(n, p, 2)`` what is pasted, in shares of the scene.
         grounds: ``(n,)`` factor on the brightness of the plate's ground.
-        numbers: ``(n, _NUMBERS)`` uniform numbers to paint with.
+        numbers: ``n`` random generators to paint with.
     """
 
     specs: list[PlateSpec | RowsSpec]
@@ -86,7 +84,7 @@ class StreetBlock:
     caps: list[float]
     outlines: NDArray[np.float32]
     grounds: list[float]
-    numbers: Floats
+    numbers: list[SampleDraws]
 
     def __len__(self) -> int:
         return len(self.specs)
@@ -129,36 +127,29 @@ def draw_streets(
         width: of a plate's box, shares of the scene; all sizes are equally likely on a log scale.
         inside: whether plates lie wholly in the scene; else one may leave it, but not its centre.
     """
-    n = len(draws)
     kinds = draws.choice(street.KIND_WEIGHTS).tolist()
     swiss = draw_plates(plate, draws)
     suffixed = draws.chance(street.SUFFIX_PROBABILITY).tolist()
     suffixes = draws.integers(0, len(_SUFFIXES) - 1).tolist()
     provisional = draws.chance(street.PROVISIONAL_PROBABILITY).tolist()
     rimless = draws.chance(street.NO_RIM_PROBABILITY).tolist()
-    letters = draws.uniform(shape=(lettering.NUMBERS,))
+    letters = draws.split(lettering.NUMBERS)
     specs: list[PlateSpec | RowsSpec] = []
     for i, (kind, spec) in enumerate(zip(kinds, swiss, strict=True)):
         if kind == _FOREIGN:
-            specs.append(lettering.draw_foreign(iter(letters[i].tolist())))
+            specs.append(lettering.draw_foreign(letters[i]))
         elif kind == _SIGN:
-            specs.append(lettering.draw_sign(iter(letters[i].tolist())))
+            specs.append(lettering.draw_sign(letters[i]))
         else:
             front = not spec.format.arms
             specs.append(
-                PlateSpec(
-                    spec.text,
-                    spec.format_index,
-                    spec.colour_index,
-                    spec.spacing,
-                    spec.shield_scale,
-                    spec.group_gap,
-                    spec.frame,
-                    spec.screws,
-                    _SUFFIXES[suffixes[i]] if suffixed[i] and len(spec.digits) < MAX_DIGITS else "",
-                    provisional[i] and front,
-                    not rimless[i],
-                    spec.edge,
+                replace(
+                    spec,
+                    suffix=_SUFFIXES[suffixes[i]]
+                    if suffixed[i] and len(spec.digits) < MAX_DIGITS
+                    else "",
+                    provisional=provisional[i] and front,
+                    rim=not rimless[i],
                 )
             )
     matrices = _pose(specs, street, width, inside, draws)
@@ -176,7 +167,7 @@ def draw_streets(
         caps=caps.tolist(),
         outlines=apply(matrices, outlines).astype(np.float32),
         grounds=draws.within(plate.GROUND).tolist(),
-        numbers=draws.uniform(shape=(_NUMBERS,)).reshape(n, _NUMBERS),
+        numbers=draws.split(_NUMBERS),
     )
 
 
@@ -224,16 +215,8 @@ def _pose(
     return moved @ matrices
 
 
-def _between(numbers: Numbers, low: float, high: float) -> float:
-    return low + (high - low) * next(numbers)
-
-
-def _chance(numbers: Numbers, probability: float) -> bool:
-    return next(numbers) < probability
-
-
-def _grey(numbers: Numbers) -> int:
-    return int(_between(numbers, 0, 256))
+def _grey(numbers: SampleDraws) -> int:
+    return int(numbers.uniform(0, 256))
 
 
 @dataclass(frozen=True)
@@ -260,11 +243,12 @@ class StreetRenderer:
         self, block: StreetBlock, i: int, window: tuple[int, int, int, int] | None = None
     ) -> Gray:
         """Paint sample ``i`` of a block; arguments and result as of SceneRenderer.render."""
-        numbers = iter(block.numbers[i].tolist())
+        # A copy, as a scene may be painted again.
+        numbers = block.numbers[i].copy()
         painted = block.kinds[i] != _NOTHING
         cap = block.caps[i] * self.side
         picture = self._background(numbers)
-        if painted and _chance(numbers, self.street.SURROUND_PROBABILITY):
+        if painted and numbers.chance(self.street.SURROUND_PROBABILITY):
             self._surround(picture, block, i, numbers)
         self._words(picture, numbers)
         if painted:
@@ -274,16 +258,16 @@ class StreetRenderer:
             picture = self._degrade(picture, cap, numbers)
         else:
             picture = _degrade_otherwise(picture, cap, numbers)
-        if painted and _chance(numbers, self.street.CUT_PROBABILITY):
+        if painted and numbers.chance(self.street.CUT_PROBABILITY):
             self._cut(picture, block, i, numbers)
         if window is None:
             return picture
         x1, y1, x2, y2 = window
         return np.ascontiguousarray(picture[y1:y2, x1:x2])
 
-    def _background(self, numbers: Numbers) -> Gray:
+    def _background(self, numbers: SampleDraws) -> Gray:
         side, street = self.side, self.street
-        kind, first = next(numbers), next(numbers)
+        kind, first = numbers.uniform(), numbers.uniform()
         share = street.PLAIN_PROBABILITY
         if kind < share:
             return np.full((side, side), _grey(numbers), np.uint8)
@@ -293,38 +277,38 @@ class StreetRenderer:
         elif kind < share + street.MOSAIC_PROBABILITY:
             count = round(_MOSAIC[int(first * len(_MOSAIC))] * max(side / 128, 1.0))
             # Neighbours in the file have nothing to do with each other.
-            start = int(next(numbers) * len(self.backgrounds))
+            start = int(numbers.uniform() * len(self.backgrounds))
             tiles = self.backgrounds[np.arange(start, start + count**2) % len(self.backgrounds)]
             mosaic = tiles.reshape(count, count, 32, 32).swapaxes(1, 2).reshape(count * 32, -1)
             picture = cv2.resize(np.ascontiguousarray(mosaic), (side, side))
         else:
             tile = self.backgrounds[int(first * len(self.backgrounds))]
-            crop = int(_between(numbers, 10, 33))
-            x, y = (int(next(numbers) * (33 - crop)) for _ in range(2))
+            crop = int(numbers.uniform(10, 33))
+            x, y = (int(numbers.uniform() * (33 - crop)) for _ in range(2))
             picture = cv2.resize(tile[y : y + crop, x : x + crop], (side, side))
-        if _chance(numbers, 0.25):
-            texture = self._texture(next(numbers), numbers)
+        if numbers.chance(0.25):
+            texture = self._texture(numbers.uniform(), numbers)
             picture = cv2.addWeighted(picture, 0.5, texture, 0.5, 0)
         return picture
 
-    def _texture(self, chosen: float, numbers: Numbers) -> Gray:
+    def _texture(self, chosen: float, numbers: SampleDraws) -> Gray:
         side = self.side
         bank = structure_bank(min(side / 250, 1.0))
         texture = bank[self.textures[int(chosen * len(self.textures))]]
         # A cut of half to all of the texture: structure at other scales.
-        cut = int(_between(numbers, 0.5, 1.0) * texture.shape[0])
-        top, left = (int(next(numbers) * (texture.shape[0] - cut)) for _ in range(2))
+        cut = int(numbers.uniform(0.5, 1.0) * texture.shape[0])
+        top, left = (int(numbers.uniform() * (texture.shape[0] - cut)) for _ in range(2))
         return cv2.resize(texture[top : top + cut, left : left + cut], (side, side))
 
-    def _surround(self, picture: Gray, block: StreetBlock, i: int, numbers: Numbers) -> None:
+    def _surround(self, picture: Gray, block: StreetBlock, i: int, numbers: SampleDraws) -> None:
         """Panels, edges and a sticker around the plate, in its own plane."""
         spec, matrix = block.specs[i], block.matrices[i]
         x1, y1, x2, y2 = spec.outline
         length = spec.width
         for reach in (_FAR, 0.8, 0.25):
-            margins = [_between(numbers, 0.02, reach) * length for _ in range(4)]
-            grey, soft = _grey(numbers), next(numbers)
-            if next(numbers) < 0.35:
+            margins = [numbers.uniform(0.02, reach) * length for _ in range(4)]
+            grey, soft = _grey(numbers), numbers.uniform()
+            if numbers.uniform() < 0.35:
                 continue
             points = np.array(
                 [
@@ -347,24 +331,24 @@ class StreetRenderer:
                         cv2.LINE_AA,
                         4,
                     )
-        for _ in range(int(next(numbers) * 5)):
-            y = _between(numbers, -2.5, 3.5) * spec.height
-            grey, thickness = _grey(numbers), 1 + int(next(numbers) * self.side / 40)
+        for _ in range(int(numbers.uniform() * 5)):
+            y = numbers.uniform(-2.5, 3.5) * spec.height
+            grey, thickness = _grey(numbers), 1 + int(numbers.uniform() * self.side / 40)
             if -0.3 * spec.height < y < 1.3 * spec.height:
                 continue
             line = self._project(matrix, np.array([[-2 * length, y], [3 * length, y]]))
             if line is not None:
                 cv2.polylines(picture, [line], False, grey, thickness, cv2.LINE_AA, 4)
-        if _chance(numbers, 0.12):
+        if numbers.chance(0.12):
             self._country_sticker(picture, spec, matrix, numbers)
 
     def _country_sticker(
-        self, picture: Gray, spec: PlateSpec | RowsSpec, matrix: Floats, numbers: Numbers
+        self, picture: Gray, spec: PlateSpec | RowsSpec, matrix: Floats, numbers: SampleDraws
     ) -> None:
         height = 110.0
-        away = _between(numbers, 0.1, 0.6) * spec.width
-        x = -away - height if next(numbers) < 0.5 else spec.width + away
-        y = _between(numbers, -0.8, 0.6) * height
+        away = numbers.uniform(0.1, 0.6) * spec.width
+        x = -away - height if numbers.uniform() < 0.5 else spec.width + away
+        y = numbers.uniform(-0.8, 0.6) * height
         angles = np.linspace(0, 2 * np.pi, 17)[:-1]
         ring = np.stack([np.cos(angles) * 0.8, np.sin(angles) * 0.55], axis=1) + np.array(
             [0.8, 0.55]
@@ -387,113 +371,115 @@ class StreetRenderer:
         placed = homogeneous[:, :2] / homogeneous[:, 2:] * self.side - 0.5
         return np.round(placed.clip(-2000, 2000) * 16).astype(np.int32)
 
-    def _words(self, picture: Gray, numbers: Numbers) -> None:
+    def _words(self, picture: Gray, numbers: SampleDraws) -> None:
         """Badges and lettering: up to three words anywhere."""
-        for _ in range(max(int(next(numbers) * 6) - 2, 0)):
-            count = 2 + int(next(numbers) * 8)
-            word = "".join(chr(48 + int(next(numbers) * 43)) for _ in range(count))
-            x, y = (int(next(numbers) * self.side) for _ in range(2))
-            size = _between(numbers, 0.2, 1.2) * self.side / 120
-            font, grey = _FONTS[int(next(numbers) * len(_FONTS))], _grey(numbers)
-            thickness = 1 + int(next(numbers) * size * 3)
+        for _ in range(max(int(numbers.uniform() * 6) - 2, 0)):
+            count = 2 + int(numbers.uniform() * 8)
+            word = "".join(chr(48 + int(numbers.uniform() * 43)) for _ in range(count))
+            x, y = (int(numbers.uniform() * self.side) for _ in range(2))
+            size = numbers.uniform(0.2, 1.2) * self.side / 120
+            font, grey = _FONTS[int(numbers.uniform() * len(_FONTS))], _grey(numbers)
+            thickness = 1 + int(numbers.uniform() * size * 3)
             cv2.putText(picture, word, (x, y), font, size, grey, thickness, cv2.LINE_AA)
 
     def _paste(
-        self, picture: Gray, block: StreetBlock, i: int, cap: float, numbers: Numbers
+        self, picture: Gray, block: StreetBlock, i: int, cap: float, numbers: SampleDraws
     ) -> None:
         spec, side = block.specs[i], self.side
         tiles = self.atlas.tiles(block.variants[i], cap)
         ground = block.grounds[i]
-        emboss = _between(numbers, *self.street.EMBOSS) if tiles.cap_pixels >= 14 else 0.0
-        name = "".join(chr(65 + int(next(numbers) * 26)) for _ in range(4 + int(next(numbers) * 9)))
+        emboss = numbers.uniform(*self.street.EMBOSS) if tiles.cap_pixels >= 14 else 0.0
+        name = "".join(
+            chr(65 + int(numbers.uniform() * 26)) for _ in range(4 + int(numbers.uniform() * 9))
+        )
         small = [size for size in CAP_SIZES if size <= tiles.cap_pixels * 0.22]
         names = self.atlas.tiles(block.variants[i], small[-1]) if small else None
         texture, (origin_x, origin_y) = plate_texture(spec, tiles, ground, emboss, name, names)
         fine = spec.cap_height / tiles.cap_pixels
-        if _chance(numbers, self.street.DIRT_PROBABILITY):
+        if numbers.chance(self.street.DIRT_PROBABILITY):
             texture = _dirty(texture, numbers)
         to_plate = (fine, 0, fine / 2 + origin_x, 0, fine, fine / 2 + origin_y, 0, 0, 1)
         to_picture = (side, 0, -0.5, 0, side, -0.5, 0, 0, 1)
         matrix = matmul(to_picture, matmul(block.matrices[i].ravel().tolist(), to_plate))
         paste(picture, texture, matrix, block.outlines[i] * side - 0.5)
-        if _chance(numbers, self.street.OCCLUSION_PROBABILITY):
+        if numbers.chance(self.street.OCCLUSION_PROBABILITY):
             self._occlude(picture, spec, block.matrices[i], numbers)
 
     def _occlude(
-        self, picture: Gray, spec: PlateSpec | RowsSpec, matrix: Floats, numbers: Numbers
+        self, picture: Gray, spec: PlateSpec | RowsSpec, matrix: Floats, numbers: SampleDraws
     ) -> None:
         """A bumper's edge or a hook over the margin of the plate, not over its characters."""
-        depth = _between(numbers, 0.02, 0.1) * spec.height
-        top = next(numbers) < 0.5
+        depth = numbers.uniform(0.02, 0.1) * spec.height
+        top = numbers.uniform() < 0.5
         y1, y2 = (-spec.height, depth) if top else (spec.height - depth, 2 * spec.height)
-        x1, x2 = sorted(_between(numbers, -0.3, 1.3) * spec.width for _ in range(2))
+        x1, x2 = sorted(numbers.uniform(-0.3, 1.3) * spec.width for _ in range(2))
         placed = self._project(matrix, np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]))
         if placed is not None:
             cv2.fillConvexPoly(picture, placed, _grey(numbers), cv2.LINE_AA, 4)
 
-    def _light(self, picture: Gray, block: StreetBlock, i: int, numbers: Numbers) -> Gray:
+    def _light(self, picture: Gray, block: StreetBlock, i: int, numbers: SampleDraws) -> Gray:
         street, side = self.street, self.side
-        factor = _ramp(side, _between(numbers, *street.SHADE), next(numbers))
-        if _chance(numbers, street.SHADOW_PROBABILITY):
+        factor = _ramp(side, numbers.uniform(*street.SHADE), numbers.uniform())
+        if numbers.chance(street.SHADOW_PROBABILITY):
             factor = factor * _shadow(side, numbers)
         picture = np.clip(picture * factor, 0, 255).astype(np.uint8)
-        if _chance(numbers, street.GLARE_PROBABILITY):
+        if numbers.chance(street.GLARE_PROBABILITY):
             centre = block.corners[i].mean(axis=0) * side
-            x, y = (centre + [_between(numbers, -0.3, 0.3) * side for _ in range(2)]).tolist()
-            radius = _between(numbers, 0.05, 0.4) * side
-            picture = cv2.add(picture, _spot(side, x, y, radius, _between(numbers, 60, 220)))
+            x, y = (centre + [numbers.uniform(-0.3, 0.3) * side for _ in range(2)]).tolist()
+            radius = numbers.uniform(0.05, 0.4) * side
+            picture = cv2.add(picture, _spot(side, x, y, radius, numbers.uniform(60, 220)))
         return picture
 
-    def _degrade(self, picture: Gray, cap: float, numbers: Numbers) -> Gray:
+    def _degrade(self, picture: Gray, cap: float, numbers: SampleDraws) -> Gray:
         street, side = self.street, self.side
-        picture = _lens(picture, _between(numbers, *street.BLUR) * cap)
-        if _chance(numbers, street.MOTION_PROBABILITY):
-            length = _between(numbers, *street.MOTION) * cap
-            picture = _motion(picture, length, next(numbers))
+        picture = _lens(picture, numbers.uniform(*street.BLUR) * cap)
+        if numbers.chance(street.MOTION_PROBABILITY):
+            length = numbers.uniform(*street.MOTION) * cap
+            picture = _motion(picture, length, numbers.uniform())
         contrast = (
-            street.CONTRAST[1] - (street.CONTRAST[1] - street.CONTRAST[0]) * next(numbers) ** 2
+            street.CONTRAST[1] - (street.CONTRAST[1] - street.CONTRAST[0]) * numbers.uniform() ** 2
         )
-        picture = _expose(picture, contrast, next(numbers), _log(numbers, street.GAMMA))
-        if _chance(numbers, street.CLEAN_PROBABILITY):
+        picture = _expose(picture, contrast, numbers.uniform(), _log(numbers, street.GAMMA))
+        if numbers.chance(street.CLEAN_PROBABILITY):
             return picture
-        if _chance(numbers, street.RESAMPLE_PROBABILITY):
+        if numbers.chance(street.RESAMPLE_PROBABILITY):
             # Not below eight pixels a cap height: then nothing could be read.
             least = min(max(8 / cap, 0.35), 1.0)
-            smaller = max(round(_between(numbers, least, 1.0) * side), 8)
-            how = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_NEAREST)[int(next(numbers) * 3)]
-            back = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LINEAR)[int(next(numbers) * 3)]
+            smaller = max(round(numbers.uniform(least, 1.0) * side), 8)
+            how = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_NEAREST)[int(numbers.uniform() * 3)]
+            back = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LINEAR)[int(numbers.uniform() * 3)]
             picture = cv2.resize(picture, (smaller, smaller), interpolation=how)
             picture = cv2.resize(picture, (side, side), interpolation=back)
-        grain = 1 + 2 * int(next(numbers) ** 2 * 3)
-        weight = next(numbers) ** 2 * (street.NOISE[1] - street.NOISE[0]) + street.NOISE[0]
+        grain = 1 + 2 * int(numbers.uniform() ** 2 * 3)
+        weight = numbers.uniform() ** 2 * (street.NOISE[1] - street.NOISE[0]) + street.NOISE[0]
         # Where contrast is low so is the noise: it was there before the grey curve.
         weight *= contrast
         picture = degrade.add_noise(
-            picture, _grain(grain, side), (next(numbers), next(numbers)), weight
+            picture, _grain(grain, side), (numbers.uniform(), numbers.uniform()), weight
         )
-        if _chance(numbers, 0.3):
-            picture = degrade.sharpen(picture, _between(numbers, 1.0, 3.0), 1.0)
-        if _chance(numbers, street.JPEG_PROBABILITY):
+        if numbers.chance(0.3):
+            picture = degrade.sharpen(picture, numbers.uniform(1.0, 3.0), 1.0)
+        if numbers.chance(street.JPEG_PROBABILITY):
             low, high = street.JPEG_QUALITY
-            quality = int(_between(numbers, low, high + 1))
+            quality = int(numbers.uniform(low, high + 1))
             picture = _encode(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
         return picture
 
-    def _cut(self, picture: Gray, block: StreetBlock, i: int, numbers: Numbers) -> None:
+    def _cut(self, picture: Gray, block: StreetBlock, i: int, numbers: SampleDraws) -> None:
         """The picture ends near the plate, as in a crop; beyond is padding."""
         drawn = block.outlines[i] * self.side
         low, high = drawn.min(axis=0), drawn.max(axis=0)
         height = float((high - low)[1])
         # A little into the plate's rim at most.
-        margins = [(_between(numbers, 0, 1) ** 2 * 1.5 - 0.04) * height for _ in range(4)]
+        margins = [(numbers.uniform(0, 1) ** 2 * 1.5 - 0.04) * height for _ in range(4)]
         x1, y1 = (round(max(low[k] - margins[k], 0)) for k in range(2))
         x2, y2 = (round(min(high[k] + margins[k + 2], self.side)) for k in range(2))
         picture[:y1] = picture[y2:] = PAD_GREY
         picture[:, :x1] = picture[:, x2:] = PAD_GREY
 
 
-def _log(numbers: Numbers, bounds: list[float]) -> float:
-    return float(np.exp(_between(numbers, np.log(bounds[0]), np.log(bounds[1]))))
+def _log(numbers: SampleDraws, bounds: list[float]) -> float:
+    return float(np.exp(numbers.uniform(np.log(bounds[0]), np.log(bounds[1]))))
 
 
 @lru_cache(maxsize=8)
@@ -511,13 +497,13 @@ def _ramp(side: int, fall: float, direction: float) -> NDArray[np.float32]:
     ).astype(np.float32)
 
 
-def _shadow(side: int, numbers: Numbers) -> NDArray[np.float32]:
+def _shadow(side: int, numbers: SampleDraws) -> NDArray[np.float32]:
     """The edge of a shadow: a straight line, more or less soft."""
     rows, columns = _grid(side)
-    angle = 2 * np.pi * next(numbers)
-    distance = rows * np.sin(angle) + columns * np.cos(angle) - _between(numbers, -0.3, 0.3)
-    softness = _between(numbers, 0.005, 0.08)
-    depth = _between(numbers, 0.3, 0.75)
+    angle = 2 * np.pi * numbers.uniform()
+    distance = rows * np.sin(angle) + columns * np.cos(angle) - numbers.uniform(-0.3, 0.3)
+    softness = numbers.uniform(0.005, 0.08)
+    depth = numbers.uniform(0.3, 0.75)
     lit = np.clip(distance / softness + 0.5, 0, 1)
     return (1 - depth + depth * lit).astype(np.float32)
 
@@ -529,17 +515,17 @@ def _spot(side: int, x: float, y: float, radius: float, strength: float) -> Gray
     return np.asarray(spot, np.uint8)
 
 
-def _dirty(texture: Gray, numbers: Numbers) -> Gray:
+def _dirty(texture: Gray, numbers: SampleDraws) -> Gray:
     """Patches of mud: the plate shows through."""
     grain = degrade.noise_texture(19, 1.0)
     height, width = texture.shape
-    top = int(next(numbers) * (grain.shape[0] - 64))
-    left = int(next(numbers) * (grain.shape[1] - 128))
+    top = int(numbers.uniform() * (grain.shape[0] - 64))
+    left = int(numbers.uniform() * (grain.shape[1] - 128))
     patches = cv2.resize(grain[top : top + 64, left : left + 128], (width, height))
     # The noise is narrow around its mean: what is above it becomes a patch.
-    cover = cv2.convertScaleAbs(cv2.subtract(patches, 122), alpha=_between(numbers, 2, 8))
-    cover = cv2.min(cover, int(_between(numbers, 60, 150)))
-    mud = np.full_like(texture, int(_between(numbers, 40, 150)))
+    cover = cv2.convertScaleAbs(cv2.subtract(patches, 122), alpha=numbers.uniform(2, 8))
+    cover = cv2.min(cover, int(numbers.uniform(60, 150)))
+    mud = np.full_like(texture, int(numbers.uniform(40, 150)))
     over = cv2.multiply(mud, cover, scale=1 / 255)
     under = cv2.multiply(texture, cv2.bitwise_not(cover), scale=1 / 255)
     return np.asarray(cv2.add(over, under), np.uint8)
@@ -589,10 +575,10 @@ def _encode(picture: Gray, suffix: str, options: list[int]) -> Gray:
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
-def _degrade_otherwise(picture: Gray, cap: float, numbers: Numbers) -> Gray:
+def _degrade_otherwise(picture: Gray, cap: float, numbers: SampleDraws) -> Gray:
     """What training never sees: defocus, rolling bands, vignetting, posterisation, rain, WebP."""
     side = len(picture)
-    radius = _between(numbers, 0.0, 0.16) * cap
+    radius = numbers.uniform(0.0, 0.16) * cap
     if radius >= 0.75:
         size = int(np.ceil(radius)) * 2 + 1
         disc = np.zeros((size, size), np.float32)
@@ -600,23 +586,25 @@ def _degrade_otherwise(picture: Gray, cap: float, numbers: Numbers) -> Gray:
         picture = np.asarray(cv2.filter2D(picture, -1, disc / disc.sum()), np.uint8)
     rows, columns = _grid(side)
     factor = np.ones((side, side), np.float32)
-    if next(numbers) < 0.4:
-        waves, phase = _between(numbers, 2, 12), 2 * np.pi * next(numbers)
-        factor *= 1 + _between(numbers, 0.05, 0.25) * np.sin(2 * np.pi * waves * rows + phase)
-    if next(numbers) < 0.5:
-        factor *= 1 - _between(numbers, 0.5, 1.4) * (rows**2 + columns**2)
+    if numbers.uniform() < 0.4:
+        waves, phase = numbers.uniform(2, 12), 2 * np.pi * numbers.uniform()
+        factor *= 1 + numbers.uniform(0.05, 0.25) * np.sin(2 * np.pi * waves * rows + phase)
+    if numbers.uniform() < 0.5:
+        factor *= 1 - numbers.uniform(0.5, 1.4) * (rows**2 + columns**2)
     picture = np.clip(picture * factor, 0, 255).astype(np.uint8)
-    if next(numbers) < 0.25:
-        step = int(_between(numbers, 8, 40))
+    if numbers.uniform() < 0.25:
+        step = int(numbers.uniform(8, 40))
         levels = np.arange(256) // step * step + step // 2
         picture = np.asarray(cv2.LUT(picture, levels.clip(0, 255).astype(np.uint8)), np.uint8)
-    if next(numbers) < 0.3:
-        for _ in range(int(next(numbers) * 20)):
-            x, y = (int(next(numbers) * side) for _ in range(2))
-            length = int(_between(numbers, 0.02, 0.15) * side)
+    if numbers.uniform() < 0.3:
+        for _ in range(int(numbers.uniform() * 20)):
+            x, y = (int(numbers.uniform() * side) for _ in range(2))
+            length = int(numbers.uniform(0.02, 0.15) * side)
             cv2.line(picture, (x, y), (x + length // 4, y + length), 220, 1, cv2.LINE_AA)
-    picture = _expose(picture, _between(numbers, 0.25, 1.0), next(numbers), _log(numbers, [0.5, 2]))
-    if next(numbers) < 0.6:
-        quality = int(_between(numbers, 5, 80))
+    picture = _expose(
+        picture, numbers.uniform(0.25, 1.0), numbers.uniform(), _log(numbers, [0.5, 2])
+    )
+    if numbers.uniform() < 0.6:
+        quality = int(numbers.uniform(5, 80))
         picture = _encode(picture, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
     return picture

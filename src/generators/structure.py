@@ -6,14 +6,13 @@ sharp is a plate. A bank of drawn textures is made once; scenes mix a cut of one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.random import Draws
+from ..core.random import Draws, SampleDraws
 from .glyphs import CHARACTERS, GlyphStyle, draw_glyph
 
 Gray = NDArray[np.uint8]
@@ -35,45 +34,40 @@ def structure_bank(scale: float) -> NDArray[np.uint8]:
     bank = np.empty((TEXTURES, side, side), np.uint8)
     kinds = (_panels, _grille, _text, _bricks, _ellipses, _stripes)
     draws = Draws(0, "structure", np.arange(TEXTURES))
-    # Enough numbers for the busiest texture; each takes what it needs from its own row.
-    numbers = draws.uniform(shape=(600,))
+    numbers = draws.split(600)
     for i in range(TEXTURES):
-        texture = kinds[i % len(kinds)](iter(numbers[i].tolist()))
+        texture = kinds[i % len(kinds)](numbers[i])
         bank[i] = cv2.resize(texture, (side, side), interpolation=cv2.INTER_AREA)
     bank.setflags(write=False)
     return bank
 
 
-def _between(numbers: Iterator[float], low: float, high: float) -> float:
-    return low + (high - low) * next(numbers)
+def _grey(numbers: SampleDraws) -> int:
+    return int(numbers.uniform(0, 256))
 
 
-def _grey(numbers: Iterator[float]) -> int:
-    return int(_between(numbers, 0, 256))
-
-
-def _panels(numbers: Iterator[float]) -> Gray:
+def _panels(numbers: SampleDraws) -> Gray:
     """Overlapping turned rectangles with an outline."""
     canvas = np.full((SIDE, SIDE), _grey(numbers), np.uint8)
     for _ in range(18):
-        centre = (_between(numbers, 0, SIDE), _between(numbers, 0, SIDE))
-        size = (_between(numbers, 10, 180), _between(numbers, 8, 90))
-        corners = cv2.boxPoints((centre, size, _between(numbers, -30, 30)))
+        centre = (numbers.uniform(0, SIDE), numbers.uniform(0, SIDE))
+        size = (numbers.uniform(10, 180), numbers.uniform(8, 90))
+        corners = cv2.boxPoints((centre, size, numbers.uniform(-30, 30)))
         points = np.round(corners).astype(np.int32)
         cv2.fillConvexPoly(canvas, points, _grey(numbers), cv2.LINE_AA)
-        if next(numbers) < 0.6:
+        if numbers.uniform() < 0.6:
             cv2.polylines(
-                canvas, [points], True, _grey(numbers), int(_between(numbers, 1, 5)), cv2.LINE_AA
+                canvas, [points], True, _grey(numbers), int(numbers.uniform(1, 5)), cv2.LINE_AA
             )
     return canvas
 
 
-def _grille(numbers: Iterator[float]) -> Gray:
+def _grille(numbers: SampleDraws) -> Gray:
     """Crossing bars, as of a radiator."""
     canvas = np.full((SIDE, SIDE), _grey(numbers), np.uint8)
-    turn = _between(numbers, -0.5, 0.5)
+    turn = numbers.uniform(-0.5, 0.5)
     for angle in (turn, turn + np.pi / 2):
-        step, width = _between(numbers, 6, 40), int(_between(numbers, 1, 8))
+        step, width = numbers.uniform(6, 40), int(numbers.uniform(1, 8))
         grey = _grey(numbers)
         along = np.array([np.cos(angle), np.sin(angle)])
         across = np.array([-along[1], along[0]])
@@ -96,18 +90,18 @@ def _character(char: str) -> Gray:
     return draw_glyph(char, GlyphStyle(), 44)
 
 
-def _text(numbers: Iterator[float]) -> Gray:
+def _text(numbers: SampleDraws) -> Gray:
     """Lines of random characters: signs and stickers that are no plates."""
     ground, ink = _grey(numbers), _grey(numbers)
     canvas = np.full((SIDE, SIDE), ground, np.uint8)
-    widen = _between(numbers, 0.7, 1.6)
+    widen = numbers.uniform(0.7, 1.6)
     top = 4
     while top < SIDE - 16:
-        height = int(_between(numbers, 10, 44))
-        left = int(_between(numbers, -20, 40))
+        height = int(numbers.uniform(10, 44))
+        left = int(numbers.uniform(-20, 40))
         spent = 0
         while left < SIDE and spent < 12:
-            char = CHARACTERS[int(_between(numbers, 0, len(CHARACTERS)))]
+            char = CHARACTERS[int(numbers.uniform(0, len(CHARACTERS)))]
             tile = _character(char)
             width = max(round(tile.shape[1] * widen * height / tile.shape[0]), 1)
             tile = cv2.resize(tile, (width, height), interpolation=cv2.INTER_AREA)
@@ -117,40 +111,40 @@ def _text(numbers: Iterator[float]) -> Gray:
             place[:] = (place + (ink - place.astype(np.float32)) * weight).astype(np.uint8)
             left += tile.shape[1] + height // 6
             spent += 1
-        top += height + int(_between(numbers, 6, 40))
+        top += height + int(numbers.uniform(6, 40))
     return canvas
 
 
-def _bricks(numbers: Iterator[float]) -> Gray:
+def _bricks(numbers: SampleDraws) -> Gray:
     """Rows of shifted blocks with joints."""
-    width, height = int(_between(numbers, 16, 70)), int(_between(numbers, 8, 34))
+    width, height = int(numbers.uniform(16, 70)), int(numbers.uniform(8, 34))
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
     row = rows // height
     column = (columns + (row % 2) * (width // 2)) // width
     shade = ((row * 131 + column * 71) % 23) / 23
-    canvas = _grey(numbers) + (shade - 0.5) * _between(numbers, 20, 120)
+    canvas = _grey(numbers) + (shade - 0.5) * numbers.uniform(20, 120)
     joint = (rows % height < 2) | ((columns + (row % 2) * (width // 2)) % width < 2)
     canvas = np.where(joint, _grey(numbers), canvas)
     return np.clip(canvas, 0, 255).astype(np.uint8)
 
 
-def _ellipses(numbers: Iterator[float]) -> Gray:
+def _ellipses(numbers: SampleDraws) -> Gray:
     """Rings and discs: wheels, lamps, badges."""
     canvas = np.full((SIDE, SIDE), _grey(numbers), np.uint8)
     for _ in range(16):
-        centre = (int(_between(numbers, 0, SIDE)), int(_between(numbers, 0, SIDE)))
-        axes = (int(_between(numbers, 6, 80)), int(_between(numbers, 6, 80)))
-        thickness = -1 if next(numbers) < 0.5 else int(_between(numbers, 1, 9))
-        angle = _between(numbers, 0, 180)
+        centre = (int(numbers.uniform(0, SIDE)), int(numbers.uniform(0, SIDE)))
+        axes = (int(numbers.uniform(6, 80)), int(numbers.uniform(6, 80)))
+        thickness = -1 if numbers.uniform() < 0.5 else int(numbers.uniform(1, 9))
+        angle = numbers.uniform(0, 180)
         cv2.ellipse(canvas, centre, axes, angle, 0, 360, _grey(numbers), thickness, cv2.LINE_AA)
     return canvas
 
 
-def _stripes(numbers: Iterator[float]) -> Gray:
+def _stripes(numbers: SampleDraws) -> Gray:
     """Long edges: kerbs, lane marks, bodywork."""
     canvas = np.full((SIDE, SIDE), _grey(numbers), np.uint8)
     for _ in range(14):
-        start = (int(_between(numbers, 0, SIDE)), int(_between(numbers, 0, SIDE)))
-        end = (int(_between(numbers, 0, SIDE)), int(_between(numbers, 0, SIDE)))
-        cv2.line(canvas, start, end, _grey(numbers), int(_between(numbers, 1, 30)), cv2.LINE_AA)
+        start = (int(numbers.uniform(0, SIDE)), int(numbers.uniform(0, SIDE)))
+        end = (int(numbers.uniform(0, SIDE)), int(numbers.uniform(0, SIDE)))
+        cv2.line(canvas, start, end, _grey(numbers), int(numbers.uniform(1, 30)), cv2.LINE_AA)
     return canvas

@@ -27,7 +27,7 @@ from ..datasets.prepare import (
 )
 from ..datasets.shards import Shard
 from ..generators.scene import SceneBlock
-from ..generators.street import StreetRenderer
+from ..generators.street import StreetBlock
 
 ZOOMS = (1.0, 1.5, 2.0)
 ZOOM_WEIGHTS = (0.5, 0.25, 0.25)
@@ -53,7 +53,7 @@ class ZoomedScenes:
         images = np.empty((len(indices), side, side), np.uint8)
         tables = []
         for positions, part in self.source.parts(indices):
-            if isinstance(part.renderer, StreetRenderer):
+            if isinstance(part.block, StreetBlock):
                 windows = None
                 for i, position in enumerate(positions):
                     images[position] = part.render(i)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from src.core.random import Draws
+from src.core.random import Draws, draws_of
 
 SEEDS = st.integers(min_value=0, max_value=2**63 - 1)
 
@@ -99,3 +99,69 @@ def test_normal_numbers_are_normal() -> None:
     assert numbers.mean() == pytest.approx(0, abs=0.02)
     assert numbers.std() == pytest.approx(1, abs=0.02)
     assert (np.abs(numbers) > 1.96).mean() == pytest.approx(0.05, abs=0.005)
+
+
+# One sample, value by value
+
+
+def values(index: int, seed: int = 1, stream: str = "a") -> list[object]:
+    draws = draws_of(seed, stream, index)
+    return [
+        draws.uniform(),
+        draws.integer(0, 10**6),
+        draws.pick("abcdefgh"),
+        draws.field((8, 8)).sum(),
+        draws.uniform(2, 3),
+    ]
+
+
+def test_values_depend_on_seed_stream_and_index_alone() -> None:
+    assert values(3) == values(3)
+    others = [values(4), values(3, seed=2), values(3, stream="b")]
+    assert all(other[:2] != values(3)[:2] for other in others)
+
+
+def test_values_are_those_of_a_block() -> None:
+    block = Draws(1, "a", [2, 7]).uniform(shape=(1000,))[1]
+    draws = draws_of(1, "a", 7)
+    found = [draws.uniform() for _ in range(300)]
+    found += draws.field((10, 10)).ravel().tolist()
+    found += [draws.uniform() for _ in range(600)]
+    np.testing.assert_array_equal(np.array(found[:300]), block[:300])
+    np.testing.assert_array_equal(np.float32(found[300:400]), block[300:400].astype(np.float32))
+    np.testing.assert_array_equal(np.array(found[400:]), block[400:])
+
+
+def test_ranges_of_values() -> None:
+    draws = draws_of(1, "ranges", 0)
+    integers = {draws.integer(2, 4) for _ in range(100)}
+    assert integers == {2, 3, 4}
+    uniforms = [draws.uniform(-1, 3) for _ in range(500)]
+    assert -1 <= min(uniforms) < -0.8
+    assert 2.8 < max(uniforms) < 3
+    indices = [draws.index((0.0, 0.25, 0.75)) for _ in range(1000)]
+    assert set(indices) == {1, 2}
+    assert 0.7 < np.mean(np.array(indices) == 2) < 0.8
+    assert 0.2 < np.mean([draws.chance(0.25) for _ in range(1000)]) < 0.3
+
+
+def test_a_block_is_split_and_goes_on() -> None:
+    draws, whole = (Draws(1, "a", [2, 7]) for _ in range(2))
+    expected = whole.uniform(shape=(30,))
+    first = draws.uniform(shape=(10,))
+    samples = draws.split(15)
+    later = draws.uniform(shape=(5,))
+    np.testing.assert_array_equal(first, expected[:, :10])
+    np.testing.assert_array_equal(later, expected[:, 25:])
+    for row, sample in zip(expected, samples, strict=True):
+        taken = [sample.uniform() for _ in range(15)]
+        np.testing.assert_array_equal(taken, row[10:25])
+        # More than was reserved: it goes on, and shares nothing with the block.
+        more = [sample.uniform() for _ in range(500)]
+        assert len({*more, *row.tolist()}) == 530
+        again = sample.copy()
+        np.testing.assert_array_equal([again.uniform() for _ in range(515)], taken + more)
+        mixed = sample.copy()
+        assert [mixed.uniform() for _ in range(10)] == taken[:10]
+        field = mixed.field((10,))
+        np.testing.assert_array_equal(field, np.float32(taken[10:] + more[:5]))

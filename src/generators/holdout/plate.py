@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ...core.charset import CANTONS
+from ...core.random import SampleDraws
 from ..plate import FORMATS, PlateFormat
-from .dice import Dice
+from .clouds import clouds
 
 Gray = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -121,17 +122,17 @@ class Plate:
         return -_FRAME_SIDE, -above, width + _FRAME_SIDE, height + below
 
 
-def draw_plate_of(dice: Dice) -> Plate:
+def draw_plate_of(draws: SampleDraws) -> Plate:
     """What a plate is, drawn by its weights."""
     weights = [FORMAT_WEIGHTS[plate.name] for plate in FORMATS]
-    plate = FORMATS[dice.index(weights)]
-    colour = list(COLOURS)[dice.index([weight for weight, *_ in COLOURS.values()])]
-    letters = _ARMY if colour == "black" else CANTONS[dice.integer(0, len(CANTONS) - 1)]
+    plate = FORMATS[draws.index(weights)]
+    colour = list(COLOURS)[draws.index([weight for weight, *_ in COLOURS.values()])]
+    letters = _ARMY if colour == "black" else CANTONS[draws.integer(0, len(CANTONS) - 1)]
     # The narrowest plates are for small numbers.
-    count = min(dice.index(DIGIT_WEIGHTS) + 1, 7 if plate.width > 100 else 6)
-    digits = str(dice.integer(10 ** (count - 1), 10**count - 1))
-    framed = dice.chance(0.5 if plate.lines == 1 or plate.width == 300 else 0.1)
-    return Plate(plate, colour, letters, digits, dice.pick(("below", "above")) if framed else "")
+    count = min(draws.index(DIGIT_WEIGHTS) + 1, 7 if plate.width > 100 else 6)
+    digits = str(draws.integer(10 ** (count - 1), 10**count - 1))
+    framed = draws.chance(0.5 if plate.lines == 1 or plate.width == 300 else 0.1)
+    return Plate(plate, colour, letters, digits, draws.pick(("below", "above")) if framed else "")
 
 
 @lru_cache(maxsize=1)
@@ -349,16 +350,16 @@ def _write(face: _Face, row: _Row, cap: float, middle: tuple[float, float], free
     return length
 
 
-def _write_lines(face: _Face, dice: Dice) -> None:
+def _write_lines(face: _Face, draws: SampleDraws) -> None:
     plate, size = face.plate, face.plate.format
-    boldness, gap = dice.integer(0, len(_BOLDNESS) - 1), dice.uniform(0.15, 0.22)
-    grouped = dice.chance(0.5)
+    boldness, gap = draws.integer(0, len(_BOLDNESS) - 1), draws.uniform(0.15, 0.22)
+    grouped = draws.chance(0.5)
     cap, margin = (
-        size.cap_height * dice.uniform(0.96, 1.03),
+        size.cap_height * draws.uniform(0.96, 1.03),
         0.05 * min(size.height, size.width) + 5,
     )
     # On the narrow plates the arms leave room for the letters.
-    wide = min(cap * dice.uniform(0.5, 0.62), 0.17 * size.width)
+    wide = min(cap * draws.uniform(0.5, 0.62), 0.17 * size.width)
     shield = wide * _SHIELD[1] / _SHIELD[0]
     army = plate.letters == _ARMY
     left, right = "CH", ("" if army else plate.letters)
@@ -386,13 +387,13 @@ def _write_lines(face: _Face, dice: Dice) -> None:
                 _place_arms(face, code, (x, height), shield)
 
 
-def paint_plate(plate: Plate, scale: float, dice: Dice) -> tuple[NDArray[np.uint8], Gray]:
+def paint_plate(plate: Plate, scale: float, draws: SampleDraws) -> tuple[NDArray[np.uint8], Gray]:
     """Paint the face of a plate with its frame, seen from the front.
 
     Args:
         plate: to paint.
         scale: pixels a millimetre, about.
-        dice: of how it looks.
+        draws: of how it looks.
 
     Returns:
         ``(h, w, 3)`` RGB and ``(h, w)`` coverage, both over ``plate.outline``.
@@ -401,59 +402,59 @@ def paint_plate(plate: Plate, scale: float, dice: Dice) -> tuple[NDArray[np.uint
     _, ground, ink = COLOURS[plate.colour]
     alpha = np.zeros(face.shape, np.uint8)
     if plate.frame:
-        _paint_frame(face, dice)
+        _paint_frame(face, draws)
         whole = _rounded(*plate.outline, 4.0)
         cv2.fillPoly(alpha, [face.points(whole)], 255, cv2.LINE_AA, 4)
     edge = _rounded(0.0, 0.0, size.width, size.height, 10.0)
     cv2.fillPoly(alpha, [face.points(edge)], 255, cv2.LINE_AA, 4)
-    tone = dice.uniform(0.9, 1.02)
+    tone = draws.uniform(0.9, 1.02)
     face.area(edge, tuple(min(255, round(value * tone)) for value in ground))  # type: ignore[arg-type]  # three
-    inset, width = dice.uniform(3.5, 6.5), dice.uniform(2.2, 4.5)
+    inset, width = draws.uniform(3.5, 6.5), draws.uniform(2.2, 4.5)
     rim = _rounded(inset, inset, size.width - inset, size.height - inset, 7.0)
     face.line(rim, ink, width)
-    _write_lines(face, dice)
-    _press(face, dice)
-    if dice.chance(0.3):
-        _screw(face, dice)
-    if dice.chance(0.35):
-        _soil(face, dice)
+    _write_lines(face, draws)
+    _press(face, draws)
+    if draws.chance(0.3):
+        _screw(face, draws)
+    if draws.chance(0.35):
+        _soil(face, draws)
     return face.picture, alpha
 
 
-def _paint_frame(face: _Face, dice: Dice) -> None:
+def _paint_frame(face: _Face, draws: SampleDraws) -> None:
     plate = face.plate
     x1, y1, x2, y2 = plate.outline
-    dark = dice.integer(14, 60)
+    dark = draws.integer(14, 60)
     face.area(_rounded(x1, y1, x2, y2, 4.0), (dark, dark, dark))
-    if not dice.chance(0.8):
+    if not draws.chance(0.8):
         return
-    ink = small_text(dice.pick(_DEALERS))
-    height = _FRAME_TEXT * dice.uniform(0.4, 0.65)
+    ink = small_text(draws.pick(_DEALERS))
+    height = _FRAME_TEXT * draws.uniform(0.4, 0.65)
     width = min(height * ink.shape[1] / ink.shape[0], 0.8 * plate.format.width)
     y = (y1 - height) / 2 if plate.frame == "above" else (plate.format.height + y2 - height) / 2
     x = (plate.format.width - width) / 2
-    colour = dice.pick(((225, 225, 225), (200, 30, 30), (230, 200, 60), (120, 150, 210)))
+    colour = draws.pick(((225, 225, 225), (200, 30, 30), (230, 200, 60), (120, 150, 210)))
     face.stamp(ink, (x, y, x + width, y + height), colour)
     face.relief[:] = 0
 
 
-def _press(face: _Face, dice: Dice) -> None:
+def _press(face: _Face, draws: SampleDraws) -> None:
     """Light and shadow on the edges of what is pressed out of the sheet."""
     depth = max(0.6, 1.3 * face.scale)
     soft = cv2.GaussianBlur(face.relief, (0, 0), depth * 0.6).astype(np.float32)
-    turn = np.radians(dice.uniform(35, 145))
+    turn = np.radians(draws.uniform(35, 145))
     slope = -np.cos(turn) * cv2.Sobel(soft, cv2.CV_32F, 1, 0) - np.sin(turn) * cv2.Sobel(
         soft, cv2.CV_32F, 0, 1
     )
-    strength = dice.uniform(0.0, 0.16) * min(1.0, depth)
+    strength = draws.uniform(0.0, 0.16) * min(1.0, depth)
     lit = face.picture + (slope * -strength)[..., None]
     face.picture[:] = np.clip(lit, 0, 255).astype(np.uint8)
 
 
-def _screw(face: _Face, dice: Dice) -> None:
-    size, radius = face.plate.format, dice.uniform(2.5, 4.5)
-    grey = dice.integer(70, 220)
-    x, y = dice.uniform(0.1, 0.3) * size.width, dice.uniform(7, 12)
+def _screw(face: _Face, draws: SampleDraws) -> None:
+    size, radius = face.plate.format, draws.uniform(2.5, 4.5)
+    grey = draws.integer(70, 220)
+    x, y = draws.uniform(0.1, 0.3) * size.width, draws.uniform(7, 12)
     for place in ((x, y), (size.width - x, y)):
         turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
         circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
@@ -461,13 +462,13 @@ def _screw(face: _Face, dice: Dice) -> None:
         face.area(circle * radius * 0.75 + place, (grey,) * 3)
 
 
-def _soil(face: _Face, dice: Dice) -> None:
+def _soil(face: _Face, draws: SampleDraws) -> None:
     """Dust and splashes, more of them at the bottom."""
     height, width = face.shape
-    share = dice.clouds((height, width), 4)
-    share = np.clip((share - dice.uniform(0.45, 0.6)) * 2.2, 0, 1)
-    share *= np.linspace(dice.uniform(0.1, 1.0), 1.0, height, dtype=np.float32)[:, None]
-    share *= dice.uniform(0.2, 0.7)
+    share = clouds(draws, (height, width), 4)
+    share = np.clip((share - draws.uniform(0.45, 0.6)) * 2.2, 0, 1)
+    share *= np.linspace(draws.uniform(0.1, 1.0), 1.0, height, dtype=np.float32)[:, None]
+    share *= draws.uniform(0.2, 0.7)
     mud = np.array([118, 104, 86], np.float32)
     mixed = face.picture + share[..., None] * (mud - face.picture)
     face.picture[:] = mixed.astype(np.uint8)

@@ -33,9 +33,8 @@ from ...core.geometry import (
     plate_angle,
     plate_height,
 )
-from ...core.random import Draws
+from ...core.random import Draws, SampleDraws, draws_of
 from . import street
-from .dice import Dice
 from .plate import Plate, draw_plate_of, paint_plate
 from .street import Camera, Canvas
 
@@ -108,7 +107,7 @@ class LockedScenes:
         """
         pictures, rows = [], []
         for index in indices:
-            picture, placed = _make(Dice(self.seed, _STREAM, index))
+            picture, placed = _make(draws_of(self.seed, _STREAM, index))
             labels = [_label(item) for item in placed] or [_label(None)]
             others = json.dumps(labels[1:]) if labels[1:] else ""
             rows.append({**labels[0], "others": others})
@@ -148,15 +147,15 @@ def _label(placed: _Placed | None) -> dict[str, Any]:
     }
 
 
-def _place(dice: Dice, plate: Plate, left: float, right: float) -> _Placed:
+def _place(draws: SampleDraws, plate: Plate, left: float, right: float) -> _Placed:
     """Put a plate before a camera, its box between two shares of the picture's width."""
-    turn = street.rotation(dice.uniform(*YAW), dice.uniform(*PITCH), dice.uniform(*ROLL))
-    focal = _ZOOM * WIDTH * dice.uniform(0.9, 2.4)
+    turn = street.rotation(draws.uniform(*YAW), draws.uniform(*PITCH), draws.uniform(*ROLL))
+    focal = _ZOOM * WIDTH * draws.uniform(0.9, 2.4)
     low, high = np.log(WIDTHS)
-    width = min(float(np.exp(dice.uniform(low, high))), (right - left) * WIDTH - 2 * _EDGE)
+    width = min(float(np.exp(draws.uniform(low, high))), (right - left) * WIDTH - 2 * _EDGE)
     size = (plate.format.width, plate.format.height)
     centre = np.array([_ZOOM * WIDTH / 2, _ZOOM * HEIGHT / 2])
-    share = np.array([dice.uniform(), dice.uniform()])
+    share = np.array([draws.uniform(), draws.uniform()])
     corners = np.zeros((4, 2))
     target = centre
     # Twice: the box's height, and so its place, is known when its width is.
@@ -175,127 +174,129 @@ def _place(dice: Dice, plate: Plate, left: float, right: float) -> _Placed:
     return _Placed(plate, camera, corners)
 
 
-def _make(dice: Dice) -> tuple[NDArray[np.uint8], list[_Placed]]:
-    count = dice.index(COUNT_WEIGHTS)
+def _make(draws: SampleDraws) -> tuple[NDArray[np.uint8], list[_Placed]]:
+    count = draws.index(COUNT_WEIGHTS)
     halves = ((0.0, 1.0),) if count < 2 else ((0.0, 0.5), (0.5, 1.0))
     # Where there is no plate there still is what one would hang on.
-    places = [_place(dice, draw_plate_of(dice), *half) for half in halves]
-    style = list(STYLE_WEIGHTS)[dice.index(list(STYLE_WEIGHTS.values()))]
+    places = [_place(draws, draw_plate_of(draws), *half) for half in halves]
+    style = list(STYLE_WEIGHTS)[draws.index(list(STYLE_WEIGHTS.values()))]
     canvas = Canvas(np.empty((_ZOOM * HEIGHT, _ZOOM * WIDTH, 3), np.uint8))
-    _paint_surroundings(canvas, dice, style, places)
-    night = dice.chance(0.08)
+    _paint_surroundings(canvas, draws, style, places)
+    night = draws.chance(0.08)
     if night:
         # The plate throws the light back, all else does not.
-        canvas.picture[:] = cv2.convertScaleAbs(canvas.picture, alpha=dice.uniform(0.12, 0.4))
+        canvas.picture[:] = cv2.convertScaleAbs(canvas.picture, alpha=draws.uniform(0.12, 0.4))
     placed = places if count else []
     for item in placed:
-        _paste_plate(canvas, dice, item)
+        _paste_plate(canvas, draws, item)
     small = cv2.resize(canvas.picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-    lit = _light(small, dice, placed, night)
+    lit = _light(small, draws, placed, night)
     cap = min((item.cap for item in placed), default=12.0)
-    return _expose(lit, dice, cap), placed
+    return _expose(lit, draws, cap), placed
 
 
-def _paint_surroundings(canvas: Canvas, dice: Dice, style: str, places: list[_Placed]) -> None:
+def _paint_surroundings(
+    canvas: Canvas, draws: SampleDraws, style: str, places: list[_Placed]
+) -> None:
     if style == "clouds":
-        street.paint_clouds(canvas, dice)
+        street.paint_clouds(canvas, draws)
         return
     if style == "wall":
-        street.paint_distance(canvas, dice)
-        street.paint_wall(canvas, places[0].camera, dice)
+        street.paint_distance(canvas, draws)
+        street.paint_wall(canvas, places[0].camera, draws)
         return
-    street.paint_distance(canvas, dice)
+    street.paint_distance(canvas, draws)
     for item in sorted(places, key=lambda item: -item.camera.position[2]):
         size = (item.plate.format.width, item.plate.format.height)
         small = item.plate.format.width < 200
-        if small and dice.chance(0.8):
-            street.paint_motorcycle(canvas, item.camera, dice, size)
+        if small and draws.chance(0.8):
+            street.paint_motorcycle(canvas, item.camera, draws, size)
         else:
-            street.paint_car(canvas, item.camera, dice, size)
+            street.paint_car(canvas, item.camera, draws, size)
 
 
-def _paste_plate(canvas: Canvas, dice: Dice, item: _Placed) -> None:
+def _paste_plate(canvas: Canvas, draws: SampleDraws, item: _Placed) -> None:
     plate, camera = item.plate, item.camera
     x1, y1, x2, y2 = plate.outline
     middle = np.array([plate.format.width / 2, plate.format.height / 2, 0.0])
     corners = np.array([[x1, y1, 0], [x2, y1, 0], [x2, y2, 0], [x1, y2, 0]]) - middle
     # Its shadow on what it hangs on.
-    shift = np.array([dice.uniform(-12, 12), dice.uniform(2, 16), _HANGING_OUT])
+    shift = np.array([draws.uniform(-12, 12), draws.uniform(2, 16), _HANGING_OUT])
     dark = np.zeros((8, 8, 3), np.uint8)
-    canvas.paste(camera, dark, np.full((8, 8), dice.integer(60, 180), np.uint8), corners + shift)
+    canvas.paste(camera, dark, np.full((8, 8), draws.integer(60, 180), np.uint8), corners + shift)
     seen = camera.project(street.plane_corners((plate.format.width, plate.format.height)))
     edges = edge_lengths(seen)
     # As fine as its finest edge: where it is turned away, warping averages too little otherwise.
     longest = np.array([edges[[0, 2]].max(), edges[[1, 3]].max()])
     scale = float((longest / [plate.format.width, plate.format.height]).max())
-    face, alpha = paint_plate(plate, scale, dice)
+    face, alpha = paint_plate(plate, scale, draws)
     canvas.paste(camera, face, alpha, corners)
 
 
 def _light(
-    picture: NDArray[np.uint8], dice: Dice, placed: list[_Placed], night: bool
+    picture: NDArray[np.uint8], draws: SampleDraws, placed: list[_Placed], night: bool
 ) -> NDArray[np.float32]:
     """Gradients, shadows and glare on ``(H, W, 3)`` colours, then ``(H, W)`` grey, 255 being white."""
     # From -0.5 to 0.5 across the picture.
     x = ((np.arange(WIDTH, dtype=np.float32) + 0.5) / WIDTH - 0.5)[None, :]
     y = ((np.arange(HEIGHT, dtype=np.float32) + 0.5) / HEIGHT - 0.5)[:, None]
-    turn, slope = dice.uniform(0, 2 * np.pi), dice.uniform(0, 0.5)
+    turn, slope = draws.uniform(0, 2 * np.pi), draws.uniform(0, 0.5)
     field = 1 + slope * (np.cos(turn) * x + np.sin(turn) * y)
-    field = field * (1 - dice.uniform(0, 0.8) * (x * x + y * y))
-    if not night and dice.chance(0.35):
-        field *= _shadow(dice, placed, x, y)
-    tint = np.array([dice.uniform(0.92, 1.08), 1.0, dice.uniform(0.9, 1.1)], np.float32)
+    field = field * (1 - draws.uniform(0, 0.8) * (x * x + y * y))
+    if not night and draws.chance(0.35):
+        field *= _shadow(draws, placed, x, y)
+    tint = np.array([draws.uniform(0.92, 1.08), 1.0, draws.uniform(0.9, 1.1)], np.float32)
     grey = picture.reshape(-1, 3).astype(np.float32) @ (_GREY * tint)
     lit = grey.reshape(HEIGHT, WIDTH) * field
     # The camera exposes for the middle of the picture, and not always well.
-    wanted = dice.uniform(35, 80) if night else dice.uniform(80, 150)
+    wanted = draws.uniform(35, 80) if night else draws.uniform(80, 150)
     lit *= min(wanted / max(float(lit[HEIGHT // 4 : -HEIGHT // 4].mean()), 1.0), 2.2)
-    if dice.chance(0.08):
-        spot = np.array([dice.uniform(-0.5, 0.5), dice.uniform(-0.5, 0.5)])
-        reach = dice.uniform(0.05, 0.25)
+    if draws.chance(0.08):
+        spot = np.array([draws.uniform(-0.5, 0.5), draws.uniform(-0.5, 0.5)])
+        reach = draws.uniform(0.05, 0.25)
         distance = ((x - spot[0]) ** 2 + (y - spot[1]) ** 2) / reach**2
-        lit += dice.uniform(40, 160) * np.exp(-distance)
+        lit += draws.uniform(40, 160) * np.exp(-distance)
     # Backlight and mist.
-    veil = dice.uniform(0, 40) if dice.chance(0.3) else 0.0
+    veil = draws.uniform(0, 40) if draws.chance(0.3) else 0.0
     return np.asarray(lit * (1 - veil / 255) + veil, np.float32)
 
 
 def _shadow(
-    dice: Dice, placed: list[_Placed], x: NDArray[np.floating], y: NDArray[np.floating]
+    draws: SampleDraws, placed: list[_Placed], x: NDArray[np.floating], y: NDArray[np.floating]
 ) -> NDArray[np.float32]:
     """Factor of a shadow with one straight edge, which often runs through a plate.
 
     ``x`` and ``y`` are places in the picture, ``(1, W)`` and ``(H, 1)`` from -0.5 to 0.5.
     """
-    turn = dice.uniform(0, 2 * np.pi)
-    through = np.array([dice.uniform(-0.4, 0.4), dice.uniform(-0.4, 0.4)])
-    if placed and dice.chance(0.5):
+    turn = draws.uniform(0, 2 * np.pi)
+    through = np.array([draws.uniform(-0.4, 0.4), draws.uniform(-0.4, 0.4)])
+    if placed and draws.chance(0.5):
         corners = placed[0].corners / [WIDTH, HEIGHT] - 0.5
-        beside = np.array([dice.uniform(-0.5, 0.5), dice.uniform(-0.5, 0.5)])
+        beside = np.array([draws.uniform(-0.5, 0.5), draws.uniform(-0.5, 0.5)])
         through = corners.mean(axis=0) + beside * np.ptp(corners, axis=0)
     distance = np.cos(turn) * (x - through[0]) + np.sin(turn) * (y - through[1])
-    soft = np.clip(distance / dice.uniform(0.004, 0.05) + 0.5, 0, 1)
-    return np.asarray(1 - dice.uniform(0.25, 0.6) * soft, np.float32)
+    soft = np.clip(distance / draws.uniform(0.004, 0.05) + 0.5, 0, 1)
+    return np.asarray(1 - draws.uniform(0.25, 0.6) * soft, np.float32)
 
 
-def _expose(lit: NDArray[np.float32], dice: Dice, cap: float) -> NDArray[np.uint8]:
+def _expose(lit: NDArray[np.float32], draws: SampleDraws, cap: float) -> NDArray[np.uint8]:
     """What the camera makes of light: blur, noise, clipping, JPEG. ``cap`` is a capital's height."""
-    kind = dice.index((0.45, 0.35, 0.2))
-    strength = dice.uniform()
+    kind = draws.index((0.45, 0.35, 0.2))
+    strength = draws.uniform()
     if kind == 0:
         lit = cv2.GaussianBlur(lit, (0, 0), 0.3 + 0.04 * cap * strength**2)
     elif kind == 1:
         lit = cv2.filter2D(lit, -1, _disc(0.4 + min(0.075 * cap, 3.0) * strength))
     else:
         lit = cv2.filter2D(
-            lit, -1, _streak(1.0 + min(0.16 * cap, 8.0) * strength, dice.uniform(0, np.pi))
+            lit, -1, _streak(1.0 + min(0.16 * cap, 8.0) * strength, draws.uniform(0, np.pi))
         )
-    read, shot = dice.uniform(0.3, 4.0), dice.uniform(0.0, 0.25)
+    read, shot = draws.uniform(0.3, 4.0), draws.uniform(0.0, 0.25)
     sigma = np.sqrt(read**2 + shot * lit.clip(0))
-    row, column = dice.integer(0, _NOISE_ROOM), dice.integer(0, _NOISE_ROOM)
+    row, column = draws.integer(0, _NOISE_ROOM), draws.integer(0, _NOISE_ROOM)
     noise = _noise()[row : row + HEIGHT, column : column + WIDTH]
     noisy = np.clip(lit + noise * sigma, 0, 255).astype(np.uint8)
-    quality = dice.integer(35, 95)
+    quality = draws.integer(35, 95)
     done, content = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise RuntimeError("OpenCV cannot encode JPEG")

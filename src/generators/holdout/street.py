@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .dice import Dice
+from ...core.random import SampleDraws
+from .clouds import clouds
 from .plate import small_text
 
 Floats = NDArray[np.float64]
@@ -218,24 +219,26 @@ def _mirrored(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]
     return [*points, *((-x, y) for x, y in reversed(points))]
 
 
-def paint_distance(canvas: Canvas, dice: Dice) -> None:
+def paint_distance(canvas: Canvas, draws: SampleDraws) -> None:
     """Sky, houses or hedges, and the road: what is behind all vehicles."""
     height, width = canvas.picture.shape[:2]
     # It is far away: painted at half of the size, its edges are soft.
     height, width = height // 2, width // 2
-    horizon = round(height * dice.uniform(0.15, 0.5))
-    sky = np.array(dice.pick(((206, 216, 228), (168, 188, 214), (188, 190, 192), (140, 144, 150))))
-    road = np.array([1.0, 0.985, 0.96]) * dice.uniform(60, 170)
+    horizon = round(height * draws.uniform(0.15, 0.5))
+    sky = np.array(draws.pick(((206, 216, 228), (168, 188, 214), (188, 190, 192), (140, 144, 150))))
+    road = np.array([1.0, 0.985, 0.96]) * draws.uniform(60, 170)
     rows = np.empty((height, 3), np.float32)
     rows[:horizon] = sky * np.linspace(1.05, 0.9, horizon)[:, None]
     rows[horizon:] = road * np.linspace(0.8, 1.15, height - horizon)[:, None]
     behind = np.empty((height, width, 3), np.float32)
     behind[:] = rows[:, None]
-    for _ in range(dice.integer(1, 4)):
-        _paint_house(behind, dice, horizon)
-    rough = dice.clouds((height // 2, width // 2), 7) + 0.3 * dice.field((height // 2, width // 2))
+    for _ in range(draws.integer(1, 4)):
+        _paint_house(behind, draws, horizon)
+    rough = clouds(draws, (height // 2, width // 2), 7) + 0.3 * draws.field(
+        (height // 2, width // 2)
+    )
     rough = cv2.resize(rough - rough.mean(), (width, height), interpolation=cv2.INTER_LINEAR)
-    behind += (rough * dice.uniform(20, 70))[..., None]
+    behind += (rough * draws.uniform(20, 70))[..., None]
     _spread(canvas, behind)
 
 
@@ -246,16 +249,16 @@ def _spread(canvas: Canvas, picture: NDArray[np.float32]) -> None:
     cv2.resize(whole, size, dst=canvas.picture, interpolation=cv2.INTER_LINEAR)
 
 
-def _paint_house(behind: NDArray[np.float32], dice: Dice, horizon: int) -> None:
+def _paint_house(behind: NDArray[np.float32], draws: SampleDraws, horizon: int) -> None:
     """A house with windows, or a hedge, that ends at the horizon."""
     width = behind.shape[1]
-    x, wide = dice.uniform(-0.2, 0.9) * width, dice.uniform(0.2, 0.9) * width
-    top = horizon * dice.uniform(-0.2, 0.8)
+    x, wide = draws.uniform(-0.2, 0.9) * width, draws.uniform(0.2, 0.9) * width
+    top = horizon * draws.uniform(-0.2, 0.8)
     tones = ((150, 140, 126), (96, 104, 84), (186, 180, 170), (70, 84, 60), (110, 92, 84))
-    tone = np.array(dice.pick(tones)) * dice.uniform(0.6, 1.2)
+    tone = np.array(draws.pick(tones)) * draws.uniform(0.6, 1.2)
     behind[round(max(top, 0)) : horizon, round(max(x, 0)) : round(max(x + wide, 0))] = tone
-    pitch = dice.uniform(20, 65)
-    if not dice.chance(0.6):
+    pitch = draws.uniform(20, 65)
+    if not draws.chance(0.6):
         return
     for column in np.arange(x + pitch / 2, x + wide - pitch / 2, pitch):
         for row in np.arange(top + pitch / 3, horizon - pitch / 2, pitch):
@@ -263,47 +266,49 @@ def _paint_house(behind: NDArray[np.float32], dice: Dice, horizon: int) -> None:
             behind[at, round(max(column, 0)) : round(max(column + pitch * 0.4, 0))] = tone * 0.45
 
 
-def paint_clouds(canvas: Canvas, dice: Dice) -> None:
+def paint_clouds(canvas: Canvas, draws: SampleDraws) -> None:
     """Nothing but smooth noise, with the patches and stripes of no particular thing."""
     height, width = canvas.picture.shape[:2]
-    share = dice.clouds((height // 4, width // 4), 7)
-    first, second = (np.array(dice.pick(_PAINTS)) * dice.uniform(0.7, 1.2) for _ in range(2))
+    share = clouds(draws, (height // 4, width // 4), 7)
+    first, second = (np.array(draws.pick(_PAINTS)) * draws.uniform(0.7, 1.2) for _ in range(2))
     _spread(canvas, (first + share[..., None] * (second - first)).astype(np.float32))
-    for _ in range(dice.integer(0, 12)):
-        middle = np.array([dice.uniform(0, width), dice.uniform(0, height)])
-        turn, long = dice.uniform(0, np.pi), dice.uniform(0.05, 0.9) * width
+    for _ in range(draws.integer(0, 12)):
+        middle = np.array([draws.uniform(0, width), draws.uniform(0, height)])
+        turn, long = draws.uniform(0, np.pi), draws.uniform(0.05, 0.9) * width
         along = np.array([np.cos(turn), np.sin(turn)]) * long / 2
-        across = np.array([-np.sin(turn), np.cos(turn)]) * dice.uniform(4, 90)
+        across = np.array([-np.sin(turn), np.cos(turn)]) * draws.uniform(4, 90)
         shape = np.array([middle - along - across, middle + along - across,
                           middle + along + across, middle - along + across])  # fmt: skip
-        tone = _whole(_shade(dice.pick(_PAINTS), dice.uniform(0.6, 1.2)))
+        tone = _whole(_shade(draws.pick(_PAINTS), draws.uniform(0.6, 1.2)))
         cv2.fillPoly(canvas.picture, [np.round(shape).astype(np.int32)], tone)
 
 
-def paint_wall(canvas: Canvas, camera: Camera, dice: Dice) -> None:
+def paint_wall(canvas: Canvas, camera: Camera, draws: SampleDraws) -> None:
     """Planks, tiles or sheet metal in the plane of the plate."""
     height, width = canvas.picture.shape[:2]
-    tone = np.array(dice.pick(_PAINTS), float)
-    share = dice.clouds((height // 4, width // 4), 7) - 0.5
+    tone = np.array(draws.pick(_PAINTS), float)
+    share = clouds(draws, (height // 4, width // 4), 7) - 0.5
     fade = np.linspace(1.15, 0.8, height // 4)[:, None, None]
-    _spread(canvas, (tone * fade + share[..., None] * dice.uniform(10, 60)).astype(np.float32))
+    _spread(canvas, (tone * fade + share[..., None] * draws.uniform(10, 60)).astype(np.float32))
     dark = _shade((float(tone[0]), float(tone[1]), float(tone[2])), 0.45)
-    pitch, wide = dice.uniform(60, 320), dice.uniform(3, 14)
-    upright, crossed = dice.chance(0.5), dice.chance(0.4)
-    start, reach = dice.uniform(0, pitch), 30 * pitch
+    pitch, wide = draws.uniform(60, 320), draws.uniform(3, 14)
+    upright, crossed = draws.chance(0.5), draws.chance(0.4)
+    start, reach = draws.uniform(0, pitch), 30 * pitch
     for at in np.arange(-reach + start, reach, pitch):
         for vertical in (upright, not upright) if crossed else (upright,):
             ends = [(at, -reach), (at, reach)] if vertical else [(-reach, at), (reach, at)]
             canvas.line(camera, _flat(ends, 20), dark, wide)
 
 
-def paint_car(canvas: Canvas, camera: Camera, dice: Dice, plate: tuple[float, float]) -> None:
+def paint_car(
+    canvas: Canvas, camera: Camera, draws: SampleDraws, plate: tuple[float, float]
+) -> None:
     """The front or the rear of a car around a plate of a size in millimetres."""
-    paint = dice.pick(_PAINTS)
-    front = dice.chance(0.5 if plate[1] < 100 else 0.15)
-    half, roof = dice.uniform(780, 910), -dice.uniform(700, 1050)
-    belt, floor = roof * dice.uniform(0.5, 0.62), dice.uniform(160, 380)
-    lean = dice.uniform(0.66, 0.86)
+    paint = draws.pick(_PAINTS)
+    front = draws.chance(0.5 if plate[1] < 100 else 0.15)
+    half, roof = draws.uniform(780, 910), -draws.uniform(700, 1050)
+    belt, floor = roof * draws.uniform(0.5, 0.62), draws.uniform(160, 380)
+    lean = draws.uniform(0.66, 0.86)
     shadow = _flat([(-half * 1.1, floor + 60), (half * 1.1, floor + 60), (half, floor + 210),
                     (-half, floor + 210)], 700)  # fmt: skip
     canvas.fill(camera, shadow, (26, 26, 28), (60, 60, 60))
@@ -315,39 +320,39 @@ def paint_car(canvas: Canvas, camera: Camera, dice: Dice, plate: tuple[float, fl
     )
     canvas.fill(camera, _flat(cabin, 330), _shade(paint, 1.15), _shade(paint, 0.85))
     glass = _mirrored([(half * lean * 0.86, roof + 70), (half * 0.84, belt + 20)])
-    sky = dice.uniform(50, 190)
+    sky = draws.uniform(50, 190)
     canvas.fill(camera, _flat(glass, 320), (sky, sky * 1.05, sky * 1.12), (22, 24, 28))
     body = _mirrored([(half * 0.9, belt - 30), (half, belt + 60), (half, floor - 60),
                       (half * 0.94, floor + 20)])  # fmt: skip
     canvas.fill(camera, _flat(body, 180), _shade(paint, 1.2), _shade(paint, 0.8))
-    crease = dice.uniform(0.35, 0.8) * belt
+    crease = draws.uniform(0.35, 0.8) * belt
     upper = _mirrored([(half * 0.97, belt + 70), (half, crease)])
     canvas.fill(camera, _flat(upper, 175), _shade(paint, 1.3), _shade(paint, 0.95))
     canvas.line(camera, _flat([(-half, crease), (half, crease)], 170), _shade(paint, 0.5), 7)
-    bumper = plate[1] * dice.uniform(0.7, 1.0) if dice.chance(0.5) else -plate[1] * 0.8
+    bumper = plate[1] * draws.uniform(0.7, 1.0) if draws.chance(0.5) else -plate[1] * 0.8
     lower = _mirrored([(half, bumper), (half, floor - 40), (half * 0.92, floor + 30)])
     canvas.fill(camera, _flat(lower, 150), _shade(paint, 1.1), _shade(paint, 0.6))
     canvas.line(camera, _flat([(-half, bumper), (half, bumper)], 145), _shade(paint, 0.4), 9)
-    sill = dice.uniform(0.5, 0.9)
+    sill = draws.uniform(0.5, 0.9)
     plastic = _mirrored([(half * 0.9, floor * sill), (half * 0.86, floor + 30)])
     canvas.fill(camera, _flat(plastic, 140), (44, 44, 46), (26, 26, 28))
-    _paint_lamps(canvas, camera, dice, half, belt, front)
+    _paint_lamps(canvas, camera, draws, half, belt, front)
     if front:
-        _paint_grille(canvas, camera, dice, half, belt, plate, floor)
+        _paint_grille(canvas, camera, draws, half, belt, plate, floor)
     else:
-        _paint_tail(canvas, camera, dice, half, belt, plate)
-    if dice.chance(0.55):
-        room = dice.uniform(1.1, 1.5)
+        _paint_tail(canvas, camera, draws, half, belt, plate)
+    if draws.chance(0.55):
+        room = draws.uniform(1.1, 1.5)
         hollow = _box(0, 0, plate[0] * room + 40, plate[1] * 1.3 + 40, 30, 60)
-        tone = dice.uniform(0.45, 0.9)
+        tone = draws.uniform(0.45, 0.9)
         canvas.fill(camera, hollow, _shade(paint, tone * 0.7), _shade(paint, tone * 1.1))
 
 
 def _paint_lamps(
-    canvas: Canvas, camera: Camera, dice: Dice, half: float, belt: float, front: bool
+    canvas: Canvas, camera: Camera, draws: SampleDraws, half: float, belt: float, front: bool
 ) -> None:
-    height, wide = dice.uniform(100, 260), dice.uniform(200, 400)
-    y, slope = belt + 90 + height / 2, dice.uniform(-60, 60)
+    height, wide = draws.uniform(100, 260), draws.uniform(200, 400)
+    y, slope = belt + 90 + height / 2, draws.uniform(-60, 60)
     red, white = (170, 22, 26), (226, 228, 232)
     for side in (-1, 1):
         outer, inner = side * half * 0.98, side * (half * 0.98 - wide)
@@ -363,85 +368,93 @@ def _paint_lamps(
             canvas.fill(camera, _flat(shape, 130), _shade(red, 1.2), _shade(red, 0.6))
             x = outer + (inner - outer) * 0.6
             part = _box(x, y + height * 0.15, wide * 0.3, height * 0.3, 20, 125)
-            canvas.fill(camera, part, dice.pick((white, (216, 120, 30), (236, 60, 50))))
+            canvas.fill(camera, part, draws.pick((white, (216, 120, 30), (236, 60, 50))))
 
 
 def _paint_grille(
-    canvas: Canvas, camera: Camera, dice: Dice, half: float, belt: float, plate: tuple[float, float],
+    canvas: Canvas, camera: Camera, draws: SampleDraws, half: float, belt: float, plate: tuple[float, float],
     floor: float,
 ) -> None:  # fmt: skip
     top, low = belt + 120, -plate[1] / 2 - 50
     if low - top > 60:
-        wide, middle = half * dice.uniform(0.7, 1.2), (top + low) / 2
+        wide, middle = half * draws.uniform(0.7, 1.2), (top + low) / 2
         canvas.fill(camera, _box(0, middle, wide, low - top, 50, 120), (20, 20, 22), (36, 36, 38))
-        pitch, tone = dice.uniform(22, 70), dice.uniform(40, 210)
-        upright = dice.chance(0.4)
+        pitch, tone = draws.uniform(22, 70), draws.uniform(40, 210)
+        upright = draws.chance(0.4)
         span = wide if upright else low - top
         for at in np.arange(-span / 2 + pitch, span / 2 - pitch / 2, pitch):
             ends = ([(at, top + 15), (at, low - 15)] if upright
                     else [(-wide / 2 + 20, middle + at), (wide / 2 - 20, middle + at)])  # fmt: skip
             canvas.line(camera, _flat(ends, 115), (tone, tone, tone * 1.02), pitch * 0.3)
-        size = dice.uniform(80, 150)
+        size = draws.uniform(80, 150)
         canvas.fill(camera, _oval(0, middle, size, size, 100), (222, 224, 228), (120, 122, 128))
         canvas.fill(camera, _oval(0, middle, size * 0.75, size * 0.75, 98), (36, 40, 60))
     low = plate[1] / 2 + 40
     if floor - low > 60:
-        wide = half * dice.uniform(0.9, 1.5)
+        wide = half * draws.uniform(0.9, 1.5)
         middle, tall = (low + floor) / 2, (floor - low) * 0.8
         canvas.fill(camera, _box(0, middle, wide, tall, 40, 120), (18, 18, 20), (32, 32, 34))
-        for at in np.arange(-wide / 2, wide / 2, dice.uniform(30, 80)):
+        for at in np.arange(-wide / 2, wide / 2, draws.uniform(30, 80)):
             ends = [(at, middle - tall / 2), (at + 20, middle + tall / 2)]
             canvas.line(camera, _flat(ends, 115), (52, 52, 54), 8)
 
 
 def _paint_tail(
-    canvas: Canvas, camera: Camera, dice: Dice, half: float, belt: float, plate: tuple[float, float]
+    canvas: Canvas,
+    camera: Camera,
+    draws: SampleDraws,
+    half: float,
+    belt: float,
+    plate: tuple[float, float],
 ) -> None:
-    y = -plate[1] / 2 - dice.uniform(50, 110)
-    chrome = dice.uniform(90, 230)
-    handle = _box(0, y, plate[0] * dice.uniform(1.1, 1.8), 34, 12, 90)
+    y = -plate[1] / 2 - draws.uniform(50, 110)
+    chrome = draws.uniform(90, 230)
+    handle = _box(0, y, plate[0] * draws.uniform(1.1, 1.8), 34, 12, 90)
     canvas.fill(camera, handle, (chrome,) * 3, (chrome * 0.4,) * 3)
-    tone = dice.pick(((214, 216, 220), (40, 40, 44), (200, 30, 30)))
+    tone = draws.pick(((214, 216, 220), (40, 40, 44), (200, 30, 30)))
     for side in (-1, 1):
-        if dice.chance(0.7):
-            x = side * half * dice.uniform(0.42, 0.55) - 90
+        if draws.chance(0.7):
+            x = side * half * draws.uniform(0.42, 0.55) - 90
             canvas.write(
-                camera, dice.pick(_BADGES), (x, belt + 110, 100), dice.uniform(36, 62), tone
+                camera, draws.pick(_BADGES), (x, belt + 110, 100), draws.uniform(36, 62), tone
             )
-    size = dice.uniform(70, 120)
+    size = draws.uniform(70, 120)
     canvas.fill(camera, _oval(0, belt + 130, size, size, 100), (226, 228, 232), (130, 132, 140))
     canvas.fill(camera, _oval(0, belt + 130, size * 0.7, size * 0.7, 98), (40, 44, 66))
-    if dice.chance(0.2):
-        x, y = dice.pick((-1, 1)) * (plate[0] / 2 + dice.uniform(110, 220)), dice.uniform(-60, 60)
+    if draws.chance(0.2):
+        x, y = (
+            draws.pick((-1, 1)) * (plate[0] / 2 + draws.uniform(110, 220)),
+            draws.uniform(-60, 60),
+        )
         canvas.fill(camera, _oval(x, y, 150, 96, 90), (20, 20, 20))
         canvas.fill(camera, _oval(x, y, 138, 84, 89), (240, 240, 238))
         canvas.write(camera, "CH", (x - 46, y - 30, 88), 60, (16, 16, 16))
 
 
 def paint_motorcycle(
-    canvas: Canvas, camera: Camera, dice: Dice, plate: tuple[float, float]
+    canvas: Canvas, camera: Camera, draws: SampleDraws, plate: tuple[float, float]
 ) -> None:
     """The rear of a motorcycle: mudguard, lamp, indicators and tyre around a plate."""
-    paint, (wide, tall) = dice.pick(_PAINTS), plate
-    tyre = _box(0, tall / 2 + 130, dice.uniform(90, 190), 620, 80, 300)
+    paint, (wide, tall) = draws.pick(_PAINTS), plate
+    tyre = _box(0, tall / 2 + 130, draws.uniform(90, 190), 620, 80, 300)
     canvas.fill(camera, tyre, (34, 34, 36), (18, 18, 18))
     for at in np.arange(-150, 420, 55):
         canvas.line(
             camera, _flat([(-60, tall / 2 + at), (60, tall / 2 + at + 25)], 299), (48, 48, 50), 9
         )
-    seat = _mirrored([(dice.uniform(60, 130), -tall / 2 - 420), (dice.uniform(110, 190), -tall / 2 - 200),
-                      (dice.uniform(50, 100), -tall / 2 - 60)])  # fmt: skip
+    seat = _mirrored([(draws.uniform(60, 130), -tall / 2 - 420), (draws.uniform(110, 190), -tall / 2 - 200),
+                      (draws.uniform(50, 100), -tall / 2 - 60)])  # fmt: skip
     canvas.fill(camera, _flat(seat, 120), _shade(paint, 1.25), _shade(paint, 0.6))
     guard = _mirrored([(wide * 0.42, -tall / 2 - 90), (wide * 0.5, 0), (wide * 0.4, tall / 2 + 90)])
     canvas.fill(camera, _flat(guard, 30), (58, 58, 60), (28, 28, 30))
     red = (176, 24, 28)
-    lamp = _box(0, -tall / 2 - 120, dice.uniform(90, 200), dice.uniform(50, 100), 24, 60)
+    lamp = _box(0, -tall / 2 - 120, draws.uniform(90, 200), draws.uniform(50, 100), 24, 60)
     canvas.fill(camera, lamp, _shade(red, 1.3), _shade(red, 0.6))
     for side in (-1, 1):
-        x = side * (wide / 2 + dice.uniform(60, 140))
+        x = side * (wide / 2 + draws.uniform(60, 140))
         canvas.line(camera, _flat([(0, -tall / 2 - 90), (x, -tall / 2 - 90)], 70), (40, 40, 42), 22)
         canvas.fill(camera, _oval(x, -tall / 2 - 90, 80, 62, 60), (226, 128, 30), (140, 70, 20))
-        if dice.chance(0.5):
+        if draws.chance(0.5):
             pipe = (side * (wide / 2 + 120), tall / 2 + 40)
             canvas.fill(camera, _oval(*pipe, 110, 110, 200), (150,) * 3, (50,) * 3)
             canvas.fill(camera, _oval(*pipe, 70, 70, 190), (14,) * 3)

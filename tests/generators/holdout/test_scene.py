@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from src.core.charset import CANTONS, CHARSET
 from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
+from src.core.random import draws_of
 from src.generators.holdout import scene as locked
-from src.generators.holdout.dice import Dice
 from src.generators.holdout.plate import COLOURS, FORMAT_WEIGHTS, Plate, draw_plate_of, paint_plate
 from src.generators.holdout.scene import HEIGHT, WIDTH, WIDTHS, LockedScenes
 from src.generators.holdout.street import Camera, aim, plane_corners, rotation
@@ -117,7 +117,7 @@ def test_a_plate_is_where_its_corners_are(made) -> None:  # type: ignore[no-unty
 def test_the_rim_lies_just_within_the_corners() -> None:
     """A plate painted flat: its black rim follows the corners that the camera gives for it."""
     plate = Plate(FORMATS[2], "white", "ZH", "123456", "")
-    face, alpha = paint_plate(plate, 1.2, Dice(1, "t", 0))
+    face, alpha = paint_plate(plate, 1.2, draws_of(1, "t", 0))
     size = (plate.format.width, plate.format.height)
     corners = aim(
         rotation(25, 15, 5), size, 300, np.array([200.0, 150]), 600, np.array([200.0, 150])
@@ -160,7 +160,7 @@ def test_two_plates_are_both_labelled() -> None:
 
 
 def test_all_formats_colours_cantons_and_lengths_occur() -> None:
-    plates = [draw_plate_of(Dice(1, "plates", i)) for i in range(4000)]
+    plates = [draw_plate_of(draws_of(1, "plates", i)) for i in range(4000)]
     formats = pd.Series([plate.format.name for plate in plates]).value_counts(normalize=True)
     for name, weight in FORMAT_WEIGHTS.items():
         assert formats[name] == pytest.approx(weight, abs=0.03)
@@ -179,7 +179,7 @@ def test_all_formats_colours_cantons_and_lengths_occur() -> None:
 def test_a_text_fits_on_every_format(number: int, digits: str) -> None:
     plate = Plate(FORMATS[number], "white", "NW", digits, "")
     for i in range(3):
-        face, alpha = paint_plate(plate, 2.0, Dice(1, "fit", i))
+        face, alpha = paint_plate(plate, 2.0, draws_of(1, "fit", i))
         height, width = alpha.shape
         assert (height, width) == (round(plate.format.height * 2), round(plate.format.width * 2))
         assert alpha[height // 2, width // 2] == 255

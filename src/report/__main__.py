@@ -342,7 +342,7 @@ def _data(base: Revision | None, head: Revision, plots: Plots, folder: Path) -> 
     ]
     if rows:
         parts.append(_table(("prepared set", "base", "head"), rows))
-    names = [f"prepared_{stage}_{kind}" for stage in ("localize", "ocr") for kind in DATA]
+    names = [f"prepared_{kind}" for kind in DATA]
     charts = [
         _chart(plots.charts[name], folder, base, name.replace("_", " "))
         for name in names

@@ -25,7 +25,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-all coverage lint format serve dashboard mlem cloud-run flywheel-demo gallery bench report publish comment promote fresh relock deps repro commit-results start-checks remote pull push gs wandb cml exp-show reset lock
+.PHONY: help setup run test test-all coverage lint docs format serve dashboard mlem cloud-run flywheel-demo gallery bench report publish comment promote fresh relock deps repro commit-results start-checks remote pull push gs wandb cml exp-show reset lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,12 +65,16 @@ coverage: setup .venv-mlem/.synced ## lines and branches that the tests run, sub
 	COVERAGE_FILE=$(CURDIR)/.coverage python -m coverage run -m pytest $(PYTEST) $(ARGS)
 	python -m coverage combine --quiet && python -m coverage report --skip-covered
 
-lint: setup ## check style, format, types and the layers of imports
+lint: setup ## check style, format, types, layers of imports, dependencies of stages, documentation
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
 	@python -m scripts.dependencies --check
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
+docs: setup ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 format: setup ## mend style and format
 	ruff check --fix .

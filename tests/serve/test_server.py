@@ -247,9 +247,8 @@ def test_kill_and_restart_is_quick(folder: Path) -> None:
         assert time.monotonic() - started < 3
 
 
-def test_the_lines_of_the_readme(folder: Path, tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    part = text[text.index("## Serve") : text.index("### MLEM")]
+def test_the_lines_of_the_guide(folder: Path, tmp_path: Path) -> None:
+    part = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
     curl = re.search(r"^curl [^#\n]*", part, re.MULTILINE)
     python = re.search(r"```python\n(.*?)```", part, re.DOTALL)
     assert curl

@@ -76,7 +76,7 @@ lint: setup ## check style, format, types, layers of imports, dependencies of st
 docs: setup ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
-format: setup ## mend style and format
+format: setup ## fix style and format
 	ruff check --fix .
 	ruff format .
 

@@ -35,7 +35,7 @@ VARIANTS: dict[str, list[tuple[ModuleType, str, Any]]] = {
     "votes with four other looks": [(finder, "OTHER_SHARES", (0.5, 0.62, 0.74, 0.86))],
     "candidates from a score of 0.1": [(finder, "LEAST_SCORE", 0.1)],
     "without second looks at small plates": [
-        (finder, "LOOK_SCORE", 0.0), (finder, "LOOK_WIDTH", 0.0),
+        (finder, "REFINE_SCORE", 0.0), (finder, "REFINE_WIDTH", 0.0),
     ],
     "lines as the localizer says": [(recognizer, "ONE_LINE", 0.5), (recognizer, "TWO_LINES", 0.5)],
 }  # fmt: skip

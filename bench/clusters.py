@@ -41,10 +41,10 @@ from src.config import Config, load_config
 from src.core.errors import UserError
 from src.evaluation.metrics import calibration_error, wilson
 from src.inference.decoding import decode
-from src.models.base import Reader
-from src.models.registry import build_reader, load_reader
+from src.models.base import Recognizer
+from src.models.registry import build_recognizer, load_recognizer
 from src.quality.folds import train, write_set
-from src.quality.networks import Describe, torch_reader
+from src.quality.networks import Describe, torch_recognizer
 from src.quality.samples import FloatArray, Samples, prepared
 
 PLACE = Path("experiments/clusters")
@@ -127,10 +127,10 @@ def chosen(samples: Samples, clusters: NDArray[np.int_], settings: Settings) -> 
 
 
 def measures(
-    reader: Reader, samples: Samples, clusters: NDArray[np.int_], passes: int
+    reader: Recognizer, samples: Samples, clusters: NDArray[np.int_], passes: int
 ) -> dict[str, Any]:
     """How many texts are read, in which clusters, and how sure of them the reader is."""
-    read = torch_reader(reader).read
+    read = torch_recognizer(reader).read
     assert read is not None  # noqa: S101  # a reader reads
     pictures = [samples.image(row) for row in range(len(samples))]
     lines = samples.labels["lines"].tolist()
@@ -171,7 +171,7 @@ def run(config: Config, settings: Settings, describe: Describe) -> dict[str, Any
     part = chosen(pool, clusters[0], settings)
     small = config.OCRModelParams.model_copy(update=SMALL)
     torch.manual_seed(seed)
-    reader = build_reader("crnn", config.model_copy(update={"OCRModelParams": small}))
+    reader = build_recognizer("crnn", config.model_copy(update={"OCRModelParams": small}))
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         place = write_set(part, Path(temporary) / "train")
@@ -194,8 +194,8 @@ def main() -> None:
         config = load_config()
         text = (PLACE / "params.yaml").read_text(encoding="utf-8")
         settings = Settings(**yaml.safe_load(text))
-        trained = load_reader(config.out("models", "ocr") / "model.safetensors")
-        describe = torch_reader(trained).describe
+        trained = load_recognizer(config.out("models", "ocr") / "model.safetensors")
+        describe = torch_recognizer(trained).describe
         assert describe is not None  # noqa: S101  # a reader gives features
         result = run(config, settings, describe)
     except UserError as error:

@@ -45,7 +45,7 @@ STEPS = {
     "scenes": (SceneRenderer, "render"),
     "streets": (StreetRenderer, "render"),
 }
-"""All numbers and geometry; the painting of the seed's scenes, and of street scenes."""
+"""All numbers and geometry; the painting of the original's scenes, and of street scenes."""
 
 
 def calibrate(repeats: int = 3000) -> float:

@@ -2,7 +2,8 @@
 
     python bench/masked.py CSV [--model models] [--json]
 
-CSV is a truth file (src/datasets/annotations.py) of pictures all of whose plates are known by their boxes.
+CSV is an annotation file (src/datasets/annotations.py) of pictures all of whose plates are known by their
+boxes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from src.core.errors import UserError
-from src.datasets.annotations import TruePicture, TruthFile
+from src.datasets.annotations import AnnotatedImage, AnnotationFile
 from src.evaluation.end_to_end import score, without_plate
 from src.evaluation.metrics import rounded
 from src.inference.reader import PlateReader
@@ -30,18 +31,18 @@ GROWN = 0.1
 
 
 class Masked:
-    """Pictures of a truth file without their plates."""
+    """Pictures of an annotation file without their plates."""
 
     has_corners = False
     has_text = True
 
     def __init__(self, path: Path) -> None:
-        self._truth = TruthFile(path)
+        self._truth = AnnotationFile(path)
 
     def __len__(self) -> int:
         return len(self._truth)
 
-    def __iter__(self) -> Iterator[TruePicture]:
+    def __iter__(self) -> Iterator[AnnotatedImage]:
         for item in self._truth:
             picture = item.picture.copy()
             for plate in item.plates:

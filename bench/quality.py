@@ -39,11 +39,11 @@ from src.core.charset import CANTONS, CHARSET, DIGITS
 from src.core.errors import UserError
 from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS
 from src.evaluation.metrics import wilson
-from src.models.registry import load_localizer, load_reader
+from src.models.registry import load_localizer, load_recognizer
 from src.quality.base import Evidence
 from src.quality.folds import Folds, by_folds, write_set
 from src.quality.measures import moved
-from src.quality.networks import Networks, torch_localizer, torch_reader
+from src.quality.networks import Networks, torch_localizer, torch_recognizer
 from src.quality.samples import Picture, Samples, prepared
 from src.quality.suite import checks_of
 
@@ -156,7 +156,7 @@ def plant_copies(samples: Samples, rate: float, seed: int, change: Change) -> Pl
     return Planted(with_pictures(both, pictures), count + np.arange(len(rows)))
 
 
-def as_it_is(picture: Picture, _: int) -> Picture:
+def identity_collate(picture: Picture, _: int) -> Picture:
     return picture
 
 
@@ -246,13 +246,13 @@ class Bench:
             name: plant_broken(samples, rate, seed, name)
             for name in ("grammar", "box", "corners", "format")
         }
-        planted["exact_duplicates"] = plant_copies(samples, rate, seed, as_it_is)
+        planted["exact_duplicates"] = plant_copies(samples, rate, seed, identity_collate)
         planted["near_duplicates"] = plant_copies(samples, rate, seed, saved_and_moved)
         planted["blurry"] = plant_blur(samples, rate, seed)
         rows = {name: self.check(name, item) for name, item in planted.items()}
         rows["near_duplicates"]["recall_of_equal_hashes"] = equal_hashes(planted["near_duplicates"])
         rows["blurry"]["of_cleanvision"] = blurred_by_cleanvision(planted["blurry"])
-        rows["leaked_exactly"] = self.leak("leaked_exactly", samples, as_it_is)
+        rows["leaked_exactly"] = self.leak("leaked_exactly", samples, identity_collate)
         rows["leaked_nearly"] = self.leak("leaked_nearly", samples, saved_and_moved)
         return rows
 
@@ -387,7 +387,7 @@ def run(config: Config, samples: int, rate: float, folds: Folds | None) -> dict[
             "wrong_box": bench.by_folds("wrong_box", sets["localize"], plant_boxes, folds)
         }
         return result
-    reading = torch_reader(load_reader(config.out("models", "ocr") / "model.safetensors"))
+    reading = torch_recognizer(load_recognizer(config.out("models", "ocr") / "model.safetensors"))
     finding = torch_localizer(
         load_localizer(config.out("models", "localize") / "model.safetensors")
     )

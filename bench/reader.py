@@ -2,9 +2,9 @@
 
     python bench/reader.py [--model models] [--scenes 256] [--seconds 2] [--json]
 
-Beside it, in the same run, the seed's two networks (plate_localizer_v3 and plate_ocr_v2, freshly
+Beside it, in the same run, the original's two networks (plate_localizer_v3 and plate_ocr_v2, freshly
 initialised, as time does not depend on the weights) read the same scenes with PyTorch in float32, as the
-seed does: localizer, crop, reader, decoding. Scenes are the seed's, 256x256, one plate each; the
+original does: localizer, crop, reader, decoding. Scenes are the original's, 256x256, one plate each; the
 photograph is a street scene of 12 megapixels, a colour JPEG on disk. All are drawn by the generator with
 the parameters of params.py, over procedural backgrounds unless data/datasets/backgrounds is there.
 """
@@ -121,29 +121,29 @@ def measure(
     }
 
 
-def measure_seed(
+def measure_original(
     config: Config, scenes: list[Picture], size: int, seconds: float
 ) -> dict[str, Any]:
-    """What the seed's two networks do, with PyTorch on the processor."""
+    """What the original's two networks do, with PyTorch on the processor."""
     import torch
 
     from src.evaluation.inference import localizer_maps, read_log_probs
-    from src.inference.crops import reader_crop
+    from src.inference.crops import recognizer_crop
     from src.inference.decoding import decode
     from src.inference.detection import best
-    from src.models.registry import build_localizer, build_reader
+    from src.models.registry import build_localizer, build_recognizer
 
     torch.set_num_threads(available_cores())
     device = torch.device("cpu")
     localizer = build_localizer("plate_localizer_v3", config).eval()
-    reader = build_reader("plate_ocr_v2", config).eval()
+    reader = build_recognizer("plate_ocr_v2", config).eval()
     _, height, width = localizer.input_shape
 
     def read(pictures: list[Picture]) -> list[Any]:
         corners, _, _ = best(localizer_maps(localizer, pictures, device))
         scale = SCENE_SIDE / np.array([width, height])
         crops = [
-            reader_crop(picture, quad * scale, reader.rectification, reader.input_shape)
+            recognizer_crop(picture, quad * scale, reader.rectification, reader.input_shape)
             for picture, quad in zip(pictures, corners, strict=True)
         ]
         return decode(read_log_probs(reader, crops, device))
@@ -173,7 +173,7 @@ def files(scenes: list[Picture], photo: Picture) -> Iterator[tuple[Path, Path]]:
 
 
 def run(config: Config, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure all runtimes that are there, and the seed's networks.
+    """Measure all runtimes that are there, and the original's networks.
 
     Args:
         config: of the generator.
@@ -210,19 +210,19 @@ def run(config: Config, options: argparse.Namespace) -> dict[str, Any]:
             )
             for runtime in installed_runtimes(stack.has_int8)
         }
-    seed = result["seed"] = measure_seed(config, scenes, options.batch, options.seconds)
+    original = result["original"] = measure_original(config, scenes, options.batch, options.seconds)
     ours = result["runtimes"][result["default_runtime"]]
     result["ratios"] = {
-        "parameters": seed["parameters"] / max(1, result["parameters"]),
-        "one_scene": seed["one_scene"]["median_ms"] / ours["one_scene"]["median_ms"],
-        "scenes_per_second": ours["scenes_per_second"] / seed["scenes_per_second"],
+        "parameters": original["parameters"] / max(1, result["parameters"]),
+        "one_scene": original["one_scene"]["median_ms"] / ours["one_scene"]["median_ms"],
+        "scenes_per_second": ours["scenes_per_second"] / original["scenes_per_second"],
     }
     return result
 
 
 def table(result: dict[str, Any]) -> str:
     """The figures for people."""
-    columns = {**result["runtimes"], "seed's (PyTorch)": result["seed"]}
+    columns = {**result["runtimes"], "original's (PyTorch)": result["original"]}
 
     def row(name: str, value: Callable[[dict[str, Any]], float | None], digits: int) -> str:
         cells = [value(column) for column in columns.values()]
@@ -247,7 +247,7 @@ def table(result: dict[str, Any]) -> str:
         lines.append(row(title, lambda column: column.get(name), 0))  # noqa: B023  # called at once
     lines.append(row("plates found in it", lambda column: column.get("plates_in_photo"), 0))
     ratios = ", ".join(f"{name} {value:.1f}" for name, value in result["ratios"].items())
-    lines.append(f"{result['default_runtime']} is better than the seed's by factors: {ratios}")
+    lines.append(f"{result['default_runtime']} is better than the original's by factors: {ratios}")
     return "\n".join(lines)
 
 

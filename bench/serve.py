@@ -1,10 +1,10 @@
-"""Benchmark of the servers: this project's own, and MLEM's with the seed's two networks.
+"""Benchmark of the servers: this project's own, and MLEM's with the original's two networks.
 
     python bench/serve.py [--seconds 6] [--clients 1 8 64] [--overload 40] [--json]
 
 Both serve on this machine, one after the other in one run, and are asked by bench/load.py in a process
 of its own: 256x256 scenes as JPEG in a closed loop with some numbers of clients; the native server also
-street photographs of two megapixels, and an open loop at four times what it can do. The seed's networks
+street photographs of two megapixels, and an open loop at four times what it can do. The original's networks
 (plate_localizer_v3, plate_ocr_v2, freshly initialised) run with PyTorch in MLEM's server, as there.
 Needs ``make mlem``; the native server runs in .venv-serve where ``make serve`` has made that.
 """
@@ -63,14 +63,14 @@ def write_pictures(config: Config, folder: Path) -> tuple[Path, Path]:
 
 
 def trace_seed(config: Config, folder: Path) -> None:
-    """Write the seed's two networks, as PyTorch runs them without their code."""
+    """Write the original's two networks, as PyTorch runs them without their code."""
     import torch
 
-    from src.models.registry import build_localizer, build_reader
+    from src.models.registry import build_localizer, build_recognizer
 
     for name, network in (
         ("localizer", build_localizer("plate_localizer_v3", config)),
-        ("reader", build_reader("plate_ocr_v2", config)),
+        ("reader", build_recognizer("plate_ocr_v2", config)),
     ):
         sample = torch.zeros(1, *network.input_shape)
         torch.jit.trace(network.eval(), sample).save(str(folder / f"{name}.pt"))
@@ -197,22 +197,22 @@ def native_command(port: int) -> list[str]:
 
 
 def mlem_command(config: Config, folder: Path, port: int) -> list[str]:
-    """Save the seed's stack with MLEM; what serves it."""
+    """Save the original's stack with MLEM; what serves it."""
     binaries = ROOT / ".venv-mlem" / "bin"
     if not (binaries / "mlem").exists():
         raise UserError("MLEM's environment is missing: make mlem")
     trace_seed(config, folder)
-    (folder / "seed_stack.py").write_bytes((HERE / "seed_stack.py").read_bytes())
+    (folder / "original_stack.py").write_bytes((HERE / "original_stack.py").read_bytes())
     packages = sysconfig.get_paths()["purelib"]
     code = (
-        "import mlem.api; from seed_stack import SeedStack; "
-        f"mlem.api.save(SeedStack({str(folder)!r}, {packages!r}).predict, 'seed')"
+        "import mlem.api; from original_stack import OriginalStack; "
+        f"mlem.api.save(OriginalStack({str(folder)!r}, {packages!r}).predict, 'original')"
     )
     subprocess.run(
         [str(binaries / "python"), "-c", code], cwd=folder, check=True, stdout=sys.stderr
     )
     return [
-        str(binaries / "mlem"), "serve", "fastapi", "--model", "seed", "--request_serializer",
+        str(binaries / "mlem"), "serve", "fastapi", "--model", "original", "--request_serializer",
         "pil_numpy", "--host", "127.0.0.1", "--port", str(port),
     ]  # fmt: skip
 
@@ -233,7 +233,7 @@ def main() -> None:
         config = with_backgrounds(load_config(ROOT), folder)
         scenes, photographs = write_pictures(config, folder)
         command = mlem_command(config, folder, options.port + 1)
-        print("MLEM with the seed's networks ...", file=sys.stderr)
+        print("MLEM with the original's networks ...", file=sys.stderr)
         with running(command, options.port + 1, "/openapi.json", folder) as server:
             results["mlem"] = measure(server, scenes, options.clients, options.seconds)
         print("native ...", file=sys.stderr)

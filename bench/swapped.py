@@ -2,7 +2,7 @@
 
     python bench/swapped.py CSV [--model models] [--seed 0] [--draw DIR] [--json]
 
-CSV is a truth file (src/datasets/annotations.py) of pictures all of whose plates, of any country, are
+CSV is an annotation file (src/datasets/annotations.py) of pictures all of whose plates, of any country, are
 known by their boxes. So backgrounds, light and sizes are those of photographs, and the texts are known. The
 letters are of the family that training never sees; format, light and contrast follow the plate that
 was there. It stands for photographs of Swiss plates where there are none, and is easier than those: the
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from src.core.charset import CANTONS
 from src.core.errors import UserError
-from src.datasets.annotations import TruePicture, TruePlate, TruthFile
+from src.datasets.annotations import AnnotatedImage, AnnotatedPlate, AnnotationFile
 from src.evaluation.end_to_end import Scores, given, score, texts_of
 from src.evaluation.metrics import rounded, share
 from src.generators.glyphs import GlyphStyle
@@ -37,7 +37,7 @@ from src.inference.reader import PlateReader
 from src.stack.prepare import HELD_OUT_FAMILY
 
 DRAWN = [i for i, plate in enumerate(FORMATS) if plate.name != "front_long"]
-"""Formats that are drawn: that one is the seed system's, and on no car."""
+"""Formats that are drawn: that one is the original project's, and on no car."""
 SHAPES = np.log([FORMATS[i].width / FORMATS[i].height for i in DRAWN])
 GROWN = 0.03
 """Share of a box's sides that the new plate reaches beyond it on each side: labels are drawn by hand."""
@@ -54,10 +54,10 @@ HEIGHTS = (0, 15, 20, 30)
 
 
 class Swapped:
-    """Pictures of a truth file with drawn plates in the places of theirs.
+    """Pictures of an annotation file with drawn plates in the places of theirs.
 
     Args:
-        path: of the truth file.
+        path: of the annotation file.
         seed: of all that is chosen.
     """
 
@@ -65,12 +65,12 @@ class Swapped:
     has_text = True
 
     def __init__(self, path: Path, seed: int) -> None:
-        self._truth, self._seed = TruthFile(path), seed
+        self._truth, self._seed = AnnotationFile(path), seed
 
     def __len__(self) -> int:
         return len(self._truth)
 
-    def __iter__(self) -> Iterator[TruePicture]:
+    def __iter__(self) -> Iterator[AnnotatedImage]:
         for number, item in enumerate(self._truth):
             rng = np.random.default_rng([self._seed, number])
             picture = item.picture.copy()
@@ -80,7 +80,7 @@ class Swapped:
 
 def draw_over(
     picture: NDArray[np.uint8], box: NDArray[np.floating], rng: np.random.Generator
-) -> TruePlate:
+) -> AnnotatedPlate:
     """Draw a plate over the one in a box x1, y1, x2, y2 of a ``(H, W)`` picture, in place."""
     limits = np.tile(picture.shape[::-1], 2)
     low, high = np.split(np.clip(box, 0, limits), 2)
@@ -134,7 +134,7 @@ def draw_over(
     )
     mixed = picture[part] * (1 - cover[inner]) + paint[inner]
     picture[part] = np.clip(np.round(mixed), 0, 255)
-    return TruePlate(
+    return AnnotatedPlate(
         spec.text,
         np.concatenate([corners.min(axis=0), corners.max(axis=0)]),
         corners,

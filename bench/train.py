@@ -1,11 +1,11 @@
-"""Benchmark of training: samples a second of plate_net and crnn, beside the seed's two networks.
+"""Benchmark of training: samples a second of plate_net and crnn, beside the original's two networks.
 
     python bench/train.py [--seconds 10] [--samples 2000] [--json]
 
 Each network takes steps of its real training for a while, on this machine's device: Lightning, the
 loss, AdamW, the averaged weights, batches from a prepared set on disk; what comes before (the first
 batches, in which kernels are chosen) is not counted. This project's networks train as params.py and
-params.yaml say. The seed's train as the seed does: 32 samples a batch, in float32. The sets are drawn
+params.yaml say. The original's train as the original does: 32 samples a batch, in float32. The sets are drawn
 by the generator with the parameters of params.py, over procedural backgrounds unless
 data/datasets/backgrounds is there.
 """
@@ -39,7 +39,7 @@ from src.core.provenance import machine
 from src.datasets.localize import LocalizeDataset
 from src.datasets.ocr import OCRDataset
 from src.localize import prepare as prepare_localize
-from src.models.registry import build_localizer, build_reader
+from src.models.registry import build_localizer, build_recognizer
 from src.ocr import prepare as prepare_ocr
 from src.training.averaging import update_average
 from src.training.data import TrainingData
@@ -47,7 +47,7 @@ from src.training.fit import training_step
 from src.training.hardware import FLOAT32, Precision, accelerator, choose_precision
 from src.training.localizer import LocalizerTraining
 from src.training.module import TrainingModule
-from src.training.recognizer import ReaderTraining
+from src.training.recognizer import RecognizerTraining
 
 SEED_BATCH = 32
 WARM_UP = 5
@@ -131,7 +131,7 @@ def localizer_training(
 
 def reader_training(config: Config, name: str, batch: int) -> tuple[TrainingModule, TrainingData]:
     model, folder, params = (
-        build_reader(name, config),
+        build_recognizer(name, config),
         config.prepared("ocr"),
         config.TrainOCRParams,
     )
@@ -140,7 +140,7 @@ def reader_training(config: Config, name: str, batch: int) -> tuple[TrainingModu
         for split in ("train", "val")
     )
     data = TrainingData(train, val, params, batch)
-    return ReaderTraining(model, data), data
+    return RecognizerTraining(model, data), data
 
 
 Make = Callable[[Config, str, int], tuple[TrainingModule, TrainingData]]
@@ -148,7 +148,7 @@ NETWORKS: dict[str, tuple[Make, str, str]] = {
     "localizer": (localizer_training, "plate_net", "plate_localizer_v3"),
     "reader": (reader_training, "crnn", "plate_ocr_v2"),
 }
-"""How each is made; this project's, and the seed's."""
+"""How each is made; this project's, and the original's."""
 
 
 def run(config: Config, seconds: float) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def table(result: dict[str, Any]) -> str:
                 f"{name:20}{row['samples_per_second']:10,.0f} samples/s, {row['parameters']:,} "
                 f"parameters, batches of {row['batch_size']}, {precision}"
             )
-        lines.append(f"{'':20}{result[f'{kind}_ratio']:10.1f} times the seed's")
+        lines.append(f"{'':20}{result[f'{kind}_ratio']:10.1f} times the original's")
     return "\n".join(lines)
 
 

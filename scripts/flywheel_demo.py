@@ -36,7 +36,7 @@ from src.config import load_config
 from src.core.errors import UserError
 from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_iou, box_to_xyxy, xyxy_to_box
 from src.core.random import Draws
-from src.datasets.annotations import PreparedTruth, TruePicture, TruePlate
+from src.datasets.annotations import AnnotatedImage, AnnotatedPlate, PreparedAnnotations
 from src.datasets.prepare import SceneSource, StreetMix, WholeScenes
 from src.datasets.shards import ShardedSet
 from src.evaluation.end_to_end import Truth, score
@@ -68,7 +68,7 @@ class Shot:
     """A picture of the camera, and the plate in it."""
 
     picture: Gray
-    plate: TruePlate
+    plate: AnnotatedPlate
 
 
 class DemoError(UserError):
@@ -162,7 +162,7 @@ class Demo:
     def accuracy(self, shots: Sequence[Shot], bundle: str = "models") -> dict[str, float]:
         """Share of the plates that are read wholly right, of the camera and of the original set."""
         reader = PlateReader.load(self.folder / bundle)
-        original = PreparedTruth(ShardedSet(self.folder / "data/prepared/stack/val"))
+        original = PreparedAnnotations(ShardedSet(self.folder / "data/prepared/stack/val"))
         sets: dict[str, Truth] = {"the new camera": _Shots(shots), "the original set": original}
         return {
             name: float(plates_right(score(reader, truth, name))[RIGHT].mean())
@@ -246,12 +246,12 @@ class _Shots:
     def __len__(self) -> int:
         return len(self._shots)
 
-    def __iter__(self) -> Iterator[TruePicture]:
+    def __iter__(self) -> Iterator[AnnotatedImage]:
         for number, shot in enumerate(self._shots):
-            yield TruePicture(str(number), shot.picture, [shot.plate])
+            yield AnnotatedImage(str(number), shot.picture, [shot.plate])
 
 
-def sideways(picture: Gray, plate: TruePlate) -> Shot:
+def sideways(picture: Gray, plate: AnnotatedPlate) -> Shot:
     """A picture as a camera takes it that somebody mounted on its side: turned left by a right angle."""
     assert plate.corners is not None  # noqa: S101  # for the type checker
     width = picture.shape[1]
@@ -261,18 +261,18 @@ def sideways(picture: Gray, plate: TruePlate) -> Shot:
     return Shot(np.ascontiguousarray(np.rot90(picture)), turned)
 
 
-def labelled(row: Mapping[Any, Any], shape: tuple[int, ...]) -> TruePlate:
+def labelled(row: Mapping[Any, Any], shape: tuple[int, ...]) -> AnnotatedPlate:
     """The plate of a row of labels, in pixels of a picture of ``shape``."""
     size = np.array(shape[::-1])
     corners = np.array([row[name] for name in CORNER_COLUMNS], float).reshape(4, 2)
     box = box_to_xyxy(np.array([row[name] for name in BOX_COLUMNS], float))
-    return TruePlate(
+    return AnnotatedPlate(
         row["plate"], box * [*size, *size], corners * size, row["lines"], row["format"]
     )
 
 
 def opinion(
-    plate: TruePlate, found: Sequence[dict[str, Any]], dice: NDArray[np.float64]
+    plate: AnnotatedPlate, found: Sequence[dict[str, Any]], dice: NDArray[np.float64]
 ) -> dict[str, Any]:
     """What the user says of an answer, as POST /v1/feedback takes it.
 
@@ -295,7 +295,7 @@ def opinion(
     return {"plate": nearest, "verdict": "wrong", "text": text, **moved}
 
 
-def overlap(plate: TruePlate, found: dict[str, Any]) -> float:
+def overlap(plate: AnnotatedPlate, found: dict[str, Any]) -> float:
     """IoU of the true plate with one of an answer."""
     box = xyxy_to_box(np.array(found["box"], float))
     return float(box_iou(xyxy_to_box(plate.box), box))

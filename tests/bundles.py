@@ -197,13 +197,13 @@ def scene(
 def write_bundle(folder: Path, threshold: float = 0.5, int8: bool = False, **changes: Any) -> Path:
     """A bundle of both; ``changes`` replace entries of its manifest.
 
-    Those of 8 bits are the same networks, to which nothing is left to be quantized.
+    The int8 ones are the same networks, to which nothing is left to be quantized.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, model in ((bundle.LOCALIZER, localizer()), (bundle.READER, reader())):
         (folder / name).write_bytes(model.SerializeToString())
         if int8:
-            model.doc_string = "8 bits"
+            model.doc_string = "int8"
             (folder / bundle.INT8[name]).write_bytes(model.SerializeToString())
     return write_manifest(folder, threshold, **changes)
 

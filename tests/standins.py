@@ -23,7 +23,7 @@ from src.config import Config, load_config
 from src.core.charset import CANTONS, CHARSET
 from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 from src.datasets.shards import NewSet, Shard, ShardedSet, write_sets
-from src.models.base import Localizer, LocalizerTargets, Reader
+from src.models.base import Localizer, LocalizerTargets, Recognizer
 from tests.conftest import PARAMETERS
 
 OUTSIDE = 100
@@ -126,7 +126,7 @@ class OracleLocalizer(Localizer):
         raise NotImplementedError
 
 
-class OracleReader(Reader):
+class OracleReader(Recognizer):
     """Reads what is at the centre of a crop: ``AI9`` beside a plate.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from src.config import load_config
-from src.models.registry import build_reader, save_model
+from src.models.registry import build_recognizer, save_model
 from tests.conftest import ROOT, set_texts
 
 
@@ -72,7 +72,7 @@ def test_a_name_that_no_model_has(tiny_workspace: Path) -> None:
 
 
 def test_evaluation_of_another_model(tiny_workspace: Path) -> None:
-    reader = build_reader("crnn", load_config(tiny_workspace))
+    reader = build_recognizer("crnn", load_config(tiny_workspace))
     save_model(reader, tiny_workspace / "out/models/localize/model.safetensors")
     message = _error(tiny_workspace, "src.localize.evaluate")
     assert "out/models/localize/model.safetensors holds reader crnn, not a localizer" in message

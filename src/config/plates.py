@@ -59,7 +59,7 @@ class PlateParams(Section):
     SCREW_PROBABILITY: Probability
     """Share of plates with visible screws."""
     EDGE_PROBABILITY: Probability
-    """Share of plates without a frame that have a black line around, as the seed's have."""
+    """Share of plates without a frame that have a black line around, as the original's have."""
 
 
 class StreetPlateParams(PlateParams):

@@ -126,7 +126,7 @@ class SceneParams(Section):
     PLATE_SHIFT: Probability
     """The plate is shifted by up to this share of the free space beside it."""
     ALIASED_PROBABILITY: Probability
-    """Share of plates pasted by the nearest pixel, edge and print aliased, as the seed pastes all."""
+    """Share of plates pasted by the nearest pixel, edge and print aliased, as the original pastes all."""
 
 
 class DegradeParams(Section):

@@ -40,7 +40,7 @@ class _PrepareTraining(_Prepare):
     TRAIN_SPLIT: Share
     """Share of the samples that train; the others validate."""
     STREET_SHARE: Probability
-    """Share of street scenes; the others are the seed's."""
+    """Share of street scenes; the others are the original's."""
     STREET_WIDTH: PositiveRange
     """Width of the plates of street scenes, as a share of the scene."""
 
@@ -58,7 +58,7 @@ class PrepareOCRParams(_PrepareTraining):
 
 class PrepareStackParams(_Prepare):
     IMG_SIZE: SceneSize
-    """Size of the seed's scenes."""
+    """Size of the original's scenes."""
     STREET_SIZE: SceneSize
     """Size of street scenes."""
     STREET_WIDTH: PositiveRange

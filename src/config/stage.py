@@ -10,7 +10,7 @@ from . import Config, load_config
 
 
 def run_stage(main: Callable[[Config], None]) -> None:
-    """Call a stage with the checked parameters; exit with status 1 on an error a user can mend."""
+    """Call a stage with the checked parameters; exit with status 1 on an error a user can fix."""
     try:
         main(load_config())
     except UserError as error:

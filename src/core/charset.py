@@ -1,7 +1,7 @@
 """The characters of a Swiss plate: classes, grammar, encoding and decoding (no torch here).
 
 Classes 0 to 25 are the cantons in alphabetical order of their codes, 26 to 35 the digits 0 to 9, and
-36 is the CTC blank, as in the seed system. A text is a canton and 1 to 7 digits without a leading
+36 is the CTC blank, as in the original project. A text is a canton and 1 to 7 digits without a leading
 zero: ``ZH123456`` (VZV Art. 83 sets no maximum; seven digits are planned in Zurich).
 """
 

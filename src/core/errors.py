@@ -1,4 +1,4 @@
-"""The base of all errors that a user can mend."""
+"""The base of all errors that a user can fix."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def show() -> None:
 
 
 def readings(session: Session, since: datetime) -> pd.DataFrame:
-    """A row for each picture, the oldest first: created, model, and of its surest plate confidence, given.
+    """A row for each picture, the oldest first: created, model, and confidence of its best plate, given.
 
     Args:
         session: of ``Store.reading``.
@@ -94,10 +94,10 @@ def readings(session: Session, since: datetime) -> pd.DataFrame:
     Returns:
         where there is no plate, confidence is not a number and given is False.
     """
-    surest = and_(Prediction.picture_id == Picture.id, Prediction.plate == 0)
+    best = and_(Prediction.picture_id == Picture.id, Prediction.plate == 0)
     statement = (
         select(Picture.created, Picture.model, Prediction.confidence, Prediction.is_given)
-        .outerjoin(Prediction, surest)
+        .outerjoin(Prediction, best)
         .where(Picture.created >= since)
         .order_by(Picture.created)
     )
@@ -369,5 +369,5 @@ def _show_server(server: str) -> None:
             pd.DataFrame(rows, columns=["what", "which", "value"]), hide_index=True, width="stretch"
         )
     with right:
-        st.caption("Pictures by the confidence of their surest plate")
+        st.caption("Pictures by the highest confidence among their plates")
         st.bar_chart(found.confidence.set_index("confidence"), sort=False, y_label="pictures")

@@ -1,6 +1,6 @@
-"""Pictures with known plates, for evaluation: truth files, and prepared sets.
+"""Pictures with known plates, for evaluation: annotation files, and prepared sets.
 
-A truth file is a CSV of plates in pictures of any size. Its columns: ``file`` (relative to the CSV);
+An annotation file is a CSV of plates in pictures of any size. Its columns: ``file`` (relative to the CSV);
 the box as ``cx, cy, w, h`` (normalised to [0, 1]) or as ``x1, y1, x2, y2`` (pixels of the picture as
 it is displayed); ``x0, y0 … x3, y3`` where the corners are known: normalised where the box is, else in
 pixels; ``plate``, the text. An empty ``plate`` says that there is no Swiss text to read (an army's
@@ -35,7 +35,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class TruePlate:
+class AnnotatedPlate:
     """A plate that is in a picture; lengths are pixels of it.
 
     Attributes:
@@ -55,7 +55,7 @@ class TruePlate:
 
 
 @dataclass(frozen=True)
-class TruePicture:
+class AnnotatedImage:
     """A picture and the plates in it.
 
     Attributes:
@@ -67,12 +67,12 @@ class TruePicture:
 
     name: str
     picture: NDArray[np.uint8]
-    plates: list[TruePlate]
+    plates: list[AnnotatedPlate]
     whole: bool = True
 
 
-class TruthFile:
-    """The pictures of a truth file, read one by one as it is iterated over.
+class AnnotationFile:
+    """The pictures of an annotation file, read one by one as it is iterated over.
 
     Args:
         path: of the CSV.
@@ -183,7 +183,7 @@ class TruthFile:
     def __len__(self) -> int:
         return len(self._files)
 
-    def __iter__(self) -> Iterator[TruePicture]:
+    def __iter__(self) -> Iterator[AnnotatedImage]:
         for name, rows in self._files.items():
             try:
                 picture = load_image(self.path.parent / name)
@@ -194,11 +194,11 @@ class TruthFile:
             scale = picture.grey.shape[1] / picture.width
             plates = [self._plate(*row, size, scale) for row in rows if row[1]["present"]]
             whole = all(values["whole"] for _, values in rows)
-            yield TruePicture(name, picture.grey, plates, whole)
+            yield AnnotatedImage(name, picture.grey, plates, whole)
 
     def _plate(
         self, line: int, row: dict[str, Any], size: tuple[int, int], scale: float
-    ) -> TruePlate:
+    ) -> AnnotatedPlate:
         width, height = size
         normalised = self._boxes == BOX_COLUMNS
         corners = np.empty((0, 2))
@@ -217,7 +217,7 @@ class TruthFile:
                 line, f"the box lies outside of {row['file']}, which is {width}x{height} pixels"
             )
         known = corners * scale if self._corners else None
-        return TruePlate(row["plate"] or None, box * scale, known, row["lines"])
+        return AnnotatedPlate(row["plate"] or None, box * scale, known, row["lines"])
 
 
 _PLAIN: dict[Hashable, Any] = {
@@ -230,7 +230,7 @@ _PLAIN: dict[Hashable, Any] = {
 """What the labels of a prepared set need not say where it is so of all samples."""
 
 
-class PreparedTruth:
+class PreparedAnnotations:
     """A prepared set as pictures with their true plates: none, one, or several."""
 
     has_corners = True
@@ -242,24 +242,26 @@ class PreparedTruth:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, i: int) -> TruePicture:
+    def __getitem__(self, i: int) -> AnnotatedImage:
         picture = self.samples.image(i)
         row = {**_PLAIN, **self.samples.labels.iloc[i].to_dict()}
         # Further plates of a picture stand in one column, as a row is a picture.
         others = json.loads(row["others"]) if row["others"] else []
         found = [labels for labels in (row, *others) if labels["present"]]
-        return TruePicture(str(i), picture, [_labelled(labels, picture.shape) for labels in found])
+        return AnnotatedImage(
+            str(i), picture, [_labelled(labels, picture.shape) for labels in found]
+        )
 
-    def __iter__(self) -> Iterator[TruePicture]:
+    def __iter__(self) -> Iterator[AnnotatedImage]:
         return (self[i] for i in range(len(self)))
 
 
-def _labelled(labels: Mapping[Any, Any], shape: tuple[int, ...]) -> TruePlate:
+def _labelled(labels: Mapping[Any, Any], shape: tuple[int, ...]) -> AnnotatedPlate:
     """The plate of a prepared set's labels, in pixels of a picture of ``shape``."""
     height, width = shape
     box = box_to_xyxy(np.array([labels[name] for name in BOX_COLUMNS], dtype=np.float64))
     corners = np.array([labels[name] for name in CORNER_COLUMNS], dtype=np.float64).reshape(4, 2)
-    return TruePlate(
+    return AnnotatedPlate(
         labels["plate"] or None,
         box * [width, height, width, height],
         corners * [width, height],

@@ -15,7 +15,7 @@ from ..core.random import Draws
 Batch = TypeVar("Batch")
 
 
-class Picked(NamedTuple):
+class BatchIndices(NamedTuple):
     """Samples for one batch; a dataset's ``__getitems__`` makes the batch at once.
 
     Attributes:
@@ -27,7 +27,7 @@ class Picked(NamedTuple):
     samples: NDArray[np.int64]
 
 
-class TrainingBatches(Sampler[Picked]):
+class TrainingBatches(Sampler[BatchIndices]):
     """The batches of a whole training, all epochs in one run.
 
     Every batch is full: the last of an epoch is filled up from the epoch's start. ``len()`` counts
@@ -61,14 +61,14 @@ class TrainingBatches(Sampler[Picked]):
     def __len__(self) -> int:
         return self._steps
 
-    def __iter__(self) -> Iterator[Picked]:
+    def __iter__(self) -> Iterator[BatchIndices]:
         current = -1
         for step in range(self._start, self._steps):
             epoch, position = divmod(step, self.steps_per_epoch)
             if epoch != current:
                 current, order = epoch, self._order(epoch)
             batch = order[position * self._batch_size : (position + 1) * self._batch_size]
-            yield Picked(epoch, batch[self._rank :: self._world])
+            yield BatchIndices(epoch, batch[self._rank :: self._world])
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         draws = Draws(self._seed, f"order-{epoch}", np.arange(self._count))
@@ -76,7 +76,7 @@ class TrainingBatches(Sampler[Picked]):
         return np.resize(order, self.steps_per_epoch * self._batch_size)
 
 
-class ValidationBatches(Sampler[Picked]):
+class ValidationBatches(Sampler[BatchIndices]):
     """The first ``count`` samples once, in order, each in one process only: none is counted twice.
 
     Args:
@@ -93,11 +93,11 @@ class ValidationBatches(Sampler[Picked]):
     def __len__(self) -> int:
         return math.ceil(len(self._samples) / self._batch_size)
 
-    def __iter__(self) -> Iterator[Picked]:
+    def __iter__(self) -> Iterator[BatchIndices]:
         for start in range(0, len(self._samples), self._batch_size):
-            yield Picked(0, self._samples[start : start + self._batch_size])
+            yield BatchIndices(0, self._samples[start : start + self._batch_size])
 
 
-def as_it_is(batch: Batch) -> Batch:
+def identity_collate(batch: Batch) -> Batch:
     """The ``collate_fn`` of datasets that make whole batches."""
     return batch

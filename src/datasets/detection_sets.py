@@ -2,7 +2,7 @@
 
 A set is a folder, and what lies in it tells its format:
 
-- truth files train.csv, val.csv and locked.csv (src/datasets/annotations.py), as ``python -m
+- annotation files train.csv, val.csv and locked.csv (src/datasets/annotations.py), as ``python -m
   src.flywheel.export`` writes them;
 - Pascal VOC: an ``*.xml`` for each picture, below ``Annotations`` or ``annotations``, the pictures in
   ``JPEGImages`` or ``images`` beside it or in the same folder (Everingham et al. 2010);
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from ..core.charset import CHARSET
 from ..core.geometry import box_to_xyxy, corners_to_box
 from ..core.images import ImageError, load_image
-from .annotations import TruePicture, TruePlate, TruthFile
+from .annotations import AnnotatedImage, AnnotatedPlate, AnnotationFile
 from .shards import DatasetError
 from .splits import SPLITS, split_of
 
@@ -60,7 +60,7 @@ class Split:
     """
 
     name: str
-    pictures: Callable[[], Iterator[TruePicture]]
+    pictures: Callable[[], Iterator[AnnotatedImage]]
     count: int
     has_text: bool
 
@@ -92,12 +92,12 @@ def open_set(folder: Path) -> list[Split]:
         if items := read(folder):
             return _splits(items, has_text=read is _read_ufpr)
     raise DatasetError(
-        f"{folder}: is no set that is known: truth files ({', '.join(f'{name}.csv' for name in SPLITS)}),"
+        f"{folder}: is no known set: annotation files ({', '.join(f'{name}.csv' for name in SPLITS)}),"
         " Pascal VOC (Annotations/*.xml), YOLO (images, labels) or UFPR-ALPR (training/*/*.txt)"
     )
 
 
-# Truth files
+# Annotation files
 
 
 def _truth_files(folder: Path) -> list[Split]:
@@ -106,7 +106,7 @@ def _truth_files(folder: Path) -> list[Split]:
         path = folder / f"{name}.csv"
         # A small export may have no picture for one of them: then the table has a heading alone.
         if path.is_file() and len(path.read_text(encoding="utf-8").splitlines()) > 1:
-            truth = TruthFile(path)
+            truth = AnnotationFile(path)
             splits.append(Split(name, truth.__iter__, len(truth), truth.has_text))
     return splits
 
@@ -145,7 +145,7 @@ def _splits(items: Sequence[_Item], has_text: bool) -> list[Split]:
             ) from error
         groups.setdefault(split, []).append(item)
 
-    def opener(group: Sequence[_Item]) -> Callable[[], Iterator[TruePicture]]:
+    def opener(group: Sequence[_Item]) -> Callable[[], Iterator[AnnotatedImage]]:
         return lambda: map(_open, group)
 
     return [
@@ -155,17 +155,17 @@ def _splits(items: Sequence[_Item], has_text: bool) -> list[Split]:
     ]
 
 
-def _open(item: _Item) -> TruePicture:
+def _open(item: _Item) -> AnnotatedImage:
     try:
         picture = load_image(item.picture)
     except ImageError as error:
         raise DatasetError(f"{item.source}: {error}") from error
     scale = picture.grey.shape[1] / picture.width
     plates = [_plate(box, picture.width, picture.height, scale, item) for box in item.boxes]
-    return TruePicture(str(item.picture), picture.grey, plates)
+    return AnnotatedImage(str(item.picture), picture.grey, plates)
 
 
-def _plate(box: _Box, width: int, height: int, scale: float, item: _Item) -> TruePlate:
+def _plate(box: _Box, width: int, height: int, scale: float, item: _Item) -> AnnotatedPlate:
     values = np.array(box.values, float)
     if box.is_normalised:
         values *= [width, height, width, height]
@@ -176,7 +176,7 @@ def _plate(box: _Box, width: int, height: int, scale: float, item: _Item) -> Tru
             f"{width}x{height} pixels"
         )
     corners = None if box.corners is None else np.array(box.corners, float) * scale
-    return TruePlate(box.text, values * scale, corners)
+    return AnnotatedPlate(box.text, values * scale, corners)
 
 
 def _read_voc(folder: Path) -> list[_Item]:

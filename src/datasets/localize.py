@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .batches import Picked
+from .batches import BatchIndices
 from .shards import DatasetError, ShardedSet
 
 
@@ -58,7 +58,7 @@ class LocalizeDataset(Dataset[LocalizeBatch]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitems__(self, picked: Picked) -> LocalizeBatch:
+    def __getitems__(self, picked: BatchIndices) -> LocalizeBatch:
         """A whole batch, bytes: the device makes numbers of them faster than a worker would."""
         return LocalizeBatch(
             torch.from_numpy(self.samples.images(picked.samples)),

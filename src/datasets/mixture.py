@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..core.random import Draws
-from .batches import Picked
+from .batches import BatchIndices
 
 
 class Mixture(Dataset[Any]):
@@ -33,7 +33,7 @@ class Mixture(Dataset[Any]):
     def __len__(self) -> int:
         return self._passes * len(self._feedback) + self._replayed
 
-    def __getitems__(self, picked: Picked) -> Any:
+    def __getitems__(self, picked: BatchIndices) -> Any:
         first = self._passes * len(self._feedback)
         passes, own = np.divmod(picked.samples[picked.samples < first], len(self._feedback))
         others = picked.samples[picked.samples >= first] - first
@@ -42,12 +42,12 @@ class Mixture(Dataset[Any]):
             others = draws.integers(0, len(self._replay) - 1)
         parts = [
             self._feedback.__getitems__(
-                Picked(picked.epoch * self._passes + number, own[passes == number])
+                BatchIndices(picked.epoch * self._passes + number, own[passes == number])
             )
             for number in np.unique(passes).tolist()
         ]
         if len(others):
-            parts.append(self._replay.__getitems__(Picked(picked.epoch, others)))
+            parts.append(self._replay.__getitems__(BatchIndices(picked.epoch, others)))
         return type(parts[0])(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 

@@ -24,7 +24,7 @@ from ..core.charset import CHARSET
 from ..core.geometry import FloatArray, Rectification, plate_axes
 from ..core.random import Draws
 from ..inference.crops import crop_quad, cut
-from .batches import Picked
+from .batches import BatchIndices
 from .shards import DatasetError, ShardedSet
 
 CORNER_ERRORS = Path(__file__).with_name("corner_errors.csv")
@@ -82,7 +82,7 @@ class OCRDataset(Dataset[OCRBatch]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitems__(self, picked: Picked) -> OCRBatch:
+    def __getitems__(self, picked: BatchIndices) -> OCRBatch:
         """A whole batch; crops of a fixed set do not depend on the epoch."""
         epoch = "validation" if self._fixed else picked.epoch
         draws = Draws(self._params.SEED, f"jitter-{epoch}", self._numbers[picked.samples])

@@ -35,7 +35,7 @@ class StreetMix:
     """How many of a set's scenes are street scenes, and of what kind.
 
     Attributes:
-        share: of them; the others are the seed system's.
+        share: of them; the others are the original project's.
         width: of a plate's box, least and most, in shares of the scene.
         inside: whether plates lie wholly in the scene.
         degradations: those of training or others.
@@ -62,7 +62,7 @@ class SceneSource:
         stream: the set's name; two sets of one seed share no scene.
         split: of the backgrounds and textures, ``train`` or ``val``.
         side: of the whole scene in pixels.
-        structure_probability: share of the seed's backgrounds with sharp structure.
+        structure_probability: share of the original's backgrounds with sharp structure.
         mix: of street scenes.
         atlas, street_atlas: glyph variants of both kinds of scenes.
         pictures: backgrounds, ``(n, 32, 32)`` uint8.
@@ -103,7 +103,7 @@ class SceneSource:
         self._open_backgrounds()
 
     def scenes_at(self, side: int) -> SceneRenderer:
-        """Paints the seed's scenes at a side in pixels."""
+        """Paints the original's scenes at a side in pixels."""
         return SceneRenderer(self.atlas, self.pictures, side)
 
     @cached_property

@@ -27,7 +27,7 @@ from ..core.geometry import (
     plate_height,
     xyxy_to_box,
 )
-from ..datasets.annotations import TruePicture, TruePlate
+from ..datasets.annotations import AnnotatedImage, AnnotatedPlate
 from ..inference.decoding import Reading
 from ..inference.detection import SURE
 from . import metrics as evaluation
@@ -89,8 +89,8 @@ class Stack(Protocol):
         ...
 
 
-class Truth(Iterable[TruePicture], Sized, Protocol):
-    """Pictures with known plates: TruthFile, PreparedTruth."""
+class Truth(Iterable[AnnotatedImage], Sized, Protocol):
+    """Pictures with known plates: AnnotationFile, PreparedAnnotations."""
 
     has_corners: bool
     has_text: bool
@@ -244,8 +244,8 @@ def _answers_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return table.assign(right=table["plate"].notna() & (table["text"] == table["plate"]))
 
 
-def _batches(truth: Truth, name: str) -> Iterator[list[TruePicture]]:
-    batch: list[TruePicture] = []
+def _batches(truth: Truth, name: str) -> Iterator[list[AnnotatedImage]]:
+    batch: list[AnnotatedImage] = []
     for item in tqdm(truth, total=len(truth), unit=" pictures", desc=name, mininterval=0.5):
         batch.append(item)
         if len(batch) == BATCH_SIZE:
@@ -255,13 +255,13 @@ def _batches(truth: Truth, name: str) -> Iterator[list[TruePicture]]:
         yield batch
 
 
-def _corners(plate: TruePlate) -> FloatArray:
+def _corners(plate: AnnotatedPlate) -> FloatArray:
     """``(4, 2)`` true corners; those of the upright box where no others are known."""
     return box_to_corners(xyxy_to_box(plate.box)) if plate.corners is None else plate.corners
 
 
 def _compare(
-    picture: int, item: TruePicture, plates: Sequence[FoundPlate], true: FloatArray
+    picture: int, item: AnnotatedImage, plates: Sequence[FoundPlate], true: FloatArray
 ) -> tuple[list[dict[str, Any]], NDArray[np.intp]]:
     """A row for each true plate, and which of them each found plate stands for (-1: none)."""
     boxes = np.array([plate.box for plate in plates], dtype=float).reshape(-1, 4)
@@ -300,7 +300,7 @@ def _compare(
     return rows, taken
 
 
-def _size(plate: TruePlate) -> tuple[float, float]:
+def _size(plate: AnnotatedPlate) -> tuple[float, float]:
     """Height in pixels (mean of the left and right edge), angle of the top edge in degrees."""
     if plate.corners is None:
         return float(plate.box[3] - plate.box[1]), np.nan
@@ -475,7 +475,7 @@ def case_of(scores: Scores, row: int) -> Case:
 def failures(scores: Scores, threshold: float, most: int) -> list[Case]:
     """True plates whose text is not right, and texts given where none is to be read.
 
-    The surest first: that is what most needs a remedy.
+    Sorted by descending confidence: that is what most needs a remedy.
     """
     lost = scores.table[scores.table["plate"].notna() & ~scores.table["right"]]
     cases = [

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..models.base import Localizer, ModelError, Reader
+from ..models.base import Localizer, ModelError, Recognizer
 
 Picture = NDArray[np.uint8]
 
@@ -42,7 +42,7 @@ def localizer_maps(
 
 @torch.inference_mode()
 def read_log_probs(
-    reader: Reader, crops: Sequence[Picture], device: torch.device
+    reader: Recognizer, crops: Sequence[Picture], device: torch.device
 ) -> NDArray[np.float32]:
     """Log-probabilities ``(N, T, C)`` of the characters of crops.
 
@@ -71,7 +71,7 @@ def _batch(pictures: Sequence[Picture], device: torch.device) -> torch.Tensor:
     return pixels.unsqueeze(1).float() / 255
 
 
-def _check(model: Localizer | Reader, values: NDArray[np.floating]) -> None:
+def _check(model: Localizer | Recognizer, values: NDArray[np.floating]) -> None:
     if np.isnan(values).any():
         raise ModelError(
             f"the weights of {type(model).__name__} are broken: it gives values that are no "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import StageError
-from ..models.base import Localizer, Reader
+from ..models.base import Localizer, Recognizer
 
 # Both sizes that the network is traced with must be none that it could take for a constant.
 _PICTURES = 3
@@ -31,7 +31,7 @@ class LocalizerOfBytes(nn.Module):
 class ReaderOfBytes(nn.Module):
     """A reader that takes ``(N, h, w)`` uint8 and gives log-probabilities ``(N, T, C)``."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Recognizer) -> None:
         super().__init__()
         self.reader = reader
 
@@ -55,7 +55,7 @@ def localizer_to_onnx(localizer: Localizer) -> bytes:
     return _export(LocalizerOfBytes(localizer), (height, width), axes, "maps")
 
 
-def reader_to_onnx(reader: Reader) -> bytes:
+def recognizer_to_onnx(reader: Recognizer) -> bytes:
     """The content of an ONNX file: ``images`` uint8 to ``log_probs`` float32; raises likewise."""
     _, height, width = reader.input_shape
     return _export(ReaderOfBytes(reader), (height, width), {}, "log_probs")

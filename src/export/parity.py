@@ -14,11 +14,11 @@ from torch import nn
 
 from ..core.errors import StageError
 from ..datasets.shards import ShardedSet
-from ..inference.crops import reader_crop
+from ..inference.crops import recognizer_crop
 from ..inference.decoding import decode
 from ..inference.detection import SURE, best
 from ..inference.runtimes import Network, Runtime
-from ..models.base import Localizer, Reader
+from ..models.base import Localizer, Recognizer
 from .onnx import LocalizerOfBytes, ReaderOfBytes
 
 SAMPLES = 500
@@ -56,7 +56,7 @@ class Reference:
 
 
 def reference(
-    localizer: Localizer, reader: Reader, scenes: ShardedSet, windows: ShardedSet
+    localizer: Localizer, reader: Recognizer, scenes: ShardedSet, windows: ShardedSet
 ) -> Reference:
     """Run both models on the first samples of their validation sets.
 
@@ -96,12 +96,14 @@ def _pictures(localizer: Localizer, samples: ShardedSet) -> Batch:
     ).astype(np.uint8)
 
 
-def _crops(reader: Reader, samples: ShardedSet) -> Batch:
+def _crops(reader: Recognizer, samples: ShardedSet) -> Batch:
     crops = []
     for i in range(min(SAMPLES, len(samples))):
         picture, lines = samples.image(i), int(samples.lines[i])
         corners = samples.corners[i] * picture.shape[::-1]
-        crops.append(reader_crop(picture, corners, reader.rectification, reader.input_shape, lines))
+        crops.append(
+            recognizer_crop(picture, corners, reader.rectification, reader.input_shape, lines)
+        )
     return np.stack(crops)
 
 

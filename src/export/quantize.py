@@ -1,6 +1,6 @@
-"""The exported networks with weights and activations of 8 bits, for ONNX Runtime.
+"""The exported networks with int8 weights and activations, for ONNX Runtime.
 
-Convolutions alone are of 8 bits (static quantization, a scale for each channel of weights; Jacob et al.,
+Convolutions alone are int8 (static quantization, a scale for each channel of weights; Jacob et al.,
 2018). The first one of each network, which sees the pixels, and the last one of the localizer, which
 gives coordinates, keep their floats.
 """
@@ -80,7 +80,7 @@ def _remembered(network: Network, seen: list[Batch]) -> Localize:
 
 
 def quantized(model: bytes, seen: Sequence[Batch], keep_last: bool) -> bytes:
-    """A network of 8 bits.
+    """An int8 model.
 
     Args:
         model: its ONNX, in floats.

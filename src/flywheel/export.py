@@ -1,6 +1,6 @@
 """Reviewed plates as a set to train on and to measure by: ``python -m src.flywheel.export``.
 
-Writes a folder of JPEG pictures with train.csv, val.csv and locked.csv, truth files as
+Writes a folder of JPEG pictures with train.csv, val.csv and locked.csv, annotation files as
 src/datasets/annotations.py reads them. A picture goes to one of these by the hash of its pixels, so that
 the same picture is never in two, whoever sends it, in which file, and whenever. Where it was sent more than
 once, it is there once, and of one place the latest review counts. ``whole`` tells whether all plates of the
@@ -48,7 +48,7 @@ _COLUMNS = ("file", "plate", *BOX_COLUMNS, *CORNER_COLUMNS, "lines", "whole")
 
 @dataclass(frozen=True)
 class Row:
-    """A plate of a truth file; corners are ``(4, 2)``, normalised to the picture."""
+    """A plate of an annotation file; corners are ``(4, 2)``, normalised to the picture."""
 
     file: str
     plate: str

@@ -36,7 +36,7 @@ from ..core.geometry import (
     xyxy_to_box,
 )
 from ..core.random import Draws
-from ..datasets.annotations import TruePicture, TruePlate
+from ..datasets.annotations import AnnotatedImage, AnnotatedPlate
 from ..datasets.detection_sets import Split, find_sets, open_set
 from ..datasets.shards import NewSet, Shard, write_sets
 
@@ -61,7 +61,7 @@ class Samples:
         self,
         image: NDArray[np.uint8],
         corners: FloatArray | None,
-        plate: TruePlate | None,
+        plate: AnnotatedPlate | None,
         text: str = "",
     ) -> None:
         """Add a sample; corners are ``(4, 2)`` in its pixels, None where there is no plate."""
@@ -141,13 +141,13 @@ def _take(split: Split, name: str, config: Config, windows: Samples, crops: Samp
                 windows.add(cut_window(true.picture, window, side), None, None)
 
 
-def _lines(plate: TruePlate) -> int:
+def _lines(plate: AnnotatedPlate) -> int:
     if plate.lines is not None:
         return plate.lines
     return likely_lines(_corners(plate))
 
 
-def _corners(plate: TruePlate) -> FloatArray:
+def _corners(plate: AnnotatedPlate) -> FloatArray:
     """Of a plate; where they are not known, those of its box."""
     return box_to_corners(xyxy_to_box(plate.box)) if plate.corners is None else plate.corners
 
@@ -166,7 +166,7 @@ class _WindowSampler:
         return Draws(self._params.SEED, stream, np.arange(count)).uniform(shape=(3,))
 
     def windows(
-        self, true: TruePicture, plate: int, count: int, widths: Sequence[float]
+        self, true: AnnotatedImage, plate: int, count: int, widths: Sequence[float]
     ) -> list[FloatArray]:
         """Windows around a plate's centre that show no other plate.
 
@@ -196,7 +196,7 @@ class _WindowSampler:
                 break
         return found
 
-    def empty_windows(self, true: TruePicture, count: int) -> list[FloatArray]:
+    def empty_windows(self, true: AnnotatedImage, count: int) -> list[FloatArray]:
         """Windows of a picture that show no plate."""
         height, width = true.picture.shape
         found: list[FloatArray] = []
@@ -215,7 +215,7 @@ def _overlap(window: FloatArray, box: FloatArray) -> bool:
     return bool(x < box[2] and box[0] < x + side and y < box[3] and box[1] < y + side)
 
 
-def _in_window(plate: TruePlate, window: FloatArray, side: int) -> FloatArray:
+def _in_window(plate: AnnotatedPlate, window: FloatArray, side: int) -> FloatArray:
     return (_corners(plate) - window[:2]) * (side / window[2])
 
 
@@ -257,7 +257,7 @@ def cut_window(picture: NDArray[np.uint8], window: FloatArray, side: int) -> NDA
 
 
 def cut_crop(
-    picture: NDArray[np.uint8], plate: TruePlate, margin: float
+    picture: NDArray[np.uint8], plate: AnnotatedPlate, margin: float
 ) -> tuple[NDArray[np.uint8], FloatArray]:
     """A plate with a margin, as the reader's prepared set has it, and its corners there.
 

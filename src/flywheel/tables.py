@@ -108,7 +108,7 @@ class Prediction(Base):
     """A plate of a picture, as the reader saw it.
 
     Attributes:
-        plate: its place among those of the picture, the surest is 0.
+        plate: its place among those of the picture, 0 has the highest confidence.
         text: what was read, however unlikely.
         is_given: whether the answer gave the text, or was null as of a foreign plate.
         confidence: calibrated probability that the text is right.

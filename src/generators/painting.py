@@ -97,7 +97,7 @@ def outline_corners(specs: Sequence[Drawable]) -> Floats:
 
 def plate_corners(specs: Sequence[Drawable]) -> Floats:
     """``(n, 4, 2)`` what counts as the corners, in millimetres: without a frame, but with the black
-    line around the plate, as the seed's boxes hold it.
+    line around the plate, as the original's boxes hold it.
     """
     x2, y2 = np.array([[spec.width, spec.height] for spec in specs]).T
     edge = np.array([spec.edge for spec in specs])
@@ -205,7 +205,7 @@ def paste(
         to_picture: homography of the texture's pixels (centres at integers) to the picture's, nine
             numbers.
         outline: ``(p, 2)`` of what is painted, in the picture's pixels (centres at integers).
-        aliased: to the nearest pixel and with a hard edge, as the seed system pastes.
+        aliased: to the nearest pixel and with a hard edge, as the original project pastes.
     """
     x, y, width, height = cv2.boundingRect(outline)
     x, y = max(x - 1, 0), max(y - 1, 0)
@@ -234,7 +234,7 @@ def paste(
 def warp_in_steps(texture: Gray, steps: Sequence[Floats]) -> tuple[Gray, Floats]:
     """Warp a texture several times in a row, to the nearest pixel each time.
 
-    That is how the seed system turns, sizes and shears a plate; each warp tears thin strokes.
+    That is how the original project turns, sizes and shears a plate; each warp tears thin strokes.
 
     Args:
         texture: ``(h, w)``.

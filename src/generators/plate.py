@@ -38,7 +38,7 @@ class PlateFormat:
         return max(0.1 * min(self.height, self.width, 110.0), 10.0)
 
 
-# front_long is what the seed system draws as a front plate: the long plate without arms.
+# front_long is what the original project draws as a front plate: the long plate without arms.
 FORMATS: tuple[PlateFormat, ...] = (
     PlateFormat("front", 300, 80, lines=1, arms=False, cap_height=52),
     PlateFormat("front_long", 500, 110, lines=1, arms=False, cap_height=77),

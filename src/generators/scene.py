@@ -4,7 +4,7 @@ A block of samples is drawn at once (``draw_scenes``): all random numbers and al
 Then ``SceneRenderer`` paints one sample after the other at the resolution that is asked for: a
 localizer's 84 pixels, a whole scene of 256, or the window around the plate alone.
 
-The ranges are those of the seed system, so that results compare; lengths in ``SceneParams`` are pixels
+The ranges are those of the original project, so that results compare; lengths in ``SceneParams`` are pixels
 of its 250-pixel scene. Positions here are shares of the scene's side.
 """
 
@@ -40,13 +40,13 @@ from .plate import ARMY, ARMY_COLOUR, COLOURS, PlateSpec
 from .structure import TEXTURES, structure_bank
 
 SEED_SCENE = 250.0
-"""Side of the seed system's scene, the unit of the lengths in SceneParams."""
+"""Side of the original project's scene, the unit of the lengths in SceneParams."""
 SEED_PLATE = 235.0
-"""Length of the seed system's plate at scale 1."""
+"""Length of the original project's plate at scale 1."""
 SEED_CAP = SEED_PLATE / 500 * 77
-"""Cap height of the picture that the seed system shrinks to a plate, in pixels."""
+"""Cap height of the picture that the original project shrinks to a plate, in pixels."""
 EDGE_LINE = 2.1
-"""Width of the black line around the plates of the seed system, in millimetres."""
+"""Width of the black line around the plates of the original project, in millimetres."""
 LARGEST_BOX = 0.95
 """A plate whose box would be larger than this share of the scene is made smaller."""
 
@@ -300,7 +300,7 @@ class SceneRenderer:
 
     @property
     def _detail(self) -> float:
-        """Resolution as a share of the seed's scene; above it nothing gets finer."""
+        """Resolution as a share of the original's scene; above it nothing gets finer."""
         return min(self.side / SEED_SCENE, 1.0)
 
     def render(
@@ -325,7 +325,7 @@ class SceneRenderer:
 
     def _background(self, block: SceneBlock, i: int) -> Gray:
         side = self.side
-        # Turned at 32x32 without interpolation, as the seed does: black corners with hard steps stay.
+        # Turned at 32x32 without interpolation, as the original does: black corners with hard steps stay.
         turned = cv2.warpPerspective(
             self.backgrounds[block.backgrounds[i]],
             block.background_matrices[i],
@@ -356,7 +356,7 @@ class SceneRenderer:
     def _paste(self, block: SceneBlock, i: int, picture: Gray, left: int, top: int) -> None:
         spec, side = block.plates[i], self.side
         cap = spec.cap_height
-        # Below about 180 pixels the seed's aliasing has been averaged away.
+        # Below about 180 pixels the original's aliasing has been averaged away.
         aliased = bool(block.numbers["aliased"][i]) and self._detail > 0.7
         cap_pixels = SEED_CAP if aliased else block.finest[i] * side * cap
         tiles = self.atlas.tiles(block.variants[i], cap_pixels)

@@ -1,6 +1,6 @@
 """The bundle: both networks as ONNX files, and a manifest that says what they are (no torch).
 
-A bundle is a folder. It may hold the networks a second time, with weights and activations of 8 bits.
+A bundle is a folder. It may hold the networks a second time, with int8 weights and activations.
 ``out/models/stack`` is written by the stage export_stack, ``models`` is the promoted one that is in Git.
 ``Bundle.load`` checks every file against the manifest before any of them is parsed.
 """
@@ -24,7 +24,7 @@ MANIFEST = "manifest.json"
 LOCALIZER = "localizer.onnx"
 READER = "reader.onnx"
 INT8 = {LOCALIZER: "localizer.int8.onnx", READER: "reader.int8.onnx"}
-"""The files of 8 bits; a bundle has both or none."""
+"""The int8 files; a bundle has both or none."""
 FORMAT = "swiss-plate-reader bundle"
 VERSION = 1
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -67,7 +67,7 @@ class LocalizerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     parameters: int
 
 
-class ReaderEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RecognizerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Its ONNX takes ``images`` uint8 (N, h, w) and gives ``log_probs`` float32 (N, T, classes)."""
 
     name: str
@@ -104,7 +104,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     files: dict[str, FileEntry]
     charset: CharsetEntry
     localizer: LocalizerEntry
-    reader: ReaderEntry
+    reader: RecognizerEntry
     calibration: dict[str, Any]
     """src/inference/calibration.py reads it."""
     threshold: Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -130,17 +130,17 @@ class Bundle:
 
     @property
     def has_int8(self) -> bool:
-        """Whether there are networks of 8 bits."""
+        """Whether there are int8 models."""
         return INT8[LOCALIZER] in self.contents
 
     def networks(self, int8: bool = False) -> tuple[bytes, bytes]:
         """The localizer and the reader, as ONNX.
 
         Raises:
-            BundleError: those of 8 bits are asked for, and there are none.
+            BundleError: the int8 ones are asked for, and there are none.
         """
         if int8 and not self.has_int8:
-            raise BundleError(f"{self.path}: holds no networks of 8 bits")
+            raise BundleError(f"{self.path}: holds no int8 models")
         localizer, reader = (INT8[name] if int8 else name for name in (LOCALIZER, READER))
         return self.contents[localizer], self.contents[reader]
 

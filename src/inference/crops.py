@@ -56,7 +56,7 @@ def cut(
     return np.concatenate(rectify_parts(image, quad, _halves(size, MARGINS[rectification])), axis=1)
 
 
-def reader_crop(
+def recognizer_crop(
     image: NDArray[np.uint8],
     corners: FloatArray,
     rectification: Rectification,

@@ -34,7 +34,7 @@ def draw_plates(picture: Pixels, plates: Sequence[Drawn]) -> Pixels:
     picture = np.ascontiguousarray(picture).copy()
     size = max(picture.shape[:2])
     thickness = max(1, round(size / 500))
-    # Drawn from the least sure on, so that the surest is on top.
+    # Drawn by ascending confidence, so that the best one is on top.
     for plate in reversed(plates):
         colour = UNREAD if plate.plate is None else READ
         # OpenCV puts pixel centres at integers, and takes sixteenths of pixels.

@@ -20,17 +20,17 @@ LEAST_SCORE = 0.2
 MOST_PLATES = 20
 """Plates of a picture, at most."""
 
-GLANCE_FROM, GLANCE_SCORE, GLANCE_WIDTH = 160, 0.8, 90.0
+COARSE_FROM, COARSE_SCORE, COARSE_WIDTH = 160, 0.8, 90.0
 """Of a picture whose largest level has at most so many pixels on its long side, the others are looked
 at only where the first one shows no plate for sure: one of that score, and of at most that width."""
 
-LOOK_SCORE, LOOK_WIDTH = 0.6, 32.0
+REFINE_SCORE, REFINE_WIDTH = 0.6, 32.0
 """A plate of a lower score, or narrower in its level, gets a second look."""
-LOOK_SHARE = 56 / 84
+REFINE_SHARE = 56 / 84
 """How much of the second look's side the plate takes, as in the pictures of training."""
-LOOK_SCORE_LEAST = 0.05
+REFINE_SCORE_LEAST = 0.05
 """A second look sees a plate from this score on."""
-LOOK_SHIFT = 0.25
+REFINE_SHIFT = 0.25
 """A plate whose centre is farther from the middle than this share of the side is another one."""
 OTHER_SHARES = (0.56, 0.8)
 """How much of a look's side the plate takes where its corners are wanted once more."""
@@ -132,8 +132,8 @@ def _run(jobs: Iterable[tuple[int, Level]], localize: Localize, found: list[list
 
 def _is_clear(level: Level, found: Sequence[_Found]) -> bool:
     """Whether a small picture's first level shows all that there is to see."""
-    return max(level.image.shape) <= GLANCE_FROM and any(
-        plates.score[0] >= GLANCE_SCORE and plates.width[0] <= GLANCE_WIDTH for plates in found
+    return max(level.image.shape) <= COARSE_FROM and any(
+        plates.score[0] >= COARSE_SCORE and plates.width[0] <= COARSE_WIDTH for plates in found
     )
 
 
@@ -164,12 +164,12 @@ def _look_again(
     jobs = [
         (picture, int(plate))
         for picture, plates in enumerate(found)
-        for plate in np.flatnonzero((plates.score < LOOK_SCORE) | (plates.width < LOOK_WIDTH))
+        for plate in np.flatnonzero((plates.score < REFINE_SCORE) | (plates.width < REFINE_WIDTH))
     ]
     if not jobs:
         return found
     windows = [(pyramids[picture], found[picture].corners[plate]) for picture, plate in jobs]
-    looks = _look_at(windows, LOOK_SHARE, localize, size)
+    looks = _refine(windows, REFINE_SHARE, localize, size)
     for (picture, plate), look in zip(jobs, looks, strict=True):
         plates = found[picture]
         score = 0.0
@@ -201,14 +201,14 @@ def other_corners(
     if not localizer.dense:
         return others
     for share in OTHER_SHARES:
-        looks = _look_at(plates, share, localize, _look_size(localizer))
+        looks = _refine(plates, share, localize, _look_size(localizer))
         for corners, look in zip(others, looks, strict=True):
             if look is not None:
                 corners.append(look[0])
     return others
 
 
-def _look_at(
+def _refine(
     plates: Sequence[tuple[Pyramid, FloatArray]], share: float, localize: Localize, size: int
 ) -> list[tuple[FloatArray, float, float] | None]:
     """Each plate alone, taking a share of a square input.
@@ -223,10 +223,10 @@ def _look_at(
         windows.append(pyramid.window((low + high) / 2, side, size))
     seen: list[tuple[FloatArray, float, float] | None] = []
     for window, look in zip(
-        windows, detect(localize(stacked(windows)), LOOK_SCORE_LEAST, MOST_PLATES), strict=True
+        windows, detect(localize(stacked(windows)), REFINE_SCORE_LEAST, MOST_PLATES), strict=True
     ):
         off = np.abs(look.corners.mean(axis=1) - size / 2).max(axis=1)
-        near = np.flatnonzero(off <= LOOK_SHIFT * size)
+        near = np.flatnonzero(off <= REFINE_SHIFT * size)
         if not len(near):
             seen.append(None)
             continue

@@ -1,11 +1,11 @@
-"""PlateReader: finds and reads the number plates of any picture with an exported bundle (no torch).
+"""Find and read the number plates in any image with an exported bundle, without torch.
 
     reader = PlateReader.load()
     for plate in reader.read("car.jpg"):
         print(plate.plate, plate.confidence)
 
-What the localizer finds is straightened, read, and given a calibrated probability; a text is given
-where that reaches the threshold.
+Each plate that the localizer finds is rectified, read by the recognizer, and given a calibrated probability.
+Its text is returned where that reaches the threshold.
 """
 
 from __future__ import annotations
@@ -35,27 +35,28 @@ from .recognizer import Place, cut, read_places
 from .runtimes import Network, Runtime, best_runtime
 
 _PICTURES = 16
-"""Pictures that a thread takes at once."""
+"""Maximum number of images that a thread reads together."""
 _PIXELS = 16_000_000
-"""Or fewer, where they have more pixels than this together."""
+"""Maximum number of pixels of these images together, beyond which they are read in parts."""
 
 
 @dataclass(frozen=True)
 class Plate:
-    """A plate of a picture.
+    """A plate in an image.
 
     Attributes:
-        plate: its text, such as ZH123456; None where there is a plate, but no text that is likely
-            enough: a foreign plate, or one that cannot be read.
-        canton: the text's first part, or None.
-        number: the text's second part, or None.
-        confidence: calibrated probability that ``text`` is right, also where ``plate`` is None.
-        char_confidences: of the canton and each digit of ``text``, the reader's own.
-        box: x1, y1, x2, y2 in pixels of the displayed picture, within it.
-        corners: four of x, y, clockwise from the plate's own top left; perhaps outside.
-        lines: of the plate, 1 or 2.
-        score: the localizer's probability that there is a plate.
-        text: what was read, however unlikely.
+        plate: Text of the plate, such as ZH123456; None where no text is probable enough, as on a foreign
+            plate or one that cannot be read.
+        canton: Canton code of the text, or None.
+        number: Digits of the text, or None.
+        confidence: Calibrated probability that ``text`` is right, also where ``plate`` is None.
+        char_confidences: Probabilities that the recognizer gives to the canton and to each digit of ``text``.
+        box: x1, y1, x2, y2 in pixels of the displayed image, clipped to it.
+        corners: Four (x, y) in pixels of the displayed image, clockwise from the plate's own top left;
+            they may lie outside of the image.
+        lines: Number of text lines, 1 or 2.
+        score: Probability that the localizer gives to the plate.
+        text: Most probable text, however improbable.
     """
 
     plate: str | None
@@ -72,15 +73,15 @@ class Plate:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A place that may be a plate, and what was read there.
+    """A detection that may be a plate, with its reading.
 
     Attributes:
-        corners: ``(4, 2)`` in pixels of the displayed picture, clockwise from the plate's top left.
-        score: the localizer's.
-        lines: 1 or 2.
-        reading: the reader's.
-        features: ``(F,)`` of src/inference/calibration.py.
-        confidence: calibrated probability that the text is right.
+        corners: ``(4, 2)`` in pixels of the displayed image, clockwise from the plate's own top left.
+        score: Score of the localizer.
+        lines: Number of text lines, 1 or 2.
+        reading: Text and confidences of the recognizer.
+        features: ``(F,)`` inputs of the calibration (src/inference/calibration.py).
+        confidence: Calibrated probability that the text is right.
     """
 
     corners: NDArray[np.float64]
@@ -107,12 +108,14 @@ class StreamResult:
 
 
 class PlateReader:
-    """Reads plates; one object may be used by any number of threads at once.
+    """Reads number plates; one object may be used by any number of threads at once.
+
+    ``PlateReader.load`` makes one from the promoted bundle.
 
     Args:
-        bundle: the networks, and what is known of them.
-        runtime: what runs them.
-        threads: that a call computes with, at most.
+        bundle: Networks with their manifest and calibration.
+        runtime: Inference runtime that executes the networks.
+        threads: Maximum number of threads used per call.
     """
 
     def __init__(self, bundle: Bundle, runtime: Runtime, threads: int) -> None:
@@ -133,34 +136,33 @@ class PlateReader:
         runtime: Runtime | Literal["auto"] = "auto",
         threads: int | None = None,
     ) -> PlateReader:
-        """The reader of a bundle.
+        """Load a bundle.
 
         Args:
-            path: the bundle's folder; by default the promoted one.
-            runtime: "auto" is OpenVINO where it is installed and the processor multiplies matrices of
-                bf16, else ONNX Runtime, with networks of 8 bits where the bundle has them and the
-                processor is made for them.
-            threads: that a call computes with; by default as many as there are cores.
+            path: Folder of the bundle; by default the promoted one.
+            runtime: "auto" is OpenVINO where it is installed and the CPU has AMX-BF16, else ONNX Runtime, with
+                int8 models where the bundle has them and the CPU has instructions for them.
+            threads: Maximum number of threads used per call; by default the number of available cores.
 
         Raises:
-            BundleError: the bundle is missing or damaged, or has no networks for the runtime.
-            RuntimeUnavailableError: the runtime is not installed.
+            BundleError: The bundle is missing or damaged, or has no networks for the runtime.
+            RuntimeUnavailableError: The runtime is not installed.
         """
         bundle = Bundle.load(path)
         chosen = best_runtime(bundle.has_int8) if runtime == "auto" else runtime
         return cls(bundle, chosen, max(1, threads or available_cores()))
 
     def read(self, image: Source | Picture, min_confidence: float | None = None) -> list[Plate]:
-        """The plates of a picture, the surest first.
+        """Return the plates of an image, sorted by descending confidence.
 
         Args:
-            image: a path, the bytes of a file, a PIL picture, an array (src/core/images.py), or what
-                ``load_image`` makes of them.
-            min_confidence: a text is given from this probability on; by default from the bundle's
-                threshold.
+            image: A path, the bytes of an image file, a PIL image, an array (src/core/images.py), or the
+                result of ``load_image``.
+            min_confidence: Probability from which on a text is returned; by default the threshold of the
+                bundle.
 
         Raises:
-            ImageError: the picture cannot be read.
+            ImageError: The image cannot be read.
         """
         picture = _loaded(image)
         (candidates,) = self._candidates([picture], together=True)
@@ -169,7 +171,11 @@ class PlateReader:
     def read_batch(
         self, images: Sequence[Source | Picture], min_confidence: float | None = None
     ) -> list[list[Plate]]:
-        """The plates of each picture: as ``read``, and faster than one by one."""
+        """Return the plates of each image, as ``read`` does, faster than one by one.
+
+        Raises:
+            ImageError: An image cannot be read; ``stream`` goes on after such images.
+        """
         return [
             self._plates(picture, candidates, min_confidence)
             for picture, candidates in self._in_parallel(images)
@@ -245,32 +251,31 @@ class PlateReader:
 
     @property
     def rectification(self) -> Rectification:
-        """How plates are cut out of a picture: straightened by their corners, or as upright boxes."""
+        """How plates are cropped: rectified by their corners, or as upright boxes."""
         return self.manifest.reader.rectification
 
     def read_at(self, image: Source | Picture, corners: FloatArray, lines: int) -> Reading:
-        """What the reader makes of a plate whose place is known.
+        """Read a plate whose corners are known.
 
         Args:
-            image: as for ``read``.
-            corners: ``(4, 2)`` in pixels of the displayed picture, clockwise from the plate's own top
-                left.
-            lines: of the plate, 1 or 2.
+            image: Image as for ``read``.
+            corners: ``(4, 2)`` in pixels of the displayed image, clockwise from the plate's own top left.
+            lines: Number of text lines, 1 or 2.
 
         Raises:
-            ImageError: the picture cannot be read.
+            ImageError: The image cannot be read.
         """
         crop = cut(Pyramid(_loaded(image)), np.asarray(corners), lines, self.manifest.reader)
         return decode(self._reader.run(crop[None]))[0]
 
     def candidates(self, images: Sequence[Source | Picture]) -> list[list[Candidate]]:
-        """What ``read_batch`` makes its plates of, to calibrate by, or to see what went wrong."""
+        """Return all detections with their readings, for calibration and error analysis."""
         return [candidates for _, candidates in self._in_parallel(images)]
 
     def _in_parallel(
         self, images: Sequence[Source | Picture]
     ) -> Iterator[tuple[Picture, list[Candidate]]]:
-        """Pictures with their candidates, in their order."""
+        """Yield images with their candidates, in order."""
         # A few pictures are divided too, so that all cores work on them.
         size = max(1, min(_PICTURES, -(-len(images) // self.threads)))
         parts = [images[start : start + size] for start in range(0, len(images), size)]
@@ -295,7 +300,7 @@ class PlateReader:
     def _candidates(
         self, pictures: Sequence[Picture], together: bool = False
     ) -> list[list[Candidate]]:
-        """What is found and read in each picture, the surest first."""
+        """Find and read plates in each image; candidates are sorted by descending confidence."""
         pyramids = [Pyramid(picture) for picture in pictures]
         run = partial(self._localizer.run, together=together)
         detections = find_plates(pyramids, run, self.manifest.localizer)
@@ -315,7 +320,7 @@ class PlateReader:
         return candidates
 
     def _judged(self, places: Sequence[Place], together: bool) -> list[Candidate]:
-        """What is read in places, with the calibrated probability that it is right."""
+        """Read places, with the calibrated probability that each text is right."""
         if not places:
             return []
         read = read_places(

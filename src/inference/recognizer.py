@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ..core.geometry import FloatArray
 from ..core.images import Pixels
-from .bundle import ReaderEntry
-from .crops import reader_crop
+from .bundle import RecognizerEntry
+from .crops import recognizer_crop
 from .decoding import Reading, decode
 from .pyramid import Pyramid
 
@@ -53,7 +53,7 @@ class Place:
 
 
 def read_places(
-    places: Sequence[Place], read: Read, look: Look, reader: ReaderEntry
+    places: Sequence[Place], read: Read, look: Look, reader: RecognizerEntry
 ) -> list[tuple[Reading, int]]:
     """The text of each plate, and the number of lines that it was read as.
 
@@ -80,7 +80,7 @@ def read_places(
             counts.append(len(others))
         votes = iter(decode(read(np.stack(crops))))
         for i, count in zip(unsure, counts, strict=True):
-            readings[i] = elected([readings[i], *islice(votes, count)])
+            readings[i] = majority_vote([readings[i], *islice(votes, count)])
     # Ways of one place follow each other.
     best: list[tuple[Reading, int]] = []
     last: Place | None = None
@@ -93,23 +93,23 @@ def read_places(
     return best
 
 
-def elected(readings: Sequence[Reading]) -> Reading:
+def majority_vote(readings: Sequence[Reading]) -> Reading:
     """The text that readings of one plate agree on most, by the sum of their confidences.
 
     Its confidence is that sum, shared by all readings: one that stands alone is not believed. The
-    characters' are of the surest reading with that text.
+    characters' are those of the most confident reading with that text.
     """
     votes: dict[str, float] = {}
     for reading in readings:
         votes[reading.text] = votes.get(reading.text, 0.0) + reading.confidence
     text = max(votes, key=votes.__getitem__)
-    surest = max(
+    best = max(
         (reading for reading in readings if reading.text == text), key=lambda each: each.confidence
     )
-    return replace(surest, confidence=votes[text] / len(readings))
+    return replace(best, confidence=votes[text] / len(readings))
 
 
-def _ways(place: Place, reader: ReaderEntry) -> Sequence[int]:
+def _ways(place: Place, reader: RecognizerEntry) -> Sequence[int]:
     if reader.rectification == "corners" and ONE_LINE < place.two_lines < TWO_LINES:
         return (1, 2)
     return (2,) if place.two_lines > 0.5 else (1,)
@@ -132,7 +132,7 @@ def _moved(corners: FloatArray, higher: float, down: float, wider: float) -> Flo
     return corners + outward_y * top_bottom + outward_x * left_right
 
 
-def cut(pyramid: Pyramid, corners: FloatArray, lines: int, reader: ReaderEntry) -> Pixels:
+def cut(pyramid: Pyramid, corners: FloatArray, lines: int, reader: RecognizerEntry) -> Pixels:
     """A plate as the reader takes it, ``(h, w)``, of corners in pixels of the displayed picture."""
     image, scale = pyramid.half(0), pyramid.scale(0)
-    return reader_crop(image, corners / scale, reader.rectification, reader.input_shape, lines)
+    return recognizer_crop(image, corners / scale, reader.rectification, reader.input_shape, lines)

@@ -1,6 +1,6 @@
 """What runs the exported networks: ONNX Runtime, or OpenVINO where the processor multiplies bf16 matrices.
 
-ONNX Runtime has no bf16 on processors; it is fast with networks of 8 bits where the processor adds up
+ONNX Runtime has no bf16 on processors; it is fast with int8 models where the processor adds up
 products of those.
 
 Both are used by one call, ``Network.run``, from any number of threads at once. Both would send reports
@@ -28,7 +28,7 @@ from ..core.errors import UserError
 from ..core.machine import available_cores
 
 Runtime = Literal["onnxruntime", "onnxruntime-int8", "openvino"]
-"""What runs a network; "onnxruntime-int8" is given one of 8 bits."""
+"""What runs a network; "onnxruntime-int8" is given an int8 one."""
 Sizes = frozenset[tuple[int, int]]
 """Heights and widths."""
 
@@ -49,7 +49,7 @@ def best_runtime(has_int8: bool = False) -> Runtime:
     """The fastest one that is installed.
 
     Args:
-        has_int8: whether there are networks of 8 bits.
+        has_int8: whether there are int8 models.
     """
     try:
         if _multiplies_bf16_matrices() and _openvino_core():

@@ -157,7 +157,7 @@ def precision_recall(found: Found) -> pd.DataFrame:
 
 
 def score_shares(table: pd.DataFrame, step: float = 0.05) -> pd.DataFrame:
-    """For a plot: shares of the pictures with a plate, and of those without, by their best score."""
+    """Scores of images with a plate, and of those without, in shares, for a plot."""
     edges = np.arange(0, 1 + step / 2, step)
     parts = {"plate": table[table["present"]], "nothing": table[~table["present"]]}
     counts = {name: np.histogram(part["score"], edges)[0] for name, part in parts.items()}

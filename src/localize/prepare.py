@@ -1,6 +1,6 @@
 """Stage prepare_localize: scenes at the localizer's size, with box and corners.
 
-Of the seed's scenes a part is painted larger, and only the part around the plate is kept: what the
+Of the original's scenes a part is painted larger, and only the part around the plate is kept: what the
 localizer sees where it looks at a plate a second time, or at a larger picture.
 
 python -m src.localize.prepare
@@ -40,7 +40,7 @@ class ZoomedScenes:
 
     Attributes:
         source: of the scenes.
-        zooms: how much larger than the source's side a seed's scene is painted.
+        zooms: how much larger than the source's side a scene of the original is painted.
         weights: of them.
     """
 

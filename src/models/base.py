@@ -71,7 +71,7 @@ class Localizer(nn.Module, ABC):
         """The scalar to minimise, of what ``forward`` gave and what is true."""
 
 
-class Reader(nn.Module, ABC):
+class Recognizer(nn.Module, ABC):
     """Reads the text of a crop; its classes are those of src/core/charset.py, decoded as CTC does.
 
     Args:
@@ -131,7 +131,7 @@ def convolution(
 
 
 def seed_convolutions(layers: list[int], input_shape: list[int], names: str) -> nn.Sequential:
-    """The seed system's trunk: 3x3 convolutions with ReLU; a 0 among ``layers`` is a 2x2 max pool.
+    """The original project's trunk: 3x3 convolutions with ReLU; a 0 among ``layers`` is a 2x2 max pool.
 
     Raises:
         ModelError: there is no convolution, or too many poolings for the size; the message starts

@@ -1,4 +1,4 @@
-"""The localizers: ``plate_net``, this project's own, and ``plate_localizer_v3``, the seed's."""
+"""The localizers: ``plate_net``, this project's own, and ``plate_localizer_v3``, the original's."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class PlateNet(Localizer):
 
 
 class PlateLocalizerV3(Localizer):
-    """The seed system's localizer, written anew from its shapes: convolutions, then a box.
+    """The original project's localizer, written anew from its shapes: convolutions, then a box.
 
     It knows one place, the whole picture, and one upright box, whose corners are its corners. It has
     no confidence: every picture has a plate, of one line.

@@ -1,4 +1,4 @@
-"""The readers: ``crnn``, this project's own, and ``plate_ocr_v2``, the seed's."""
+"""The readers: ``crnn``, this project's own, and ``plate_ocr_v2``, the original's."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from ..core.charset import CHARSET
-from .base import ModelError, Reader, convolution, seed_convolutions
+from .base import ModelError, Recognizer, convolution, seed_convolutions
 
 # CTC needs a blank between equal characters: of eight, the canton and seven equal digits.
 _FEWEST_STEPS = CHARSET.max_length + CHARSET.max_length - 2
 
 
-class CRNN(Reader):
+class CRNN(Recognizer):
     """Convolutions, a bidirectional LSTM over columns of a quarter of the width, CTC.
 
     After Shi, Bai, Yao: An end-to-end trainable neural network for image-based sequence recognition,
@@ -77,8 +77,8 @@ class CRNN(Reader):
         return _read_columns(self.trunk(images), self.recurrent, self.dropout, self.head)
 
 
-class PlateOCRV2(Reader):
-    """The seed system's reader, written anew from its shapes: it reads a square of the upright box.
+class PlateOCRV2(Recognizer):
+    """The original project's reader, written anew from its shapes: it reads a square of the upright box.
 
     Args:
         input_shape: [1, height, width] of the crops.

@@ -16,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..config import Config
-from .base import Localizer, ModelError, Reader
+from .base import Localizer, ModelError, Recognizer
 from .localizers import PlateLocalizerV3, PlateNet
 from .recognizers import CRNN, PlateOCRV2
 
-Model = TypeVar("Model", Localizer, Reader)
+Model = TypeVar("Model", Localizer, Recognizer)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ LOCALIZERS: dict[str, Entry[Localizer]] = {
     ),
 }
 
-READERS: dict[str, Entry[Reader]] = {
+RECOGNIZERS: dict[str, Entry[Recognizer]] = {
     "crnn": Entry(
         CRNN,
         lambda config: {
@@ -92,13 +92,13 @@ def build_localizer(name: str, config: Config) -> Localizer:
     return _entry(LOCALIZERS, name, "params.yaml: models.localizer")(config)
 
 
-def build_reader(name: str, config: Config) -> Reader:
+def build_recognizer(name: str, config: Config) -> Recognizer:
     """The reader ``name`` with fresh weights.
 
     Raises:
         ModelError: the name is unknown, or the parameters cannot build it.
     """
-    return _entry(READERS, name, "params.yaml: models.reader")(config)
+    return _entry(RECOGNIZERS, name, "params.yaml: models.reader")(config)
 
 
 def _entry(entries: Mapping[str, Entry[Model]], name: str, where: str) -> Entry[Model]:
@@ -107,7 +107,7 @@ def _entry(entries: Mapping[str, Entry[Model]], name: str, where: str) -> Entry[
     return entries[name]
 
 
-def save_model(model: Localizer | Reader, path: Path) -> None:
+def save_model(model: Localizer | Recognizer, path: Path) -> None:
     """Write a model's file; it appears when all of it is written.
 
     Raises:
@@ -136,8 +136,8 @@ def save_model(model: Localizer | Reader, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _kind_of(model: Localizer | Reader) -> tuple[str, Mapping[str, Entry[Any]]]:
-    return ("localizer", LOCALIZERS) if isinstance(model, Localizer) else ("reader", READERS)
+def _kind_of(model: Localizer | Recognizer) -> tuple[str, Mapping[str, Entry[Any]]]:
+    return ("localizer", LOCALIZERS) if isinstance(model, Localizer) else ("reader", RECOGNIZERS)
 
 
 def load_localizer(path: Path) -> Localizer:
@@ -149,13 +149,13 @@ def load_localizer(path: Path) -> Localizer:
     return _load(path, "localizer", LOCALIZERS, "train_localize")
 
 
-def load_reader(path: Path) -> Reader:
+def load_recognizer(path: Path) -> Recognizer:
     """The reader of a file, in evaluation mode.
 
     Raises:
         ModelError: there is no such file, it is damaged, or it holds something else.
     """
-    return _load(path, "reader", READERS, "train_ocr")
+    return _load(path, "reader", RECOGNIZERS, "train_ocr")
 
 
 def _load(path: Path, kind: str, entries: Mapping[str, Entry[Model]], stage: str) -> Model:

@@ -21,25 +21,25 @@ from ..datasets.shards import ShardedSet
 from ..evaluation import figures as plots
 from ..evaluation import metrics as evaluation
 from ..evaluation.inference import best_device, read_log_probs
-from ..inference.crops import reader_crop
+from ..inference.crops import recognizer_crop
 from ..inference.decoding import decode, greedy
-from ..models.base import Reader
-from ..models.registry import load_reader
+from ..models.base import Recognizer
+from ..models.registry import load_recognizer
 
 CONFIDENT = 0.5
 """A reading with at least this confidence, which is not calibrated, counts as a text given."""
 
 
-def crop(reader: Reader, samples: ShardedSet, i: int) -> NDArray[np.uint8]:
+def crop(reader: Recognizer, samples: ShardedSet, i: int) -> NDArray[np.uint8]:
     """What the reader sees of sample ``i``: ``(h, w)`` uint8."""
     picture = samples.image(i)
     corners = samples.corners[i] * picture.shape[::-1]
     lines = int(samples.lines[i])
-    return reader_crop(picture, corners, reader.rectification, reader.input_shape, lines)
+    return recognizer_crop(picture, corners, reader.rectification, reader.input_shape, lines)
 
 
 def read(
-    reader: Reader, samples: ShardedSet, batch_size: int, device: torch.device
+    reader: Recognizer, samples: ShardedSet, batch_size: int, device: torch.device
 ) -> pd.DataFrame:
     """Read a prepared set.
 
@@ -134,7 +134,7 @@ def confidences(table: pd.DataFrame, step: float = 0.05) -> pd.DataFrame:
     return pd.DataFrame({"confidence": edges[:-1] + step / 2, **shares})
 
 
-def draw(reader: Reader, samples: ShardedSet, table: pd.DataFrame, i: int) -> Image.Image:
+def draw(reader: Recognizer, samples: ShardedSet, table: pd.DataFrame, i: int) -> Image.Image:
     """Crop ``i`` with its outline, what the reader saw of it, and what it read."""
     picture, row = samples.image(i), table.iloc[i]
     size = f"plate {row.height:.0f} px high; " if np.isfinite(row.height) else ""
@@ -154,7 +154,7 @@ def draw(reader: Reader, samples: ShardedSet, table: pd.DataFrame, i: int) -> Im
 def main(config: Config) -> None:
     samples = ShardedSet(config.prepared("ocr") / "val")
     device = best_device()
-    reader = load_reader(config.out("models", "ocr") / "model.safetensors").to(device).eval()
+    reader = load_recognizer(config.out("models", "ocr") / "model.safetensors").to(device).eval()
     table = read(reader, samples, config.BATCH_SIZE, device)
     measures = {"accuracy": "right"}
     picked = evaluation.chosen(len(table), config.EvaluateOCRParams.SEED)

@@ -14,22 +14,22 @@ import torch
 from ..config import Config
 from ..config.stage import run_stage
 from ..datasets.ocr import OCRDataset
-from ..models.registry import build_reader
+from ..models.registry import build_recognizer
 from ..training.data import TrainingData
 from ..training.fit import train
-from ..training.recognizer import ReaderTraining
+from ..training.recognizer import RecognizerTraining
 
 
 def main(config: Config) -> None:
     params, prepared = config.TrainOCRParams, config.prepared("ocr")
     torch.manual_seed(params.SEED)
-    model = build_reader(config.models.reader, config)
+    model = build_recognizer(config.models.reader, config)
     train_set, val_set = (
         OCRDataset(prepared / split, model.rectification, model.input_shape, params, split == "val")
         for split in ("train", "val")
     )
     data = TrainingData(train_set, val_set, params, config.BATCH_SIZE)
-    module = ReaderTraining(model, data)
+    module = RecognizerTraining(model, data)
     train(module, data, config, "ocr", config.models.reader, Path(__file__))
 
 

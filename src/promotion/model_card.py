@@ -9,7 +9,7 @@ from ..inference.bundle import Manifest
 
 CARD = "README.md"
 SETS = {
-    "val": "scenes like the seed system's",
+    "val": "scenes like the original project's",
     "formats": "street scenes of all formats and colours",
     "shifted": "letters, backgrounds and degradations that training never sees",
     "locked": "scenes of another make",

@@ -4,9 +4,10 @@
     python -m src.promote --restore
 
 The candidate is out/models/stack of the workspace, which must be what dvc.lock records, or that of a
-revision. It reads the same plates as the promoted bundle: the sets ``val``, ``shifted`` and ``clutter`` of
-data/prepared/stack, and truth files; src/promotion/gate.py decides. What is promoted gets the metrics of its
-evaluation, the commit, the sha256 of dvc.lock and the comparison into its manifest, and a model card.
+revision. It reads the same plates as the promoted bundle: the sets ``val``, ``shifted`` and ``clutter``
+of data/prepared/stack, and annotation files; src/promotion/gate.py decides. What is promoted gets the
+metrics of its evaluation, the commit, the sha256 of dvc.lock and the comparison into its manifest, and a
+model card.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from ..core.errors import StageError
 from ..core.machine import available_cores
 from ..core.program import program
 from ..core.provenance import dvc_lock, git_revision
-from ..datasets.annotations import PreparedTruth, TruthFile
+from ..datasets.annotations import AnnotationFile, PreparedAnnotations
 from ..datasets.shards import ShardedSet
 from ..evaluation.end_to_end import score
 from ..inference import bundle
@@ -76,7 +77,7 @@ class Options:
     Attributes:
         target: folder of the promoted bundle.
         rev: revision of the candidate; None is the workspace.
-        labels: truth files that are read too.
+        labels: annotation files that are read too.
         primary: the set on which the candidate must be better.
         hardware: what the networks were trained on, for the manifest.
         tag: commit and tag it.
@@ -295,13 +296,15 @@ def compare(config: Config, promoted: Bundle, candidate: Bundle, options: Option
     return gate.judge(tables[0], tables[1], options.primary, costs)
 
 
-def _sets(config: Config, labels: Sequence[Path]) -> dict[str, PreparedTruth | TruthFile]:
-    sets: dict[str, PreparedTruth | TruthFile] = {
-        name: PreparedTruth(ShardedSet(config.prepared("stack") / name))
+def _sets(
+    config: Config, labels: Sequence[Path]
+) -> dict[str, PreparedAnnotations | AnnotationFile]:
+    sets: dict[str, PreparedAnnotations | AnnotationFile] = {
+        name: PreparedAnnotations(ShardedSet(config.prepared("stack") / name))
         for name in (*OWN_SETS, CLUTTER)
     }
     for path in labels:
-        truth = TruthFile(path)
+        truth = AnnotationFile(path)
         if path.stem in sets:
             raise StageError(f"--labels {path}: there is another set of the name {path.stem}")
         if not truth.has_text:
@@ -490,7 +493,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rev", help="promote the bundle of this revision, not the workspace's")
     parser.add_argument(
         "--labels", type=Path, action="append", default=[], metavar="CSV",
-        help="compare on the pictures of this truth file too; its name is the set's",
+        help="compare on the pictures of this annotation file too; its name is the set's",
     )  # fmt: skip
     parser.add_argument(
         "--primary", default=OWN_SETS[0], metavar="SET",

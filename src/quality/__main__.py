@@ -1,10 +1,10 @@
 """Check any set: ``python -m src.quality PLACE [--against OTHER] [--out DIR]``.
 
-PLACE is a prepared set, a truth file (src/datasets/annotations.py), a set of real pictures in one of the
-formats of src/datasets/detection_sets.py, or a folder of any of these, as data/feedback. Several sets of a
-place may share no picture. All checks of the stages are made, with the limits of params.py; the exit status
-is 1 beyond them. The networks are those of the promoted bundle; the localizer of out/models, where it is
-there, gives features.
+PLACE is a prepared set, an annotation file (src/datasets/annotations.py), a set of real pictures in one
+of the formats of src/datasets/detection_sets.py, or a folder of any of these, as data/feedback. Several
+sets of a place may share no picture. All checks of the stages are made, with the limits of params.py; the
+exit status is 1 beyond them. The networks are those of the promoted bundle; the localizer of out/models,
+where it is there, gives features.
 
 What a network has trained on it cannot be asked about: ``--folds K`` trains K networks on a prepared set of
 the localizer or the reader, each of which is asked about the part that it has not seen.

@@ -138,7 +138,7 @@ class Scores:
         tables: by name, for the report and for plots.
         groups: by name, rows of examples that the report shows.
         judged: whether there is enough to compare with the limit.
-        told: where no sample is to blame, what the gate says instead of the worst ones.
+        explanation: where no sample is to blame, what the gate says instead of the worst ones.
     """
 
     each: FloatArray
@@ -148,7 +148,7 @@ class Scores:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     groups: Mapping[str, list[int]] = field(default_factory=dict)
     judged: bool = True
-    told: Sequence[str] = ()
+    explanation: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

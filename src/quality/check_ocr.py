@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from ..config import Config
 from ..config.stage import run_stage
-from ..models.registry import load_reader
-from .networks import torch_reader
+from ..models.registry import load_recognizer
+from .networks import torch_recognizer
 from .suite import check_training
 
 
 def main(config: Config) -> None:
     """Write out/quality/ocr."""
-    reader = load_reader(config.out("models", "ocr") / "model.safetensors")
-    check_training("ocr", torch_reader(reader), config)
+    reader = load_recognizer(config.out("models", "ocr") / "model.safetensors")
+    check_training("ocr", torch_recognizer(reader), config)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def clusters(evidence: Evidence) -> Scores:
                 }
             )
         },
-        told=[
+        explanation=[
             f"cluster {number}: {sizes[number]} pictures, {expected[number]:.0f} expected; those of "
             f"{compared.name} are in its report"
             for number in np.flatnonzero(lacking).tolist()

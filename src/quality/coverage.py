@@ -121,7 +121,7 @@ def coverage(evidence: Evidence) -> Scores:
             },
         },
         tables={"holes": holes, "coverage": pd.concat(single)},
-        told=[
+        explanation=[
             f"{row.range} {row.cell}: {row.found} samples, {row.expected:.0f} expected"
             for row in holes.rename(columns={"count": "found"}).itertuples()
         ],

@@ -23,21 +23,21 @@ from numpy.typing import NDArray
 from ..config import Config
 from ..core.errors import StageError
 from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS
-from ..datasets.batches import Picked
+from ..datasets.batches import BatchIndices
 from ..datasets.localize import LocalizeDataset
 from ..datasets.ocr import OCRDataset
 from ..datasets.shards import NewSet, Shard, write_sets
 from ..evaluation.inference import best_device
-from ..models.base import Localizer, LocalizerTargets, Reader
-from ..models.registry import build_localizer, build_reader
+from ..models.base import Localizer, LocalizerTargets, Recognizer
+from ..models.registry import build_localizer, build_recognizer
 from ..training.data import TrainParams
 from ..training.hardware import BF16, Step, choose_precision
 from ..training.module import GRADIENT_NORM
 from .base import Evidence
-from .networks import Networks, torch_localizer, torch_reader
+from .networks import Networks, torch_localizer, torch_recognizer
 from .samples import Samples
 
-Model = TypeVar("Model", Localizer, Reader)
+Model = TypeVar("Model", Localizer, Recognizer)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def by_folds(samples: Samples, config: Config, folds: Folds) -> tuple[list[Evide
 def _kind(samples: Samples, config: Config) -> tuple[Callable[[], Any], Callable[[Any], Networks]]:
     """What builds a network that learns from such samples, and what asks it."""
     if samples.crops:
-        return partial(build_reader, config.models.reader, config), torch_reader
+        return partial(build_recognizer, config.models.reader, config), torch_recognizer
     if list(samples.image(0).shape) == config.LocalizeParams.IMG_SHAPE[1:]:
         return partial(build_localizer, config.models.localizer, config), torch_localizer
     raise StageError(
@@ -108,7 +108,7 @@ def train(
     device = best_device()
     params: TrainParams = config.TrainLocalizeParams
     data: Any
-    if isinstance(network, Reader):
+    if isinstance(network, Recognizer):
         params = config.TrainOCRParams
         data = OCRDataset(folder, network.rectification, network.input_shape, params)
     else:
@@ -121,7 +121,7 @@ def train(
 
     def make_step() -> Step:
         trained = copy.deepcopy(network)
-        picked, optimizer = Picked(0, rows[: config.BATCH_SIZE]), optimizer_of(trained)
+        picked, optimizer = BatchIndices(0, rows[: config.BATCH_SIZE]), optimizer_of(trained)
         return lambda context: _step(trained, data.__getitems__(picked), optimizer, context)
 
     precision = choose_precision(config, make_step, config.BATCH_SIZE)
@@ -133,13 +133,13 @@ def train(
         order = np.random.default_rng([seed, epoch]).permutation(rows)
         for batch in np.array_split(order, per_epoch):
             context = torch.autocast(device.type, torch.bfloat16, precision.name == BF16)
-            _step(network, data.__getitems__(Picked(epoch, batch)), optimizer, context)
+            _step(network, data.__getitems__(BatchIndices(epoch, batch)), optimizer, context)
             schedule.step()
     return network.eval()
 
 
 def _step(
-    network: Localizer | Reader,
+    network: Localizer | Recognizer,
     batch: Any,
     optimizer: torch.optim.Optimizer,
     context: AbstractContextManager[object],
@@ -152,10 +152,10 @@ def _step(
     optimizer.step()
 
 
-def _loss(network: Localizer | Reader, batch: Any) -> torch.Tensor:
+def _loss(network: Localizer | Recognizer, batch: Any) -> torch.Tensor:
     device = next(network.parameters()).device
     output = network(batch.images.to(device)[:, None].float().div(255))
-    if isinstance(network, Reader):
+    if isinstance(network, Recognizer):
         return network.loss(output, batch.targets.to(device), batch.lengths.to(device))
     places = (batch.corners.to(device), batch.present.to(device), batch.lines.to(device))
     return network.loss(output, LocalizerTargets(*places))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..core.charset import CHARSET
 from ..inference.detection import SURE
 from .base import Evidence, NotCheckedError, Scores
-from .opinions import TextOpinions, is_listened_to
+from .opinions import TextOpinions, is_reliable
 
 LEAST_SAMPLES = 200
 LEAST_ERROR = 0.04
@@ -62,7 +62,7 @@ def _listen_to(agree: NDArray[np.bool_], *kinds: NDArray[np.bool_]) -> None:
     """
     counts = [(int((agree & kind).sum()), int(kind.sum())) for kind in kinds if kind.any()]
     for right, asked in counts or [(0, 0)]:
-        if not is_listened_to(right, asked):
+        if not is_reliable(right, asked):
             raise NotCheckedError(
                 f"the network agrees with {right} of {asked} labels only: what it contradicts says "
                 "nothing"

@@ -28,7 +28,7 @@ def _rule(broken: Sequence[str]) -> Scores:
 
 
 def unusable(evidence: Evidence) -> Scores:
-    """Only rows of truth files can be so; the other checks leave them out."""
+    """Only rows of annotation files can be so; the other checks leave them out."""
     return _rule(evidence.whole.labels["problem"].tolist())
 
 

@@ -39,7 +39,7 @@ _SAYS = {
 }
 
 
-def told(name: str, row: pd.Series) -> str:
+def explanation(name: str, row: pd.Series) -> str:
     """Why a row of ``measure`` has its score of that name."""
     return _SAYS[name].format_map(row)
 

@@ -14,9 +14,9 @@ from torch import nn
 from ..core.geometry import box_to_corners
 from ..evaluation.inference import best_device, localizer_maps, read_log_probs
 from ..evaluation.metrics import batches
-from ..inference.crops import reader_crop
+from ..inference.crops import recognizer_crop
 from ..inference.detection import best
-from ..models.base import Localizer, Reader
+from ..models.base import Localizer, Recognizer
 from .samples import FloatArray, Picture, Samples
 
 BATCH_SIZE = 64
@@ -26,7 +26,7 @@ class Found(NamedTuple):
     """Plates that were found, one a picture.
 
     Attributes:
-        corners: ``(n, 4, 2)``, shares of the picture.
+        corners: ``(n, 4, 2)``, normalised coordinates.
         score: ``(n,)`` probability that there is a plate; 0 where none was found.
         lines: ``(n,)`` 1 or 2.
     """
@@ -79,7 +79,7 @@ def torch_localizer(localizer: Localizer) -> Networks:
     return Networks(find=find, describe=describe)
 
 
-def torch_reader(reader: Reader) -> Networks:
+def torch_recognizer(reader: Recognizer) -> Networks:
     """A reader reads plates, with dropout where it has it, and describes crops."""
     device = best_device()
     reader = reader.to(device).eval()
@@ -112,14 +112,14 @@ def torch_reader(reader: Reader) -> Networks:
     return Networks(read=read, describe=describe, drops=any(module.p > 0 for module in drops))
 
 
-def _crop(reader: Reader, picture: Picture, corners: FloatArray, lines: int) -> Picture:
-    """What a reader sees of a plate whose ``(4, 2)`` corners are shares of the picture."""
+def _crop(reader: Recognizer, picture: Picture, corners: FloatArray, lines: int) -> Picture:
+    """What a reader sees of a plate whose ``(4, 2)`` corners are normalised coordinates."""
     quad = corners * picture.shape[::-1]
-    return reader_crop(picture, quad, reader.rectification, reader.input_shape, lines)
+    return recognizer_crop(picture, quad, reader.rectification, reader.input_shape, lines)
 
 
 @contextmanager
-def _features(model: Localizer | Reader) -> Iterator[list[FloatArray]]:
+def _features(model: Localizer | Recognizer) -> Iterator[list[FloatArray]]:
     """A list of the features ``(N, D)`` of each batch: the mean over the last convolution's places."""
     parts: list[FloatArray] = []
     trunk = model.get_submodule("trunk")

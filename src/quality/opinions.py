@@ -87,7 +87,7 @@ class TextOpinions:
     lines: NDArray[np.int_]
 
 
-def is_listened_to(right: int, asked: int) -> bool:
+def is_reliable(right: int, asked: int) -> bool:
     """Whether a network may know enough to accuse labels: of some few, it may be right.
 
     Else it is not asked again, which is most of the work.
@@ -111,7 +111,7 @@ def box_opinions(samples: Samples, find: Find) -> BoxOpinions:
     shifts[0], scores[0] = _shift(found.corners, given, sizes), found.score
     again = np.flatnonzero(np.abs(shifts[0]).max(axis=1) > SHIFTED)
     present = samples.labels["present"].to_numpy(bool)
-    if not is_listened_to(int((found.score[present] >= SURE).sum()), int(present.sum())):
+    if not is_reliable(int((found.score[present] >= SURE).sum()), int(present.sum())):
         again = again[:0]
     size, near = sizes[again], given[again]
     for number, (move, zoom) in enumerate(views if len(again) else (), start=1):
@@ -167,7 +167,7 @@ def text_opinions(samples: Samples, read: Read, find: Find | None, seed: int) ->
     of_given, of_other = [_log_probability(log_probs, texts)], [np.maximum(best, empty)]
     differ = np.array([a != b for a, b in zip(texts, others, strict=True)], dtype=bool)
     again = np.flatnonzero(differ)
-    if not is_listened_to(int((~differ).sum()), len(rows)):
+    if not is_reliable(int((~differ).sum()), len(rows)):
         again = again[:0]
     draws = np.random.default_rng(seed)
     for _ in range(READINGS if len(again) else 0):
@@ -222,7 +222,7 @@ def _centre_within(corners: FloatArray, boxes: FloatArray) -> NDArray[np.bool_]:
 
 
 def _jittered(corners: FloatArray, sizes: FloatArray, draws: np.random.Generator) -> FloatArray:
-    """Corners ``(n, 4, 2)`` a little off, as shares of the pictures."""
+    """Corners ``(n, 4, 2)`` a little off, as normalised coordinates."""
     pixels = corners * sizes[:, None]
     errors = draws.normal(0, CORNER_ERROR, pixels.shape)
     errors += draws.normal(0, CORNER_ERROR, (len(pixels), 1, 2))

@@ -27,7 +27,7 @@ SHOWN = 6
 """Flagged samples of a check whose pictures are in the report, ..."""
 LISTED = 200
 """... that are in flagged.csv, ..."""
-TOLD = 3
+EXPLAINED = 3
 """... and that the gate's message names, or holes."""
 _TEMPLATE = Path(__file__).with_name("report.html")
 _RIM = (40, 110, 240)
@@ -122,9 +122,9 @@ def gate_message(findings: Sequence[Finding], folder: Path) -> str:
     lines = ["the data are not as they must be (limits: params.py, QualityParams):"]
     for item, scores in failed:
         lines.append(f"  {item.set}: {item.check.name}: {verdict(item)}")
-        rows = item.flagged[:TOLD].tolist()
+        rows = item.flagged[:EXPLAINED].tolist()
         worst = [f"{item.samples.where(row)}: {scores.why(row)}" for row in rows]
-        lines += [f"    {line}" for line in (scores.told[:TOLD] or worst)]
+        lines += [f"    {line}" for line in (scores.explanation[:EXPLAINED] or worst)]
     lines.append(
         f"The worst {LISTED} of each check: {folder / 'flagged.csv'}; pictures: {folder / 'report.html'}; "
         "others: `python -m src.quality SET --show NUMBER`"

@@ -1,6 +1,6 @@
-"""What is checked: prepared sets, truth files and other sets of real pictures, all as one table.
+"""What is checked: prepared sets, annotation files and other sets of real pictures, all as one table.
 
-Truth files are those of src/datasets/annotations.py. Here a row that breaks their rules is no error but
+Annotation files are those of src/datasets/annotations.py. Here a row that breaks their rules is no error but
 something to report: it stays in the table, with what is wrong in it.
 """
 
@@ -26,7 +26,7 @@ from ..core.geometry import (
 )
 from ..core.images import ImageError, load_image
 from ..core.images import Picture as LoadedPicture
-from ..datasets.annotations import PIXEL_COLUMNS, TruePlate
+from ..datasets.annotations import PIXEL_COLUMNS, AnnotatedPlate
 from ..datasets.detection_sets import Split, find_sets, is_set, open_set
 from ..datasets.shards import DatasetError, ShardedSet
 
@@ -48,9 +48,9 @@ class Samples:
     Attributes:
         name: of the set.
         labels: a row a plate, or a picture without one, numbered from 0: ``sample`` (its number in the
-            set, or the line of the truth file), ``picture``, ``plate`` (empty: nothing to read),
+            set, or the line of the annotation file), ``picture``, ``plate`` (empty: nothing to read),
             ``present``, ``lines`` (0: not known), ``format``, ``colour``, ``style`` (empty: not
-            known), the box ``cx cy w h`` and the corners ``x0 y0 … x3 y3`` as shares of the picture
+            known), the box ``cx cy w h`` and the corners ``x0 y0 … x3 y3`` as normalised coordinates
             (not a number where not known), ``width`` and ``height`` of the picture in pixels,
             ``plate_height`` and ``angle`` as in prepared sets, ``problem`` (why it cannot be used).
         load: the picture of a number, ``(H, W)`` uint8.
@@ -103,12 +103,12 @@ class Samples:
 
     @property
     def boxes(self) -> FloatArray:
-        """``(n, 4)`` as cx, cy, w, h, shares of the pictures; not a number where not known."""
+        """``(n, 4)`` as cx, cy, w, h, normalised coordinates; not a number where not known."""
         return self.labels[BOX_COLUMNS].to_numpy(np.float64)
 
     @property
     def corners(self) -> FloatArray:
-        """``(n, 4, 2)``, shares of the pictures; not a number where not known."""
+        """``(n, 4, 2)``, normalised coordinates; not a number where not known."""
         return self.labels[CORNER_COLUMNS].to_numpy(np.float64).reshape(-1, 4, 2)
 
     @property
@@ -118,11 +118,11 @@ class Samples:
 
 
 def open_samples(path: Path) -> list[Samples]:
-    """All sets of a place: a prepared set, a truth file, a set of pictures, or a folder of any of these.
+    """All sets of a place: a prepared set, an annotation file, a set of pictures, or a folder of these.
 
     Raises:
         SamplesError: it is none of these.
-        DatasetError: a set is damaged, or a truth file cannot be read at all.
+        DatasetError: a set is damaged, or an annotation file cannot be read at all.
     """
     if path.is_file():
         return [read_table(path)]
@@ -180,7 +180,7 @@ def prepared(folder: Path) -> Samples:
 
 
 def read_table(path: Path, name: str | None = None) -> Samples:
-    """A truth file, whatever is wrong in its rows.
+    """An annotation file, whatever is wrong in its rows.
 
     Raises:
         DatasetError: it is no CSV, or lacks a column.
@@ -195,7 +195,7 @@ def read_table(path: Path, name: str | None = None) -> Samples:
     ]
     if "file" not in known or not ways or table.empty:
         raise DatasetError(
-            f"{path}: it needs rows, `file`, and `cx,cy,w,h` (shares of the picture), `x1,y1,x2,y2` "
+            f"{path}: it needs rows, `file`, and `cx,cy,w,h` (normalised coordinates), `x1,y1,x2,y2` "
             "(pixels) or corners `x0,y0,…,x3,y3`"
         )
     files = table["file"].drop_duplicates().tolist()
@@ -228,7 +228,7 @@ def _of_split(split: Split, place: Path) -> Samples:
         files.append(Path(true.name))
         height, width = true.picture.shape
         size = np.array([width, height])
-        plates: Sequence[TruePlate | None] = true.plates or [None]
+        plates: Sequence[AnnotatedPlate | None] = true.plates or [None]
         for plate in plates:
             row = {"picture": number, "present": plate is not None, "plate": "", "lines": 0}
             row |= {"width": width, "height": height, **dict.fromkeys(_PLACE, np.nan)}
@@ -274,7 +274,7 @@ def _size(opened: Callable[[int], LoadedPicture], number: int) -> dict[str, floa
 
 
 def _labels(table: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
-    """Labels of a truth file's rows: what is no number there is none here."""
+    """Labels of an annotation file's rows: what is no number there is none here."""
     known = set(table.columns)
     text = table.reindex(columns=_PLACE, fill_value="")
     numbers = text.apply(pd.to_numeric, errors="coerce").astype(float)

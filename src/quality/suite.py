@@ -87,7 +87,9 @@ def _rule(name: str, title: str, score: Callable[[Evidence], Scores]) -> Check:
 def _picture(name: str, title: str, limits: Sequence[float], least: int = 1) -> Check:
     def score(evidence: Evidence) -> Scores:
         table = evidence.pictures
-        return Scores(table[name].to_numpy(), lambda row: measures.told(name, table.iloc[row]))
+        return Scores(
+            table[name].to_numpy(), lambda row: measures.explanation(name, table.iloc[row])
+        )
 
     return Check(name, title, score, limits[0], limits[1], least=least)
 

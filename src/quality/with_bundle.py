@@ -11,7 +11,7 @@ from ..core.geometry import box_iou, xyxy_to_box
 from ..core.machine import available_cores
 from ..evaluation.metrics import batches
 from ..inference.bundle import Bundle
-from ..inference.crops import reader_crop
+from ..inference.crops import recognizer_crop
 from ..inference.reader import PlateReader
 from ..inference.runtimes import Network, best_runtime
 from .networks import BATCH_SIZE, Found, Networks
@@ -39,7 +39,7 @@ def bundle_networks(path: Path | None) -> Networks:
             if plates:
                 boxes = xyxy_to_box(np.array([plate.box for plate in plates]) / np.tile(size, 2))
                 overlap = np.nan_to_num(box_iou(boxes, np.broadcast_to(near[i], boxes.shape)))
-                # Of those that overlap it equally, as not at all, the surest.
+                # Of those that overlap it equally, as not at all, the one with the highest confidence.
                 order = np.lexsort((np.array([plate.score for plate in plates]), overlap))
                 plate = plates[int(order[-1])]
                 corners[i], score[i] = np.array(plate.corners) / size, plate.score
@@ -52,7 +52,9 @@ def bundle_networks(path: Path | None) -> Networks:
         crops = []
         for picture, quad, count in zip(pictures, corners, lines, strict=True):
             pixels = quad * picture.shape[::-1]
-            crops.append(reader_crop(picture, pixels, spec.rectification, spec.input_shape, count))
+            crops.append(
+                recognizer_crop(picture, pixels, spec.rectification, spec.input_shape, count)
+            )
         parts = [np.stack([crops[i] for i in batch]) for batch in batches(len(crops), BATCH_SIZE)]
         return np.concatenate([network.run(part) for part in parts])
 

@@ -32,7 +32,7 @@ MAIN = "val_acc"
 MAIN_SET = "val"
 """The set that the main metric is of."""
 HEADLINES = (
-    (STACK, MAIN, "plates read, scenes like the seed's"),
+    (STACK, MAIN, "plates read, scenes like the original's"),
     (STACK, "formats.accuracy", "plates read, all formats"),
     (STACK, "shifted.accuracy", "plates read, shifted set"),
     (STACK, "clutter.with_text.share", "pictures without a Swiss plate, but with a text"),

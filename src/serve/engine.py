@@ -44,7 +44,7 @@ class Answer:
     """What was read in a picture.
 
     Attributes:
-        plates: the surest first.
+        plates: sorted by descending confidence.
         width, height: of the picture as it is displayed.
         version: of the bundle.
         queue_ms: that the picture waited.

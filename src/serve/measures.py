@@ -38,7 +38,7 @@ class Measures:
             "plates_skipped", "Pictures that nobody waited for any more", registry=registry
         )
         self.confidence = Histogram(
-            "plates_confidence", "Probability of the surest text of each picture with a plate",
+            "plates_confidence", "Highest probability among the texts of each picture with a plate",
             buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0),
             registry=registry,
         )  # fmt: skip

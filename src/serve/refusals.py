@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 RETRY_AFTER = "1"
 """Seconds: what is full now has room again in less."""
 FEEDBACK_OFF = "feedback_off"
-"""The one 503 that no waiting mends."""
+"""The one 503 that waiting does not fix."""
 
 
 class RefusedError(Exception):

@@ -34,7 +34,7 @@ class ErrorAnswer(_Schema):
 
 
 class BestPlate(_Schema):
-    """The surest plate of a picture; nulls where no text is likely enough."""
+    """The plate with the highest confidence in a picture; nulls where no text is likely enough."""
 
     plate: str | None = Field(examples=["ZH123456"])
     canton: str | None = Field(examples=["ZH"])
@@ -105,7 +105,7 @@ class Result(_Schema):
     id: str | None = None
     """To give feedback by; only where the picture is kept."""
     plates: list[FoundPlate] | None = None
-    """The surest first; none is an empty list."""
+    """Sorted by descending confidence; none is an empty list."""
     width: int | None = None
     """Of the displayed picture, in pixels."""
     height: int | None = None

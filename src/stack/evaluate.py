@@ -1,14 +1,14 @@
 """Stage evaluate_stack: measure what was exported, end to end, on all sets of data/prepared/stack.
 
 Writes out/evaluations/stack: metrics.json, tables for ``dvc plots``, ten pictures and sheets of
-failures. The measures of ``val``, the scenes like the seed's, stand at the top of metrics.json
+failures. The measures of ``val``, the scenes like the original's, stand at the top of metrics.json
 (``val_acc`` is the share of plates read without error); below their names those of ``formats`` (all
 formats, colours and lights), ``shifted`` (letters, backgrounds and degradations that training never
 sees), ``locked`` (of other make; for final figures only) and ``clutter`` (no Swiss plate anywhere).
 Run it with ``dvc repro evaluate_stack``, or ``python -m src.stack.evaluate``.
 
 ``python -m src.stack.evaluate --labels CSV [--model DIR] [--json]`` measures the same on the pictures
-of any truth file (src/datasets/annotations.py says what it holds), prints it, and writes nothing.
+of any annotation file (src/datasets/annotations.py says what it holds), prints it, and writes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from PIL import Image
 
 from ..config import Config
 from ..config.stage import run_stage
-from ..datasets.annotations import PreparedTruth, TruePicture, TruthFile
+from ..datasets.annotations import AnnotatedImage, AnnotationFile, PreparedAnnotations
 from ..datasets.shards import ShardedSet
 from ..evaluation import figures as plots
 from ..evaluation import metrics as evaluation
@@ -67,7 +67,7 @@ CURVE = 200
 """Points of a risk-coverage curve, at most."""
 
 
-def draw(item: TruePicture, scores: Scores, case: Case) -> Image.Image:
+def draw(item: AnnotatedImage, scores: Scores, case: Case) -> Image.Image:
     """A plate in its picture, and what the stack made of it."""
     values: Any = None if case.row is None else scores.table.iloc[case.row]
     plate = None if values is None or pd.isna(values.plate) else values.plate
@@ -131,7 +131,7 @@ def main(config: Config) -> None:
 
 
 def _other_runtimes(
-    folder: Path, used: str, truths: dict[str, PreparedTruth]
+    folder: Path, used: str, truths: dict[str, PreparedAnnotations]
 ) -> dict[str, dict[str, float | None]]:
     """Plates read by each other runtime, by sets: not every machine has the one that is measured."""
     accuracies: dict[str, dict[str, float | None]] = {}
@@ -145,17 +145,17 @@ def _other_runtimes(
     return accuracies
 
 
-def _accuracy(reader: PlateReader, truth: PreparedTruth, name: str) -> float | None:
+def _accuracy(reader: PlateReader, truth: PreparedAnnotations, name: str) -> float | None:
     """Share of the plates with a text that are read; None where no plate has one."""
     texts = texts_of(score(reader, truth, name, reads_true_corners=False))
     return float(texts["right"].mean()) if len(texts) else None
 
 
-def _truth(config: Config, name: str) -> PreparedTruth:
-    return PreparedTruth(ShardedSet(config.prepared("stack") / name))
+def _truth(config: Config, name: str) -> PreparedAnnotations:
+    return PreparedAnnotations(ShardedSet(config.prepared("stack") / name))
 
 
-def _cards(truth: PreparedTruth, scores: Scores, cases: list[Case]) -> list[Image.Image]:
+def _cards(truth: PreparedAnnotations, scores: Scores, cases: list[Case]) -> list[Image.Image]:
     return [draw(truth[case.picture], scores, case) for case in cases]
 
 
@@ -183,10 +183,10 @@ def _write_plots(folder: Path, sets: dict[str, Scores]) -> None:
 
 
 def measure_labels(path: Path, model: Path | None, as_json: bool, config: Config) -> None:
-    """Print the metrics of a truth file's pictures.
+    """Print the metrics of an annotation file's pictures.
 
     Args:
-        path: of the truth file.
+        path: of the annotation file.
         model: folder of the bundle; by default the pipeline's own, or the promoted one where the
             pipeline has made none.
         as_json: print one JSON object instead of tables.
@@ -195,7 +195,7 @@ def measure_labels(path: Path, model: Path | None, as_json: bool, config: Config
     if model is None:
         own = config.out("models", "stack")
         model = own if (own / MANIFEST).exists() else None
-    truth = TruthFile(path)
+    truth = AnnotationFile(path)
     reader = PlateReader.load(model)
     scores = score(reader, truth, path.name)
     metrics = summarise(scores, reader.threshold, "val_acc")
@@ -234,7 +234,7 @@ def _lines(metrics: dict[str, Any], prefix: str) -> list[str]:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m src.stack.evaluate",
-        description="Measure the stack: as a stage on the prepared sets, or on a truth file.",
+        description="Measure the stack: as a stage on the prepared sets, or on an annotation file.",
     )
     parser.add_argument("--labels", type=Path, metavar="CSV", help="print the metrics of this file")
     parser.add_argument(

@@ -1,7 +1,7 @@
 """Stage export_stack: both networks as ONNX, with what is needed to use them.
 
 Writes out/models/stack, a bundle (src/inference/bundle.py). The exported networks are compared with
-PyTorch's on samples of the validation sets, and made once more with 8 bits, which are left out where those
+PyTorch's on samples of the validation sets, and made once more as int8, which are left out where those
 lose too much. Then they read data/prepared/stack/calibration, from which follows how likely a text is
 right, and data/prepared/stack/negatives, where there is no Swiss plate, from which follows the probability
 that a text is given from. Run it with ``dvc repro export_stack``, or ``python -m src.stack.export``.
@@ -27,7 +27,7 @@ from ..core.machine import available_cores
 from ..core.provenance import dvc_lock, git_revision, machine
 from ..datasets.shards import ShardedSet
 from ..export import parity
-from ..export.onnx import localizer_to_onnx, reader_to_onnx
+from ..export.onnx import localizer_to_onnx, recognizer_to_onnx
 from ..export.quantize import inputs, quantized
 from ..inference import bundle
 from ..inference.bundle import Bundle, Manifest
@@ -42,18 +42,18 @@ from ..inference.calibration import (
 from ..inference.crops import MARGINS
 from ..inference.reader import Candidate, PlateReader
 from ..inference.runtimes import best_runtime
-from ..models.base import Localizer, Reader
-from ..models.registry import LOCALIZERS, READERS, load_localizer, load_reader
+from ..models.base import Localizer, Recognizer
+from ..models.registry import LOCALIZERS, RECOGNIZERS, load_localizer, load_recognizer
 
 _BATCH = 64
 _QUANTIZED_BY = 150
-"""Pictures that ranges for 8 bits are taken of."""
+"""Pictures that ranges for int8 are taken of."""
 
 
 def main(config: Config) -> None:
     localizer = load_localizer(weights(config, "localize"))
-    reader = load_reader(weights(config, "ocr"))
-    exported = localizer_to_onnx(localizer), reader_to_onnx(reader)
+    reader = load_recognizer(weights(config, "ocr"))
+    exported = localizer_to_onnx(localizer), recognizer_to_onnx(reader)
     known = parity.reference(
         localizer,
         reader,
@@ -72,7 +72,7 @@ def main(config: Config) -> None:
     int8 = quantize(manifest, *exported, known_plates)
     metrics["int8"] = parity.compare_decisions(known, *int8, "onnxruntime-int8")
     if fault := parity.loss(metrics["int8"]):
-        print(f"No networks of 8 bits: {fault}.")
+        print(f"No int8 models: {fault}.")
     else:
         contents |= zip(bundle.INT8.values(), int8, strict=True)
     folder = config.out("models", "stack")
@@ -108,7 +108,7 @@ def weights(config: Config, task: str) -> Path:
 def quantize(
     manifest: Manifest, localizer: bytes, reader: bytes, samples: ShardedSet
 ) -> tuple[bytes, bytes]:
-    """Both networks with 8 bits, for what they are given when the first samples are read."""
+    """Both networks as int8, for what they are given when the first samples are read."""
     count = min(_QUANTIZED_BY, len(samples))
     pictures = [samples.image(i) for i in range(count)]
     found, read = inputs(localizer, reader, manifest, pictures)
@@ -120,7 +120,7 @@ def quantize(
     )
 
 
-def describe(localizer: Localizer, reader: Reader) -> Manifest:
+def describe(localizer: Localizer, reader: Recognizer) -> Manifest:
     """The manifest of what has no files yet, and is not calibrated."""
     graphics = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return Manifest(
@@ -137,7 +137,7 @@ def describe(localizer: Localizer, reader: Reader) -> Manifest:
             stride=localizer.stride,
             parameters=_parameters(localizer),
         ),
-        reader=bundle.ReaderEntry(
+        reader=bundle.RecognizerEntry(
             name=_name(reader),
             input_shape=reader.input_shape,
             rectification=reader.rectification,
@@ -150,10 +150,10 @@ def describe(localizer: Localizer, reader: Reader) -> Manifest:
     )
 
 
-def _name(model: Localizer | Reader) -> str:
+def _name(model: Localizer | Recognizer) -> str:
     """In the registry; a model that was loaded from a file is there."""
     modules: dict[str, object] = {name: entry.module for name, entry in LOCALIZERS.items()}
-    modules |= {name: entry.module for name, entry in READERS.items()}
+    modules |= {name: entry.module for name, entry in RECOGNIZERS.items()}
     return next(name for name, module in modules.items() if module is type(model))
 
 
@@ -178,14 +178,14 @@ def calibrate(
             # On no plate, or on one without a text, every text is wrong.
             right.append(candidate.reading.text == plate)
     calibration = fit_calibration(np.array(values).reshape(-1, len(FEATURES)), right)
-    surest = [
+    highest = [
         max(
             (calibration.probability(candidate.features[None])[0] for candidate in candidates),
             default=0.0,
         )
         for candidates in _read(reader, clutter)
     ]
-    return calibration, choose_threshold(surest)
+    return calibration, choose_threshold(highest)
 
 
 def _read(reader: PlateReader, samples: ShardedSet) -> Iterator[list[Candidate]]:

@@ -2,7 +2,7 @@
 
 They are composed over the backgrounds of validation, which no training set uses.
 
-- ``val``: the seed's scenes, on which its accuracy was measured.
+- ``val``: the original's scenes, on which its accuracy was measured.
 - ``formats``: street scenes, all formats and colours in the shares of StreetPlateParams.
 - ``shifted``: street scenes with the glyph family, textures and degradations that training never sees.
 - ``locked``: scenes of another make (src/generators/holdout/scene.py), for final figures only.
@@ -30,9 +30,9 @@ from ..datasets.prepare import (
 )
 from ..datasets.shards import Shard
 from ..generators.glyphs import FAMILIES
-from ..generators.holdout.scene import LockedScenes
+from ..generators.holdout.scene import HoldoutScenes
 
-# Of MAX_IMAGES, which counts the seed's scenes.
+# Of MAX_IMAGES, which counts the original's scenes.
 SHARES = {
     "formats": 0.4,
     "shifted": 0.4,
@@ -55,7 +55,7 @@ class LockedShards:
     seed: int
 
     def __call__(self, indices: range) -> Shard:
-        images, labels = LockedScenes(self.seed).make(indices)
+        images, labels = HoldoutScenes(self.seed).make(indices)
         return Shard(images, labels)
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..config.training import TrainLocalizeParams, TrainOCRParams
 from ..core.machine import available_cores
-from ..datasets.batches import TrainingBatches, ValidationBatches, as_it_is
+from ..datasets.batches import TrainingBatches, ValidationBatches, identity_collate
 
 VALIDATION_SAMPLES = 5000
 """More would cost time and change no choice: of 5000 samples, 99.8 % stands with an error of 0.06 %."""
@@ -22,7 +22,7 @@ class TrainingData(pl.LightningDataModule):
     """Both sets as batches. Not part of ``TrainingModule``: averaging copies all that it holds.
 
     Args:
-        train_set: makes batches of ``Picked``.
+        train_set: makes batches of ``BatchIndices``.
         val_set: likewise; the first 5000 of its samples choose the best weights.
         params: of the stage.
         batch_size: of all processes together.
@@ -71,8 +71,8 @@ class TrainingData(pl.LightningDataModule):
         workers = min(8, available_cores() // self.trainer.num_devices) if cuda else 0
         return DataLoader(
             dataset,
-            batch_sampler=batches,  # type: ignore[arg-type]  # a batch is Picked, not a list
-            collate_fn=as_it_is,
+            batch_sampler=batches,  # type: ignore[arg-type]  # a batch is BatchIndices, not a list
+            collate_fn=identity_collate,
             num_workers=workers,
             pin_memory=cuda,
             persistent_workers=workers > 0,

@@ -12,7 +12,7 @@ from torch import nn
 from ..config import Config
 from ..config.training import FinetuneLocalizeParams, FinetuneOCRParams
 from ..datasets.mixture import Mixture, balanced, mixed_sizes
-from ..models.base import Localizer, Reader
+from ..models.base import Localizer, Recognizer
 from ..models.registry import save_model
 from .data import TrainingData, TrainParams
 from .feedback import count
@@ -77,7 +77,7 @@ def finetune(
     data: TrainingData,
     config: Config,
     task: str,
-    load: Callable[[Path], Localizer | Reader],
+    load: Callable[[Path], Localizer | Recognizer],
     kept: float,
     code: Path,
 ) -> None:
@@ -103,7 +103,9 @@ def finetune(
 
 
 @torch.no_grad()
-def blend(model: Localizer | Reader, trained: Localizer | Reader, kept: float, path: Path) -> None:
+def blend(
+    model: Localizer | Recognizer, trained: Localizer | Recognizer, kept: float, path: Path
+) -> None:
     """Write the mean of the weights before and after fine-tuning.
 
     It keeps more of what was known than it loses of what was learnt (Wortsman et al. 2022: Robust

@@ -21,7 +21,7 @@ AGREEING = 0.5
 _BATCH = 256
 
 
-def believe_own_corners(dataset: LocalizeDataset, model: Localizer) -> None:
+def pseudo_label_corners(dataset: LocalizeDataset, model: Localizer) -> None:
     """Give plates whose box alone is known the corners that the model finds there.
 
     A box's own corners would teach that all plates are upright. They stay where the model finds no plate
@@ -56,7 +56,7 @@ def tune(config: Config) -> None:
 
     def open_set(folder: Path, _: bool) -> LocalizeDataset:
         dataset = LocalizeDataset(folder, model.input_shape)
-        believe_own_corners(dataset, model)
+        pseudo_label_corners(dataset, model)
         return dataset
 
     data = mixed_data(config, "localize", base, config.FinetuneLocalizeParams, open_set)

@@ -13,7 +13,7 @@ from dvclive.lightning import DVCLiveLogger
 from torch import Tensor
 
 from ..core.errors import StageError
-from ..models.base import Localizer, Reader
+from ..models.base import Localizer, Recognizer
 from .data import TrainingData
 from .hardware import FLOAT32, Precision
 
@@ -32,7 +32,7 @@ class TrainingModule(pl.LightningModule, ABC):
     measure: str
     """Name of the figure that chooses the best weights: the higher the better."""
 
-    def __init__(self, model: Localizer | Reader, data: TrainingData) -> None:
+    def __init__(self, model: Localizer | Recognizer, data: TrainingData) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last)
         self.params, self.batch_size = data.params, data.batch_size

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from ..datasets.ocr import OCRBatch
-from ..models.base import Reader
+from ..models.base import Recognizer
 from .module import TrainingModule
 
 
-class ReaderTraining(TrainingModule):
+class RecognizerTraining(TrainingModule):
     """A reader, measured by the share of crops that greedy decoding gets wholly right.
 
     Nothing is right where there is nothing to read.
     """
 
-    model: Reader
+    model: Recognizer
     measure = "exact_match"
 
     def batch_loss(self, batch: OCRBatch) -> Tensor:

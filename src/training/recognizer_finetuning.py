@@ -8,9 +8,9 @@ import torch
 
 from ..config import Config
 from ..datasets.ocr import OCRDataset
-from ..models.registry import load_reader
+from ..models.registry import load_recognizer
 from .finetuning import finetune, mixed_data, tunable
-from .recognizer import ReaderTraining
+from .recognizer import RecognizerTraining
 
 
 def tune(config: Config) -> None:
@@ -18,7 +18,7 @@ def tune(config: Config) -> None:
     base = config.TrainOCRParams
     torch.manual_seed(base.SEED)
     weights = config.out("models", "ocr") / "model.safetensors"
-    model = tunable(load_reader(weights))
+    model = tunable(load_recognizer(weights))
     data = mixed_data(
         config,
         "ocr",
@@ -28,7 +28,7 @@ def tune(config: Config) -> None:
             folder, model.rectification, model.input_shape, base, fixed
         ),
     )
-    module = ReaderTraining(model, data)
+    module = RecognizerTraining(model, data)
     finetune(
-        module, data, config, "ocr", load_reader, config.FinetuneOCRParams.KEPT, Path(__file__)
+        module, data, config, "ocr", load_recognizer, config.FinetuneOCRParams.KEPT, Path(__file__)
     )

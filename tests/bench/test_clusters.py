@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from src.config import load_config
-from src.models.base import Reader
-from src.models.registry import build_reader, save_model
-from src.quality.networks import torch_reader
+from src.models.base import Recognizer
+from src.models.registry import build_recognizer, save_model
+from src.quality.networks import torch_recognizer
 from src.quality.samples import FloatArray, Samples
 from tests.quality.sets import samples_of, text_of
 from tests.standins import OracleReader, plate_text, prepared_set
@@ -86,16 +86,16 @@ def test_the_experiment_runs(tiny_workspace: Path) -> None:
     config = load_config(tiny_workspace)
     prepared = str(tiny_workspace / "data" / "prepared")
     config = config.model_copy(update={"prepared_data_path": prepared})
-    trained: list[Reader] = []
+    trained: list[Recognizer] = []
     run = BENCH["run"]
     original = run.__globals__["train"]
 
-    def watched(reader: Reader, *arguments: Any) -> Reader:
+    def watched(reader: Recognizer, *arguments: Any) -> Recognizer:
         trained.append(reader)
         return original(reader, *arguments)
 
     run.__globals__["train"] = watched
-    describe = torch_reader(build_reader("crnn", config)).describe
+    describe = torch_recognizer(build_recognizer("crnn", config)).describe
     assert describe is not None
 
     def features(samples: Samples) -> FloatArray:
@@ -118,7 +118,7 @@ def test_it_is_a_dvc_project_of_its_own(tiny_workspace: Path, tmp_path: Path) ->
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, clone / name)
-    reader = build_reader("crnn", load_config(tiny_workspace))
+    reader = build_recognizer("crnn", load_config(tiny_workspace))
     save_model(reader, clone / "out" / "models" / "ocr" / "model.safetensors")
     place = clone / "experiments" / "clusters"
     (place / "metrics.json").unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from src.core.charset import CHARSET
-from src.datasets.annotations import TruePlate
+from src.datasets.annotations import AnnotatedPlate
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ def slope(height: int = 300, width: int = 400) -> np.ndarray:
     return np.tile(np.linspace(60, 140, width).astype(np.uint8), (height, 1))
 
 
-def drawn(swapped, picture: np.ndarray, box: list[float], seed: int = 0) -> TruePlate:
+def drawn(swapped, picture: np.ndarray, box: list[float], seed: int = 0) -> AnnotatedPlate:
     return swapped.draw_over(picture, np.array(box), np.random.default_rng(seed))
 
 

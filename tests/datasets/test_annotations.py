@@ -1,4 +1,4 @@
-"""Pictures with known plates: what labels say of them, in pixels. Truth files: tests/stack."""
+"""Pictures with known plates: what labels say of them, in pixels. Annotation files: tests/stack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS
-from src.datasets.annotations import PreparedTruth
+from src.datasets.annotations import PreparedAnnotations
 from src.datasets.shards import NewSet, Shard, ShardedSet, write_sets
 from tests.standins import make_samples, plate_text, prepared_set, true_corners
 
@@ -22,7 +22,7 @@ def test_a_set_of_one_plate_a_picture_need_not_say_so(tmp_path: Path) -> None:
         return Shard(shard.images, shard.labels.drop(columns=["present", "lines"]))
 
     write_sets([NewSet(tmp_path / "val", range(3), make, {})])
-    truth = PreparedTruth(ShardedSet(tmp_path / "val"))
+    truth = PreparedAnnotations(ShardedSet(tmp_path / "val"))
     assert [len(item.plates) for item in truth] == [1, 1, 1]
     plate = truth[2].plates[0]
     assert (plate.text, plate.lines, plate.format, plate.colour) == (plate_text(2), 1, "front", "")
@@ -43,7 +43,7 @@ def test_pictures_hold_no_plate_one_or_several(tmp_path: Path) -> None:
         return Shard(shard.images, labels)
 
     write_sets([NewSet(tmp_path / "val", range(3), make, {})])
-    foreign, empty, two = PreparedTruth(ShardedSet(tmp_path / "val"))
+    foreign, empty, two = PreparedAnnotations(ShardedSet(tmp_path / "val"))
     assert [plate.text for plate in foreign.plates] == [None]
     assert empty.plates == []
     assert [plate.text for plate in two.plates] == [plate_text(2), plate_text(1)]
@@ -53,7 +53,7 @@ def test_pictures_hold_no_plate_one_or_several(tmp_path: Path) -> None:
 
 
 def test_a_picture_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
-    truth = PreparedTruth(prepared_set(tmp_path / "val", SHAPE, 4))
+    truth = PreparedAnnotations(prepared_set(tmp_path / "val", SHAPE, 4))
     assert len(truth) == 4
     assert truth[3].picture.shape == SHAPE
     assert truth[3].name == "3"

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from src.datasets.annotations import TruePicture
+from src.datasets.annotations import AnnotatedImage
 from src.datasets.detection_sets import Split, find_sets, open_set
 from src.datasets.shards import DatasetError
 from src.datasets.splits import SPLITS, split_of
@@ -54,7 +54,7 @@ def ufpr(folder: Path, plate: str = "ABC-1234") -> None:
         )
 
 
-def all_of(splits: list[Split]) -> dict[str, list[TruePicture]]:
+def all_of(splits: list[Split]) -> dict[str, list[AnnotatedImage]]:
     return {split.name: list(split.pictures()) for split in splits}
 
 
@@ -182,7 +182,7 @@ def _damaged(folder: Path) -> None:
         (_no_corners, "must have `corners: x,y x,y x,y x,y`"),
         (_no_names, "data.yaml: does not give the classes"),
         (_damaged, "a.xml: "),
-        (lambda folder: text(folder / "notes.md", "?"), "is no set that is known"),
+        (lambda folder: text(folder / "notes.md", "?"), "is no known set"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, make: Callable[[Path], None], named: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.datasets.batches import Picked
+from src.datasets.batches import BatchIndices
 from src.datasets.mixture import Mixture, balanced, mixed_sizes
 
 
@@ -25,14 +25,14 @@ class Numbers:
     def __len__(self) -> int:
         return self.count
 
-    def __getitems__(self, picked: Picked) -> Batch:
+    def __getitems__(self, picked: BatchIndices) -> Batch:
         numbers = torch.from_numpy(picked.samples)
         assert (numbers < self.count).all()
         return Batch(numbers, torch.full_like(numbers, self.source))
 
 
 def epoch(mixture: Mixture, number: int) -> Batch:
-    return mixture.__getitems__(Picked(number, np.arange(len(mixture))))
+    return mixture.__getitems__(BatchIndices(number, np.arange(len(mixture))))
 
 
 def test_feedback_is_passed_once_and_replay_drawn_anew() -> None:
@@ -48,8 +48,8 @@ def test_feedback_is_passed_once_and_replay_drawn_anew() -> None:
 
 def test_a_batch_of_one_kind() -> None:
     mixture = Mixture(Numbers(4, 0), Numbers(9, 1), 1, 4, seed=None)
-    assert mixture.__getitems__(Picked(0, np.arange(4))).sources.tolist() == [0] * 4
-    assert mixture.__getitems__(Picked(0, np.arange(4, 8))).numbers.tolist() == [0, 1, 2, 3]
+    assert mixture.__getitems__(BatchIndices(0, np.arange(4))).sources.tolist() == [0] * 4
+    assert mixture.__getitems__(BatchIndices(0, np.arange(4, 8))).numbers.tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("feedback", "most", "wanted"), [(3, 8, 9), (20, 8, 20), (2, 50, 30)])
@@ -60,7 +60,7 @@ def test_validation_is_half_and_half(feedback: int, most: int, wanted: int) -> N
 
 def test_each_pass_is_an_epoch_of_its_own() -> None:
     class Epochs(Numbers):
-        def __getitems__(self, picked: Picked) -> Batch:
+        def __getitems__(self, picked: BatchIndices) -> Batch:
             numbers = torch.from_numpy(picked.samples)
             return Batch(numbers, torch.full_like(numbers, picked.epoch))
 

@@ -16,7 +16,7 @@ from src.core.charset import CHARSET
 from src.core.geometry import Rectification, plate_axes
 from src.core.random import Draws
 from src.datasets import ocr
-from src.datasets.batches import Picked
+from src.datasets.batches import BatchIndices
 from src.datasets.ocr import (
     CORNER_ERROR_COLUMNS,
     CORNER_ERRORS,
@@ -28,7 +28,7 @@ from src.datasets.ocr import (
     read_corner_errors,
 )
 from src.datasets.shards import DatasetError
-from src.inference.crops import reader_crop
+from src.inference.crops import recognizer_crop
 
 SHAPE = (1, 32, 128)
 STILL = dict.fromkeys(
@@ -60,7 +60,7 @@ def batch_of(
     fixed: bool = False,
 ) -> OCRBatch:
     dataset = OCRDataset(folder, rectification, SHAPE, params, fixed)
-    return dataset.__getitems__(Picked(epoch, np.arange(60)))
+    return dataset.__getitems__(BatchIndices(epoch, np.arange(60)))
 
 
 def test_nothing_to_read_is_a_text_without_characters() -> None:
@@ -79,7 +79,7 @@ def test_a_batch_has_crops_of_both_lines_and_texts_or_none(folder: Path) -> None
     for i in range(60):
         image = dataset.samples.image(i)
         corners = dataset.samples.corners[i] * np.array(image.shape[::-1])
-        crop = reader_crop(image, corners, "corners", SHAPE, 1 + i % 2)
+        crop = recognizer_crop(image, corners, "corners", SHAPE, 1 + i % 2)
         assert np.abs(crop.astype(int) - batch.images[i].numpy()).max() <= 1
         text = dataset.samples.plates[i]
         assert int(batch.lengths[i]) == (len(CHARSET.encode(text)) if i % 3 else 0)
@@ -104,7 +104,7 @@ def test_some_crops_are_of_the_wrong_number_of_lines(folder: Path) -> None:
     dataset = OCRDataset(folder, "corners", SHAPE, params_of(folder, LINES_ERROR=0.2))
     lost = total = 0
     for epoch in range(20):
-        lengths = dataset.__getitems__(Picked(epoch, np.arange(60))).lengths
+        lengths = dataset.__getitems__(BatchIndices(epoch, np.arange(60))).lengths
         texts = torch.arange(60) % 3 != 0
         lost, total = lost + int((lengths[texts] == 0).sum()), total + int(texts.sum())
     assert 0.15 < lost / total < 0.25
@@ -113,7 +113,7 @@ def test_some_crops_are_of_the_wrong_number_of_lines(folder: Path) -> None:
 def test_targets_of_a_set_are_not_changed_by_its_batches(folder: Path) -> None:
     dataset = OCRDataset(folder, "corners", SHAPE, params_of(folder, LINES_ERROR=0.5))
     for epoch in range(8):
-        dataset.__getitems__(Picked(epoch, np.arange(60)))
+        dataset.__getitems__(BatchIndices(epoch, np.arange(60)))
     targets, lengths = encode_texts(dataset.samples.plates)
     np.testing.assert_array_equal(dataset._targets.numpy(), targets)
     np.testing.assert_array_equal(dataset._lengths.numpy(), lengths)
@@ -216,13 +216,13 @@ def test_a_damaged_table_is_named(
 
 def test_light_and_sharpness_differ_by_epoch_in_training_alone(folder: Path) -> None:
     params = params_of(folder, **STILL | {"TONE_JITTER": 0.4, "BLUR_JITTER": 0.8})
-    as_it_is = batch_of(folder, params_of(folder, **STILL)).images
+    identity_collate = batch_of(folder, params_of(folder, **STILL)).images
     first, second = (batch_of(folder, params, epoch=epoch).images for epoch in (0, 1))
-    changed = (first != as_it_is).flatten(1).any(dim=1)
+    changed = (first != identity_collate).flatten(1).any(dim=1)
     assert changed.float().mean() > 0.95
     assert ((first != second).flatten(1).any(dim=1)).float().mean() > 0.95
     assert torch.equal(first, batch_of(folder, params).images)
-    assert torch.equal(batch_of(folder, params, fixed=True).images, as_it_is)
+    assert torch.equal(batch_of(folder, params, fixed=True).images, identity_collate)
 
 
 def test_light_clips_nothing_and_keeps_the_order_of_greys(tiny_workspace: Path) -> None:

@@ -13,11 +13,11 @@ import torch
 
 from src.config import load_config
 from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box, rectify
-from src.datasets.batches import Picked, TrainingBatches, ValidationBatches
+from src.datasets.batches import BatchIndices, TrainingBatches, ValidationBatches
 from src.datasets.localize import LocalizeDataset
 from src.datasets.ocr import OCRDataset
 from src.datasets.shards import DatasetError
-from src.inference.crops import reader_crop
+from src.inference.crops import recognizer_crop
 from tests.conftest import ROOT
 
 
@@ -72,7 +72,7 @@ def test_localize_batch(tiny_workspace: Path) -> None:
     labels.loc[0, "lines"] = 2
     labels.to_parquet(path)
     dataset = LocalizeDataset(folder, (1, 84, 84))
-    batch = dataset.__getitems__(Picked(0, np.array([5, 0, 59])))
+    batch = dataset.__getitems__(BatchIndices(0, np.array([5, 0, 59])))
     assert batch.images.shape == (3, 84, 84)
     assert batch.images.dtype == torch.uint8
     assert batch.corners.shape == (3, 4, 2)
@@ -110,7 +110,7 @@ def test_jitter_depends_on_epoch_and_sample_alone(
     fixed = OCRDataset(folder, rectification, shape, params, fixed=True)  # type: ignore[arg-type]
 
     def crop(dataset: OCRDataset, epoch: int, *samples: int) -> torch.Tensor:
-        return dataset.__getitems__(Picked(epoch, np.array(samples))).images[0]
+        return dataset.__getitems__(BatchIndices(epoch, np.array(samples))).images[0]
 
     first = crop(training, 0, 7)
     assert first.shape == shape[1:]
@@ -127,18 +127,18 @@ def test_without_jitter_a_training_crop_is_the_crop_of_use(tiny_workspace: Path)
     folder = tiny_workspace / "data/prepared/ocr/val"
     for rectification, shape in (("corners", (1, 32, 128)), ("box", (1, 84, 84))):
         dataset = OCRDataset(folder, rectification, shape, params)  # type: ignore[arg-type]  # literal
-        batch = dataset.__getitems__(Picked(0, np.arange(25)))
+        batch = dataset.__getitems__(BatchIndices(0, np.arange(25)))
         for i in range(25):
             image = dataset.samples.image(i)
             corners = dataset.samples.corners[i] * np.array(image.shape[::-1])
-            crop = reader_crop(image, corners, rectification, shape)  # type: ignore[arg-type]
+            crop = recognizer_crop(image, corners, rectification, shape)  # type: ignore[arg-type]
             assert np.abs(crop.astype(int) - batch.images[i].numpy()).max() <= 1
 
 
 def test_box_crop_is_the_upright_box(tiny_workspace: Path) -> None:
     image = np.arange(200 * 100, dtype=np.uint32).reshape(200, 100).astype(np.uint8)
     corners = np.array([[10, 20], [50, 24], [48, 60], [12, 58]], dtype=np.float32)
-    crop = reader_crop(image, corners, "box", (1, 40, 40))
+    crop = recognizer_crop(image, corners, "box", (1, 40, 40))
     assert corners_to_box(corners).tolist() == [30, 40, 40, 40]
     assert crop.shape == (40, 40)
     np.testing.assert_array_equal(crop, image[20:60, 10:50])
@@ -148,7 +148,7 @@ def test_corner_crop_keeps_a_margin() -> None:
     image = np.zeros((100, 200), dtype=np.uint8)
     image[40:60, 50:130] = 255
     corners = np.array([[50, 40], [130, 40], [130, 60], [50, 60]], dtype=np.float32)
-    crop = reader_crop(image, corners, "corners", (1, 32, 128))
+    crop = recognizer_crop(image, corners, "corners", (1, 32, 128))
     assert (crop[:1] == 0).all()
     assert (crop[:, :6] == 0).all()
     assert (crop[4:-4, 10:-10] == 255).all()

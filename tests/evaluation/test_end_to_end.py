@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from src.core.geometry import box_to_corners, xyxy_to_box
-from src.datasets.annotations import TruePicture, TruePlate
+from src.datasets.annotations import AnnotatedImage, AnnotatedPlate
 from src.evaluation import end_to_end as scoring
 from tests.stack.oracle import OracleStack, found_plate, wrong
 from tests.standins import picture_of, plate_text, true_corners
@@ -58,39 +58,40 @@ def test_nothing_stands_for_nothing(count: int, true: int) -> None:
 class Pictures:
     """A truth of given pictures."""
 
-    items: list[TruePicture]
+    items: list[AnnotatedImage]
     has_corners: bool = True
     has_text: bool = True
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __iter__(self) -> Iterator[TruePicture]:
+    def __iter__(self) -> Iterator[AnnotatedImage]:
         return iter(self.items)
 
 
 SHAPE = (256, 256)
 
 
-def true_plate(i: int, text: str | None = "", **about: object) -> TruePlate:
+def true_plate(i: int, text: str | None = "", **about: object) -> AnnotatedPlate:
     """The plate of picture ``i``; its own text where none is given, None where there is none."""
     corners = true_corners(i) * SHAPE[::-1]
     box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
-    return TruePlate(plate_text(i) if text == "" else text, box, corners, **about)  # type: ignore[arg-type]
+    return AnnotatedPlate(plate_text(i) if text == "" else text, box, corners, **about)  # type: ignore[arg-type]
 
 
-def other_plate(box: tuple[float, float, float, float], text: str | None) -> TruePlate:
+def other_plate(box: tuple[float, float, float, float], text: str | None) -> AnnotatedPlate:
     corners = box_to_corners(xyxy_to_box(np.array(box)))
-    return TruePlate(text, np.array(box), corners)
+    return AnnotatedPlate(text, np.array(box), corners)
 
 
 ELSEWHERE = (5.0, 5.0, 65.0, 25.0)
 CORNERS_ELSEWHERE = box_to_corners(xyxy_to_box(np.array(ELSEWHERE)))
 
 
-def pictures(*plates: list[TruePlate], **about: bool) -> Pictures:
+def pictures(*plates: list[AnnotatedPlate], **about: bool) -> Pictures:
     items = [
-        TruePicture(str(i), picture_of(i, SHAPE), list(values)) for i, values in enumerate(plates)
+        AnnotatedImage(str(i), picture_of(i, SHAPE), list(values))
+        for i, values in enumerate(plates)
     ]
     return Pictures(items, **about)
 
@@ -260,7 +261,7 @@ def test_failures_are_lost_plates_and_false_texts_the_surest_first() -> None:
 
 
 def test_a_reader_by_corners_is_not_judged_by_boxes() -> None:
-    plates = [TruePlate(plate_text(1), true_plate(1).box, None)]
+    plates = [AnnotatedPlate(plate_text(1), true_plate(1).box, None)]
     by_corners = scoring.score(OracleStack(), pictures([], plates, has_corners=False))
     assert scoring.summarise(by_corners, 0.5)["lost_by_reader"] is None
     assert len(by_corners.notes) == 2

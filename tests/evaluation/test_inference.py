@@ -13,7 +13,7 @@ from src.core.charset import CHARSET
 from src.evaluation.inference import localizer_maps, read_log_probs
 from src.models.base import ModelError
 from src.models.localizers import PlateNet
-from src.models.registry import build_localizer, build_reader
+from src.models.registry import build_localizer, build_recognizer
 from tests.conftest import PARAMETERS
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def test_pictures_of_any_size_are_resized() -> None:
 
 def test_broken_weights_are_an_error() -> None:
     config = load_config(PARAMETERS)
-    localizer, reader = build_localizer("plate_net", config), build_reader("crnn", config)
+    localizer, reader = build_localizer("plate_net", config), build_recognizer("crnn", config)
     for model in (localizer.eval(), reader.eval()):
         with torch.no_grad():
             list(model.parameters())[-1][0] = math.nan
@@ -56,7 +56,7 @@ def test_broken_weights_are_an_error() -> None:
 
 
 def test_log_probabilities_sum_to_one() -> None:
-    reader = build_reader("crnn", load_config(PARAMETERS)).eval()
+    reader = build_recognizer("crnn", load_config(PARAMETERS)).eval()
     log_probs = read_log_probs(reader, pictures((32, 128), (32, 128)), CPU)
     assert log_probs.shape == (2, 32, CHARSET.num_classes)
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1, atol=1e-4)

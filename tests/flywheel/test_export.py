@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from src.datasets.annotations import TruthFile
+from src.datasets.annotations import AnnotationFile
 from src.flywheel import export as module
 from src.flywheel.corrections import Correction
 from src.flywheel.errors import StoreError
@@ -58,7 +58,7 @@ def test_reviewed_plates_alone(store: Store, tmp_path: Path, in_train: None) -> 
     rows = exported(store, tmp_path / "feedback")["train"]
     assert [row["whole"] for row in rows] == ["1"] * 4, "all are known now"
     # As the evaluation reads it.
-    truth = TruthFile(tmp_path / "feedback/train.csv")
+    truth = AnnotationFile(tmp_path / "feedback/train.csv")
     (picture,) = truth
     assert {each.text for each in picture.plates} == {"BE22", "ZH1", "ZH3", "ZH4"}
     moved = next(each for each in picture.plates if each.text == "BE22")
@@ -120,7 +120,7 @@ def test_a_plate_that_is_cut_off_can_be_read_again(
     )
     decide(store, entry.id, 0, "corrected", "me", Correction(corners=wide))
     exported(store, tmp_path / "set")
-    ((found,),) = [picture.plates for picture in TruthFile(tmp_path / "set/train.csv")]
+    ((found,),) = [picture.plates for picture in AnnotationFile(tmp_path / "set/train.csv")]
     assert found.corners is not None
     assert found.corners[:, 0] == pytest.approx(np.array([-0.5, 1.5, 1.5, -0.5]) * width, abs=0.01)
     assert found.box[[0, 2]] == pytest.approx([0, width], abs=0.01)

@@ -13,7 +13,7 @@ import pytest
 
 from src.config import Config, load_config
 from src.core.geometry import CORNER_COLUMNS
-from src.datasets.annotations import TruePlate
+from src.datasets.annotations import AnnotatedPlate
 from src.datasets.localize import LocalizeDataset
 from src.datasets.ocr import OCRDataset
 from src.datasets.shards import ShardedSet
@@ -170,8 +170,8 @@ def test_lines_follow_the_shape_where_nobody_says_them(width: int, height: int, 
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
     picture = np.zeros((500, 500), np.uint8)
     box = np.array([0, 0, width, height], float)
-    samples.add(picture, corners, TruePlate("ZH1", box, corners))
-    samples.add(picture, corners, TruePlate("ZH1", box, corners, lines=3 - lines))
+    samples.add(picture, corners, AnnotatedPlate("ZH1", box, corners))
+    samples.add(picture, corners, AnnotatedPlate("ZH1", box, corners, lines=3 - lines))
     assert pd.DataFrame(samples.rows)["lines"].tolist() == [lines, 3 - lines]
 
 
@@ -190,7 +190,7 @@ def test_a_window_is_where_it_says(wide: float) -> None:
 def test_a_large_plate_is_made_smaller() -> None:
     picture = np.zeros((2000, 3000), np.uint8)
     corners = np.array([[500, 500], [2500, 500], [2500, 1000], [500, 1000]], float)
-    plate = TruePlate("ZH1", np.array([500.0, 500, 2500, 1000]), corners)
+    plate = AnnotatedPlate("ZH1", np.array([500.0, 500, 2500, 1000]), corners)
     image, moved = prepare.cut_crop(picture, plate, 0.25)
     assert max(image.shape) == 384
     assert np.ptp(moved[:, 0]) / np.ptp(moved[:, 1]) == pytest.approx(4, rel=0.02)

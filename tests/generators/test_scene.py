@@ -175,7 +175,7 @@ def test_plates_stay_in_the_scene_and_in_the_ranges_of_the_seed() -> None:
     for centre, size in (("cx", "w"), ("cy", "h")):
         assert (labels[centre] - labels[size] / 2 >= -1e-6).all()
         assert (labels[centre] + labels[size] / 2 <= 1 + 1e-6).all()
-    # Boxes of the seed's scenes: 64 to 192 x 12 to 159 pixels of 256, means 114 and 53.
+    # Boxes of the original's scenes: 64 to 192 x 12 to 159 pixels of 256, means 114 and 53.
     assert labels["w"].mean() * 256 == pytest.approx(114, abs=6)
     assert labels["h"].mean() * 256 == pytest.approx(53, abs=6)
 

@@ -36,7 +36,7 @@ def test_a_bundle_is_what_was_written(folder: Path) -> None:
     assert loaded.manifest.threshold == 0.7
     assert loaded.networks() == tuple((folder / name).read_bytes() for name in NETWORKS)
     assert not loaded.has_int8
-    with pytest.raises(BundleError, match="no networks of 8 bits"):
+    with pytest.raises(BundleError, match="no int8 models"):
         loaded.networks(int8=True)
     assert loaded.manifest == read_manifest(folder) == Bundle.load(str(folder)).manifest
     assert bundle.manifest_text(loaded.manifest) == (folder / MANIFEST).read_text()

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from src.generators.plate import FORMATS, PlateSpec, draw_plate
-from src.inference.crops import reader_crop
+from src.inference.crops import recognizer_crop
 
 SHAPE = (1, 32, 128)
 TWO_LINES = [index for index, plate in enumerate(FORMATS) if plate.lines == 2]
@@ -41,7 +41,9 @@ def difference(
     crops = []
     for text in (first, second):
         picture, corners = photographed(text, format_index, height)
-        crops.append(reader_crop(picture, corners + off * height, "corners", SHAPE, 2).astype(int))
+        crops.append(
+            recognizer_crop(picture, corners + off * height, "corners", SHAPE, 2).astype(int)
+        )
     return np.abs(crops[0] - crops[1]) > 40
 
 
@@ -96,8 +98,8 @@ def test_a_crop_does_not_depend_on_the_resolution_of_the_picture(
 ) -> None:
     large, corners = photographed("GR45018", format_index, 480)
     small = cv2.resize(large, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
-    first = reader_crop(large, corners, "corners", SHAPE, lines).astype(int)
-    second = reader_crop(small, corners / 8, "corners", SHAPE, lines).astype(int)
+    first = recognizer_crop(large, corners, "corners", SHAPE, lines).astype(int)
+    second = recognizer_crop(small, corners / 8, "corners", SHAPE, lines).astype(int)
     assert first.mean() == pytest.approx(second.mean(), abs=1.5)
     # The small picture is as fine as the crop, or coarser; its edges are softer.
     assert np.abs(first - second).mean() < 14
@@ -106,13 +108,13 @@ def test_a_crop_does_not_depend_on_the_resolution_of_the_picture(
 
 def test_crops_of_other_sizes_are_divided_alike() -> None:
     picture, corners = photographed("ZH123456", 3, 120)
-    small = reader_crop(picture, corners, "corners", SHAPE, 2)
-    large = reader_crop(picture, corners, "corners", (1, 64, 256), 2)
+    small = recognizer_crop(picture, corners, "corners", SHAPE, 2)
+    large = recognizer_crop(picture, corners, "corners", (1, 64, 256), 2)
     shrunk = cv2.resize(large, (128, 32), interpolation=cv2.INTER_AREA)
     assert np.abs(shrunk.astype(int) - small).mean() < 6
 
 
 def test_the_upright_box_has_no_lines() -> None:
     picture, corners = photographed("ZH123456", 3, 60)
-    one, two = (reader_crop(picture, corners, "box", (1, 84, 84), lines) for lines in (1, 2))
+    one, two = (recognizer_crop(picture, corners, "box", (1, 84, 84), lines) for lines in (1, 2))
     np.testing.assert_array_equal(one, two)

@@ -1,4 +1,4 @@
-"""Decoding: against all paths by brute force, and what the grammar mends."""
+"""Decoding: against all paths by brute force, and what the grammar repairs."""
 
 from __future__ import annotations
 

@@ -420,7 +420,7 @@ def test_a_small_plate_is_looked_at_again() -> None:
     # Centred on what was found first; the square's side is 84 / 56 of its width.
     width = 0.05 * 368 * 2
     centre = np.array([0.475 * 368 - 4, 0.455 * 368 - 4]) * 2
-    side = width / finder.LOOK_SHARE
+    side = width / finder.REFINE_SHARE
     assert found.corners[0, 0] == pytest.approx(centre + np.array([0.2 - 0.5, 0.4 - 0.5]) * side)
     assert found.corners[0, 2] == pytest.approx(centre + np.array([0.8 - 0.5, 0.6 - 0.5]) * side)
 
@@ -612,7 +612,7 @@ def test_the_vote_is_by_confidence() -> None:
         for confidence in confidences
     ]
     for order in (readings, readings[::-1]):
-        chosen = recognizer.elected(order)
+        chosen = recognizer.majority_vote(order)
         assert chosen.text == "ZH1"
         assert chosen.confidence == pytest.approx(0.9 / 6)
         assert chosen.char_confidences == (0.5, 0.5)

@@ -13,10 +13,10 @@ from src.config import load_config
 from src.core.charset import CHARSET
 from src.datasets.ocr import encode_texts
 from src.generators.plate import FORMATS, PlateSpec, draw_plate
-from src.inference.crops import reader_crop
+from src.inference.crops import recognizer_crop
 from src.inference.decoding import decode, greedy
-from src.models.base import Reader
-from src.models.registry import build_reader
+from src.models.base import Recognizer
+from src.models.registry import build_recognizer
 from tests.conftest import PARAMETERS
 
 CONFIG = load_config(PARAMETERS)
@@ -31,10 +31,10 @@ SMALL = {
 }
 
 
-def small_reader(name: str) -> Reader:
+def small_reader(name: str) -> Recognizer:
     torch.manual_seed(1)
     params = CONFIG.OCRModelParams.model_copy(update=SMALL)
-    return build_reader(name, CONFIG.model_copy(update={"OCRModelParams": params}))
+    return build_recognizer(name, CONFIG.model_copy(update={"OCRModelParams": params}))
 
 
 def targets_of(texts: list[str]) -> tuple[Tensor, Tensor]:
@@ -42,7 +42,7 @@ def targets_of(texts: list[str]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(targets), torch.from_numpy(lengths)
 
 
-def drawn(text: str, format_index: int, reader: Reader) -> NDArray[np.uint8]:
+def drawn(text: str, format_index: int, reader: Recognizer) -> NDArray[np.uint8]:
     """What a reader sees of a plate; of no text, a picture of bars."""
     if text:
         picture = cv2.cvtColor(draw_plate(PlateSpec(text, format_index), 64)[0], cv2.COLOR_RGB2GRAY)
@@ -51,10 +51,10 @@ def drawn(text: str, format_index: int, reader: Reader) -> NDArray[np.uint8]:
     height, width = picture.shape
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64)
     lines = FORMATS[format_index].lines
-    return reader_crop(picture, corners, reader.rectification, reader.input_shape, lines)
+    return recognizer_crop(picture, corners, reader.rectification, reader.input_shape, lines)
 
 
-# The seed's reader has no batch norm and takes twice as long.
+# The original's reader has no batch norm and takes twice as long.
 @pytest.mark.parametrize(("name", "steps"), [("crnn", 200), ("plate_ocr_v2", 300)])
 def test_reader_overfits_one_batch(name: str, steps: int) -> None:
     model = small_reader(name)

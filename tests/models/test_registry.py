@@ -13,14 +13,14 @@ from src.config import Config, load_config
 from src.config.models import ModelsConfig
 from src.core.charset import CHARSET
 from src.datasets.ocr import encode_texts
-from src.models.base import Localizer, ModelError, Reader
+from src.models.base import Localizer, ModelError, Recognizer
 from src.models.registry import (
     LOCALIZERS,
-    READERS,
+    RECOGNIZERS,
     build_localizer,
-    build_reader,
+    build_recognizer,
     load_localizer,
-    load_reader,
+    load_recognizer,
     save_model,
 )
 from tests.conftest import PARAMETERS
@@ -33,7 +33,7 @@ def changed(config: Config, section: str, **values: object) -> Config:
     return config.model_copy(update={section: part})
 
 
-def pictures(model: Localizer | Reader, count: int) -> Tensor:
+def pictures(model: Localizer | Recognizer, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(3)
     return torch.rand(count, *model.input_shape, generator=generator)
 
@@ -43,14 +43,14 @@ def pictures(model: Localizer | Reader, count: int) -> Tensor:
     [("plate_net", 0.44), ("plate_localizer_v3", 8.4), ("crnn", 0.87), ("plate_ocr_v2", 15.2)],
 )
 def test_parameter_counts_are_what_they_were_meant_to_be(name: str, millions: float) -> None:
-    model = (LOCALIZERS | READERS)[name](CONFIG)
+    model = (LOCALIZERS | RECOGNIZERS)[name](CONFIG)
     count = sum(parameter.numel() for parameter in model.parameters())
     assert count / 1e6 == pytest.approx(millions, rel=0.01)
 
 
 @pytest.mark.parametrize(("name", "steps"), [("crnn", 32), ("plate_ocr_v2", 18)])
 def test_reader_gives_logits_in_float32_under_autocast(name: str, steps: int) -> None:
-    model = build_reader(name, CONFIG)
+    model = build_recognizer(name, CONFIG)
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(pictures(model, 2))
         targets, lengths = encode_texts(["ZH1", "AG1111111"])
@@ -60,14 +60,14 @@ def test_reader_gives_logits_in_float32_under_autocast(name: str, steps: int) ->
     assert loss.isfinite()
 
 
-@pytest.mark.parametrize("name", [*LOCALIZERS, *READERS])
+@pytest.mark.parametrize("name", [*LOCALIZERS, *RECOGNIZERS])
 def test_file_gives_the_same_model_whatever_params_py_says(name: str, tmp_path: Path) -> None:
     config = changed(CONFIG, "LocalizeModelParams", CONV_LAYERS=[8, 0, 8], HIDDEN_LAYERS=[8])
     config = changed(config, "OCRModelParams", CONV_LAYERS=[8, 0, 8], GRU_HIDDEN_SIZE=8)
-    model = (LOCALIZERS | READERS)[name](config).eval().to(memory_format=torch.channels_last)
+    model = (LOCALIZERS | RECOGNIZERS)[name](config).eval().to(memory_format=torch.channels_last)
     path = tmp_path / "folder" / "model.safetensors"
     save_model(model, path)
-    loaded = (load_localizer if name in LOCALIZERS else load_reader)(path)
+    loaded = (load_localizer if name in LOCALIZERS else load_recognizer)(path)
     assert [file.name for file in path.parent.iterdir()] == ["model.safetensors"]
     assert not loaded.training
     assert loaded.input_shape == model.input_shape
@@ -80,7 +80,7 @@ def test_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ModelError, match=r"models\.localizer.*'yolo'.*plate_net"):
         build_localizer("yolo", CONFIG)
     with pytest.raises(ModelError, match=r"models\.reader.*crnn, plate_ocr_v2"):
-        build_reader("plate_net", CONFIG)
+        build_recognizer("plate_net", CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_size_that_a_model_cannot_take_names_the_parameter(
     name: str, section: str, values: dict[str, object], parameter: str
 ) -> None:
     with pytest.raises(ModelError, match=parameter):
-        (LOCALIZERS | READERS)[name](changed(CONFIG, section, **values))
+        (LOCALIZERS | RECOGNIZERS)[name](changed(CONFIG, section, **values))
 
 
 def test_wrong_files_are_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -112,16 +112,16 @@ def test_wrong_files_are_refused_with_the_remedy(tmp_path: Path) -> None:
         load_localizer(path)
     path.write_bytes(b"no safetensors")
     with pytest.raises(ModelError, match=r"damaged.*dvc repro train_ocr"):
-        load_reader(path)
-    save_model(build_reader("crnn", CONFIG), path)
+        load_recognizer(path)
+    save_model(build_recognizer("crnn", CONFIG), path)
     with pytest.raises(ModelError, match="holds reader crnn, not a localizer"):
         load_localizer(path)
     path.write_bytes(path.read_bytes()[:-4096])
     with pytest.raises(ModelError, match="damaged"):
-        load_reader(path)
+        load_recognizer(path)
 
 
 def test_the_names_of_the_configuration_are_those_of_the_registry() -> None:
     fields = ModelsConfig.model_fields
     assert set(get_args(fields["localizer"].annotation)) == set(LOCALIZERS)
-    assert set(get_args(fields["reader"].annotation)) == set(READERS)
+    assert set(get_args(fields["reader"].annotation)) == set(RECOGNIZERS)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src.config import Config
 from src.core.charset import CHARSET
-from src.models.base import Reader
+from src.models.base import Recognizer
 from src.ocr import evaluate
 from tests.standins import (
     OracleReader,
@@ -34,8 +34,8 @@ def config(tmp_path: Path) -> Config:
     return config
 
 
-def run(reader: Reader, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "load_reader", lambda path: reader)
+def run(reader: Recognizer, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "load_recognizer", lambda path: reader)
     evaluate.main(config)
 
 
@@ -202,13 +202,13 @@ def test_sets_of_texts_alone_and_of_none(
 def test_two_lines_are_cut_as_two(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     relabel(config, set(), lines=[1, 2, 2] * (COUNT // 3))
     seen: list[int] = []
-    cut = evaluate.reader_crop
+    cut = evaluate.recognizer_crop
 
     def spy(*arguments: Any) -> Any:
         seen.append(arguments[-1])
         return cut(*arguments)
 
-    monkeypatch.setattr(evaluate, "reader_crop", spy)
+    monkeypatch.setattr(evaluate, "recognizer_crop", spy)
     run(OracleReader(wrong={1, 4}), config, monkeypatch)
     assert seen[:COUNT] == [1, 2, 2] * (COUNT // 3)
     lines = metrics_of(config, "ocr")["by_lines"]

@@ -12,11 +12,11 @@ from src.config import load_config
 from src.core.charset import CHARSET
 from src.datasets.ocr import OCRBatch, OCRDataset, encode_texts
 from src.inference import decoding
-from src.models.base import Reader
-from src.models.registry import load_reader
+from src.models.base import Recognizer
+from src.models.registry import load_recognizer
 from src.ocr import train
 from src.training.data import TrainingData
-from src.training.recognizer import ReaderTraining, greedy
+from src.training.recognizer import RecognizerTraining, greedy
 from tests.conftest import set_params, set_texts
 
 
@@ -49,7 +49,7 @@ def test_reader_runs_through_the_stage_and_its_loss_falls(
     assert len(loss) == 12
     assert loss.iloc[-1] < 0.6 * loss.iloc[0]
     assert pd.read_csv(plots / "exact_match.tsv", sep="\t")["exact_match"].between(0, 1).all()
-    model = load_reader(tiny_workspace / "out/models/ocr/model.safetensors")
+    model = load_recognizer(tiny_workspace / "out/models/ocr/model.safetensors")
     assert model.rectification == {"crnn": "corners", "plate_ocr_v2": "box"}[name]
 
 
@@ -69,7 +69,7 @@ def test_greedy_is_that_of_the_decoder() -> None:
         assert row == (classes + [CHARSET.blank] * fill if fill >= 0 else [-1] * len(row))
 
 
-class Fixed(Reader):
+class Fixed(Recognizer):
     """Gives the logits that it was made with."""
 
     def __init__(self, logits: torch.Tensor) -> None:
@@ -93,7 +93,9 @@ def test_nothing_is_right_where_there_is_nothing_to_read(tiny_workspace: Path) -
     dataset = OCRDataset(
         tiny_workspace / "data/prepared/ocr/val", "corners", (1, 32, 128), config.TrainOCRParams
     )
-    module = ReaderTraining(Fixed(logits), TrainingData(dataset, dataset, config.TrainOCRParams, 5))
+    module = RecognizerTraining(
+        Fixed(logits), TrainingData(dataset, dataset, config.TrainOCRParams, 5)
+    )
     targets, lengths = (torch.from_numpy(item) for item in encode_texts(texts))
     batch = OCRBatch(torch.zeros(5, 32, 128, dtype=torch.uint8), targets, lengths)
     sums = module.batch_sums(batch)

@@ -133,7 +133,9 @@ def test_a_promoted_bundle_is_the_exported_one(config: Config) -> None:
 def test_the_card_says_what_was_measured(config: Config) -> None:
     promote.promote(config, Options())
     text = (MODELS / CARD).read_text()
-    assert "| `val`: scenes like the seed system's | 5000 | 0.9900 | 0.9800 to 0.9950 |" in text
+    assert (
+        "| `val`: scenes like the original project's | 5000 | 0.9900 | 0.9800 to 0.9950 |" in text
+    )
     assert "| `shifted`: letters," in text
     assert "| 0-10 | 40 | 0.5000 |" in text
     assert "| white | 12 | 0.8100 |" in text

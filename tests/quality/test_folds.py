@@ -50,7 +50,7 @@ def test_each_network_judges_what_it_has_not_seen(
     dataset = folds.OCRDataset if task == "ocr" else folds.LocalizeDataset
     real = dataset.__getitems__
 
-    def items(self: object, picked: folds.Picked) -> object:
+    def items(self: object, picked: folds.BatchIndices) -> object:
         seen[-1].update(picked.samples.tolist())
         return real(self, picked)  # type: ignore[arg-type]  # it is one
 

@@ -1,4 +1,4 @@
-"""What is checked: prepared sets as they are, and truth files with whatever is wrong in them."""
+"""What is checked: prepared sets as they are, and annotation files with whatever is wrong in them."""
 
 from __future__ import annotations
 
@@ -146,5 +146,5 @@ def test_the_sets_of_feedback_are_found_in_whatever_format(folder: Path) -> None
     assert np.array_equal(mine.image(1), picture)
     assert [samples.name for samples in open_samples(yolo)] == ["train"]
     (feedback / "odd").mkdir()
-    with pytest.raises(DatasetError, match=r"odd: is no set that is known.*Pascal VOC"):
+    with pytest.raises(DatasetError, match=r"odd: is no known set.*Pascal VOC"):
         open_samples(feedback)

@@ -81,8 +81,8 @@ def test_ocr_finds_a_leak_and_says_where(config: Config, monkeypatch: pytest.Mon
     splits = {"train": range(60), "val": range(59, 85)}
     write_sets([NewSet(folder / name, part, make_ocr, {}) for name, part in splits.items()])
     networks = Networks(read=sets.reader(lambda _: "ZH1"), describe=_features, drops=True)
-    monkeypatch.setattr(check_ocr, "load_reader", lambda path: path)
-    monkeypatch.setattr(check_ocr, "torch_reader", lambda _: networks)
+    monkeypatch.setattr(check_ocr, "load_recognizer", lambda path: path)
+    monkeypatch.setattr(check_ocr, "torch_recognizer", lambda _: networks)
     with pytest.raises(StageError) as error:
         check_ocr.main(config)
     message = str(error.value)
@@ -237,18 +237,18 @@ def test_a_network_is_not_asked_about_what_it_was_trained_on(tmp_path: Path) -> 
 def test_the_networks_of_the_pipeline_answer(tmp_path: Path) -> None:
     """OracleReader behind the same calls as the trained one: its texts are right, and it has features."""
     from src.models.recognizers import CRNN
-    from src.quality.networks import torch_reader
+    from src.quality.networks import torch_recognizer
     from src.quality.opinions import text_opinions
 
     prepared_set(tmp_path / "ocr", (60, 120), 8)
     samples = prepared(tmp_path / "ocr")
-    read = torch_reader(OracleReader(wrong={3})).read
+    read = torch_recognizer(OracleReader(wrong={3})).read
     assert read is not None
     texts = text_opinions(samples, read, None, 1)
     plates = ShardedSet(tmp_path / "ocr").plates
     assert [a == b for a, b in zip(texts.first, plates, strict=True)] == [i != 3 for i in range(8)]
     network = CRNN([1, 32, 128], [8] * 8, 16, 1, 0.5, 37)
-    networks = torch_reader(network)
+    networks = torch_recognizer(network)
     assert networks.drops
     assert networks.describe is not None
     assert networks.describe(samples).shape == (8, 8)

@@ -117,7 +117,7 @@ def test_a_change_of_a_parameter(repository: Path) -> None:
     assert f"Base: `main` (`{git('rev-parse', 'main')[:8]}`)" in text
     assert "| `TrainOCRParams.EPOCHS` | `2` | `3` |" in text
     assert "TrainOCRParams.LR" not in text
-    assert "| plates read, scenes like the seed's | 0.9 | 0.95 | ▲ better |" in text
+    assert "| plates read, scenes like the original's | 0.9 | 0.95 | ▲ better |" in text
     assert "| plates read, all formats | 0.8 | 0.7 | ▼ worse |" in text
     assert "| latency of a scene in ms | 2 | 2 | = same |" in text
     assert re.search(r"metrics.json: `gone` \| 1.5 \| – \| gone", text)

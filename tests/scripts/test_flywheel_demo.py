@@ -10,13 +10,13 @@ import pytest
 
 from scripts import flywheel_demo as demo
 from src.core.charset import CHARSET
-from src.datasets.annotations import TruePlate
+from src.datasets.annotations import AnnotatedPlate
 from src.flywheel.review import queue, reviewed_pictures
 from src.flywheel.store import Store
 from tests.flywheel.databases import capture, plate
 
 CORNERS = np.array([[10.0, 20], [90, 20], [90, 40], [10, 40]])
-TRUE = TruePlate("ZH123", np.array([10.0, 20, 90, 40]), CORNERS, 1)
+TRUE = AnnotatedPlate("ZH123", np.array([10.0, 20, 90, 40]), CORNERS, 1)
 NO_MISTAKE = np.array([0.9, 0.5, 0.5])
 
 
@@ -95,7 +95,7 @@ def test_a_camera_on_its_side_turns_the_plate_with_the_picture() -> None:
     picture[10:14, 20:32] = 200
     picture[10:12, 20:23] = 255  # its top left
     corners = np.array([[20, 10], [32, 10], [32, 14], [20, 14]], float)
-    shot = demo.sideways(picture, TruePlate("BE1", np.array([20, 10, 32, 14.0]), corners, 1))
+    shot = demo.sideways(picture, AnnotatedPlate("BE1", np.array([20, 10, 32, 14.0]), corners, 1))
     assert shot.picture.shape == (60, 40)
     x1, y1, x2, y2 = shot.plate.box.astype(int)
     assert (shot.picture[y1:y2, x1:x2] >= 200).all()

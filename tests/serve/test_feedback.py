@@ -96,7 +96,7 @@ def test_nothing_is_kept_by_default(
         assert "x-picture-id" not in answer.headers
         refused = give(client, "0" * 32, verdict="right")
         assert error_of(refused) == (503, "feedback_off")
-        # Waiting mends nothing.
+        # Waiting fixes nothing.
         assert "retry-after" not in refused.headers
         assert error_of(client.delete(f"/v1/feedback/{'0' * 32}")) == (503, "feedback_off")
         page = client.get("/").text

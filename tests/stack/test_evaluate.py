@@ -1,4 +1,4 @@
-"""evaluate_stack on a stack that knows the answer, or fails where it is told to; truth files."""
+"""evaluate_stack on a stack that knows the answer, or fails where it is told to; annotation files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from src.config import Config
 from src.core.geometry import CORNER_COLUMNS
-from src.datasets.annotations import PreparedTruth
+from src.datasets.annotations import PreparedAnnotations
 from src.datasets.shards import DatasetError, NewSet, Shard, ShardedSet, write_sets
 from src.evaluation import figures as plots
 from src.evaluation.end_to_end import Case, case_of, score
@@ -178,7 +178,7 @@ def test_each_failure_is_somebodys(config: Config, use: Any) -> None:
 
 
 def test_failures_are_drawn_with_what_is_wrong(config: Config, use: Any) -> None:
-    truth = PreparedTruth(ShardedSet(config.prepared("stack") / "clutter"))
+    truth = PreparedAnnotations(ShardedSet(config.prepared("stack") / "clutter"))
     scores = score(OracleStack(missed={2}), truth)
     foreign = evaluate.draw(truth[0], scores, Case(picture=0, row=0, found=0))
     nothing = evaluate.draw(truth[1], scores, Case(picture=1, row=None, found=0))
@@ -188,7 +188,7 @@ def test_failures_are_drawn_with_what_is_wrong(config: Config, use: Any) -> None
         assert colours & {plots.TRUE, plots.FOUND} == outlines
         assert card.getpixel((0, 0)) == plots.WRONG
     # Another set's plate, right and not found.
-    truth = PreparedTruth(ShardedSet(config.prepared("stack") / "val"))
+    truth = PreparedAnnotations(ShardedSet(config.prepared("stack") / "val"))
     scores = score(OracleStack(missed={2}), truth)
     assert evaluate.draw(truth[1], scores, Case(1, 1, 0)).getpixel((0, 0)) == plots.RIGHT
     assert evaluate.draw(truth[2], scores, Case(2, 2, None)).getpixel((0, 0)) == plots.WRONG
@@ -214,7 +214,7 @@ def test_a_missing_set_says_how_to_get_it(tmp_path: Path, use: Any) -> None:
         evaluate.main(config_below(tmp_path))
 
 
-# Truth files.
+# Annotation files.
 
 SIZES = [(240, 320), (100, 180), (300, 200), (256, 256)]
 
@@ -480,7 +480,7 @@ def test_a_card_says_whose_fault_it_is(
     config: Config, monkeypatch: pytest.MonkeyPatch, row: int, texts: list[str]
 ) -> None:
     """Of a plate without a text beside others that have one: pandas then has no None, but a number."""
-    truth = PreparedTruth(ShardedSet(config.prepared("stack") / "formats"))
+    truth = PreparedAnnotations(ShardedSet(config.prepared("stack") / "formats"))
     scores = score(OracleStack(wrong={1}, missed={2}), truth, "formats")
     scores.table.loc[0, ["plate", "right"]] = [np.nan, False]
     drawn: list[str] = []

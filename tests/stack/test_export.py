@@ -27,18 +27,18 @@ from src.core.errors import StageError
 from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS
 from src.datasets.shards import DatasetError, NewSet, Shard, ShardedSet, write_sets
 from src.export import parity
-from src.export.onnx import LocalizerOfBytes, ReaderOfBytes, localizer_to_onnx, reader_to_onnx
+from src.export.onnx import LocalizerOfBytes, ReaderOfBytes, localizer_to_onnx, recognizer_to_onnx
 from src.inference import bundle
 from src.inference.bundle import Bundle
 from src.inference.calibration import LEAST_SAMPLES
 from src.inference.reader import PlateReader
 from src.inference.runtimes import Network, best_runtime
-from src.models.base import Localizer, ModelError, Reader
+from src.models.base import Localizer, ModelError, Recognizer
 from src.models.registry import (
     build_localizer,
-    build_reader,
+    build_recognizer,
     load_localizer,
-    load_reader,
+    load_recognizer,
     save_model,
 )
 from src.stack import export
@@ -80,7 +80,7 @@ def workspace(_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         save_model(
             build_localizer("plate_net", config), Path("out/models/localize/model.safetensors")
         )
-        save_model(build_reader("crnn", config), Path("out/models/ocr/model.safetensors"))
+        save_model(build_recognizer("crnn", config), Path("out/models/ocr/model.safetensors"))
         for name in ("calibration", "negatives"):
             pictures = [scene(size=(128, 128), box=(10, 40, 110, 70)) for _ in range(6)]
             write_set(config.prepared("stack") / name, labelled(pictures, ["ZH1"] * 6))
@@ -102,7 +102,7 @@ def test_what_is_written_is_a_bundle(config: Config) -> None:
     ]  # fmt: skip
     manifest = Bundle.load(folder).manifest
     localizer = load_localizer(Path("out/models/localize/model.safetensors"))
-    reader = load_reader(Path("out/models/ocr/model.safetensors"))
+    reader = load_recognizer(Path("out/models/ocr/model.safetensors"))
     assert msgspec.structs.asdict(manifest.localizer) == {
         "name": "plate_net", "input_shape": (1, 84, 84), "dense": True, "stride": 8,
         "parameters": sum(weight.numel() for weight in localizer.parameters()),
@@ -151,7 +151,7 @@ def test_the_localizer_is_pytorchs_at_any_size(config: Config, shape: tuple[int,
 
 @pytest.mark.parametrize("count", [1, 2, 7, 70])
 def test_the_reader_is_pytorchs(config: Config, count: int) -> None:
-    reader = load_reader(Path("out/models/ocr/model.safetensors"))
+    reader = load_recognizer(Path("out/models/ocr/model.safetensors"))
     content = Bundle.load(config.out("models", "stack")).networks()[1]
     images = noise(count, 32, 128)
     log_probs = Network(content, "onnxruntime").run(images)
@@ -170,10 +170,10 @@ def test_the_seeds_networks_are_exported_too(tiny_workspace: Path, name: str) ->
         config = config.model_copy(
             update={section: getattr(config, section).model_copy(update=values)}
         )
-    model: Localizer | Reader
+    model: Localizer | Recognizer
     if name == "plate_ocr_v2":
-        model = build_reader(name, config)
-        content, module = reader_to_onnx(model), ReaderOfBytes(model)
+        model = build_recognizer(name, config)
+        content, module = recognizer_to_onnx(model), ReaderOfBytes(model)
     else:
         model = build_localizer(name, config)
         content, module = localizer_to_onnx(model), LocalizerOfBytes(model)
@@ -202,7 +202,7 @@ def known(workspace: Path) -> parity.Reference:
         config = load_config()
         return parity.reference(
             load_localizer(Path("out/models/localize/model.safetensors")),
-            load_reader(Path("out/models/ocr/model.safetensors")),
+            load_recognizer(Path("out/models/ocr/model.safetensors")),
             ShardedSet(config.prepared("localize") / "val"),
             ShardedSet(config.prepared("ocr") / "val"),
         )
@@ -273,7 +273,7 @@ def test_weights_that_are_no_numbers(workspace: Path, config: Config) -> None:
     with pytest.raises(StageError, match="no numbers"):
         parity.reference(
             localizer,
-            load_reader(Path("out/models/ocr/model.safetensors")),
+            load_recognizer(Path("out/models/ocr/model.safetensors")),
             ShardedSet(config.prepared("localize") / "val"),
             ShardedSet(config.prepared("ocr") / "val"),
         )
@@ -346,7 +346,7 @@ def test_a_failure_leaves_what_was_there(
     stack = Bundle.load(Path("out/models/stack"))
     # Exporting takes seconds, and is not what fails here.
     monkeypatch.setattr(export, "localizer_to_onnx", lambda _: stack.networks()[0])
-    monkeypatch.setattr(export, "reader_to_onnx", lambda _: stack.networks()[1])
+    monkeypatch.setattr(export, "recognizer_to_onnx", lambda _: stack.networks()[1])
     before = (folder / "out/models/stack/manifest.json").read_bytes()
     with pytest.raises(error, match=says):
         export.main(load_config())

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from src.config.stage import run_stage
-from src.datasets.batches import Picked
+from src.datasets.batches import BatchIndices
 from src.datasets.localize import LocalizeDataset
 from src.localize import train
 from src.training import hardware
@@ -22,7 +22,7 @@ RECORD: dict[str, Any] = {"batches": {}, "gradients": {}, "precision": ""}
 
 
 class RecordedSet(LocalizeDataset):
-    def __getitems__(self, picked: Picked) -> Any:
+    def __getitems__(self, picked: BatchIndices) -> Any:
         RECORD["batches"].setdefault(len(self), []).append(picked.samples.tolist())
         return super().__getitems__(picked)
 

@@ -21,12 +21,12 @@ from src.inference.detection import best
 from src.localize import finetune as localize_finetune
 from src.localize import train as localize_train
 from src.models.base import Localizer, LocalizerTargets
-from src.models.registry import build_reader, load_localizer, load_reader
+from src.models.registry import build_recognizer, load_localizer, load_recognizer
 from src.ocr import finetune as ocr_finetune
 from src.ocr import train as ocr_train
 from src.stack.export import weights
 from src.training.finetuning import blend
-from src.training.localizer_finetuning import believe_own_corners
+from src.training.localizer_finetuning import pseudo_label_corners
 from tests.conftest import drawn_plate, drawn_quads, make_localize, make_ocr, set_params
 
 STAGES: dict[str, tuple[Callable[[Config], None], Callable[[Config], None]]] = {
@@ -91,7 +91,7 @@ def test_fine_tuning_starts_from_the_trained_weights(
     finetune(config)
     after = weights(config, task)
     assert after == config.out("models", f"{task}_finetuned") / "model.safetensors"
-    load = load_localizer if task == "localize" else load_reader
+    load = load_localizer if task == "localize" else load_recognizer
     old, new = (dict(load(path).named_parameters()) for path in (before, after))
     assert all(torch.allclose(old[key], new[key], atol=1e-6) for key in old)
     plots = config.out("runs", f"{task}_finetuned") / "plots/metrics/val/loss.tsv"
@@ -131,10 +131,10 @@ def test_a_localizer_learns_what_is_new(
 def test_weights_are_kept_in_part(tiny_workspace: Path, tmp_path: Path) -> None:
     config = load_config(tiny_workspace)
     torch.manual_seed(0)
-    old, new = build_reader("crnn", config), build_reader("crnn", config)
+    old, new = build_recognizer("crnn", config), build_recognizer("crnn", config)
     before = [value.detach().clone() for value in new.parameters()]
     blend(new, old, 0.25, tmp_path / "model.safetensors")
-    found = load_reader(tmp_path / "model.safetensors").parameters()
+    found = load_recognizer(tmp_path / "model.safetensors").parameters()
     for value, start, trained in zip(found, before, old.parameters(), strict=True):
         assert torch.allclose(value, 0.75 * start + 0.25 * trained, atol=1e-6)
 
@@ -201,7 +201,7 @@ def test_own_corners_are_believed_where_they_fit_the_box(
     write_sets([NewSet(tmp_path / "set", range(6), lambda _: Shard(shard.images, labels), {})])
     dataset = LocalizeDataset(tmp_path / "set", (1, 84, 84))
     found = (quads + moved).astype(np.float32)
-    believe_own_corners(dataset, Knows(found, score))
+    pseudo_label_corners(dataset, Knows(found, score))
     wanted = found[:5] if believed else upright[:5] * 84
     assert dataset.corners[:5].numpy() == pytest.approx(wanted, abs=1e-3)
     assert dataset.corners[5].numpy() == pytest.approx(upright[5] * 84, abs=1e-3), "known ones stay"

@@ -25,7 +25,7 @@ from lightning.pytorch.loggers import Logger
 from src.config import Config, load_config
 from src.core.dependencies import closure
 from src.core.errors import StageError
-from src.datasets.batches import Picked, TrainingBatches
+from src.datasets.batches import BatchIndices, TrainingBatches
 from src.datasets.localize import LocalizeDataset
 from src.localize import train as localize_train
 from src.localize.train import main
@@ -576,7 +576,7 @@ def gradients(
     """Of a batch, with its own statistics of batch norm."""
     module.zero_grad()
     dataset = LocalizeDataset(folder / "data/prepared/localize/train", module.model.input_shape)
-    module.batch_loss(dataset.__getitems__(Picked(0, np.array(samples)))).backward()
+    module.batch_loss(dataset.__getitems__(BatchIndices(0, np.array(samples)))).backward()
     return {name: value.grad.clone() for name, value in module.model.named_parameters()}
 
 
@@ -585,7 +585,7 @@ def sums_of(module: LocalizerTraining, folder: Path) -> dict[str, float]:
     """Of the validation set in one batch."""
     module.eval()
     dataset = LocalizeDataset(folder / "data/prepared/localize/val", module.model.input_shape)
-    sums = module.batch_sums(dataset.__getitems__(Picked(0, np.arange(len(dataset)))))
+    sums = module.batch_sums(dataset.__getitems__(BatchIndices(0, np.arange(len(dataset)))))
     return {name: float(sums[name]) for name in ("quality", "loss")}
 
 

@@ -87,7 +87,7 @@ class _Placed:
         )
 
 
-class LockedScenes:
+class HoldoutScenes:
     """The pictures of a seed, by their numbers.
 
     Args:
@@ -148,7 +148,7 @@ def _label(placed: _Placed | None) -> dict[str, Any]:
 
 
 def _place(draws: SampleDraws, plate: Plate, left: float, right: float) -> _Placed:
-    """Put a plate before a camera, its box between two shares of the picture's width."""
+    """Put a plate before a camera, its box between two normalised x coordinates."""
     turn = street.rotation(draws.uniform(*YAW), draws.uniform(*PITCH), draws.uniform(*ROLL))
     focal = _ZOOM * WIDTH * draws.uniform(0.9, 2.4)
     low, high = np.log(WIDTHS)

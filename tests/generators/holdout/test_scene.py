@@ -17,7 +17,7 @@ from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
 from src.core.random import draws_of
 from src.generators.holdout import scene as locked
 from src.generators.holdout.plate import COLOURS, FORMAT_WEIGHTS, Plate, draw_plate_of, paint_plate
-from src.generators.holdout.scene import HEIGHT, WIDTH, WIDTHS, LockedScenes
+from src.generators.holdout.scene import HEIGHT, WIDTH, WIDTHS, HoldoutScenes
 from src.generators.holdout.street import Camera, aim, plane_corners, rotation
 from src.generators.plate import FORMATS
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def made() -> tuple[list[NDArray[np.uint8]], pd.DataFrame]:
-    return LockedScenes(11).make(range(COUNT))
+    return HoldoutScenes(11).make(range(COUNT))
 
 
 def corners_of(row: pd.Series) -> NDArray[np.float64]:
@@ -46,10 +46,10 @@ def mean_within(picture: NDArray[np.uint8], corners: NDArray[np.float64], share:
 
 def test_a_picture_depends_on_seed_and_number_alone(made) -> None:  # type: ignore[no-untyped-def]
     pictures, labels = made
-    again, row = LockedScenes(11).make([7])
+    again, row = HoldoutScenes(11).make([7])
     np.testing.assert_array_equal(again[0], pictures[7])
     pd.testing.assert_series_equal(row.iloc[0], labels.iloc[7], check_names=False)
-    other, _ = LockedScenes(12).make([7])
+    other, _ = HoldoutScenes(12).make([7])
     assert (other[0] != pictures[7]).mean() > 0.5
 
 
@@ -144,7 +144,7 @@ def test_the_rim_lies_just_within_the_corners() -> None:
 
 
 def test_two_plates_are_both_labelled() -> None:
-    scenes = LockedScenes(3)
+    scenes = HoldoutScenes(3)
     pictures, labels = scenes.make(range(60))
     two = labels[labels["others"] != ""]
     assert len(two) >= 2

@@ -1,4 +1,4 @@
-"""The seed's two networks as MLEM serves them: PyTorch, one picture at a time (bench/serve.py).
+"""The original's two networks as MLEM serves them: PyTorch, one picture at a time (bench/serve.py).
 
 Imported in MLEM's environment. PyTorch is that of .venv, which is looked at last, so that MLEM finds
 the pydantic that it needs.
@@ -21,7 +21,7 @@ ANY_PICTURE = NumpyNdarrayType(shape=(None, None), dtype="uint8")
 ANSWER = DictType(item_types={"plate": PrimitiveType(ptype="str")})
 
 
-class SeedStack:
+class OriginalStack:
     """Localizer, crop of the box, reader, greedy decoding.
 
     Args:
@@ -34,7 +34,7 @@ class SeedStack:
         self.networks: Any = None
 
     def __reduce__(self) -> Any:
-        return SeedStack, (self.folder, self.packages)
+        return OriginalStack, (self.folder, self.packages)
 
     def _load(self) -> Any:
         if self.networks is None:

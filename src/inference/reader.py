@@ -140,8 +140,8 @@ class PlateReader:
 
         Args:
             path: Folder of the bundle; by default the promoted one.
-            runtime: "auto" is OpenVINO where it is installed and the CPU has AMX-BF16, else ONNX Runtime, with
-                int8 models where the bundle has them and the CPU has instructions for them.
+            runtime: "auto" is OpenVINO where it is installed and the CPU has AMX-BF16, else ONNX Runtime
+                with int8 models where the bundle has them and the CPU has instructions for them.
             threads: Maximum number of threads used per call; by default the number of available cores.
 
         Raises:

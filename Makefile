@@ -160,4 +160,4 @@ lock: setup ## resolve pyproject.toml anew into requirements*.txt (UPGRADE=--upg
 	$(COMPILE) pyproject.toml --group pipeline --group dev -o requirements.txt
 	$(COMPILE) pyproject.toml --extra serve -o requirements-serve.txt
 	$(COMPILE) pyproject.toml --extra dashboard -o requirements-dashboard.txt
-	$(COMPILE) --group mlem -o requirements-mlem.txt
+	$(COMPILE) requirements-mlem.in -o requirements-mlem.txt

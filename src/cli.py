@@ -1,6 +1,6 @@
-"""The command ``swiss-plates``: its subcommands are those that ``python -m src.…`` runs in a checkout.
+"""Command ``swiss-plates``, with the same subcommands as ``python -m src.…`` in a checkout.
 
-What a subcommand needs is imported when it is called: reading needs no torch, and none of the extras.
+Dependencies of a subcommand are imported when it is called: reading needs neither torch nor any extra.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ class Subcommand(NamedTuple):
     """A subcommand.
 
     Attributes:
-        entry: Module below this package, and its function, which takes the arguments and returns the
+        entry: Module below this package and its function, which takes the arguments and returns the
             exit status.
-        help: What it does, in a line.
-        extra: Extra of the distribution that has what it imports; empty where there is no need of one.
+        help: One-line description.
+        extra: Extra of the distribution with the packages it imports; empty if it needs none.
     """
 
     entry: str
@@ -49,10 +49,10 @@ SUBCOMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand; return its exit status: 2 where it is unknown, or its extra is not installed."""
+    """Run a subcommand; return its exit status: 2 if it is unknown or its extra is not installed."""
     options = parse(arguments)
     subcommand = SUBCOMMANDS[options.command]
-    # Its own help shows this name.
+    # The subcommand's own help shows this name.
     sys.argv[0] = f"{COMMAND} {options.command}"
     name, _, function = subcommand.entry.partition(":")
     try:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _missing(name: str, subcommand: Subcommand, error: ModuleNotFoundError) -> NoReturn:
-    """End where a package of an extra is missing; any other missing module is a fault of this program."""
+    """Exit if a package of an extra is missing; re-raise otherwise, since that is a bug."""
     if not subcommand.extra or (error.name or PACKAGE).split(".")[0] == PACKAGE:
         raise error
     print(
@@ -75,7 +75,7 @@ def _missing(name: str, subcommand: Subcommand, error: ModuleNotFoundError) -> N
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the subcommand, and the arguments that are its own."""
+    """Return the subcommand and its own arguments."""
     width = max(map(len, SUBCOMMANDS)) + 2
     parser = argparse.ArgumentParser(
         prog=COMMAND,

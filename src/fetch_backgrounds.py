@@ -1,12 +1,12 @@
-"""Stage fetch_backgrounds: the pictures that scenes are composed over.
+"""Stage fetch_backgrounds: provide the background images of the scenes.
 
-CIFAR-10 (Krizhevsky, 2009) through torchvision, from ``CIFAR10_ROOT`` or the folder
-``backgrounds.cifar10_root`` of params.yaml, downloaded where it is missing and the network is there;
-else procedural pictures. CIFAR-10's training pictures are for training, its test pictures for
+The backgrounds are CIFAR-10 (Krizhevsky, 2009) through torchvision, from ``CIFAR10_ROOT`` or the folder
+``backgrounds.cifar10_root`` of params.yaml, downloaded if it is missing and the network is available;
+otherwise procedural images. CIFAR-10's training images are used for training, its test images for
 validation and evaluation, so that no background is in both.
 
-    python -m src.fetch_backgrounds            # the stage: writes data/datasets/backgrounds
-    python -m src.fetch_backgrounds --detect   # prints what there is: cifar10 or procedural
+    python -m src.fetch_backgrounds            # run the stage: write data/datasets/backgrounds
+    python -m src.fetch_backgrounds --detect   # print the available source: cifar10 or procedural
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Gray = NDArray[np.uint8]
 CIFAR10_FOLDER = "cifar-10-batches-py"
 PROCEDURAL_COUNTS = {"train": 20000, "val": 4000}
 DOWNLOAD_TIMEOUT = 20.0
-"""Seconds after which a silent network counts as none."""
+"""Seconds without a response after which the network counts as unavailable."""
 HOW_TO_GET = (
     "To use CIFAR-10, put its folder 'cifar-10-batches-py' (from cifar-10-python.tar.gz) into "
     "{root}, or set CIFAR10_ROOT to the folder that holds it, then run "
@@ -44,15 +44,15 @@ HOW_TO_GET = (
 
 
 def cifar10_root(config: Config) -> Path:
-    """The folder that should hold CIFAR-10."""
+    """Return the folder that should hold CIFAR-10."""
     return Path(os.environ.get("CIFAR10_ROOT") or config.backgrounds.cifar10_root)
 
 
 def find_cifar10(root: Path) -> bool:
-    """Whether CIFAR-10 is in ``root``, after a download if it was missing and could be had.
+    """Return whether CIFAR-10 is in ``root``, downloading it if missing and available.
 
     Raises:
-        DatasetError: it is there but damaged.
+        DatasetError: CIFAR-10 exists but is damaged.
     """
     if (root / CIFAR10_FOLDER).is_dir():
         _load_cifar10(root, train=False)
@@ -73,7 +73,7 @@ def find_cifar10(root: Path) -> bool:
 
 
 def _load_cifar10(root: Path, train: bool) -> Gray:
-    """``(n, 32, 32)`` grey pictures of one half of CIFAR-10, its checksums verified."""
+    """Load one split of CIFAR-10 as ``(n, 32, 32)`` grey images, with its checksums verified."""
     from torchvision.datasets import CIFAR10
 
     try:
@@ -87,10 +87,10 @@ def _load_cifar10(root: Path, train: bool) -> Gray:
 
 
 def resolve_source(config: Config) -> str:
-    """``cifar10`` or ``procedural``: what the setting and this machine allow.
+    """Return ``cifar10`` or ``procedural``, as the setting and this machine allow.
 
     Raises:
-        DatasetError: CIFAR-10 is demanded but not to be had, or it is damaged.
+        DatasetError: CIFAR-10 is required but unavailable, or it is damaged.
     """
     if config.backgrounds.source == "procedural":
         return "procedural"
@@ -110,7 +110,7 @@ def resolve_source(config: Config) -> str:
 
 
 def write_backgrounds(config: Config) -> None:
-    """Write ``train.npy``, ``val.npy`` and ``meta.json``; the folder appears when it is complete."""
+    """Write ``train.npy``, ``val.npy`` and ``meta.json``; the folder appears once complete."""
     source = resolve_source(config)
     meta: dict[str, Any] = {"source": source, "counts": {}, "sha256": {}}
     with complete_folder(config.backgrounds_folder) as folder:
@@ -123,7 +123,7 @@ def write_backgrounds(config: Config) -> None:
             meta["counts"][split] = len(pictures)
             meta["sha256"][split] = hashlib.sha256(pictures.data).hexdigest()
         (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
-    # Standard output is for what other programs read.
+    # Standard output is reserved for what other programs read.
     print(f"{config.backgrounds_folder}: {meta['counts']} pictures from {source}", file=sys.stderr)
 
 

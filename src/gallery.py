@@ -33,7 +33,7 @@ PAPER = 128
 
 
 def sheet(pictures: Sequence[Picture], columns: int, gap: int = 6) -> Picture:
-    """Put ``(h, w, 3)`` pictures on one sheet, each in a cell of the largest size."""
+    """Arrange ``(h, w, 3)`` images on one sheet, in cells of the size of the largest."""
     height = max(picture.shape[0] for picture in pictures) + gap
     width = max(picture.shape[1] for picture in pictures) + gap
     rows = -(-len(pictures) // columns)
@@ -51,7 +51,7 @@ def _plate(spec: PlateSpec, height: int, style: GlyphStyle) -> Picture:
 
 
 def canton_plates() -> Picture:
-    """All cantons, front and rear in turn, 1 to 6 digits."""
+    """Draw plates of all cantons, alternating front and rear, with 1 to 6 digits."""
     digits = "2749386150"
     plates = []
     for i, canton in enumerate(CANTONS):
@@ -61,7 +61,7 @@ def canton_plates() -> Picture:
 
 
 def format_plates() -> Picture:
-    """Every format with every glyph family, in the colours that occur."""
+    """Draw every format with every glyph family, in the colours that occur."""
     plates = []
     for index in range(len(FORMATS)):
         for i, text in enumerate(("ZH7", "BE12345", "GE654321", "VS1234567")):
@@ -71,7 +71,7 @@ def format_plates() -> Picture:
 
 
 def _all_formats(config: Config) -> Config:
-    """The parameters with every format, colour, length, family, frames and screws."""
+    """Return the parameters with every format, colour, length and family, frames and screws."""
     plate = config.PlateParams
     weights = {
         name: [1.0] * len(getattr(plate, name))
@@ -105,7 +105,7 @@ def _scenes(
         low, high = points.min(axis=0), points.max(axis=0)
         cv2.rectangle(picture, low.tolist(), high.tolist(), (220, 160, 60), 1, cv2.LINE_AA, 4)
         cv2.polylines(picture, [points], True, (80, 200, 80), 1, cv2.LINE_AA, 4)
-        # The plate's own top left: it says which way is up.
+        # Mark the plate's own top left, which shows its orientation.
         cv2.circle(picture, points[0].tolist(), 3 * 16, (60, 60, 230), -1, cv2.LINE_AA, 4)
         scenes.append(picture)
         crop = rectify(grey, corners, (64, 256), margin=0.06)
@@ -118,7 +118,7 @@ def _scenes(
 
 
 def main(config: Config, out: Path) -> None:
-    """Write the sheets as PNGs into ``out``."""
+    """Write the sheets as PNG files to ``out``."""
     try:
         backgrounds = load_backgrounds(config.backgrounds_folder, "val").pictures
     except DatasetError as error:
@@ -145,7 +145,7 @@ def command(arguments: list[str] | None = None) -> None:
     """Run the command.
 
     Raises:
-        SystemExit: Something is wrong, which is told.
+        SystemExit: A user-fixable error occurred; its message is printed.
     """
     parser = argparse.ArgumentParser(prog=program("gallery"), description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("gallery"), help="folder of the sheets")

@@ -1,4 +1,4 @@
-"""Promote the exported bundle if it is better: `python -m src.promote`, described in promotion/promote.py."""
+"""Promote the exported bundle if it is better: ``python -m src.promote``; see promotion/promote.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Push a report's pictures to a branch: `python -m src.publish`, described in report/publish.py."""
+"""Push a report's images to a branch: ``python -m src.publish``; see report/publish.py."""
 
 from __future__ import annotations
 

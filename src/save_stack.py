@@ -16,7 +16,7 @@ from .inference.mlem_environment import MODEL, hand_over, mlem_is_here
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Save it; the exit status."""
+    """Save the stack and return the exit status."""
     parser = argparse.ArgumentParser(
         prog=program("save_stack"), description=__doc__.split("\n\n")[0]
     )
@@ -35,10 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def save(bundle: Path) -> None:
-    """Save the stack of a bundle, here where MLEM is.
+    """Save the stack of a bundle in this environment, which must have MLEM.
 
     Raises:
-        BundleError: the bundle is missing or damaged.
+        BundleError: The bundle is missing or damaged.
     """
     import mlem.api
 

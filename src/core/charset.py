@@ -1,4 +1,4 @@
-"""The characters of a Swiss plate: classes, grammar, encoding and decoding (no torch here).
+"""Characters of a Swiss plate: classes, grammar, encoding and decoding (without torch).
 
 Classes 0 to 25 are the cantons in alphabetical order of their codes, 26 to 35 the digits 0 to 9, and
 36 is the CTC blank, as in the original project. A text is a canton and 1 to 7 digits without a leading
@@ -21,12 +21,12 @@ MAX_DIGITS = 7
 
 @dataclass(frozen=True)
 class Charset:
-    """The one alphabet of the project.
+    """Alphabet of plate texts, shared by the whole project.
 
     Attributes:
-        tokens: the text of each class, the blank left out; its index is the class.
-        blank: the class of the CTC blank, the last one.
-        max_length: the longest text in classes: one canton and seven digits.
+        tokens: Text of each class except the blank, indexed by class.
+        blank: Class of the CTC blank, which is the last one.
+        max_length: Length of the longest text in classes: one canton and seven digits.
     """
 
     tokens: tuple[str, ...] = CANTONS + tuple(DIGITS)
@@ -41,14 +41,14 @@ class Charset:
         return len(self.tokens) + 1
 
     def is_valid(self, text: str) -> bool:
-        """Whether ``text`` obeys the grammar: a canton, then 1 to 7 digits, no leading zero."""
+        """Return whether ``text`` is a canton followed by 1 to 7 digits without a leading zero."""
         return _GRAMMAR.fullmatch(text) is not None
 
     def encode(self, text: str) -> list[int]:
-        """The classes of a text, its canton first.
+        """Return the classes of a text, starting with its canton.
 
         Raises:
-            ValueError: ``text`` is not a canton and 1 to 7 digits without a leading zero.
+            ValueError: ``text`` is not a canton followed by 1 to 7 digits without a leading zero.
         """
         if not self.is_valid(text):
             raise ValueError(
@@ -58,10 +58,10 @@ class Charset:
         return [CANTONS.index(text[:2]), *(len(CANTONS) + int(digit) for digit in text[2:])]
 
     def decode(self, classes: Iterable[int]) -> str:
-        """The text of classes as they stand; the blank is left out.
+        """Return the text of a sequence of classes, omitting blanks but keeping repetitions.
 
         Raises:
-            ValueError: a class is not in 0 … ``blank``.
+            ValueError: A class is not in 0 … ``blank``.
         """
         classes = [int(index) for index in classes]
         if any(not 0 <= index <= self.blank for index in classes):

@@ -1,6 +1,6 @@
-"""Which files of this package a module runs: what it imports, and the data files that it declares.
+"""Find the files of this package that a module depends on: its imports and the data files it declares.
 
-The dependencies of stages in dvc.yaml, and the fingerprint of a training's checkpoint, are this.
+The dependencies of the stages in dvc.yaml and the fingerprint of a training checkpoint consist of them.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LEFT_OUT = ("config", "core/errors.py")
-"""Values of the configuration are parameters of the stages already, and the text of an error changes no
-result: a new parameter or a better message would otherwise train everything again."""
+"""Paths that do not count as dependencies.
+
+Configuration values are already parameters of the stages, and the text of an error changes no result.
+Otherwise a new parameter or a better message would retrain everything."""
 
 
 def closure(module: Path, package: Path = PACKAGE) -> list[Path]:
     """Return all files that the results of a module depend on, sorted.
 
-    These are the module, the modules of the package that it imports, directly or through others, and
+    These are the module itself, the modules of the package that it imports directly or indirectly, and
     the files that any of them declares as ``Path(__file__).with_name("…")``. Imports inside functions
-    count; those for type checkers alone do not.
+    count; imports under ``TYPE_CHECKING`` do not.
 
     Args:
         module: Path of the module, inside the package.
@@ -56,7 +58,7 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _imported(tree: ast.AST, path: Path, package: Path) -> Iterator[Path]:
-    """Files of the relative imports, which are all imports inside the package."""
+    """Yield the files of all relative imports: every import within the package is relative."""
     for node in _statements(tree):
         if not isinstance(node, ast.ImportFrom) or not node.level:
             continue
@@ -66,13 +68,13 @@ def _imported(tree: ast.AST, path: Path, package: Path) -> Iterator[Path]:
 
 
 def _module(place: Path) -> list[Path]:
-    """The file of a module; nothing for names that are not modules, and packages without code."""
+    """Return the file of a module, or nothing if the name is no module or a package without code."""
     candidates = (place.with_name(f"{place.name}.py"), place / "__init__.py")
     return [path for path in candidates if path.is_file() and path.stat().st_size]
 
 
 def _declared(tree: ast.AST, path: Path) -> Iterator[Path]:
-    """Files named by ``Path(__file__).with_name("…")`` that exist."""
+    """Yield the paths declared as ``Path(__file__).with_name("…")``."""
     for node in _statements(tree):
         match node:
             case ast.Call(

@@ -1,11 +1,11 @@
-"""The base of all errors that a user can fix."""
+"""Base classes of all user-fixable errors."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """The message names what is wrong, in which file or parameter, and the remedy."""
+    """User-fixable error whose message names the problem, the file or parameter, and the remedy."""
 
 
 class StageError(UserError):
-    """A stage cannot do its work for a reason that is neither its data's nor its model's."""
+    """A stage fails for a reason that lies neither in its data nor in its model."""

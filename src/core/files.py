@@ -1,4 +1,4 @@
-"""Writing results so that nothing is half-written: to a temporary name first, then renamed."""
+"""Write results atomically: to a temporary name first, then renamed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..core.errors import StageError
 
 @contextmanager
 def complete_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into; it takes the place of ``folder`` when all is written.
+    """Yield a temporary folder to write into, which replaces ``folder`` once all is written.
 
     Raises:
-        StageError: the disk is full, or the folder cannot be written.
+        StageError: The disk is full, or the folder cannot be written.
     """
     temporary = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -38,10 +38,10 @@ def complete_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write ``(H, W)`` or ``(H, W, 3)`` BGR as a PNG.
+    """Write a ``(H, W)`` grey or ``(H, W, 3)`` BGR image as a PNG.
 
     Raises:
-        OSError: it cannot be written; OpenCV alone would only say so.
+        OSError: The file cannot be written; OpenCV alone would only return ``False``.
     """
     done, content = cv2.imencode(".png", picture)
     if not done:

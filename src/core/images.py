@@ -1,9 +1,9 @@
-"""Pictures of any kind as grey arrays, or an error that says what is wrong with one (no torch).
+"""Load images of any kind as grey arrays, with errors that explain what is wrong (without torch).
 
-Pillow decodes: it knows a picture by its content, says when one is cut off (OpenCV fills the rest
-with grey and prints on standard error), and is as fast where it counts, as libjpeg then decodes the
-brightness alone (``draft``). Its decoders are called by themselves and not through ``Image.open``, so
-that only the formats below are tried, and a large picture is an error and not a warning.
+Pillow decodes: it detects the format from the content, reports truncated files (OpenCV fills the rest
+with grey and prints to standard error), and is as fast where it matters, because libjpeg then decodes
+the luminance only (``draft``). Its decoders are called directly instead of through ``Image.open``, so
+that only the formats below are tried, and an overly large image is an error instead of a warning.
 """
 
 from __future__ import annotations
@@ -32,36 +32,38 @@ from .errors import UserError
 
 Pixels = NDArray[np.uint8]
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
-"""What a picture may come as: a path, the bytes of a file, a PIL picture or an array of pixels."""
+"""Accepted sources of an image: a path, the bytes of a file, a PIL image or an array of pixels."""
 
 MAX_PIXELS = 100_000_000
-"""Larger pictures are refused: a file of some kilobytes can hold gigabytes of one colour."""
+"""Default maximum number of pixels: a file of a few kilobytes can hold gigabytes of one colour."""
 MAX_SIDE = 65_535
-"""So are longer ones; no JPEG has more."""
+"""Default maximum width and height; no JPEG exceeds it."""
 REDUCED_FROM = 8000
-"""JPEGs whose long side has as many pixels are decoded at a half, with twice as many at a quarter: a
-plate that is large enough to be found there is still larger than what a reader looks at."""
+"""Length of a JPEG's long side in pixels from which it is decoded at half size.
+
+With twice as many pixels, it is decoded at a quarter: a plate large enough to be found in it is still
+larger than the recognizer's input."""
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""Names of files that a folder is searched for. What a file is, its content says."""
+"""File suffixes that a folder is searched for. The format of a file is detected from its content."""
 
 _SIGNATURE = 16
 _ORIENTATION = 0x0112
 
 
 class ImageError(UserError):
-    """A picture is missing, damaged, too large or of an unknown kind."""
+    """An image is missing, damaged, too large or of an unknown kind."""
 
 
 class UnsupportedImageError(ImageError):
-    """A file is no picture, or one of a kind that is not read."""
+    """A file is not an image, or its format is not supported."""
 
 
 class TooLargeImageError(ImageError):
-    """A picture has more pixels than are read.
+    """An image exceeds a size limit.
 
     Args:
-        message: says how many.
-        limit: what it is beyond: "max_pixels" or "max_side".
+        message: Message with the size of the image and the limit.
+        limit: Name of the exceeded limit: "max_pixels" or "max_side".
     """
 
     def __init__(self, message: str, limit: str) -> None:
@@ -71,13 +73,13 @@ class TooLargeImageError(ImageError):
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A grey picture, the right way up.
+    """Grey image in its display orientation.
 
     Attributes:
-        grey: ``(h, w)`` uint8.
-        width: of the picture as it is displayed, in its own pixels; boxes refer to these.
-        height: likewise.
-        scale: displayed pixels for each pixel of ``grey``: 1, or 2, 4 or 8 for a large JPEG.
+        grey: Pixels of shape ``(h, w)``, uint8.
+        width: Width of the displayed image in its own pixels, to which boxes refer.
+        height: Height of the displayed image in its own pixels, to which boxes refer.
+        scale: Displayed pixels per pixel of ``grey``: 1, or 2, 4 or 8 for a large JPEG.
     """
 
     grey: Pixels
@@ -92,20 +94,20 @@ def load_image(
     max_side: int = MAX_SIDE,
     formats: Sequence[str] | None = None,
 ) -> Picture:
-    """A picture as grey, turned as its EXIF data say; of an animated one the first frame.
+    """Load an image as grey, oriented by its EXIF data; an animated image yields its first frame.
 
     Args:
-        source: a path; the bytes of a file; a PIL picture; or pixels as ``(H, W)``, ``(H, W, 1)``,
+        source: A path; the bytes of a file; a PIL image; or pixels as ``(H, W)``, ``(H, W, 1)``,
             ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA of bool, uint8, uint16 or float (from 0 to 1, or
-            to 255 where one is above 1). What is transparent is taken as white.
-        max_pixels: pictures with more are refused.
-        max_side: likewise wider and higher ones.
-        formats: of FORMATS that files may have; by default all of them.
+            to 255 if any value exceeds 1). Transparent pixels are composited onto white.
+        max_pixels: Maximum number of pixels.
+        max_side: Maximum width and height in pixels.
+        formats: Subset of ``FORMATS`` that is accepted for files; by default all of them.
 
     Raises:
-        UnsupportedImageError: a file is no picture, or one of another format.
-        TooLargeImageError: the picture has more pixels, or is wider or higher.
-        ImageError: there is no such file, or it is damaged or cut off.
+        UnsupportedImageError: The file is not an image, or its format is not accepted.
+        TooLargeImageError: The image exceeds ``max_pixels`` or ``max_side``.
+        ImageError: The file does not exist, or is damaged or truncated.
     """
     if isinstance(source, np.ndarray):
         grey = _grey_of_array(source, "the array")
@@ -121,7 +123,7 @@ def load_image(
 
 
 def load_colour(source: str | os.PathLike[str] | bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """``(H, W, 3)`` RGB of a file's picture as it is displayed; raises as ``load_image`` does."""
+    """Load an image file as displayed, ``(H, W, 3)`` RGB; raises the same errors as ``load_image``."""
     with _opened(source) as (file, name), _explained(name):
         picture = _decoder(file, name, FORMATS)
         _check_size(picture, name, max_pixels, MAX_SIDE)
@@ -143,7 +145,7 @@ def load_colour(source: str | os.PathLike[str] | bytes, max_pixels: int = MAX_PI
 
 @contextmanager
 def _opened(source: Any) -> Iterator[tuple[IO[bytes], str]]:
-    """A file, or bytes as one, and its name for messages."""
+    """Open a path, or wrap bytes as a file; yield the file and its name for messages."""
     if isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(source), "the picture"
         return
@@ -155,7 +157,7 @@ def _opened(source: Any) -> Iterator[tuple[IO[bytes], str]]:
         if stat.S_ISDIR(mode):
             raise ImageError(f"{name}: is a folder, not a picture")
         if not stat.S_ISREG(mode):
-            # A pipe might be waited for, for ever.
+            # Reading a pipe might block forever.
             raise ImageError(f"{name}: is no regular file")
         file = Path(name).open("rb")  # noqa: SIM115  # closed below, where errors are the decoder's
     except FileNotFoundError:
@@ -170,10 +172,10 @@ def _opened(source: Any) -> Iterator[tuple[IO[bytes], str]]:
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Make an ``ImageError`` of whatever a decoder raises.
+    """Convert whatever a decoder raises to an ``ImageError``.
 
-    That may be anything (``OSError``, ``SyntaxError``, ``struct.error``, ``KeyError`` …), and it
-    always means that the picture is at fault.
+    Decoders raise anything (``OSError``, ``SyntaxError``, ``struct.error``, ``KeyError`` …), and it
+    always means that the image is at fault.
     """
     try:
         yield
@@ -200,11 +202,11 @@ _DECODERS: dict[str, tuple[Callable[[bytes], bool], Callable[[IO[bytes]], ImageF
     "GIF": (lambda start: start.startswith((b"GIF87a", b"GIF89a")), GifImageFile),
 }
 FORMATS = tuple(_DECODERS)
-"""Formats of files that can be read."""
+"""Supported file formats."""
 
 
 def _decoder(file: IO[bytes], name: str, formats: Sequence[str]) -> ImageFile.ImageFile:
-    """The picture of a file, its pixels not decoded yet."""
+    """Return the image of a file, with its pixels not decoded yet."""
     start = file.read(_SIGNATURE)
     file.seek(0)
     for each in formats:
@@ -244,7 +246,7 @@ def _load(picture: Image.Image, name: str, draft: Callable[[Image.Image], int]) 
     picture.load()
     grey = _grey_of_image(picture, name)
     if scale == 1:
-        # TIFF turns itself while it is loaded.
+        # Pillow applies the orientation of a TIFF while loading it.
         size = picture.size
     orientation = _orientation(picture)
     width, height = size if orientation < _SIDEWAYS else size[::-1]
@@ -252,20 +254,20 @@ def _load(picture: Image.Image, name: str, draft: Callable[[Image.Image], int]) 
 
 
 def _draft(picture: Image.Image) -> int:
-    """Have a JPEG decoded as grey, a large one at a part of its size; returns the divisor."""
+    """Set a JPEG to be decoded as grey, at reduced size if large; return the divisor of its size."""
     if not isinstance(picture, JpegImageFile):
         return 1
     width, height = picture.size
     divisor = 1
     while divisor < 8 and max(width, height) >= REDUCED_FROM * divisor:
         divisor *= 2
-    # It keeps the colours of CMYK, and the size where that is too narrow for the divisor.
+    # ``draft`` keeps the colours of CMYK, and the size of images too narrow for the divisor.
     picture.draft("L", (width // divisor or 1, height // divisor or 1))
     return round(width / picture.size[0])
 
 
 def _grey_of_image(picture: Image.Image, name: str) -> Pixels:
-    """``(H, W)`` uint8 of a picture that is loaded."""
+    """Return a loaded image as ``(H, W)`` uint8."""
     mode = picture.mode
     if mode in ("YCbCr", "LAB"):
         return np.asarray(picture.getchannel(0))
@@ -280,7 +282,7 @@ def _grey_of_image(picture: Image.Image, name: str) -> Pixels:
 
 
 def _grey_of_array(pixels: NDArray[Any], name: str) -> Pixels:
-    """``(H, W)`` uint8 of pixels as ``load_image`` takes them."""
+    """Convert pixels in any layout that ``load_image`` accepts to ``(H, W)`` uint8."""
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
@@ -300,7 +302,7 @@ def _grey_of_array(pixels: NDArray[Any], name: str) -> Pixels:
 
 
 def _bytes(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """Pixels of any of the types that ``load_image`` takes, as uint8."""
+    """Convert pixels of any type that ``load_image`` accepts to uint8."""
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == np.bool_:
@@ -312,7 +314,7 @@ def _bytes(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
             f"{name}: its pixels are {pixels.dtype}; uint8, uint16, bool or float is wanted"
         )
     low, high = float(pixels.min()), float(pixels.max())
-    # Written so that what is no number is refused as well.
+    # Written so that NaN is refused as well.
     if not (low >= 0 and high <= 255):
         raise ImageError(
             f"{name}: its values go from {low:g} to {high:g}; floats from 0 to 1, or from 0 to 255, "
@@ -321,10 +323,10 @@ def _bytes(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
     return np.rint(pixels * (255.0 if high <= 1 else 1.0)).astype(np.uint8)
 
 
-# The right way up
+# Orientation
 
 _SIDEWAYS = 5
-"""From this orientation on, a picture's width is stored as its height."""
+"""First EXIF orientation whose stored width is the displayed height."""
 
 _TURNS: dict[int, Callable[[Pixels], Any]] = {
     2: lambda pixels: cv2.flip(pixels, 1),
@@ -335,11 +337,11 @@ _TURNS: dict[int, Callable[[Pixels], Any]] = {
     7: lambda pixels: cv2.flip(cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE), 0),
     8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
-"""What makes pixels stored in an orientation (EXIF 2.32, tag 274) those that are displayed."""
+"""Function that turns stored pixels into displayed ones, by orientation (EXIF 2.32, tag 274)."""
 
 
 def _orientation(picture: Image.Image) -> int:
-    """A number from 1 to 8; 1 where the EXIF data say nothing or are damaged, as in browsers."""
+    """Return the EXIF orientation from 1 to 8; 1 if it is missing or damaged, as browsers do."""
     with suppress(Exception):
         orientation = picture.getexif().get(_ORIENTATION)
         if orientation in _TURNS:
@@ -348,7 +350,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """``(h, w)`` or ``(h, w, 3)`` as they are displayed."""
+    """Return ``(h, w)`` or ``(h, w, 3)`` pixels in display orientation."""
     if orientation == 1:
         return pixels
     return np.asarray(_TURNS[orientation](pixels), np.uint8)

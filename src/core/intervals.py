@@ -1,4 +1,4 @@
-"""Confidence intervals of shares (no torch)."""
+"""Confidence intervals of proportions (without torch)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _NORMAL_95 = 1.959964
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927), which holds near 0 and 1 too.
+    """Return the 95 % Wilson score interval (Wilson, 1927), which also holds near 0 and 1.
 
-    Nothing was counted: the share may be anything.
+    With a ``count`` of 0 the proportion is unknown and the interval is (0, 1).
     """
     if not count:
         return 0.0, 1.0

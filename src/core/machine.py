@@ -1,4 +1,4 @@
-"""What this machine offers."""
+"""Resources of this machine."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def available_cores() -> int:
-    """Cores that this process may use; a container or a scheduler may allow fewer than there are."""
+    """Return the number of cores this process may use; containers and schedulers may restrict it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

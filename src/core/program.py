@@ -1,4 +1,4 @@
-"""How this program is called: by its installed command, or as a module of a checkout."""
+"""Name under which this program runs: the installed command, or a module of a checkout."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 
 COMMAND = "swiss-plates"
 PACKAGE = __name__.partition(".")[0]
-"""Import name of this package: src in a checkout, swiss_plates where it is installed."""
+"""Import name of this package: ``src`` in a checkout, ``swiss_plates`` when installed."""
 
 
 def program(name: str) -> str:
-    """Return what a user types to run a command, for its help.
+    """Return what a user types to run a command, for its help text.
 
     Args:
         name: Name of the command, such as ``read``.

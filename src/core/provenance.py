@@ -1,4 +1,4 @@
-"""Where results come from: the commit, the lock file, the machine (no torch)."""
+"""Provenance of results: the commit, the lock file and the machine (without torch)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from .machine import available_cores
 
-# What results depend on; beside it everything may have changed.
+# Paths that results depend on; changes to any others do not matter.
 _CODE = ["src", "params.py", "params.yaml", "dvc.yaml"]
 
 
 def git_revision() -> str | None:
-    """The commit that is checked out, with "-dirty" where the code has changed since; None: no Git."""
+    """Return the checked-out commit, with "-dirty" if the code has changed, or None without Git."""
     try:
         commit = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", *_CODE)
@@ -29,16 +29,16 @@ def _git(*arguments: str) -> str:
 
 
 def dvc_lock() -> str | None:
-    """sha256 of dvc.lock; None where there is none."""
+    """Return the SHA-256 of dvc.lock, or None if it does not exist."""
     path = Path("dvc.lock")
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def machine(graphics: str | None = None) -> str:
-    """This machine in a few words.
+    """Return a short description of this machine.
 
     Args:
-        graphics: name of its GPU, which nothing here knows.
+        graphics: Name of its GPU, which this module cannot determine.
     """
     processor = platform.processor() or platform.machine()
     path = Path("/proc/cpuinfo")

@@ -1,9 +1,9 @@
-"""Random numbers that depend on (seed, stream, sample index) alone.
+"""Random numbers that depend only on (seed, stream, sample index).
 
-A counter-based generator: draw *k* of sample *i* is a hash of (seed, stream, i, k), so that any
-sample can be made anywhere, alone or in a block, in any order and by any number of workers. The hash
-is the finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators,
-OOPSLA 2014, with the constants of David Stafford's variant 13).
+The generator is counter-based: random number *k* of sample *i* is a hash of (seed, stream, i, k), so
+that any sample can be generated anywhere, alone or in a block, in any order and by any number of
+workers. The hash is the finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom
+Number Generators, OOPSLA 2014, with the constants of David Stafford's variant 13).
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 class Draws:
-    """Draws for a block of samples; each call takes fresh numbers, the same for every block.
+    """Random generator for a block of samples.
+
+    Each call uses new numbers. Those of a sample are the same in every block.
 
     Args:
-        seed: of the set.
-        stream: what the numbers are for; two streams of one seed are independent.
-        indices: ``(n,)`` sample numbers, non-negative.
+        seed: Random seed of the set.
+        stream: Name of the purpose of the numbers; two streams of one seed are independent.
+        indices: Non-negative sample indices, shape ``(n,)``.
     """
 
     def __init__(self, seed: int, stream: str, indices: ArrayLike) -> None:
-        # The stream's bytes are folded into the seed so that "val" and "train" never share numbers.
+        # Hash the stream's bytes into the seed, so that "val" and "train" never share numbers.
         key = np.array([seed % 2**64], dtype=np.uint64)
         with np.errstate(over="ignore"):
             for byte in stream.encode():
@@ -50,7 +52,7 @@ class Draws:
     def uniform(
         self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()
     ) -> NDArray[np.float64]:
-        """``(n, *shape)`` numbers in [low, high)."""
+        """Return ``(n, *shape)`` uniform numbers in [low, high)."""
         count = int(np.prod(shape, dtype=np.int64))
         counters = np.arange(self._taken + 1, self._taken + count + 1, dtype=np.uint64)
         self._taken += count
@@ -60,56 +62,57 @@ class Draws:
         return low + (high - low) * unit.reshape(len(self), *shape)
 
     def within(self, bounds: Sequence[float]) -> NDArray[np.float64]:
-        """``(n,)`` numbers in [bounds[0], bounds[1])."""
+        """Return ``(n,)`` uniform numbers in [bounds[0], bounds[1])."""
         low, high = bounds
         return self.uniform(low, high)
 
     def integers(self, low: int, high: int, shape: tuple[int, ...] = ()) -> NDArray[np.int64]:
-        """``(n, *shape)`` integers in [low, high], both ends included."""
+        """Return ``(n, *shape)`` integers in [low, high], both ends included."""
         return np.floor(self.uniform(low, high + 1, shape)).astype(np.int64)
 
     def choice(self, weights: Sequence[float]) -> NDArray[np.int64]:
-        """``(n,)`` indices into ``weights``, drawn in their proportion."""
+        """Return ``(n,)`` indices into ``weights``, drawn in proportion to them."""
         cumulative = np.cumsum(np.asarray(weights, dtype=np.float64))
         return np.searchsorted(cumulative / cumulative[-1], self.uniform(), side="right")
 
     def chance(self, probability: float) -> NDArray[np.bool_]:
-        """``(n,)`` booleans, true with ``probability``."""
+        """Return ``(n,)`` booleans that are true with ``probability``."""
         return self.uniform() < probability
 
     def normal(self, shape: tuple[int, ...] = ()) -> NDArray[np.float64]:
-        """``(n, *shape)`` standard normal numbers (Box and Muller, 1958)."""
+        """Return ``(n, *shape)`` standard normal numbers (Box and Muller, 1958)."""
         radius = np.sqrt(-2.0 * np.log1p(-self.uniform(shape=shape)))
         return radius * np.cos(2.0 * np.pi * self.uniform(shape=shape))
 
     def split(self, reserved: int) -> list[SampleDraws]:
-        """Return a generator of single values for each sample, which begins where this one is now.
+        """Return a generator of single values for each sample, starting at the current position.
 
-        This one goes on ``reserved`` numbers later, so that it shares none with them. A sample that takes
-        more gets numbers of its own all the same, from far behind.
+        This generator skips ``reserved`` numbers, so that it shares none with them. A sample that needs
+        more still gets numbers of its own, from a distant part of its sequence.
 
         Args:
-            reserved: Numbers that a sample usually takes at most.
+            reserved: Maximum count of numbers that a sample usually needs.
         """
         start, rows = self._taken, self.uniform(shape=(reserved,))
         return [SampleDraws(self.keys[i : i + 1], start, rows[i]) for i in range(len(self.keys))]
 
 
 _FAR = 2**40
-"""Number at which a sample goes on that has taken all that was reserved for it."""
+"""Offset at which a sample continues once it has used all of its reserved numbers."""
 _CHUNK = 256
-"""Numbers that are made at once."""
+"""Count of numbers generated at once."""
 
 
 class SampleDraws:
-    """Random draws of one sample, value by value, where drawing by blocks would not read well.
+    """Random generator of single values for one sample, for code that blocks would make hard to read.
 
-    ``draws_of`` and ``Draws.split`` make them.
+    ``draws_of`` and ``Draws.split`` create it.
 
     Args:
-        key: ``(1,)`` key of the sample.
-        start: Numbers of the sample that are taken already.
-        reserved: ``(n,)`` the next ones, after which it goes on far behind; None: it goes on as it is.
+        key: Key of the sample, shape ``(1,)``.
+        start: Count of the sample's numbers that are already used.
+        reserved: The next numbers, shape ``(n,)``, after which the generator continues at a distant
+            offset. If None, it continues without a jump.
     """
 
     def __init__(
@@ -119,15 +122,15 @@ class SampleDraws:
         self._count = 0 if reserved is None else len(reserved)
         self._position = 0
         self._made: list[float] | None = None
-        """Numbers from ``_first`` on, made in advance."""
+        """Numbers generated in advance, from position ``_first`` on."""
         self._first = 0
 
     def copy(self) -> SampleDraws:
-        """Return a generator that begins where this one began."""
+        """Return a new generator that starts where this one started."""
         return SampleDraws(self._key, self._start, self._reserved)
 
     def _units(self, count: int) -> NDArray[np.float64]:
-        """The next numbers in [0, 1), which are then taken."""
+        """Return the next ``count`` numbers in [0, 1) and advance past them."""
         positions = np.arange(self._position, self._position + count, dtype=np.uint64)
         self._position += count
         counters = positions + np.uint64(self._start + 1)
@@ -138,9 +141,9 @@ class SampleDraws:
         return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """A number in [low, high)."""
+        """Return a uniform number in [low, high)."""
         if self._made is None:
-            # Not before: of most blocks few samples are painted.
+            # Filled on first use: only a few samples of most blocks are rendered.
             self._made = self._reserved.tolist() if self._reserved is not None else []
         at = self._position - self._first
         if not 0 <= at < len(self._made):
@@ -151,27 +154,27 @@ class SampleDraws:
         return low + (high - low) * self._made[at]
 
     def integer(self, low: int, high: int) -> int:
-        """An integer in [low, high], both ends included."""
+        """Return an integer in [low, high], both ends included."""
         return math.floor(self.uniform(low, high + 1))
 
     def chance(self, probability: float) -> bool:
-        """Whether something of a probability happens."""
+        """Return True with ``probability``."""
         return self.uniform() < probability
 
     def index(self, weights: Sequence[float]) -> int:
-        """An index into ``weights``, drawn in their proportion."""
+        """Return an index into ``weights``, drawn in proportion to them."""
         cumulative = np.cumsum(np.asarray(weights, dtype=np.float64))
         return int(np.searchsorted(cumulative / cumulative[-1], self.uniform(), side="right"))
 
     def pick(self, values: Sequence[Value]) -> Value:
-        """One of the values, all equally likely."""
+        """Return one of the values, all equally likely."""
         return values[self.integer(0, len(values) - 1)]
 
     def field(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """``shape`` numbers in [0, 1)."""
+        """Return an array of uniform numbers in [0, 1) with the given shape."""
         return self._units(math.prod(shape)).reshape(shape).astype(np.float32)
 
 
 def draws_of(seed: int, stream: str, index: int) -> SampleDraws:
-    """Return a generator of single values of sample ``index``; arguments as of ``Draws``."""
+    """Return a generator of single values for sample ``index``; see ``Draws`` for the arguments."""
     return SampleDraws(Draws(seed, stream, [index]).keys, 0)

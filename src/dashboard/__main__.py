@@ -19,22 +19,22 @@ SCRIPT = Path(__file__).with_name("script.py")
 
 
 def command(settings: Settings) -> list[str]:
-    """What starts Streamlit with the dashboard."""
+    """Return the command line that starts Streamlit with the dashboard."""
     options = {
         "server.address": settings.host,
         "server.port": settings.port,
         "server.headless": "true",
         "server.maxUploadSize": settings.max_body_mib,
         "server.fileWatcherType": "none",
-        # Nothing is told to Streamlit's makers.
+        # Send no usage statistics to Streamlit's makers.
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "viewer",
-        # What went wrong is in the log: a browser need not see what a traceback holds.
+        # Errors are in the log; the browser should not see what a traceback may contain.
         "client.showErrorDetails": "none",
     }
     words = [f"--{name}={value}" for name, value in options.items()]
     if _is_loopback(settings.host):
-        # A page of somebody else cannot come in under a name that it has made lead here.
+        # Prevent DNS rebinding: a foreign page cannot get in under a name that it resolves to here.
         words += [f"--server.allowedHosts={name}" for name in ("localhost", settings.host)]
     return [sys.executable, "-m", "streamlit", "run", str(SCRIPT), *words]
 
@@ -47,10 +47,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Become Streamlit's server.
+    """Replace this process with Streamlit's server.
 
     Raises:
-        SystemExit: a setting is wrong, which is told.
+        SystemExit: A setting is invalid; the message is printed.
     """
     complaints = io.StringIO()
     try:
@@ -64,12 +64,12 @@ def main(arguments: list[str] | None = None) -> None:
     finally:
         print(_without_urls(complaints.getvalue()), end="", file=sys.stderr)
     words = command(settings)
-    # In the environment, and not among the words, which everybody on the machine can see.
+    # Pass the settings by the environment: everybody on the machine can see arguments.
     os.execve(words[0], words, {**os.environ, **settings.variables()})  # noqa: S606  # no shell
 
 
 def _explain(error: SettingsError | ValidationError) -> str:
-    """Which setting, and what is wrong."""
+    """Return which setting is invalid, and why."""
     if isinstance(error, SettingsError):
         return str(error)
     item = error.errors()[0]
@@ -78,7 +78,7 @@ def _explain(error: SettingsError | ValidationError) -> str:
 
 
 def _without_urls(text: str) -> str:
-    """A URL may hold a password."""
+    """Replace URLs in a text by ``<URL>``, since they may contain passwords."""
     return re.sub(r"\S*://\S*", "<URL>", text)
 
 

@@ -1,4 +1,4 @@
-"""The dashboard's pages, drawn anew each time that somebody does something."""
+"""Pages of the dashboard, redrawn on each interaction."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import streamlit as st
 from ..core.errors import UserError
 from . import model, operation, quality, review, try_picture
 
-# One of Streamlit's icons would be loaded from elsewhere.
+# Streamlit's own icons would be loaded from another host.
 ICON = Path(__file__).parents[1] / "serve" / "page" / "icon.svg"
 
 
 def main() -> None:
-    """Draw the page that was chosen."""
+    """Draw the selected page."""
     st.set_page_config("Swiss Plate Reader", str(ICON), layout="wide")
     page = st.navigation(
         [

@@ -1,4 +1,4 @@
-"""Charts that several pages draw; the theme is Streamlit's, light or dark."""
+"""Charts shared by several pages, in Streamlit's light or dark theme."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 Layers = alt.LayerChart | alt.FacetChart
-"""What Altair says that layers are."""
+"""Type that Altair declares for layered charts."""
 
 _ALL = alt.Scale(domain=[0, 1])
 _HEIGHT = 320
@@ -14,11 +14,12 @@ _RIGHT = "share that is right"
 
 
 def reliability(table: pd.DataFrame, colour: str) -> Layers:
-    """How often texts of a confidence are right, with 95 % intervals, beside what would be ideal.
+    """Plot accuracy over confidence with 95 % intervals, beside the ideal diagonal.
 
     Args:
-        table: confidence, accuracy, low, high, count, and a column that tells series apart.
-        colour: its name.
+        table: Table with the columns confidence, accuracy, low, high, count, and one that identifies the
+            series.
+        colour: Name of the column that identifies the series.
     """
     ideal = pd.DataFrame({"confidence": [0.0, 1.0], "accuracy": [0.0, 1.0]})
     x = alt.X("confidence:Q", scale=_ALL, title="confidence")
@@ -33,13 +34,13 @@ def reliability(table: pd.DataFrame, colour: str) -> Layers:
 
 
 def shares(table: pd.DataFrame, x: str, y: str, colour: str) -> Layers:
-    """Shares with their 95 % intervals, side by side, in the table's order.
+    """Plot proportions with their 95 % intervals side by side, in the order of the table.
 
     Args:
-        table: a row for each point, with the columns low and high.
-        x: name of the column below the points.
-        y: of the shares.
-        colour: of what is side by side.
+        table: Table with a row for each point, and the columns low and high.
+        x: Name of the column on the x axis.
+        y: Name of the column with the proportions.
+        colour: Name of the column that identifies the series placed side by side.
     """
     base = alt.Chart(table).encode(
         alt.X(f"{x}:N", sort=None, title=None),

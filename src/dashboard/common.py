@@ -1,4 +1,4 @@
-"""What several pages need: the store, files of results, and pictures with outlines."""
+"""Helpers shared by several pages: the store, result files, and images with outlines."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from ..inference.reader import Plate
 from .settings import Settings
 
 OUT = Path("out")
-"""Results of the pipeline, where the dashboard was started."""
+"""Results of the pipeline, relative to the folder where the dashboard was started."""
 _HOUR = 3600
 
 
 class ResultsError(UserError):
-    """A file of results cannot be understood."""
+    """A result file cannot be interpreted."""
 
 
 @st.cache_resource
 def _opened(url: str, pictures: Path | None, days: int | None, max_bytes: float) -> Store:
-    # Where the server deletes, this store deletes nothing: its days are then of no meaning.
+    # If the server deletes images, this store deletes nothing, and its number of days is unused.
     return Store(url, pictures, days or 1, max_bytes)
 
 
 @st.cache_data(ttl=_HOUR)
 def _purge(url: str, _store: Store) -> int:
-    """Delete what is too old, now and then."""
+    """Delete expired images at most once an hour; return how many."""
     return _store.purge(datetime.now(UTC))
 
 
 def open_store() -> Store | None:
-    """The store of feedback; None where none is named, which the page then says.
+    """Return the feedback store, or None if none is configured, and then tell the user so.
 
     Raises:
-        StoreError: it cannot be used.
+        StoreError: The store cannot be used.
     """
     settings = Settings()
     if settings.feedback is None:
@@ -67,10 +67,10 @@ def open_store() -> Store | None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A file of metrics; None where there is none.
+    """Read a metrics file; return None if it does not exist.
 
     Raises:
-        ResultsError: it is damaged.
+        ResultsError: The file is damaged.
     """
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -83,10 +83,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_table(path: Path) -> pd.DataFrame | None:
-    """A file of a plot; None where there is none, or nothing in it.
+    """Read a plot's CSV file; return None if it does not exist or is empty.
 
     Raises:
-        ResultsError: it is damaged.
+        ResultsError: The file is damaged.
     """
     try:
         table = pd.read_csv(path)
@@ -100,12 +100,12 @@ def read_table(path: Path) -> pd.DataFrame | None:
 
 
 def spaced(text: str | None) -> str:
-    """A plate's text as people write it: ZH 123456."""
+    """Return a plate's text as people write it: ``ZH 123456``."""
     return f"{text[:2]} {text[2:]}" if text else "no text"
 
 
 def outlined(pixels: Pixels, plates: Sequence[Plate]) -> Pixels:
-    """``(H, W, 3)`` RGB with the plates drawn into it, shrunk to what a screen shows."""
+    """Draw plates into an ``(H, W, 3)`` RGB image, shrunk to fit a screen."""
     scale = min(1.0, LONGEST_SIDE / max(pixels.shape[:2]))
     if scale < 1:
         size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
@@ -118,6 +118,6 @@ def outlined(pixels: Pixels, plates: Sequence[Plate]) -> Pixels:
 
 
 def cut_out(pixels: Pixels, box: Box) -> Pixels:
-    """The part of ``(H, W, 3)`` within x1, y1, x2, y2."""
+    """Return the part of an ``(H, W, 3)`` image within the box x1, y1, x2, y2."""
     x1, y1, x2, y2 = box
     return pixels[y1:y2, x1:x2]

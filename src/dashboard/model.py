@@ -1,4 +1,4 @@
-"""The page about the model: the promoted bundle beside the candidate, by slice, and its reliability."""
+"""Model page: the promoted bundle compared with the candidate, by slice, and reliability."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ FIGURES = {
     "shifted.doubt.brier": "Brier score on shifted",
     "latency.median_ms": "milliseconds of a scene, in the median",
 }
-"""Beside the sets' accuracy; lower is better."""
+"""Metrics shown besides the accuracy of the sets; lower is better."""
 PROMOTED, WORKSPACE = "promoted", "candidate"
 
 Metrics = Mapping[str, Any]
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     st.title("Model")
     folder = Settings().model or DEFAULT
     manifest = read_manifest(folder)
@@ -68,11 +68,11 @@ def show() -> None:
 
 
 def accuracies(promoted: Metrics, candidate: Metrics) -> pd.DataFrame:
-    """A row for each set: what each model reads of it, with 95 % intervals.
+    """Return a row for each set with the accuracy of both models and their 95 % intervals.
 
     Args:
-        promoted: metrics of evaluate_stack, from the manifest.
-        candidate: likewise, of the workspace.
+        promoted: Metrics of evaluate_stack for the promoted bundle, from its manifest.
+        candidate: Metrics of evaluate_stack for the candidate, from the workspace.
     """
     rows = []
     for name, what in SETS.items():
@@ -96,7 +96,7 @@ _SHARES = (PROMOTED, WORKSPACE, "difference")
 
 
 def figures(promoted: Metrics, candidate: Metrics) -> pd.DataFrame:
-    """A row for each of FIGURES that one of both has."""
+    """Return a row for each of ``FIGURES`` that at least one of the models has."""
     table = pd.DataFrame(
         {
             "lower is better": list(FIGURES.values()),
@@ -108,13 +108,13 @@ def figures(promoted: Metrics, candidate: Metrics) -> pd.DataFrame:
 
 
 def slices_of_card(text: str) -> pd.DataFrame:
-    """What a model card says of slices: the manifest has none.
+    """Parse the slices from a model card, since the manifest has none.
 
     Args:
-        text: of src/promotion/model_card.py.
+        text: Text of a model card written by src/promotion/model_card.py.
 
     Returns:
-        a row for each slice: set, by (such as "height"), slice, plates, accuracy.
+        A row for each slice, with the columns set, by (such as "height"), slice, plates and accuracy.
     """
     sets = {what.capitalize(): name for name, what in SETS.items()}
     rows = []
@@ -127,7 +127,7 @@ def slices_of_card(text: str) -> pd.DataFrame:
 
 
 def slices_of_metrics(metrics: Metrics) -> pd.DataFrame:
-    """The same of the metrics of evaluate_stack."""
+    """Return the same table as ``slices_of_card`` from the metrics of evaluate_stack."""
     rows = [
         (name, by.removeprefix("by_"), value, row["count"], row["accuracy"])
         for name in SETS
@@ -144,7 +144,7 @@ _SLICE = ["set", "by", "slice", "plates", "accuracy"]
 
 
 def _value(metrics: Metrics, name: str) -> Any:
-    """A metric by its name with dots; None where it is not there."""
+    """Return a metric by its dotted name, or None if it is missing."""
     value: Any = metrics
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

@@ -1,4 +1,4 @@
-"""The page about operation: what the store and the server's /metrics say over time."""
+"""Operation page: statistics of the feedback store over time, and of the server's ``/metrics``."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from .settings import Settings
 PLOTS = OUT / "evaluations" / "stack" / "plots"
 DAYS = {"7 days": 7, "30 days": 30, "90 days": 90, "a year": 365}
 LATEST = 500
-"""Texts that are compared with the evaluation, at most."""
+"""Maximum number of texts compared with the evaluation."""
 LEAST = 20
-"""And at least: fewer show nothing."""
+"""Minimum number of texts compared with the evaluation; fewer show nothing."""
 _STEPS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
-"""Confidences between which texts are counted."""
+"""Edges of the confidence bins in which texts are counted."""
 _TIMEOUT_S = 3.0
 _COLOURS = {"text": "#2ea043", "plate": "#f08c14", "nothing": "#9aa0a6"}
-"""Of what was read in a picture; the first two as src/inference/drawing.py has them."""
+"""Colours by what was read in an image; the first two are those of src/inference/drawing.py."""
 
 
 class ServerError(UserError):
-    """The server does not say how it does."""
+    """The server does not provide its metrics."""
 
 
 @dataclass(frozen=True)
 class Shift:
-    """How far confidences are from those of an evaluation.
+    """Distance of confidences in operation from those of an evaluation.
 
     Attributes:
-        distance: of Kolmogorov and Smirnov: the largest difference of the shares below a confidence.
-        by_chance: what 95 % of samples of these sizes stay below, if nothing has changed.
-        shares: a row for each range of confidence: the share in operation, and in the evaluation.
+        distance: Kolmogorov-Smirnov distance: the largest difference between the distribution functions.
+        by_chance: Distance that 95 % of samples of these sizes stay below if nothing has changed.
+        shares: Row for each confidence bin, with the proportions in operation and in the evaluation.
     """
 
     distance: float
@@ -59,12 +59,12 @@ class Shift:
 
 @dataclass(frozen=True)
 class Served:
-    """What a server has counted since it started.
+    """Counts of a server since its start.
 
     Attributes:
-        requests: a row for each route and status: how many, seconds on average.
-        counts: pictures by outcome, refusals by reason, and so on, by the measure's name.
-        confidence: a row for each range of confidence, with the number of pictures.
+        requests: Row for each route and status, with the number of requests and their average seconds.
+        counts: Counts of each measure by label, such as images by outcome or refusals by reason.
+        confidence: Row for each confidence bin, with the number of images.
     """
 
     requests: pd.DataFrame
@@ -73,7 +73,7 @@ class Served:
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     st.title("Operation")
     store = open_store()
     if store is not None:
@@ -81,18 +81,19 @@ def show() -> None:
     _show_server(str(Settings().server))
 
 
-# What is kept
+# Feedback store
 
 
 def readings(session: Session, since: datetime) -> pd.DataFrame:
-    """A row for each picture, the oldest first: created, model, and confidence of its best plate, given.
+    """Return a row for each stored image since a time, oldest first.
 
     Args:
-        session: of ``Store.reading``.
-        since: with a zone.
+        session: Session of ``Store.reading``.
+        since: Earliest time, with a time zone.
 
     Returns:
-        where there is no plate, confidence is not a number and given is False.
+        Table with the columns created and model, and confidence and given of the image's best plate.
+        Without a plate, confidence is NaN and given is False.
     """
     best = and_(Prediction.picture_id == Picture.id, Prediction.plate == 0)
     statement = (
@@ -107,14 +108,14 @@ def readings(session: Session, since: datetime) -> pd.DataFrame:
 
 
 def daily(table: pd.DataFrame) -> pd.DataFrame:
-    """A row for each day (UTC) with pictures.
+    """Aggregate images by day (UTC); days without images have no row.
 
     Args:
-        table: of ``readings``, one row at least.
+        table: Table of ``readings``, with at least one row.
 
     Returns:
-        by day: pictures with a text, with a plate alone, with nothing; the median confidence and the
-        one that a tenth is below; the share without a plate.
+        Table by day: the number of images with a text, with a plate but no text, and with nothing; the
+        median and the 10th percentile of the confidence; the proportion of images without a plate.
     """
     nothing = table["confidence"].isna()
     marked = table.assign(
@@ -130,33 +131,33 @@ def daily(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _days(table: pd.DataFrame) -> pd.Series:
-    """The day (UTC) of each row of ``readings``."""
+    """Return the day (UTC) of each row of ``readings``."""
     return pd.to_datetime(table["created"], utc=True).dt.floor("D")
 
 
 def shift(confidences: NDArray[np.float64], curve: pd.DataFrame, count: int, least: float) -> Shift:
-    """Compare confidences of texts that were given with those of an evaluation.
+    """Compare the confidences of given texts with those of an evaluation.
 
     Args:
-        confidences: ``(n,)``, one at least that reaches ``least``.
-        curve: of the evaluation: coverage, the share of its plates whose confidence is at least
-            ``confidence``.
-        count: plates of the evaluation.
-        least: a text is given from this confidence on.
+        confidences: Confidences in operation, shape ``(n,)``; at least one reaches ``least``.
+        curve: Curve of the evaluation with the columns ``confidence`` and ``coverage``, the proportion
+            of its plates whose confidence is at least ``confidence``.
+        count: Number of plates in the evaluation.
+        least: Confidence from which a text is given.
     """
     curve = curve.sort_values("confidence")
     values, above = curve["confidence"].to_numpy(), curve["coverage"].to_numpy()
     given = float(np.interp(least, values, above))
 
     def below(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The share of the evaluation's given texts that are less sure."""
+        """Return the proportion of the evaluation's given texts with lower confidence."""
         return 1 - np.interp(confidence, values, above, right=0.0) / given
 
     found = np.sort(confidences[confidences >= least])
     steps = np.arange(len(found) + 1) / len(found)
     expected = below(found)
     distance = max(np.abs(steps[1:] - expected).max(), np.abs(steps[:-1] - expected).max())
-    # Of two samples, 5 % (Smirnov, 1948).
+    # Critical value of two samples at 5 % (Smirnov, 1948).
     by_chance = 1.358 * np.sqrt(1 / len(found) + 1 / (given * count))
     edges = np.array([least, *(step for step in _STEPS if step > least)])
     evaluated = np.append(below(edges[:-1]), 1.0)
@@ -171,11 +172,11 @@ def shift(confidences: NDArray[np.float64], curve: pd.DataFrame, count: int, lea
 
 
 def daily_shift(given: pd.DataFrame, curve: pd.DataFrame, count: int, least: float) -> pd.DataFrame:
-    """The shift of each day (UTC) with LEAST texts or more: by day ``distance`` and ``by chance``.
+    """Return ``distance`` and ``by chance`` of each day (UTC) with at least ``LEAST`` texts.
 
     Args:
-        given: of ``readings``, texts that were given alone.
-        curve, count, least: as of ``shift``.
+        given: Rows of ``readings`` whose text was given.
+        curve, count, least: Same as for ``shift``.
     """
     rows = {}
     for day, texts in given.groupby(_days(given)):
@@ -253,7 +254,7 @@ def _show_shift(table: pd.DataFrame) -> None:
         format_func=lambda name: f"{name}: {SETS[name]}",
     )  # fmt: skip
     curve = curves[name]
-    assert curve is not None  # noqa: S101  # for the types: it is among the known
+    assert curve is not None  # noqa: S101  # for the type checker: the name is one of the known
     of_set = metrics if name == "val" else metrics.get(name, {})
     count = of_set.get("doubt", {}).get("count", len(curve))
     result = shift(found, curve, count, threshold)
@@ -272,18 +273,18 @@ def _show_shift(table: pd.DataFrame) -> None:
         st.line_chart(by_day, x_label="day (UTC)", y_label="distance")
 
 
-# What the server counts
+# Server metrics
 
 
 def fetch(server: str) -> str:
-    """The text of a server's /metrics.
+    """Fetch the text of a server's ``/metrics``.
 
     Raises:
-        ServerError: it does not answer.
+        ServerError: The server does not answer.
     """
     url = f"{server.rstrip('/')}/metrics"
     try:
-        with urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310  # Settings takes HTTP alone
+        with urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310  # Settings accepts HTTP only
             return str(answer.read().decode())
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
@@ -294,10 +295,10 @@ def fetch(server: str) -> str:
 
 
 def served(text: str) -> Served:
-    """What a text of /metrics says.
+    """Parse the text of a server's ``/metrics``.
 
     Raises:
-        ServerError: it is none of this server.
+        ServerError: The text does not come from a server of this project.
     """
     strange = ServerError("what answers is no server of this project: it counts no pictures")
     try:
@@ -349,7 +350,7 @@ COUNTS = {
     "plates_without_plate_ratio": "share without a plate",
     "plates_bundle_loads_total": "bundles loaded",
 }
-"""Measures of src/serve/measures.py, with what they count."""
+"""Measures of src/serve/measures.py, and what each of them counts."""
 
 
 def _show_server(server: str) -> None:

@@ -1,4 +1,4 @@
-"""The page about the data: what the checks of quality found, clusters and worst samples with pictures."""
+"""Data page: findings of the quality checks, clusters, and the worst samples with images."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ TASKS = {
     "any": "the set that was checked last by hand",
 }
 _WHITE = "<style>body { background: #fff; margin: 0 }</style>"
-"""The report's text is dark, whatever the dashboard's theme."""
+"""White background, because the report's text is dark in any theme of the dashboard."""
 NOT_CHECKED, WITHIN, ABOVE = "not checked", "within", "above its limit"
 _FIGURES = ("value", "limit", "flagged", "samples")
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     st.title("Quality of the data")
     found = {task: read_json(FOLDER / task / "metrics.json") for task in TASKS}
     tasks = [task for task, metrics in found.items() if metrics]
@@ -44,7 +44,7 @@ def show() -> None:
         key="quality_task",
     )  # fmt: skip
     metrics = found[task]
-    assert metrics is not None  # noqa: S101  # for the types: it is among the tasks
+    assert metrics is not None  # noqa: S101  # for the type checker: it is among the tasks
     folder = FOLDER / task
     checks = checks_of(metrics)
     columns = st.columns(3)
@@ -59,13 +59,13 @@ def show() -> None:
 
 
 def checks_of(metrics: dict[str, Any]) -> pd.DataFrame:
-    """A row for each check of each set, those above their limits first.
+    """Return a row for each check of each set, starting with those above their limits.
 
     Args:
-        metrics: what src/quality/report.py writes.
+        metrics: Metrics written by src/quality/report.py.
 
     Raises:
-        ResultsError: it is something else.
+        ResultsError: The metrics have another format.
     """
     rows = []
     try:
@@ -92,12 +92,12 @@ def checks_of(metrics: dict[str, Any]) -> pd.DataFrame:
 
 
 def sections_of(report: str) -> tuple[str, dict[str, str]]:
-    """The parts of a report: what stands before them, styles included, and each by its id.
+    """Split a report into its head, which includes the styles, and its sections by id.
 
-    An id is the name of a set, a dash, and the name of a check.
+    An id consists of the name of a set, a dash, and the name of a check.
     """
     head, *parts = re.split(r"(?=<h2\b)", report)
-    # The examples are what the pictures are for: they need not be opened.
+    # Expand the examples, since this page exists to show them.
     shown = [
         re.sub(r"<details\b[^>]*>(?=<summary>examples)", "<details open>", part) for part in parts
     ]
@@ -105,7 +105,7 @@ def sections_of(report: str) -> tuple[str, dict[str, str]]:
 
 
 def _show_pictures(folder: Path, checks: pd.DataFrame) -> None:
-    """What the report has on a check: the worst samples with pictures, or clusters with examples."""
+    """Show the report's section on a check: its worst samples, or clusters with examples."""
     st.subheader("Pictures", anchor=False)
     path = folder / "report.html"
     try:
@@ -115,7 +115,7 @@ def _show_pictures(folder: Path, checks: pd.DataFrame) -> None:
         return
     head, sections = sections_of(report)
     styles = "".join(re.findall(r"<style>.*?</style>", head, re.DOTALL))
-    # Those above their limits come first, and then clusters, which show what there is.
+    # Checks above their limits come first, then clusters, which give an overview of the data.
     ids = [f"{row.set}-{row.check}" for row in checks.itertuples() if row.state == ABOVE]
     ids += [name for name in sections if name.endswith("-clusters")] + list(sections)
     choice = [name for name in dict.fromkeys(ids) if name in sections]
@@ -126,7 +126,7 @@ def _show_pictures(folder: Path, checks: pd.DataFrame) -> None:
         "Set and check", choice, key=f"section-{folder.name}",
         format_func=lambda name: name.replace("-", ": ", 1),
     )  # fmt: skip
-    # It is this project's own page, whose template escapes what samples say.
+    # The page is this project's own, and its template escapes the content of samples.
     st.iframe(styles + _WHITE + sections[name], height=520, alt=f"Pictures of {name}")
     st.download_button(
         "The whole report", report, f"{folder.name}.html", "text/html", icon=":material/download:"
@@ -134,7 +134,7 @@ def _show_pictures(folder: Path, checks: pd.DataFrame) -> None:
 
 
 def _remedy(folder: Path) -> str:
-    """Reports of the stages are in Git; the others are made by hand."""
+    """Return how to get a report: those of stages are in Git, others are made by hand."""
     stage = f"check_{folder.name}"
     if folder.name in ("localize", "ocr", "stack"):
         return f"`git checkout {folder}` brings the committed one, `dvc repro {stage}` a new one"

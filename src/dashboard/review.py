@@ -1,7 +1,7 @@
-"""The page on which a person decides what is true of plates, one after the other, by the keyboard.
+"""Review page, on which a person annotates plates one after the other by keyboard.
 
-A decision is in the store before the next plate is shown: a reload, or another browser, goes on where the
-last one stopped.
+A decision is stored before the next plate is shown, so that a reload or another browser continues where
+the last one stopped.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from ..inference.drawing import READ
 from .common import open_store, spaced
 
 LIMIT = 100
-"""Plates that are taken from the queue at once."""
+"""Number of plates taken from the queue at once."""
 RANKED_S = 60.0
-"""The queue is ranked anew so often: of ten thousand pictures that takes a second."""
+"""Seconds after which the queue is ranked again; for ten thousand images, that takes a second."""
 REASONS = {
     "wrong": "a user calls it wrong",
     "missed": "a user misses a plate",
@@ -44,13 +44,13 @@ REASONS = {
     "random": "drawn by lot, whatever it is: the rate of errors follows from these",
 }
 _UNDONE = 100
-"""Decisions that can be taken back, at most."""
+"""Maximum number of decisions that can be undone."""
 _TEXT = "Correct text"
 _REVIEWER = "reviewer"
 _CORNERS = ["top left", "top right", "bottom right", "bottom left"]
-"""Of the plate itself, whichever way it is turned."""
+"""Names of the corners as seen on the plate itself, however it is rotated."""
 _BOXED = 380
-"""Width of a picture that a box is drawn in, in pixels: of a phone's screen."""
+"""Width in pixels of the image in which a box is drawn: that of a phone's screen."""
 _NOTHING = Correction()
 _NO_KEY = ("", None)
 
@@ -59,19 +59,20 @@ Key = tuple[str, int | None]
 
 @dataclass(frozen=True)
 class Shown:
-    """The plate that a reviewer sees, apart from the database.
+    """Plate under review, detached from the database.
 
     Attributes:
-        key: the picture's id, and which of its predictions.
-        text: what was read; None of a plate that was missed.
-        corners: of it, ``(4, 2)`` in pixels of the displayed picture; likewise.
-        lines: likewise.
-        confidence: of the text.
-        said: what the user says is right, if anything.
-        reasons: in words.
-        file: name of the stored picture.
-        crop: of the plate; None of one that was missed.
-        size: width and height of the displayed picture.
+        key: Id of the image and number of the prediction in it; the number is None for a missed plate.
+        text: Recognized text; None for a missed plate.
+        corners: Detected corners in pixels of the displayed image, shape ``(4, 2)``; None for a missed
+            plate.
+        lines: Number of text lines; None for a missed plate.
+        confidence: Confidence of the text.
+        said: Correction by the user; empty if there is none.
+        reasons: Reasons for the review, in words.
+        file: Name of the stored image.
+        crop: Name of the stored crop of the plate; None for a missed plate.
+        size: Width and height of the displayed image.
     """
 
     key: Key
@@ -87,7 +88,7 @@ class Shown:
 
     @classmethod
     def of(cls, item: Item) -> Shown:
-        """The same of an item of the queue, which belongs to its session."""
+        """Copy an item of the queue, which is bound to its database session."""
         picture, read, feedback = item.picture, item.prediction, item.feedback
         said = Correction()
         if feedback is not None:
@@ -107,7 +108,7 @@ class Shown:
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     st.title("Review")
     store = open_store()
     if store is None:
@@ -129,7 +130,7 @@ def show() -> None:
 
 
 def _waiting(store: Store) -> dict[Key, Shown]:
-    """What waits, the most worth first."""
+    """Return the waiting plates, sorted by descending value of a review."""
     known: dict[Key, Shown] = st.session_state.get("waiting", {})
     if not known or monotonic() - st.session_state["ranked"] > RANKED_S:
         with store.reading() as session:
@@ -140,7 +141,7 @@ def _waiting(store: Store) -> dict[Key, Shown]:
 
 
 def _chosen(waiting: dict[Key, Shown]) -> Key:
-    """The plate that was shown before, as long as it waits; else the first that was not put off."""
+    """Return the plate shown before if it still waits, else the first that was not postponed."""
     now: Key = st.session_state.get("reviewed", _NO_KEY)
     if now not in waiting:
         put_off: set[Key] = st.session_state.setdefault("put_off", set())
@@ -178,7 +179,7 @@ def _show(shown: Shown, store: Store) -> None:
 
 
 def _buttons(shown: Shown, store: Store) -> None:
-    """What takes one key; C and R are Streamlit's own."""
+    """Draw the buttons with single-key shortcuts; C and R are reserved by Streamlit."""
     is_missed = shown.key[1] is None
     said = shown.said
     is_said = said.text and said.corners if is_missed else said
@@ -221,7 +222,7 @@ _focus = st.components.v2.component(
     }
     """,
 )
-"""Puts the cursor into the field with a label, which Streamlit itself cannot."""
+"""Component that focuses the field with a given label, which Streamlit itself cannot do."""
 
 
 def _undo_button(store: Store, place: DeltaGenerator | None = None) -> None:
@@ -232,7 +233,7 @@ def _undo_button(store: Store, place: DeltaGenerator | None = None) -> None:
 
 
 def _boxed(shown: Shown, pixels: Pixels) -> Corners | None:
-    """The corners of the box that is drawn around a plate that was missed; None: there is none yet."""
+    """Return the corners of the box drawn around a missed plate, or None if there is none yet."""
     width, height = shown.size
     high = round(_BOXED * height / width)
     url = f"data:image/jpeg;base64,{b64encode(encode(pixels)).decode()}"
@@ -258,9 +259,9 @@ def _boxed(shown: Shown, pixels: Pixels) -> Corners | None:
 
 
 def _corner_editor(shown: Shown, known: Corners | None) -> Corners | None:
-    """The corners as they are edited; None as long as nobody has placed those of a missed plate."""
+    """Return the edited corners, or None while those of a missed plate are not placed."""
     width, height = shown.size
-    # Somewhere in the middle, for those who draw no box.
+    # Start in the middle of the image if no box is drawn.
     places = ((0.4, 0.47), (0.6, 0.47), (0.6, 0.53), (0.4, 0.53))
     start = known or [(x * width, y * height) for x, y in places]
     table = pd.DataFrame(np.round(start, 1), _CORNERS, ["x", "y"])
@@ -271,7 +272,7 @@ def _corner_editor(shown: Shown, known: Corners | None) -> Corners | None:
     st.caption(f"In pixels of the picture, which has {width} x {height}.")
     if edited.equals(table):
         return known
-    # A cell that is emptied is no number, which the check of the corners says.
+    # An emptied cell becomes NaN, which the check of the corners reports.
     return tuple((float(x), float(y)) for x, y in edited.to_numpy(float))
 
 
@@ -281,7 +282,7 @@ def _correction_form(shown: Shown, store: Store, corners: Corners | None) -> Non
         known = shown.said.lines or shown.lines or 1
         lines = st.radio("Lines", [1, 2], index=known - 1, horizontal=True)
         if st.form_submit_button("Correct", icon=":material/edit:"):
-            # What is as it was read is no correction.
+            # Values equal to the recognized ones are not corrections.
             correction = Correction(
                 text.strip() or None if text != shown.text else None,
                 corners if corners != shown.corners else None,
@@ -293,11 +294,11 @@ def _correction_form(shown: Shown, store: Store, corners: Corners | None) -> Non
 
 
 def _outlined(pixels: Pixels, shown: Shown, corners: Corners) -> Pixels:
-    """``(H, W, 3)`` RGB with the plate's outline, and a dot at its own top left."""
+    """Draw a plate's outline and a dot at its own top left into an ``(H, W, 3)`` RGB image."""
     if not np.isfinite(corners).all():
         return pixels
     points = np.array(corners) * (pixels.shape[1] / shown.size[0])
-    # OpenCV puts pixel centres at integers, and takes sixteenths of pixels.
+    # OpenCV puts pixel centres at integers; the coordinates are in sixteenths of a pixel.
     fixed = np.round((points - 0.5) * 16).clip(-(2**20), 2**20).astype(np.int32)
     thickness = max(1, round(max(pixels.shape) / 500))
     pixels = pixels.copy()
@@ -307,7 +308,7 @@ def _outlined(pixels: Pixels, shown: Shown, corners: Corners) -> Pixels:
 
 
 def _load(store: Store, name: str) -> Pixels | None:
-    """``(H, W, 3)`` RGB of a stored file; None where it is missing, which is said."""
+    """Load a stored file as ``(H, W, 3)`` RGB; warn and return None if it cannot be loaded."""
     try:
         return load_colour(store.pictures.path(name))
     except ImageError as error:
@@ -316,7 +317,7 @@ def _load(store: Store, name: str) -> Pixels | None:
 
 
 def _decide(store: Store, key: Key, state: str, correction: Correction = _NOTHING) -> None:
-    """Store a decision; what is wrong with it is shown above the plate, which stays."""
+    """Store a decision; if it is invalid, keep the plate and show the error above it."""
     try:
         if not (reviewer := _reviewer()):
             raise CorrectionError("say who reviews: the field is in the sidebar")
@@ -334,12 +335,12 @@ def _put_off(key: Key) -> None:
 
 
 def _reviewer() -> str:
-    # As it is now: what a button was given when it was drawn may be the name of before.
+    # Read the current value: a button's argument, bound when it was drawn, may be outdated.
     return str(st.session_state[_REVIEWER]).strip()
 
 
 def _undo(store: Store) -> None:
-    """Have the reviewer's last decision wait again."""
+    """Undo the reviewer's last decision, so that its plate waits again."""
     with store.reading() as session:
         key = last_decided(session, _reviewer())
     if key is None:
@@ -351,7 +352,7 @@ def _undo(store: Store) -> None:
 
 
 def last_decided(session: Session, reviewer: str) -> Key | None:
-    """What a reviewer decided last and nobody has decided since."""
+    """Return the plate a reviewer decided last, of those that nobody has decided since."""
     statement = (
         select(Review)
         .where(Review.reviewer == reviewer)

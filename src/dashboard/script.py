@@ -1,4 +1,4 @@
-"""The file that Streamlit runs: by its path, outside of any package, so that relative imports fail in it."""
+"""Script that Streamlit runs by its path: outside any package, so relative imports would fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the dashboard can be told: by flags, or by variables of the environment, as the server's are."""
+"""Settings of the dashboard: flags or environment variables, like those of the server."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     """Width and height of a picture, at most."""
 
     def variables(self) -> dict[str, str]:
-        """The variables of the environment that say the same."""
+        """Return the environment variables that are equivalent to these settings."""
         values = self.model_dump(exclude_none=True)
         return {
             f"PLATES_{name.upper()}": str(

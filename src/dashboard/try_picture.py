@@ -1,4 +1,4 @@
-"""The page on which a picture is tried, and what is wrong in it is said."""
+"""Page on which a user tries an image and gives feedback on the result."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from .settings import Settings
 
 FORMATS = ("JPEG", "PNG", "WebP")
 _READING = Lock()
-"""One picture at a time: a large one takes hundreds of megabytes."""
+"""Lock that restricts reading to one image at a time: a large one takes hundreds of megabytes."""
 
 
 @dataclass
 class Tried:
-    """A picture that was read, until another one is.
+    """Image that was read last.
 
     Attributes:
-        file: id of the upload.
-        pixels: ``(H, W, 3)`` RGB.
-        plates: that were read in it.
-        entry: id in the store; None where it is not kept.
-        said: what the user said, by the number of the plate; None is the picture.
+        file: Id of the upload.
+        pixels: RGB image of shape ``(H, W, 3)``.
+        plates: Plates read in the image.
+        entry: Id in the store; None if the image is not stored.
+        said: Verdicts of the user by plate number; the key None stands for the whole image.
     """
 
     file: str
@@ -50,13 +50,13 @@ def _reader(model: Path | None) -> PlateReader:
 
 
 def version(reader: PlateReader) -> str:
-    """Of the bundle, as the server names it."""
+    """Return the version of the bundle, in the same form as the server."""
     files = reader.manifest.files
     return "-".join(files[name].sha256[:8] for name in sorted(files))
 
 
 def show() -> None:
-    """The page."""
+    """Draw the page."""
     st.title("Try a picture")
     settings = Settings()
     upload = st.file_uploader(
@@ -84,10 +84,10 @@ def show() -> None:
 
 
 def _try(file: str, content: bytes, settings: Settings, store: Store | None) -> Tried:
-    """Read a picture, and keep it where there is a store.
+    """Read an image, and store it if there is a store.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: The image cannot be read.
     """
     reader = _reader(settings.model)
     with _READING:
@@ -165,7 +165,7 @@ def _ask_about_picture(tried: Tried, entry: str, store: Store) -> None:
 def _say(
     tried: Tried, store: Store, entry: str, plate: int | None, verdict: str, text: str | None = None
 ) -> None:
-    """Store what a user says; what is wrong with it is shown beside it."""
+    """Store the user's feedback, or show the error if it is invalid."""
     try:
         store.add_feedback(entry, plate, verdict, Correction(text))
     except UserError as error:

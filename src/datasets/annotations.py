@@ -1,13 +1,18 @@
-"""Pictures with known plates, for evaluation: annotation files, and prepared sets.
+"""Annotated images for evaluation, read from annotation files or from prepared sets.
 
-An annotation file is a CSV of plates in pictures of any size. Its columns: ``file`` (relative to the CSV);
-the box as ``cx, cy, w, h`` (normalised to [0, 1]) or as ``x1, y1, x2, y2`` (pixels of the picture as
-it is displayed); ``x0, y0 … x3, y3`` where the corners are known: normalised where the box is, else in
-pixels; ``plate``, the text. An empty ``plate`` says that there is no Swiss text to read (an army's
-plate, a foreign one, one that nobody can read): a text that is given there is a false one. Without the
-column no text is known, and boxes alone are measured. Several rows of a file are several plates of a
-picture. A row whose box is empty says that there is no plate in the picture. ``lines`` may give the
-number of lines, 1 or 2; ``whole`` says with 0 that the picture may have plates that no row tells of.
+An annotation file is a CSV with one row per plate, for images of any size. Its columns are:
+
+- ``file``: Path of the image, relative to the CSV.
+- ``cx, cy, w, h`` (normalised to [0, 1]) or ``x1, y1, x2, y2`` (pixels of the displayed image): Box.
+- ``x0, y0 … x3, y3``: Corners, where known; normalised if the box is, else in pixels.
+- ``plate``: Text of the plate. An empty value means that there is no Swiss text to read (an army
+  plate, a foreign plate, an illegible plate), so any text returned there is a false positive. Without
+  this column no text is known, and only the boxes are evaluated.
+- ``lines``: Number of lines of text, 1 or 2; optional.
+- ``whole``: 0 if the image may contain plates that no row describes; optional.
+
+Several rows with the same file describe several plates of one image. A row with an empty box states that
+the image contains no plate.
 """
 
 from __future__ import annotations
@@ -36,14 +41,16 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class AnnotatedPlate:
-    """A plate that is in a picture; lengths are pixels of it.
+    """An annotated plate, with lengths in pixels of its image.
 
     Attributes:
-        text: None where there is none to read, or where none is known.
-        box: ``(4,)`` as x1, y1, x2, y2.
-        corners: ``(4, 2)``, clockwise from the plate's own top left; None where not known.
-        lines: of text, 1 or 2; None where not known.
-        format, colour: names; "" where not known.
+        text: Text of the plate; None if there is none to read or none is known.
+        box: Upright box, shape ``(4,)``, as x1, y1, x2, y2.
+        corners: Plate corners, shape ``(4, 2)``, clockwise from the plate's own top left; None if
+            unknown.
+        lines: Number of lines of text, 1 or 2; None if unknown.
+        format: Name of the plate format; empty if unknown.
+        colour: Name of the plate colour; empty if unknown.
     """
 
     text: str | None
@@ -56,13 +63,13 @@ class AnnotatedPlate:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """A picture and the plates in it.
+    """An image and the plates in it.
 
     Attributes:
-        name: of its file, or its number.
-        picture: ``(H, W)`` uint8.
-        plates: in it.
-        whole: whether these are all.
+        name: File name of the image, or its number in a prepared set.
+        picture: Grey image, shape ``(H, W)``, uint8.
+        plates: Annotated plates of the image.
+        whole: True if every plate in the image is annotated.
     """
 
     name: str
@@ -72,19 +79,19 @@ class AnnotatedImage:
 
 
 class AnnotationFile:
-    """The pictures of an annotation file, read one by one as it is iterated over.
+    """The images of an annotation file, loaded one at a time during iteration.
 
     Args:
-        path: of the CSV.
+        path: Path of the CSV.
 
     Raises:
-        DatasetError: the file is missing or wrong; while iterating, a picture cannot be read.
+        DatasetError: If the file is missing or invalid, or, during iteration, an image cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            # As text, so that a plate or a file that is a number keeps its spelling.
+            # Read as text, so that a plate or file name that looks like a number keeps its spelling.
             table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
         except (OSError, ValueError) as error:
             raise DatasetError(f"{path}: cannot be read as CSV: {error}") from error
@@ -105,7 +112,7 @@ class AnnotationFile:
         self.has_corners = self._corners
         self.has_text = "plate" in table.columns
         numbers = [*self._boxes, *(CORNER_COLUMNS if self._corners else [])]
-        # The heading is line 1.
+        # The header is line 1.
         self._files: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         for line, row in enumerate(table.to_dict("records"), start=2):
             rows = self._files.setdefault(row["file"], [])
@@ -148,7 +155,7 @@ class AnnotationFile:
     def _choice(
         self, line: int, row: dict[Any, str], name: str, choice: tuple[str, ...]
     ) -> int | None:
-        """The number of a column that need not be there, nor be filled."""
+        """Return the number in an optional column, or None if the column is absent or empty."""
         value = row.get(name, "")
         if not value:
             return None
@@ -157,7 +164,7 @@ class AnnotationFile:
         return int(value)
 
     def _place(self, line: int, row: dict[Any, str], numbers: list[str]) -> dict[str, float]:
-        """The numbers of a row's box and corners."""
+        """Parse and validate the numbers of a row's box and corners."""
         values = {}
         for name in numbers:
             try:
@@ -190,7 +197,7 @@ class AnnotationFile:
             except ImageError as error:
                 raise self._wrong(rows[0][0], str(error)) from error
             size = (picture.width, picture.height)
-            # A very large JPEG comes at a part of its size.
+            # A very large JPEG is decoded at a fraction of its size.
             scale = picture.grey.shape[1] / picture.width
             plates = [self._plate(*row, size, scale) for row in rows if row[1]["present"]]
             whole = all(values["whole"] for _, values in rows)
@@ -227,11 +234,11 @@ _PLAIN: dict[Hashable, Any] = {
     "format": "",
     "colour": "",
 }
-"""What the labels of a prepared set need not say where it is so of all samples."""
+"""Default values of labels that a prepared set may omit if they apply to all its samples."""
 
 
 class PreparedAnnotations:
-    """A prepared set as pictures with their true plates: none, one, or several."""
+    """A prepared set as annotated images with zero, one or several plates each."""
 
     has_corners = True
     has_text = True
@@ -245,7 +252,7 @@ class PreparedAnnotations:
     def __getitem__(self, i: int) -> AnnotatedImage:
         picture = self.samples.image(i)
         row = {**_PLAIN, **self.samples.labels.iloc[i].to_dict()}
-        # Further plates of a picture stand in one column, as a row is a picture.
+        # Each row is one image, so its further plates share a single column.
         others = json.loads(row["others"]) if row["others"] else []
         found = [labels for labels in (row, *others) if labels["present"]]
         return AnnotatedImage(
@@ -257,7 +264,7 @@ class PreparedAnnotations:
 
 
 def _labelled(labels: Mapping[Any, Any], shape: tuple[int, ...]) -> AnnotatedPlate:
-    """The plate of a prepared set's labels, in pixels of a picture of ``shape``."""
+    """Build a plate from the labels of a prepared set, in pixels of an image of ``shape``."""
     height, width = shape
     box = box_to_xyxy(np.array([labels[name] for name in BOX_COLUMNS], dtype=np.float64))
     corners = np.array([labels[name] for name in CORNER_COLUMNS], dtype=np.float64).reshape(4, 2)

@@ -1,7 +1,7 @@
-"""Backgrounds: the 32x32 grey pictures that scenes are composed over.
+"""Backgrounds: the 32x32 grey images that scenes are composed over.
 
-The stage fetch_backgrounds (src/fetch_backgrounds.py) writes them. Those of training are in no other
-set.
+The stage fetch_backgrounds (src/fetch_backgrounds.py) writes them. Training backgrounds appear in no
+other set.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Backgrounds:
     """Prepared backgrounds.
 
     Attributes:
-        pictures: ``(n, 32, 32)`` uint8.
-        source: cifar10 or procedural.
+        pictures: Grey images, shape ``(n, 32, 32)``, uint8.
+        source: Origin of the images, ``cifar10`` or ``procedural``.
     """
 
     pictures: Gray
@@ -37,14 +37,14 @@ class Backgrounds:
 
 
 def load_backgrounds(folder: Path, split: str) -> Backgrounds:
-    """Open what the stage wrote, mapped into memory.
+    """Open the backgrounds that the stage wrote, memory-mapped.
 
     Args:
-        folder: the stage's output.
-        split: ``train`` or ``val``; no picture is in both.
+        folder: Output folder of the stage.
+        split: Name of the split, ``train`` or ``val``; no image is in both.
 
     Raises:
-        DatasetError: the folder or a file of it is missing or damaged.
+        DatasetError: If the folder or one of its files is missing or damaged.
     """
     try:
         meta = json.loads((folder / "meta.json").read_text())
@@ -62,21 +62,22 @@ def load_backgrounds(folder: Path, split: str) -> Backgrounds:
 
 
 def draw_procedural(split: str, count: int) -> Gray:
-    """Draw pictures that have the statistics of small photographs: ``(count, 32, 32)`` uint8.
+    """Generate images with the statistics of small photos, shape ``(count, 32, 32)``, uint8.
 
-    A ground of noise at all scales, and things of all sizes that hide each other before it (dead leaves:
-    Lee, Mumford, Huang: Occlusion models for natural images, 2001), each with light of its own.
+    Each image consists of multi-scale noise, covered by objects of all sizes that occlude each other
+    (the dead leaves model; Lee, Mumford, Huang: Occlusion models for natural images, 2001), each with
+    its own lighting.
 
     Args:
-        split: names the stream of random numbers, so that two splits share no picture.
-        count: how many.
+        split: Name of the split; it selects the random stream, so that two splits share no image.
+        count: Number of images.
     """
     pictures = np.empty((count, 32, 32), np.uint8)
     draws = Draws(0, f"backgrounds-{split}", np.arange(count))
     noise = [draws.normal(shape=(cells, cells)).astype(np.float32) for cells in _NOISE_CELLS]
     roughness = draws.uniform(0.4, 1.0).tolist()
     leaves = draws.uniform(shape=(_LEAVES, 9))
-    # Few things, or a heap of them.
+    # From few objects to many, skewed towards few.
     counts = np.floor((_LEAVES + 1) * draws.uniform() ** 1.5).astype(int).tolist()
     tilts = (draws.normal(shape=(2,)) * 25).astype(np.float32)
     blurs = draws.uniform(0.1, 0.7).tolist()
@@ -100,16 +101,16 @@ def draw_procedural(split: str, count: int) -> Gray:
 
 
 _FINE = 64
-"""Side that procedural pictures are drawn at, in pixels."""
+"""Side in pixels at which procedural images are drawn."""
 _NOISE_CELLS = (3, 5, 9, 17, 33)
-"""Points along a side of each octave of noise."""
+"""Grid points per side for each octave of noise."""
 _LEAVES = 48
 
 
 def _drop(canvas: Floats, texture: Floats, ramp: Floats, leaf: NDArray[np.float64]) -> None:
-    """Cover a part of a canvas with an ellipse, a rectangle, a bar or a half plane of another light."""
+    """Cover part of a canvas with an ellipse, rectangle, bar or half plane that has its own lighting."""
     x, y, size, long, turn, grey, shade, rough, kind = leaf.tolist()
-    # The number of things falls with the cube of their size, as they are at all distances.
+    # The number of objects falls with the cube of their size, as they are at all distances.
     radius = _FINE / 20 / np.sqrt(1 - size * (1 - (1 / 12) ** 2))
     axes = (radius * (1 + 2 * long), radius)
     centre, angle = (1.2 * _FINE * x - 0.1 * _FINE, 1.2 * _FINE * y - 0.1 * _FINE), 180 * turn

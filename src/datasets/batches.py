@@ -1,4 +1,4 @@
-"""Which samples are in which batch; a step's batch depends on the seed and the step alone."""
+"""Samplers that choose each batch's samples; a step's batch depends only on the seed and the step."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Batch = TypeVar("Batch")
 
 
 class BatchIndices(NamedTuple):
-    """Samples for one batch; a dataset's ``__getitems__`` makes the batch at once.
+    """Indices of one batch, from which a dataset's ``__getitems__`` builds the whole batch at once.
 
     Attributes:
-        epoch: the pass over the set.
-        samples: ``(n,)`` positions in the set.
+        epoch: Number of the pass over the set.
+        samples: Positions in the set, shape ``(n,)``.
     """
 
     epoch: int
@@ -28,19 +28,19 @@ class BatchIndices(NamedTuple):
 
 
 class TrainingBatches(Sampler[BatchIndices]):
-    """The batches of a whole training, all epochs in one run.
+    """Sampler of the batches of a whole training run, across all epochs.
 
-    Every batch is full: the last of an epoch is filled up from the epoch's start. ``len()`` counts
-    all steps, also where the iteration starts later, as Lightning adds the steps of a checkpoint.
+    Every batch is full: the last one of an epoch is filled up from the start of the epoch's order.
+    ``len()`` counts all steps even if iteration starts later, as Lightning adds a checkpoint's steps.
 
     Args:
-        count: samples in the set.
-        batch_size: of all processes together.
-        epochs: passes over the set.
-        seed: of the order.
-        start: steps that were taken before (resuming).
-        rank: of this process, which gets every ``world``-th sample of a batch.
-        world: processes.
+        count: Number of samples in the set.
+        batch_size: Global batch size, summed over all processes.
+        epochs: Number of passes over the set.
+        seed: Random seed of the sample order.
+        start: Number of steps already taken, when resuming.
+        rank: Rank of this process, which gets every ``world``-th sample of a batch.
+        world: Number of processes.
     """
 
     def __init__(
@@ -77,13 +77,13 @@ class TrainingBatches(Sampler[BatchIndices]):
 
 
 class ValidationBatches(Sampler[BatchIndices]):
-    """The first ``count`` samples once, in order, each in one process only: none is counted twice.
+    """Sampler of the first ``count`` samples, in order, each exactly once across all processes.
 
     Args:
-        count: samples.
-        batch_size: of each process.
-        rank: of this process.
-        world: processes.
+        count: Number of samples.
+        batch_size: Batch size per process.
+        rank: Rank of this process.
+        world: Number of processes.
     """
 
     def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
@@ -99,5 +99,5 @@ class ValidationBatches(Sampler[BatchIndices]):
 
 
 def identity_collate(batch: Batch) -> Batch:
-    """The ``collate_fn`` of datasets that make whole batches."""
+    """Return the batch unchanged: the ``collate_fn`` for datasets that build whole batches."""
     return batch

@@ -1,18 +1,19 @@
-"""Sets of real pictures for fine-tuning, in the formats that people have them in.
+"""Loaders for sets of real photos for fine-tuning, in common annotation formats.
 
-A set is a folder, and what lies in it tells its format:
+A set is a folder whose contents determine its format:
 
-- annotation files train.csv, val.csv and locked.csv (src/datasets/annotations.py), as ``python -m
-  src.flywheel.export`` writes them;
-- Pascal VOC: an ``*.xml`` for each picture, below ``Annotations`` or ``annotations``, the pictures in
-  ``JPEGImages`` or ``images`` beside it or in the same folder (Everingham et al. 2010);
-- YOLO: below ``labels`` a ``*.txt`` for each picture below ``images``, a line ``class cx cy w h`` for each
-  object; ``data.yaml`` names the classes;
-- UFPR-ALPR: ``training``, ``validation`` and ``testing`` with a ``*.txt`` beside each picture (Laroca et al.
-  2018).
+- Annotation files: train.csv, val.csv and locked.csv (src/datasets/annotations.py), as written by
+  ``python -m src.flywheel.export``.
+- Pascal VOC: one ``*.xml`` per image below ``Annotations`` or ``annotations``, with the images in
+  ``JPEGImages`` or ``images`` beside it or in the same folder (Everingham et al. 2010).
+- YOLO: below ``labels`` one ``*.txt`` per image below ``images``, with a line ``class cx cy w h`` per
+  object; ``data.yaml`` names the classes.
+- UFPR-ALPR: ``training``, ``validation`` and ``testing`` with a ``*.txt`` beside each image (Laroca et
+  al. 2018).
 
-Splits are those of the set where it has some, and what is for testing is locked; else a picture's content
-decides. Objects whose class is none of a plate are left out. VOC and YOLO know no text and no corners.
+The set's own splits are used if it has any, with its test split as ``locked``; otherwise an image's
+content decides. Objects whose class is not a plate are ignored. VOC and YOLO carry neither texts nor
+corners.
 """
 
 from __future__ import annotations
@@ -41,22 +42,22 @@ _FOLDERS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "locked", "testing": "locked",
 }  # fmt: skip
-"""What folders of splits are called."""
+"""Split that each known folder name stands for."""
 _PARTS = {*_FOLDERS, "images", "labels", "annotations", "jpegimages", "imagesets"}
-"""What folders in a set are called."""
+"""Folder names, in lower case, that mark a folder as a set."""
 _PLATE = re.compile(r"plate|licen[cs]e|kennzeichen|\blp\b|^lp$", re.IGNORECASE)
-"""Names of classes of plates; the Kaggle set's is "licence"."""
+"""Pattern of class names that denote plates; the Kaggle set calls its class "licence"."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """The pictures of a split.
+    """The images of a split.
 
     Attributes:
-        name: train, val or locked.
-        pictures: opens them one by one; may be called again.
-        count: of them.
-        has_text: whether the plates' texts are known. Then a plate without one has none to read.
+        name: Name of the split: ``train``, ``val`` or ``locked``.
+        pictures: Function that opens the images one at a time; it may be called repeatedly.
+        count: Number of images.
+        has_text: True if plate texts are known; a plate without one then has none to read.
     """
 
     name: str
@@ -66,25 +67,25 @@ class Split:
 
 
 def find_sets(folder: Path) -> list[Path]:
-    """The sets in a folder, by name; none where there is no such folder."""
+    """Return the sets in a folder, sorted by name; empty if the folder does not exist."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
 
 
 def is_set(folder: Path) -> bool:
-    """Whether a folder is a set itself, by the names of what is in it; else it may hold sets."""
+    """Return True if a folder is itself a set, judged by the names in it; otherwise it may hold sets."""
     names = {path.name.lower() for path in folder.iterdir()}
     tables = {f"{name}.csv" for name in SPLITS}
     return bool(names & (_PARTS | tables)) or any(folder.glob("*.xml"))
 
 
 def open_set(folder: Path) -> list[Split]:
-    """The splits of a set.
+    """Open a set and return its splits.
 
     Raises:
-        DatasetError: its format is unknown, or a file is damaged; while iterating, a picture cannot be
-            read.
+        DatasetError: If the format is unknown or a file is damaged, or, during iteration, an image
+            cannot be read.
     """
     if any((folder / f"{name}.csv").is_file() for name in SPLITS):
         return _truth_files(folder)
@@ -104,7 +105,7 @@ def _truth_files(folder: Path) -> list[Split]:
     splits = []
     for name in SPLITS:
         path = folder / f"{name}.csv"
-        # A small export may have no picture for one of them: then the table has a heading alone.
+        # A small export may have no image for one of the splits: its table then has only a header.
         if path.is_file() and len(path.read_text(encoding="utf-8").splitlines()) > 1:
             truth = AnnotationFile(path)
             splits.append(Split(name, truth.__iter__, len(truth), truth.has_text))
@@ -116,7 +117,7 @@ def _truth_files(folder: Path) -> list[Split]:
 
 @dataclass(frozen=True)
 class _Box:
-    """A plate: its box as x1, y1, x2, y2, in pixels or normalised; corners where known."""
+    """A plate with its box as x1, y1, x2, y2, in pixels or normalised, and its corners where known."""
 
     values: tuple[float, ...]
     is_normalised: bool = False
@@ -126,7 +127,7 @@ class _Box:
 
 @dataclass(frozen=True)
 class _Item:
-    """A picture, its split where the set says so, and its plates."""
+    """An image with its plates, and its split if the set defines one."""
 
     picture: Path
     split: str | None
@@ -190,7 +191,7 @@ def _read_voc(folder: Path) -> list[_Item]:
 
 
 def _listed(folder: Path) -> dict[str, str]:
-    """Splits of pictures by their names, of VOC's ImageSets/Main."""
+    """Return the splits of images by name, from VOC's ImageSets/Main."""
     lists = {"train": "train", "val": "val", "test": "locked"}
     return {
         line.split()[0]: split
@@ -203,7 +204,7 @@ def _listed(folder: Path) -> dict[str, str]:
 
 def _read_xml(path: Path, split: str | None) -> _Item:
     try:
-        root = ET.parse(path).getroot()  # noqa: S314  # expat bounds what entities expand to
+        root = ET.parse(path).getroot()  # noqa: S314  # expat bounds entity expansion
         boxes = [
             _Box(tuple(float(_text(item, f"bndbox/{side}")) for side in _SIDES))
             for item in root.iter("object")
@@ -244,7 +245,7 @@ def _read_yolo(folder: Path) -> list[_Item]:
 
 
 def _classes(folder: Path) -> set[int] | None:
-    """Numbers of the classes of plates; None where the set names no classes, and all are."""
+    """Return the numbers of the plate classes; None if the set names no classes, so that all count."""
     path = next(chain(folder.glob("data.yaml"), folder.glob("*.yaml")), None)
     if path is None:
         return None
@@ -265,7 +266,7 @@ def _read_labels(picture: Path, folder: Path, classes: set[int] | None) -> _Item
     parts[parts.index("images")] = "labels"
     path = folder.joinpath(*parts).with_suffix(".txt")
     split = next((_FOLDERS[part] for part in parts if part in _FOLDERS), None)
-    # A picture without a file of labels has no object in it.
+    # An image without a label file has no objects.
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     boxes = []
     for number, line in enumerate(lines, 1):
@@ -291,7 +292,7 @@ def _read_ufpr(folder: Path) -> list[_Item]:
         )
         if picture is None:
             continue
-        # One field a line, as `corners: 1,2 3,4 5,6 7,8`, some of them indented.
+        # One field per line, such as `corners: 1,2 3,4 5,6 7,8`, some of them indented.
         lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
         fields = {key.strip().lower(): value.strip() for key, _, value in lines}
         if "corners" not in fields and "position_plate" not in fields:
@@ -308,7 +309,7 @@ def _read_ufpr(folder: Path) -> list[_Item]:
 
 def _ufpr_box(fields: dict[str, str]) -> _Box:
     text = fields.get("plate", "").replace("-", "")
-    # The set's plates are Brazilian: to this reader, a foreign plate has no text.
+    # The set's plates are Brazilian, and a foreign plate has no text to read here.
     swiss = text if _is_swiss(text) else None
     if "corners" in fields:
         points = [[float(each) for each in point.split(",")] for point in fields["corners"].split()]

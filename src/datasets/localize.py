@@ -1,4 +1,4 @@
-"""The localizer's prepared set as a torch dataset of whole batches."""
+"""The localizer's prepared set as a PyTorch dataset that builds whole batches."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .shards import DatasetError, ShardedSet
 
 
 class LocalizeBatch(NamedTuple):
-    """Pictures, and the plate of each.
+    """A batch of images with the plate of each.
 
     Attributes:
-        images: ``(N, H, W)`` uint8.
-        corners: ``(N, 4, 2)`` float32 in pixels; NaN where there is no plate.
-        present: ``(N,)`` bool.
-        lines: ``(N,)`` int64, 1 or 2; 1 where there is no plate.
+        images: Grey images, shape ``(N, H, W)``, uint8.
+        corners: Plate corners in pixels, shape ``(N, 4, 2)``, float32; NaN where there is no plate.
+        present: Presence of a plate, shape ``(N,)``, bool.
+        lines: Number of lines of text, shape ``(N,)``, int64, 1 or 2; 1 where there is no plate.
     """
 
     images: Tensor
@@ -31,14 +31,14 @@ class LocalizeBatch(NamedTuple):
 
 
 class LocalizeDataset(Dataset[LocalizeBatch]):
-    """Pictures and their plates.
+    """Dataset of images and their plates, for training the localizer.
 
     Args:
-        folder: of the prepared set.
-        input_shape: of the localizer, (1, height, width).
+        folder: Folder of the prepared set.
+        input_shape: Input shape of the localizer, (1, height, width).
 
     Raises:
-        DatasetError: the set is missing, damaged or too old, or its pictures are of another size.
+        DatasetError: If the set is missing, damaged or too old, or its images have another size.
     """
 
     def __init__(self, folder: Path, input_shape: tuple[int, int, int]) -> None:
@@ -59,7 +59,7 @@ class LocalizeDataset(Dataset[LocalizeBatch]):
         return len(self.samples)
 
     def __getitems__(self, picked: BatchIndices) -> LocalizeBatch:
-        """A whole batch, bytes: the device makes numbers of them faster than a worker would."""
+        """Return a whole batch as uint8, since the device converts it to float faster than a worker."""
         return LocalizeBatch(
             torch.from_numpy(self.samples.images(picked.samples)),
             self.corners[picked.samples],

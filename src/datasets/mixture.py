@@ -1,4 +1,4 @@
-"""Feedback mixed with synthetic samples, so that a model learns the one and does not forget the other."""
+"""Mix feedback with synthetic samples, so that a model learns from one without forgetting the other."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from .batches import BatchIndices
 
 
 class Mixture(Dataset[Any]):
-    """Two sets of one kind as one; batches are tuples of tensors.
+    """Combine two datasets of the same kind whose batches are tuples of tensors.
 
     Args:
-        feedback: is passed through as a whole so many times in an epoch, each time as in another epoch of
-            its own, so that it is cut and lit differently.
-        replay: other samples of it in each epoch, or its first ones where it is fixed.
-        passes: over the feedback.
-        replayed: samples of ``replay`` in an epoch.
-        seed: of the choice; None is fixed, for validation.
+        feedback: Dataset that is used in full, ``passes`` times per epoch. Each pass has its own epoch
+            number, so that samples are cropped and lit differently each time.
+        replay: Dataset to replay from: random samples in each epoch, or its first ones if ``seed`` is
+            None.
+        passes: Number of passes over the feedback per epoch.
+        replayed: Number of samples of ``replay`` per epoch.
+        seed: Random seed for the choice of replayed samples; None fixes the choice, for validation.
     """
 
     def __init__(
@@ -52,24 +53,28 @@ class Mixture(Dataset[Any]):
 
 
 def mixed_sizes(feedback: int, share: float, samples: int) -> tuple[int, int]:
-    """How often feedback is passed in an epoch, once at least, and how many samples are replayed.
+    """Return the number of passes over the feedback per epoch and the number of replayed samples.
+
+    Both are at least 1.
 
     Args:
-        feedback: samples of it.
-        share: of them among all.
-        samples: of an epoch, about.
+        feedback: Number of feedback samples.
+        share: Fraction of feedback among all samples of an epoch.
+        samples: Approximate number of samples per epoch.
     """
     passes = max(1, round(share * samples / feedback))
     return passes, max(1, round(passes * feedback * (1 - share) / share))
 
 
 def balanced(feedback: Any, replay: Any, most: int) -> Mixture:
-    """A fixed set, to choose the best weights by: half of each, the feedback as often as that needs.
+    """Return a fixed mixture for choosing the best weights: one half feedback, one half replay.
+
+    The feedback is repeated as often as needed to balance the halves.
 
     Args:
-        feedback: at least one sample.
-        replay: likewise.
-        most: samples of each, about; more where there is more feedback.
+        feedback: Feedback dataset with at least one sample.
+        replay: Replay dataset with at least one sample.
+        most: Approximate number of samples of each; larger if there is more feedback.
     """
     passes = int(np.ceil(min(most, len(replay)) / len(feedback)))
     return Mixture(feedback, replay, passes, min(passes * len(feedback), len(replay)), None)

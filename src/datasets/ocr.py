@@ -1,8 +1,8 @@
-"""The reader's prepared set as a torch dataset of whole batches, cropped with jitter.
+"""The recognizer's prepared set as a PyTorch dataset that builds whole batches of jittered crops.
 
-The set holds crops with a margin at the scene's own resolution; a reader sees the plate as the
-localizer would hand it over: a little off, now and then cut for the wrong number of lines, and in any
-light. How much so depends on (seed, epoch, sample) alone.
+The set holds crops with a margin at the scene's own resolution. The recognizer sees the plate as the
+localizer would deliver it: slightly off, sometimes cut for the wrong number of lines, and in varying
+light. The jitter depends only on (seed, epoch, sample).
 """
 
 from __future__ import annotations
@@ -28,13 +28,21 @@ from .batches import BatchIndices
 from .shards import DatasetError, ShardedSet
 
 CORNER_ERRORS = Path(__file__).with_name("corner_errors.csv")
-"""How far the localizer's corners are off: a row a plate, in plate sizes along the plate's own axes
-(src/core/geometry.py: plate_axes). ``python -m src.localize.evaluate --write-errors`` measures them."""
+"""Table of the localizer's corner errors, with one row per plate.
+
+The unit is plate sizes along the plate's own axes (src/core/geometry.py: plate_axes). Measured by
+``python -m src.localize.evaluate --write-errors``."""
 CORNER_ERROR_COLUMNS = [f"d{axis}{corner}" for corner in range(4) for axis in "xy"]
 
 
 class OCRBatch(NamedTuple):
-    """Crops ``(N, h, w)`` uint8, classes ``(N, 8)`` int64 padded with the blank, lengths ``(N,)``."""
+    """A batch of crops and their texts.
+
+    Attributes:
+        images: Crops, shape ``(N, h, w)``, uint8.
+        targets: Classes of the texts, shape ``(N, 8)``, int64, padded with the blank.
+        lengths: Lengths of the texts, shape ``(N,)``.
+    """
 
     images: Tensor
     targets: Tensor
@@ -42,19 +50,22 @@ class OCRBatch(NamedTuple):
 
 
 class OCRDataset(Dataset[OCRBatch]):
-    """Crops as a reader sees them, and their texts; where there is none, the target is empty.
+    """Dataset of crops as the recognizer sees them, with their texts.
+
+    The target of a crop without text is empty.
 
     Args:
-        folder: of the prepared set.
-        rectification: of the reader.
-        input_shape: of the reader, (1, height, width).
-        params: how far crops are off.
-        fixed: every epoch the same crops, for validation: off as in training, as the localizer's
-            are, but comparable from one validation to the next, and in the light that they are in.
+        folder: Folder of the prepared set.
+        rectification: Rectification of the recognizer.
+        input_shape: Input shape of the recognizer, (1, height, width).
+        params: Training parameters, which set the amount of jitter.
+        fixed: If True, return the same crops in every epoch, for validation. Their corners are jittered
+            as in training, since the localizer's are off too, but validations stay comparable; the light
+            is left as it is.
 
     Raises:
-        DatasetError: the set is missing or damaged, or holds a text that is no plate's; or there is
-            no table of the localizer's errors.
+        DatasetError: If the set is missing or damaged or holds an invalid plate text, or if the table of
+            the localizer's errors is missing.
     """
 
     def __init__(
@@ -83,7 +94,7 @@ class OCRDataset(Dataset[OCRBatch]):
         return len(self.samples)
 
     def __getitems__(self, picked: BatchIndices) -> OCRBatch:
-        """A whole batch; crops of a fixed set do not depend on the epoch."""
+        """Return a whole batch; the crops of a fixed set do not depend on the epoch."""
         epoch = "validation" if self._fixed else picked.epoch
         draws = Draws(self._params.SEED, f"jitter-{epoch}", self._numbers[picked.samples])
         images = [self.samples.image(int(i)) for i in picked.samples]
@@ -91,7 +102,7 @@ class OCRDataset(Dataset[OCRBatch]):
         corners = self.samples.corners[picked.samples] * sizes[:, None]
         quads = jitter_quads(corners, self._rectification, self._params, self._corner_errors, draws)
         lines = self._lines[picked.samples]
-        # A reader of the upright box is shown no lines: there is nothing to get wrong.
+        # A recognizer of the upright box ignores the number of lines: there is nothing to get wrong.
         wrong = draws.chance(self._params.LINES_ERROR) & (self._rectification == "corners")
         lines = np.where(wrong, 3 - lines, lines)
         crops = [
@@ -101,19 +112,19 @@ class OCRDataset(Dataset[OCRBatch]):
         if not self._fixed:
             crops = jitter_light(crops, self._params, draws)
         targets, lengths = self._targets[picked.samples], self._lengths[picked.samples]
-        # Halves of a line, or two lines in one, are nothing to read: whoever is not sure of the
-        # number of lines has both read, and believes the surer.
+        # Half a line, or two lines squeezed into one, has no text to read: when the number of lines is
+        # uncertain, inference reads both layouts and keeps the more confident one.
         targets[wrong], lengths[wrong] = CHARSET.blank, 0
         return OCRBatch(torch.from_numpy(np.stack(crops)), targets, lengths)
 
 
 def encode_texts(texts: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The classes of texts, ``(n, 8)`` padded with the blank, and their lengths ``(n,)``.
+    """Encode texts as classes, shape ``(n, 8)``, padded with the blank, and lengths, shape ``(n,)``.
 
-    An empty text stands for nothing to read; its length is 0.
+    An empty text means that there is nothing to read; its length is 0.
 
     Raises:
-        ValueError: a text is no plate's.
+        ValueError: If a text is not a valid plate text.
     """
     encoded = [CHARSET.encode(text) if text else [] for text in texts]
     targets = np.full((len(encoded), CHARSET.max_length), CHARSET.blank, dtype=np.int64)
@@ -123,10 +134,12 @@ def encode_texts(texts: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 def read_corner_errors(path: Path) -> NDArray[np.float64]:
-    """``(n, 4, 2)`` errors of a localizer's corners, in plate sizes along the plates' own axes.
+    """Read the corner errors of a localizer, shape ``(n, 4, 2)``.
+
+    They are in plate sizes along the plates' own axes.
 
     Raises:
-        DatasetError: the table is missing or is another one.
+        DatasetError: If the table is missing or invalid.
     """
     try:
         table = pd.read_csv(path)
@@ -141,7 +154,7 @@ def read_corner_errors(path: Path) -> NDArray[np.float64]:
     return errors.reshape(-1, 4, 2)
 
 
-# The corners' order in a plate seen in a mirror: as it is, left for right, upside down, both.
+# Corner order of a mirrored plate: unchanged, left-right, upside down, both.
 _MIRRORED = np.array([[0, 1, 2, 3], [1, 0, 3, 2], [3, 2, 1, 0], [2, 3, 0, 1]])
 
 
@@ -152,18 +165,19 @@ def jitter_quads(
     errors: FloatArray,
     draws: Draws,
 ) -> FloatArray:
-    """The quadrilaterals that crops are cut by, a little off.
+    """Return jittered quadrilaterals to cut crops by.
 
     Args:
-        corners: ``(n, 4, 2)`` in pixels.
-        rectification: of the reader.
-        params: by how much: CORNER_JITTER times the errors, or BOX_JITTER and BOX_SKEW.
-        errors: ``(m, 4, 2)`` of the localizer, in plate sizes. Each sample takes one plate's, whose
-            corners are off together, or its mirror image or opposite: eight times as many.
-        draws: of the n samples.
+        corners: Plate corners in pixels, shape ``(n, 4, 2)``.
+        rectification: Rectification of the recognizer.
+        params: Amount of jitter: CORNER_JITTER times the errors, or BOX_JITTER and BOX_SKEW.
+        errors: Corner errors of the localizer in plate sizes, shape ``(m, 4, 2)``. Each sample takes the
+            errors of one plate, as a plate's corners are off together, possibly mirrored or negated,
+            which makes eight times as many.
+        draws: Random generator for the n samples.
 
     Returns:
-        ``(n, 4, 2)`` in pixels.
+        Quadrilaterals in pixels, shape ``(n, 4, 2)``.
     """
     quads = np.stack([crop_quad(quad, rectification) for quad in corners])
     if rectification == "corners":
@@ -173,7 +187,7 @@ def jitter_quads(
         signs = np.where(np.stack([across, down], axis=1) ^ opposite[:, None], -1, 1)
         return quads + (params.CORNER_JITTER * signs[:, None] * off) @ plate_axes(quads)
     low, high = quads[:, 0], quads[:, 2]
-    # Two opposite edges that move by half of the jitter change a side by all of it.
+    # Moving two opposite edges by half the jitter each changes a side by the full jitter.
     moves = draws.uniform(-params.BOX_JITTER / 2, params.BOX_JITTER / 2, (2, 2))
     low, high = low + moves[:, 0] * (high - low), high + moves[:, 1] * (high - low)
     centre, half = (low + high) / 2, (high - low) / 2
@@ -190,14 +204,14 @@ _LEVELS = np.linspace(0, 1, 256)
 def jitter_light(
     crops: list[NDArray[np.uint8]], params: TrainOCRParams, draws: Draws
 ) -> list[NDArray[np.uint8]]:
-    """Crops ``(h, w)`` in another light and a little blurred: a new epoch brings new pictures.
+    """Randomly change the tone of crops and blur them slightly, so that every epoch differs.
 
-    Contrast is only taken away, so that nothing is clipped that a camera would have kept.
+    Contrast is only reduced, so that nothing is clipped that a camera would have kept.
 
     Args:
-        crops: one a sample.
-        params: by how much: TONE_JITTER, BLUR_JITTER.
-        draws: of the samples.
+        crops: Crops of shape ``(h, w)``, one per sample.
+        params: Amount of jitter: TONE_JITTER and BLUR_JITTER.
+        draws: Random generator for the samples.
     """
     tone = params.TONE_JITTER
     gamma = np.exp(draws.uniform(-tone, tone))[:, None]
@@ -212,4 +226,4 @@ def jitter_light(
 
 
 _LEAST_BLUR = 0.25
-"""Sigma in pixels; less changes nothing."""
+"""Minimum sigma in pixels; a smaller blur has no effect."""

@@ -1,4 +1,4 @@
-"""What the prepare stages share: a source of scenes, and what is shown of a prepared set."""
+"""Code shared by the prepare stages: a source of scenes, and the overview of a prepared set."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _GREEN = (80, 200, 80)
 
 @dataclass(frozen=True)
 class StreetMix:
-    """How many of a set's scenes are street scenes, and of what kind.
+    """Proportion and kind of the street scenes in a set.
 
     Attributes:
-        share: of them; the others are the original project's.
-        width: of a plate's box, least and most, in shares of the scene.
-        inside: whether plates lie wholly in the scene.
-        degradations: those of training or others.
-        kinds: weights of Swiss plates, foreign plates, signs and nothing; by default those of
+        share: Fraction of street scenes; the others are scenes of the original project.
+        width: Minimum and maximum width of a plate's box, as a fraction of the scene's side.
+        inside: True if plates lie entirely within the scene.
+        degradations: Degradations of training (``train``) or others (``shifted``).
+        kinds: Weights of Swiss plates, foreign plates, signs and nothing; by default those of
             StreetParams.
-        families: weights of the glyph families; by default those of StreetPlateParams.
+        families: Weights of the glyph families; by default those of StreetPlateParams.
     """
 
     share: float
@@ -54,19 +54,20 @@ class StreetMix:
 
 @dataclass(frozen=True)
 class SceneSource:
-    """Scenes of one set by their numbers; picklable, so that each worker gets one.
+    """Source of a set's scenes by number; picklable, so that each worker gets its own.
 
     Attributes:
-        config: all parameters.
-        seed: of the set.
-        stream: the set's name; two sets of one seed share no scene.
-        split: of the backgrounds and textures, ``train`` or ``val``.
-        side: of the whole scene in pixels.
-        structure_probability: share of the original's backgrounds with sharp structure.
-        mix: of street scenes.
-        atlas, street_atlas: glyph variants of both kinds of scenes.
-        pictures: backgrounds, ``(n, 32, 32)`` uint8.
-        backgrounds: where they come from.
+        config: Configuration with all parameters.
+        seed: Random seed of the set.
+        stream: Name of the set; two sets with the same seed share no scene.
+        split: Split of the backgrounds and textures, ``train`` or ``val``.
+        side: Side of the whole scene in pixels.
+        structure_probability: Fraction of the original's backgrounds with sharp structure.
+        mix: Proportion and kind of street scenes.
+        atlas: Glyph variants of the original's scenes.
+        street_atlas: Glyph variants of street scenes.
+        pictures: Background images, shape ``(n, 32, 32)``, uint8.
+        backgrounds: Origin of the background images.
     """
 
     config: Config
@@ -92,7 +93,7 @@ class SceneSource:
         object.__setattr__(self, "backgrounds", backgrounds.source)
 
     def __getstate__(self) -> dict[str, object]:
-        # A worker opens the backgrounds itself instead of getting a copy.
+        # Each worker opens the backgrounds itself instead of receiving a copy.
         return {
             name: value for name, value in vars(self).items() if name not in ("pictures", "streets")
         }
@@ -103,12 +104,12 @@ class SceneSource:
         self._open_backgrounds()
 
     def scenes_at(self, side: int) -> SceneRenderer:
-        """Paints the original's scenes at a side in pixels."""
+        """Return a renderer of the original's scenes with the given side in pixels."""
         return SceneRenderer(self.atlas, self.pictures, side)
 
     @cached_property
     def streets(self) -> StreetRenderer:
-        """Paints street scenes."""
+        """Renderer of street scenes."""
         return StreetRenderer(
             self.config.StreetParams,
             self.street_atlas,
@@ -123,14 +124,14 @@ class SceneSource:
         plates = self.config.StreetPlateParams
         if self.mix.families is None:
             return plates
-        # Nothing of another family among its characters.
+        # No characters of another family are mixed in.
         alone = {"ALTERNATE_PROBABILITY": 0.0, "FONT_PROBABILITY": 0.0}
         return plates.model_copy(update={"FAMILY_WEIGHTS": self.mix.families, **alone})
 
     def parts(self, indices: range) -> list[tuple[NDArray[np.int64], AnyPart]]:
-        """The samples with these numbers by their kind: positions in ``indices``, and the part.
+        """Group samples by kind of scene, as pairs of positions in ``indices`` and the part.
 
-        Which kind a sample is depends on its number alone, as all of it does.
+        The kind of a sample, like everything else about it, depends only on its number.
         """
         numbers = np.asarray(indices)
         street = Draws(self.seed, f"{self.stream}-style", numbers).chance(self.mix.share)
@@ -168,7 +169,7 @@ Block_contra = TypeVar("Block_contra", contravariant=True)
 
 
 class Renderer(Protocol[Block_contra]):
-    """Paints the scenes of one kind of block."""
+    """Protocol of renderers, each for one kind of block."""
 
     def render(
         self, block: Block_contra, i: int, window: tuple[int, int, int, int] | None = None
@@ -177,13 +178,13 @@ class Renderer(Protocol[Block_contra]):
 
 @dataclass(frozen=True)
 class Part(Generic[SomeBlock]):
-    """Scenes of one kind before any pixel is drawn, and what paints them."""
+    """Scenes of one kind, not yet rendered, with their renderer."""
 
     block: SomeBlock
     renderer: Renderer[SomeBlock]
 
     def render(self, i: int, window: tuple[int, int, int, int] | None = None) -> NDArray[np.uint8]:
-        """Scene ``i`` of the block, ``(H, W)`` uint8."""
+        """Render scene ``i`` of the block, shape ``(H, W)``, uint8."""
         return self.renderer.render(self.block, i, window)
 
 
@@ -196,13 +197,13 @@ def _cached_atlas(plates: str, seed: int) -> Atlas:
 
 
 def _atlas(plates: PlateParams, seed: int) -> Atlas:
-    """The atlas of these parameters; sets of one seed share one, also on their way to a worker."""
+    """Return the atlas of these parameters; sets with the same seed share it, even when pickled."""
     return _cached_atlas(plates.model_dump_json(), seed)
 
 
 @dataclass(frozen=True)
 class WholeScenes:
-    """Makes shards of whole scenes."""
+    """Callable that generates shards of whole scenes."""
 
     source: SceneSource
 
@@ -218,19 +219,19 @@ class WholeScenes:
 
 
 def worker_count(config: Config) -> int:
-    """Processes that prepare: all cores this process may use, or one."""
+    """Return the number of worker processes: all cores available to this process, or one."""
     return available_cores() if config.MULTIPROCESSING else 1
 
 
 def split_counts(total: int, share: float) -> dict[str, range]:
-    """Numbers of the training and of the validation samples, at least one each."""
+    """Return the numbers of the training and the validation samples, at least one each."""
     train = min(max(round(total * share), 1), total - 1)
     return {"train": range(train), "val": range(train, total)}
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A set to prepare: its samples' numbers, what makes them, and what meta.json says of it."""
+    """A set to prepare: its sample numbers, its shard generator and its entries for meta.json."""
 
     indices: range
     make: Callable[[range], Shard]
@@ -240,7 +241,7 @@ class Planned:
 def planned(
     indices: range, source: SceneSource, maker: Callable[[SceneSource], Callable[[range], Shard]]
 ) -> Planned:
-    """A set of a source's scenes."""
+    """Plan a set of the scenes of a source."""
     meta = {"backgrounds": source.backgrounds, "seed": source.seed}
     return Planned(indices, maker(source), meta)
 
@@ -251,13 +252,13 @@ def prepare_sets(
     sets: dict[str, Planned],
     show: Callable[[ShardedSet, int], NDArray[np.uint8]],
 ) -> None:
-    """Write the prepared sets of a task and what is shown of them.
+    """Write the prepared sets of a task and an overview of them.
 
     Args:
-        config: all parameters.
-        task: ``localize``, ``ocr`` or ``stack``; it names the folders.
-        sets: by name; sample pictures are those of the first.
-        show: draws sample ``i`` of a set, ``(H, W)`` or ``(H, W, 3)`` BGR.
+        config: Configuration with all parameters.
+        task: Name of the task, ``localize``, ``ocr`` or ``stack``, which names the folders.
+        sets: Sets by name; sample images are taken from the first.
+        show: Function that draws sample ``i`` of a set, shape ``(H, W)``, or ``(H, W, 3)`` in BGR.
     """
     new_sets = [
         NewSet(config.prepared(task) / name, plan.indices, plan.make, plan.meta)
@@ -271,12 +272,12 @@ def prepare_sets(
 def _write_overview(
     folder: Path, sets: dict[str, ShardedSet], show: Callable[[ShardedSet, int], NDArray[np.uint8]]
 ) -> None:
-    """Write what is shown of a prepared set: sample pictures, class statistics, metrics.
+    """Write the overview of prepared sets: sample images, class statistics and metrics.
 
     Args:
-        folder: ``out/prepared/<task>``.
-        sets: by split.
-        show: draws sample ``i`` of a set, ``(H, W)`` or ``(H, W, 3)`` BGR.
+        folder: Output folder, ``out/prepared/<task>``.
+        sets: Prepared sets by name.
+        show: Function that draws sample ``i`` of a set, shape ``(H, W)``, or ``(H, W, 3)`` in BGR.
     """
     with complete_folder(folder) as temporary:
         images = temporary / "plots" / "images"
@@ -305,7 +306,7 @@ def _write_overview(
 
 
 def _statistics(labels: pd.DataFrame) -> dict[str, pd.Series]:
-    """Values to count by name; those of a sample stand at its row's number."""
+    """Return the values to count, by name, each indexed by its sample's row number."""
 
     def binned(name: str, step: int) -> pd.Series:
         return (labels[name].dropna() // step * step).astype(int)
@@ -324,15 +325,15 @@ def _statistics(labels: pd.DataFrame) -> dict[str, pd.Series]:
 def draw_sample(
     image: NDArray[np.uint8], corners: NDArray[np.float32], zoom: int
 ) -> NDArray[np.uint8]:
-    """A sample enlarged, with the outline of its plate.
+    """Draw an enlarged sample with the outline of its plate.
 
     Args:
-        image: ``(H, W)`` uint8.
-        corners: ``(4, 2)`` normalised to the picture; not a number where there is no plate.
-        zoom: whole factor of enlargement.
+        image: Grey image, shape ``(H, W)``, uint8.
+        corners: Plate corners normalised to the image, shape ``(4, 2)``; NaN where there is no plate.
+        zoom: Integer enlargement factor.
 
     Returns:
-        ``(H * zoom, W * zoom, 3)`` BGR.
+        BGR image, shape ``(H * zoom, W * zoom, 3)``.
     """
     picture = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
     picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)

@@ -1,10 +1,11 @@
-"""Prepared sets: shards of pictures as ``.npy`` with their labels as Parquet beside them.
+"""Prepared sets: shards of images as ``.npy`` with their labels as Parquet beside them.
 
 A set is a folder of ``images-00000.npy`` and ``labels-00000.parquet``, ``…-00001`` and so on, and a
-``meta.json``. Pictures are uint8: ``(n, H, W)`` where all have one size, else one flat buffer with
-``offset``, ``height`` and ``width`` among the labels. Labels (a row a sample): ``index`` (the sample's
-number, from which it can be made again), ``plate``, ``format``, ``colour``, the box ``cx cy w h`` and the
-corners ``x0 y0 … x3 y3``, both normalised to the picture, and what else describes the sample.
+``meta.json``. Images are uint8: an array ``(n, H, W)`` if all have the same size, otherwise one flat
+buffer with ``offset``, ``height`` and ``width`` among the labels. The labels have one row per sample:
+``index`` (the sample's number, from which it can be generated again), ``plate``, ``format``, ``colour``,
+the box ``cx cy w h`` and the corners ``x0 y0 … x3 y3``, both normalised to the image, and further
+properties of the sample.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ _REQUIRED = {"index", "plate", *BOX_COLUMNS, *CORNER_COLUMNS}
 
 
 class DatasetError(UserError):
-    """A prepared set is missing or damaged, or cannot be written."""
+    """Raised when a prepared set is missing or damaged, or cannot be written."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Samples as they are made.
+    """A block of generated samples.
 
     Attributes:
-        images: ``(n, H, W)`` uint8, or a list of ``(H, W)`` pictures of any sizes, which are stored as
-            one flat buffer. All shards of a set are of one kind.
-        labels: one row for each.
+        images: Array ``(n, H, W)`` of uint8, or a list of ``(H, W)`` images of any sizes, which are
+            stored as one flat buffer. All shards of a set use the same kind.
+        labels: Table with one row per image.
     """
 
     images: NDArray[np.uint8] | list[NDArray[np.uint8]]
@@ -53,14 +54,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class NewSet:
-    """A set to write.
+    """Description of a set to write.
 
     Attributes:
-        folder: of the set; what is there is replaced.
-        indices: numbers of its samples.
-        make: gives the samples of a range of numbers; picklable, as workers call it.
-        meta: written to meta.json with the count of samples and of shards, and with a sha256 over all
-            pictures and labels.
+        folder: Folder of the set; existing contents are replaced.
+        indices: Numbers of the samples.
+        make: Function that generates the samples of a range of numbers; picklable, as workers call it.
+        meta: Entries for meta.json, which also gets the numbers of samples and shards and a SHA-256 over
+            all images and labels.
     """
 
     folder: Path
@@ -70,20 +71,20 @@ class NewSet:
 
     @property
     def partial(self) -> Path:
-        """Where the set is written until it is complete."""
+        """Temporary folder in which the set is written until it is complete."""
         return self.folder.with_name(f".{self.folder.name}.partial")
 
 
 def write_sets(sets: Sequence[NewSet], workers: int = 1, shard_size: int = SHARD_SIZE) -> None:
-    """Make samples and write them; the folders appear when all sets are written.
+    """Generate and write sets; their folders appear only once all of them are complete.
 
     Args:
-        sets: what to write; one pool of workers makes them all.
-        workers: processes; the bytes do not depend on it.
-        shard_size: samples in a shard.
+        sets: Sets to write; one pool of workers generates all of them.
+        workers: Number of processes; the written bytes do not depend on it.
+        shard_size: Number of samples per shard.
 
     Raises:
-        DatasetError: the disk is full, or a folder cannot be written.
+        DatasetError: If the disk is full or a folder cannot be written.
     """
     items = [
         (number, shard, new.indices[start : start + shard_size])
@@ -125,15 +126,15 @@ def write_sets(sets: Sequence[NewSet], workers: int = 1, shard_size: int = SHARD
 
 
 Item = tuple[int, int, range]
-"""Number of the set, of the shard in it, and the numbers of its samples."""
+"""Number of the set, number of the shard within it, and numbers of the shard's samples."""
 
 
 def _write_shards(sets: Sequence[NewSet], items: list[Item], workers: int) -> Iterator[str]:
     if workers <= 1:
         yield from (_write_shard(sets, item) for item in items)
         return
-    # Spawned, not forked: OpenCV's threads do not survive a fork. What makes the samples (an atlas
-    # of some megabytes) goes to each worker once, not with every shard.
+    # Spawned, not forked: OpenCV's threads do not survive a fork. The generators (with an atlas of
+    # several megabytes) are sent to each worker once, not with every shard.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start_worker, initargs=(sets,)
@@ -142,7 +143,7 @@ def _write_shards(sets: Sequence[NewSet], items: list[Item], workers: int) -> It
 
 
 _worker_sets: list[NewSet] = []
-"""What a worker process writes; filled once when it starts."""
+"""Sets that a worker process writes; filled once when the process starts."""
 
 
 def _start_worker(sets: Sequence[NewSet]) -> None:
@@ -155,7 +156,7 @@ def _write_in_worker(item: Item) -> str:
 
 
 def _write_shard(sets: Sequence[NewSet], item: Item) -> str:
-    """Make and write a shard; gives the sha256 of its pictures and labels."""
+    """Generate and write a shard, and return the SHA-256 of its images and labels."""
     new, number, indices = sets[item[0]], item[1], item[2]
     shard, folder = new.make(indices), new.partial
     labels = shard.labels.assign(index=np.asarray(indices, dtype=np.int64))
@@ -168,7 +169,7 @@ def _write_shard(sets: Sequence[NewSet], item: Item) -> str:
             offset=np.cumsum(sizes) - sizes, height=shapes[:, 0], width=shapes[:, 1]
         )
         pixels = np.concatenate([image.ravel() for image in shard.images])
-    # Written buffered: a full disk is an error here, and a SIGBUS under a mapped write.
+    # Buffered write: a full disk raises an error here, whereas a memory-mapped write gets a SIGBUS.
     np.save(folder / f"images-{number:05d}.npy", pixels, allow_pickle=False)
     labels.to_parquet(folder / f"labels-{number:05d}.parquet", index=False)
     digest = hashlib.sha256(np.ascontiguousarray(pixels).data)
@@ -177,13 +178,13 @@ def _write_shard(sets: Sequence[NewSet], item: Item) -> str:
 
 
 class ShardedSet:
-    """A prepared set, its pictures mapped into memory.
+    """A prepared set with memory-mapped images.
 
     Args:
-        folder: of the set.
+        folder: Folder of the set.
 
     Raises:
-        DatasetError: the folder or one of its files is missing, damaged or contradicts another.
+        DatasetError: If the folder or one of its files is missing, damaged or inconsistent with another.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -225,25 +226,25 @@ class ShardedSet:
 
     @cached_property
     def boxes(self) -> NDArray[np.float32]:
-        """``(n, 4)`` as cx, cy, w, h, normalised to the picture."""
+        """Plate boxes as cx, cy, w, h, shape ``(n, 4)``, normalised to the image."""
         return self.labels[BOX_COLUMNS].to_numpy(np.float32)
 
     @cached_property
     def corners(self) -> NDArray[np.float32]:
-        """``(n, 4, 2)``, normalised to the picture, clockwise from the plate's own top left."""
+        """Plate corners, shape ``(n, 4, 2)``, normalised, clockwise from the plate's own top left."""
         return self.labels[CORNER_COLUMNS].to_numpy(np.float32).reshape(-1, 4, 2)
 
     @cached_property
     def plates(self) -> list[str]:
-        """The texts."""
+        """Plate texts, one per sample."""
         return self.labels["plate"].tolist()
 
     @cached_property
     def present(self) -> NDArray[np.bool_]:
-        """``(n,)`` whether there is a plate.
+        """Presence of a plate in each sample, shape ``(n,)``.
 
         Raises:
-            DatasetError: the set is of a time when it did not say.
+            DatasetError: If the set predates this label.
         """
         if "present" not in self.labels:
             raise self._damaged("its labels do not say whether there is a plate")
@@ -251,10 +252,10 @@ class ShardedSet:
 
     @cached_property
     def lines(self) -> NDArray[np.int64]:
-        """``(n,)`` lines of text, 1 or 2; 1 where there is no plate.
+        """Number of lines of text, shape ``(n,)``, 1 or 2; 1 where there is no plate.
 
         Raises:
-            DatasetError: the set is of a time when it did not say.
+            DatasetError: If the set predates this label.
         """
         if "lines" not in self.labels or not self.labels["lines"].isin([1, 2]).all():
             raise self._damaged("its labels do not say whether a plate has one line or two")
@@ -267,7 +268,7 @@ class ShardedSet:
         return self.labels[["offset", "height", "width"]].to_numpy(np.int64)
 
     def image(self, i: int) -> NDArray[np.uint8]:
-        """Picture ``i``: ``(H, W)`` uint8, a read-only view of the file."""
+        """Return image ``i``, shape ``(H, W)``, uint8, as a read-only view of the file."""
         shard = int(np.searchsorted(self._starts, i, side="right")) - 1
         if self._layout is None:
             return self._images[shard][i - self._starts[shard]]
@@ -275,5 +276,5 @@ class ShardedSet:
         return self._images[shard][offset : offset + height * width].reshape(height, width)
 
     def images(self, indices: ArrayLike | Iterable[int]) -> NDArray[np.uint8]:
-        """``(n, H, W)`` pictures of one size."""
+        """Return images of equal size as one array, shape ``(n, H, W)``."""
         return np.stack([self.image(int(i)) for i in np.asarray(indices)])

@@ -1,4 +1,4 @@
-"""Work on a stream of items in threads of this process: in order, with bounded memory."""
+"""Process a stream of items in threads of this process, in order and with bounded memory."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def map_in_order(
 ) -> Iterator[Output]:
     """Apply a function to batches of items and yield its outputs in the order of the items.
 
-    An output is yielded as soon as it and all before it are there, also where the next item takes long
-    to come. At most ``(2 * workers + 1) * largest`` items are held at any time. Closing the iterator
-    drops what is not yet begun.
+    An output is yielded as soon as it and all outputs before it are ready, even if the next item takes
+    long to arrive. At most ``(2 * workers + 1) * largest`` items are held at any time. Closing the
+    iterator drops batches that have not started.
 
     Args:
-        function: Takes a batch of 1 to ``largest`` items and returns an output for each.
-        items: Any iterable; it is consumed in a thread of its own.
+        function: Function that takes a batch of 1 to ``largest`` items and returns an output for each.
+        items: Any iterable; it is consumed in a separate thread.
         workers: Number of threads that call the function.
-        largest: Items of a batch at most. Batches are smaller while items come slowly.
+        largest: Maximum batch size. Batches are smaller while items arrive slowly.
 
     Raises:
-        Exception: Whatever the iterable or the function raises, after the outputs before it.
+        Exception: Whatever the iterable or the function raises, after all outputs before it.
     """
     source = _Source(items, workers * largest)
     pool = ThreadPoolExecutor(workers, "map_in_order")
     pending: deque[Future[Sequence[Output]]] = deque()
     try:
         while True:
-            # One batch waits, so that no worker does.
+            # Keep one batch queued, so that no worker is idle.
             batch = source.take(pending, workers, largest)
             if batch:
                 future = pool.submit(function, batch)
@@ -54,7 +54,7 @@ def map_in_order(
 
 
 class _Source(Generic[Item]):
-    """Items that wait for a worker, taken from an iterable by a thread."""
+    """Queue of items waiting for a worker, filled from an iterable by a thread."""
 
     def __init__(self, items: Iterable[Item], limit: int) -> None:
         self._changed = threading.Condition()
@@ -83,10 +83,10 @@ class _Source(Generic[Item]):
             self._changed.notify_all()
 
     def take(self, pending: deque[Future[Sequence[Output]]], workers: int, size: int) -> list[Item]:
-        """Wait for the next batch; none where the oldest pending one is done, or nothing comes any more.
+        """Wait for the next batch; return [] if the oldest pending one is done or no items are left.
 
         Raises:
-            BaseException: What the iterable raised, when everything before it was taken and done.
+            BaseException: Whatever the iterable raised, once all items before it are taken and done.
         """
         with self._changed:
             self._changed.wait_for(
@@ -100,7 +100,7 @@ class _Source(Generic[Item]):
                 if not pending and self._failure is not None:
                     raise self._failure
                 return []
-            # In fair parts, where fewer items wait than there are workers for.
+            # Split evenly if too few items wait to fill the batches of all workers.
             count = min(size, 1 + len(self._waiting) // workers, len(self._waiting))
             batch = [self._waiting.popleft() for _ in range(count)]
             self._changed.notify_all()

@@ -1,10 +1,10 @@
-"""Measures of the stack on pictures with known plates.
+"""Evaluation of the whole stack on annotated images.
 
-A plate that was found stands for the true plate that it covers best, with an intersection over union of
-MATCH at least; where several cover one, the most confident does. A text is *given* where its probability
-reaches a threshold. It is right where it is the text of the true plate that it stands for, and wrong
-everywhere else: on a plate without a Swiss text, beside all plates, and on a plate that another one
-stands for already.
+A detection is matched to the annotated plate that it overlaps best, with an intersection over union of
+at least ``MATCH``; if several detections overlap the same plate, the most confident one is matched. A
+text is *given* if its probability reaches a threshold. It is right if it is the text of the matched
+plate, and wrong otherwise: on a plate without a Swiss text, outside of all plates, and on a plate that
+another detection is matched to.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from ..inference.detection import SURE
 from . import metrics as evaluation
 
 MATCH = 0.5
-"""Least intersection over union of a plate that was found and the true one that it stands for."""
+"""Minimum intersection over union of a detection and the annotated plate it is matched to."""
 BATCH_SIZE = 64
 CONFUSED = 30
-"""Most pairs of characters in a table of confusions."""
+"""Maximum number of character pairs in a table of confusions."""
 
 _WARM_UP = 5
 _PLATE_COLUMNS = (
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class FoundPlate(Protocol):
-    """What is known of a plate that was found; src/inference/reader.py says what each is."""
+    """A plate found by the stack; src/inference/reader.py documents the fields."""
 
     @property
     def text(self) -> str: ...
@@ -65,7 +65,7 @@ class FoundPlate(Protocol):
 
 
 class Stack(Protocol):
-    """What finds and reads plates: PlateReader."""
+    """Anything that finds and reads plates, such as ``PlateReader``."""
 
     @property
     def threshold(self) -> float: ...
@@ -75,22 +75,22 @@ class Stack(Protocol):
     def runtime(self) -> str: ...
 
     def read(self, image: Picture) -> Sequence[FoundPlate]:
-        """The plates of a picture."""
+        """Return the plates in an image."""
         ...
 
     def read_batch(
         self, images: Sequence[Picture], min_confidence: float | None = None
     ) -> Sequence[Sequence[FoundPlate]]:
-        """The plates of each picture."""
+        """Return the plates in each image."""
         ...
 
     def read_at(self, image: Picture, corners: FloatArray, lines: int) -> Reading:
-        """What is read at corners ``(4, 2)`` in pixels."""
+        """Read the plate at the given corners, ``(4, 2)`` in pixels."""
         ...
 
 
 class Truth(Iterable[AnnotatedImage], Sized, Protocol):
-    """Pictures with known plates: AnnotationFile, PreparedAnnotations."""
+    """Annotated images, such as an ``AnnotationFile`` or ``PreparedAnnotations``."""
 
     has_corners: bool
     has_text: bool
@@ -98,22 +98,23 @@ class Truth(Iterable[AnnotatedImage], Sized, Protocol):
 
 @dataclass(frozen=True)
 class Scores:
-    """What came out of a set of pictures.
+    """Results of the stack on a set of annotated images.
 
     Attributes:
-        found: the plates that were found, for each picture.
-        table: a row for each true plate: picture (its number), name, number (in the picture), plate
-            (None: no text to read), found (number of the plate that stands for it in ``found``, or
-            -1) with its text, confidence, iou and error (of the corners in pixels), height, angle,
-            size_of_angle, format, lines, colour, digits, text_on_truth (what the reader reads at the
-            true corners), right, right_on_truth. What is not known is None or not a number. Where no
-            plate stands for a true one, text is "" and iou is that of the best one that is left.
-        answers: a row for each plate that was found: picture, found (its number in ``found``), row
-            (of the table, or -1), plate (the text that would be right, or None), text, confidence,
-            score, right.
-        boxes: for each picture ``(K, 4)`` true boxes x1, y1, x2, y2.
-        has_text: whether texts are known.
-        notes: what a reader of the measures must know.
+        found: Detections in each image.
+        table: One row per annotated plate, with the columns picture (index of the image), name, number
+            (index within the image), plate (the annotated text, None if there is no text to read), found
+            (index in ``found`` of the matched detection, or -1) with its text, confidence, iou and error
+            (of the corners, in pixels), height, angle, size_of_angle, format, lines, colour, digits,
+            text_on_truth (what the recognizer reads at the annotated corners), right and right_on_truth.
+            Unknown values are None or NaN. If no detection is matched, text is "" and iou is that of the
+            best unmatched detection.
+        answers: One row per detection, with the columns picture, found (index in ``found``), row (of
+            ``table``, or -1), plate (the text that would be right, or None), text, confidence, score and
+            right.
+        boxes: Annotated boxes of each image as x1, y1, x2, y2, shape ``(K, 4)``.
+        has_text: Whether texts are annotated.
+        notes: Remarks needed to interpret the metrics.
     """
 
     found: list[Sequence[FoundPlate]]
@@ -125,17 +126,18 @@ class Scores:
 
 
 def match(found: FloatArray, confidence: FloatArray, true: FloatArray) -> NDArray[np.intp]:
-    """Which true plate each found one stands for.
+    """Match detections to annotated plates.
 
-    The most confident first, each takes the true plate that it covers best among those not taken.
+    In order of descending confidence, each detection takes the plate that it overlaps best among those
+    that are left.
 
     Args:
-        found: ``(P, 4)`` boxes x1, y1, x2, y2.
-        confidence: ``(P,)``.
-        true: ``(K, 4)`` boxes.
+        found: Detected boxes as x1, y1, x2, y2, shape ``(P, 4)``.
+        confidence: Confidence of each detection, shape ``(P,)``.
+        true: Annotated boxes as x1, y1, x2, y2, shape ``(K, 4)``.
 
     Returns:
-        ``(P,)`` numbers of true plates, -1 where there is none.
+        Index of the plate that each detection is matched to, or -1, shape ``(P,)``.
     """
     taken = np.full(len(found), -1)
     overlap = _overlap(found, true)
@@ -150,7 +152,7 @@ def match(found: FloatArray, confidence: FloatArray, true: FloatArray) -> NDArra
 
 
 def _overlap(found: FloatArray, true: FloatArray) -> NDArray[np.float64]:
-    """``(P, 4)`` and ``(K, 4)`` boxes x1, y1, x2, y2 to ``(P, K)`` intersections over union."""
+    """Return the IoU ``(P, K)`` of boxes ``(P, 4)`` and boxes ``(K, 4)``, given as x1, y1, x2, y2."""
     pairs = np.broadcast_arrays(
         xyxy_to_box(found.reshape(-1, 1, 4)), xyxy_to_box(true.reshape(1, -1, 4))
     )
@@ -160,16 +162,18 @@ def _overlap(found: FloatArray, true: FloatArray) -> NDArray[np.float64]:
 def score(
     stack: Stack, truth: Truth, name: str = "stack", *, reads_true_corners: bool = True
 ) -> Scores:
-    """Run the stack over pictures, and its reader once more at the true corners.
+    """Run the stack over annotated images, and its recognizer once more at the annotated corners.
 
-    A reader that takes corners cannot be judged by upright boxes (a turned plate cut out by its box
-    looks like nothing it has learnt), so without true corners it is not; one that takes boxes can.
+    A recognizer that rectifies by corners cannot be evaluated on upright boxes, as a rotated plate
+    cropped by its box looks like nothing it was trained on. Its second run is therefore skipped
+    if corners are not annotated; that of a recognizer that takes boxes is not.
 
     Args:
-        stack: to judge.
-        truth: what to run it over.
-        name: of the pictures, for the display of progress.
-        reads_true_corners: Whether to do the latter, without which nobody is said to have lost a plate.
+        stack: Stack to evaluate.
+        truth: Annotated images to run the stack over.
+        name: Name of the set, shown in the progress bar.
+        reads_true_corners: Whether to run the recognizer at the annotated corners as well. Without this,
+            errors are not attributed to the localizer or the recognizer.
     """
     judged = truth.has_text and (truth.has_corners or stack.rectification == "box")
     judged &= reads_true_corners
@@ -256,14 +260,14 @@ def _batches(truth: Truth, name: str) -> Iterator[list[AnnotatedImage]]:
 
 
 def _corners(plate: AnnotatedPlate) -> FloatArray:
-    """``(4, 2)`` true corners; those of the upright box where no others are known."""
+    """Return the annotated corners ``(4, 2)``, or those of the upright box if there are none."""
     return box_to_corners(xyxy_to_box(plate.box)) if plate.corners is None else plate.corners
 
 
 def _compare(
     picture: int, item: AnnotatedImage, plates: Sequence[FoundPlate], true: FloatArray
 ) -> tuple[list[dict[str, Any]], NDArray[np.intp]]:
-    """A row for each true plate, and which of them each found plate stands for (-1: none)."""
+    """Return a row per annotated plate, and the plate that each detection is matched to, or -1."""
     boxes = np.array([plate.box for plate in plates], dtype=float).reshape(-1, 4)
     taken = match(boxes, np.array([plate.confidence for plate in plates], dtype=float), true)
     overlap = _overlap(boxes, true)
@@ -301,24 +305,24 @@ def _compare(
 
 
 def _size(plate: AnnotatedPlate) -> tuple[float, float]:
-    """Height in pixels (mean of the left and right edge), angle of the top edge in degrees."""
+    """Return the height in pixels (mean of left and right edge) and the top edge's angle in degrees."""
     if plate.corners is None:
         return float(plate.box[3] - plate.box[1]), np.nan
     return float(plate_height(plate.corners)), float(plate_angle(plate.corners))
 
 
 def texts_of(scores: Scores) -> pd.DataFrame:
-    """The rows of true plates with a text."""
+    """Return the rows of ``table`` whose plate has an annotated text."""
     return scores.table[scores.table["plate"].notna()]
 
 
 def summarise(scores: Scores, threshold: float, accuracy: str = "accuracy") -> dict[str, Any]:
-    """The metrics of a set, nested; what was not measured is None or absent.
+    """Return the metrics of a set, nested; those that were not measured are None or absent.
 
     Args:
-        scores: of the set.
-        threshold: from which a text is given.
-        accuracy: name of the share of plates whose text is right, whatever its probability.
+        scores: Results on the set.
+        threshold: Probability from which a text is given.
+        accuracy: Metric name for the share of plates whose text is right, whatever its probability.
     """
     table, texts = scores.table, texts_of(scores)
     metrics: dict[str, Any] = {accuracy: None}
@@ -353,7 +357,7 @@ def summarise(scores: Scores, threshold: float, accuracy: str = "accuracy") -> d
 
 
 def _breakdowns(table: pd.DataFrame, measures: dict[str, str]) -> dict[str, Any]:
-    """Measures by what may make a plate hard to read."""
+    """Return metrics by height, angle and other properties that may make a plate hard to read."""
     parts = {"by_height": evaluation.by_bins(table, "height", evaluation.HEIGHT_EDGES, measures)}
     if table["angle"].notna().any():
         edges = evaluation.ANGLE_EDGES
@@ -362,7 +366,7 @@ def _breakdowns(table: pd.DataFrame, measures: dict[str, str]) -> dict[str, Any]
     for column in ("format", "lines", "colour", "digits", "canton"):
         known = table[table[column].notna() & (table[column] != "")]
         if len(set(known[column])) > 1:
-            # Numbers beside missing ones would be floats.
+            # A column of integers with missing values would be float.
             kind = int if column in ("lines", "digits") else str
             parts[f"by_{column}"] = evaluation.by_value(
                 known.astype({column: kind}), column, measures
@@ -371,9 +375,10 @@ def _breakdowns(table: pd.DataFrame, measures: dict[str, str]) -> dict[str, Any]
 
 
 def _losses(texts: pd.DataFrame) -> dict[str, float | None]:
-    """Shares of all plates, which add up to those not right: by whose fault.
+    """Attribute the plates that were not read to the localizer or the recognizer.
 
-    A failure is the reader's where it fails at the true corners as well, else the localizer's.
+    An error is the recognizer's if it fails at the annotated corners as well, and the localizer's
+    otherwise. Both values are shares of all plates, and add up to the share of plates misread or missed.
     """
     if texts["text_on_truth"].isna().any():
         return {"lost_by_localizer": None, "lost_by_reader": None, "acc_on_true_corners": None}
@@ -386,16 +391,17 @@ def _losses(texts: pd.DataFrame) -> dict[str, float | None]:
 
 
 def given(scores: Scores, threshold: float) -> pd.DataFrame:
-    """The answers whose text is given."""
+    """Return the rows of ``answers`` whose text is given."""
     answers = scores.answers
     return answers[(answers["text"] != "") & (answers["confidence"] >= threshold)]
 
 
 def at_threshold(scores: Scores, threshold: float) -> dict[str, Any]:
-    """What a user gets who takes the texts that are given.
+    """Return the metrics of the texts that are given, which are what a user sees.
 
-    coverage: share of the plates with a text that get one, right or wrong; wrong: share of all texts
-    given that are wrong; pictures_with_text: share of the pictures that get at least one.
+    ``coverage`` is the share of plates with an annotated text for which a text is given, right or wrong.
+    ``wrong`` is the share of given texts that are wrong. ``pictures_with_text`` is the share of images
+    in which at least one text is given.
     """
     texts = given(scores, threshold)
     pictures = evaluation.share(texts["picture"].nunique(), len(scores.found))
@@ -409,10 +415,13 @@ def at_threshold(scores: Scores, threshold: float) -> dict[str, Any]:
 
 
 def doubt(scores: Scores, everywhere: bool = False) -> dict[str, Any]:
-    """What the probabilities are worth (evaluation.doubt).
+    """Return the uncertainty metrics of the probabilities (``metrics.doubt``).
 
-    Over the plates with a text that were found; or everywhere, also where no text could be right.
-    That is what a user sees, but much of it is easily doubted, which makes the measures look better.
+    Args:
+        scores: Results on the set.
+        everywhere: Whether to include detections on which no text could be right, instead of only those
+            matched to a plate with a text. These are all that a user sees, but many of the additional
+            ones are easy to reject, which makes the metrics look better.
     """
     answers = scores.answers[scores.answers["text"] != ""]
     if not everywhere:
@@ -421,10 +430,10 @@ def doubt(scores: Scores, everywhere: bool = False) -> dict[str, Any]:
 
 
 def without_plate(scores: Scores, threshold: float) -> dict[str, Any]:
-    """Shares of the pictures without any plate in which a text is given, and in which a user sees a box."""
+    """Return the shares of plate-free images in which a text is given, and in which a box is shown."""
     empty = {number for number, true in enumerate(scores.boxes) if not len(true)}
     texts = set(given(scores, threshold)["picture"])
-    # Less likely places are candidates, which nobody is shown.
+    # Detections with a lower score are candidates, which are not shown to users.
     boxed = set(scores.answers.loc[scores.answers["score"] >= SURE, "picture"]) | texts
     return {
         "with_text": evaluation.share(len(empty & texts), len(empty)),
@@ -433,9 +442,9 @@ def without_plate(scores: Scores, threshold: float) -> dict[str, Any]:
 
 
 def summarise_clutter(scores: Scores, threshold: float) -> dict[str, Any]:
-    """The metrics of pictures without a Swiss plate, in some of which there are others.
+    """Return the metrics of images without a Swiss plate, some of which show other plates.
 
-    A text is false in all of them; a box is, where there is no plate of any country.
+    Any text in them is a false positive; a box is one only in images without a plate of any country.
     """
     texts = given(scores, threshold)
     metrics: dict[str, Any] = {
@@ -453,12 +462,12 @@ def summarise_clutter(scores: Scores, threshold: float) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """A plate to look at.
+    """A plate or a detection to inspect.
 
     Attributes:
-        picture: number of it.
-        row: of the table; None where no plate is.
-        found: number in the picture's plates; None where nothing stands for the true one.
+        picture: Index of the image.
+        row: Row in the table of annotated plates; None if there is no plate.
+        found: Index among the detections in the image; None if no detection is matched to the plate.
     """
 
     picture: int
@@ -467,15 +476,15 @@ class Case:
 
 
 def case_of(scores: Scores, row: int) -> Case:
-    """A true plate, with what stands for it."""
+    """Return the case of an annotated plate, with the detection matched to it."""
     values = scores.table.iloc[row]
     return Case(values.picture, row, values.found if values.found >= 0 else None)
 
 
 def failures(scores: Scores, threshold: float, most: int) -> list[Case]:
-    """True plates whose text is not right, and texts given where none is to be read.
+    """Return the plates whose text is not right, and the texts given where there is none to read.
 
-    Sorted by descending confidence: that is what most needs a remedy.
+    They are sorted by descending confidence, as confident errors most need fixing.
     """
     lost = scores.table[scores.table["plate"].notna() & ~scores.table["right"]]
     cases = [
@@ -492,7 +501,7 @@ def failures(scores: Scores, threshold: float, most: int) -> list[Case]:
 
 
 def precision(scores: Scores) -> dict[str, float]:
-    """Mean average precision of the boxes."""
+    """Return the mean average precision of the detected boxes."""
     return evaluation.average_precision(
         [
             np.array([plate.box for plate in plates], float).reshape(-1, 4)
@@ -504,9 +513,10 @@ def precision(scores: Scores) -> dict[str, float]:
 
 
 def confused(scores: Scores) -> pd.DataFrame:
-    """The pairs of characters (actual, predicted, count) that are taken for each other most often.
+    """Return the pairs of characters most often confused, with columns actual, predicted and count.
 
-    Of the plates that were found alone: one that was not would count as all its characters lost.
+    Only detected plates are counted: a plate that was missed would count as a loss of all its
+    characters.
     """
     texts = texts_of(scores)
     texts = texts[texts["found"] >= 0]
@@ -516,9 +526,13 @@ def confused(scores: Scores) -> pd.DataFrame:
 
 
 def latency(stack: Stack, pictures: Sequence[Picture]) -> dict[str, Any]:
-    """Time of single pictures, and rate of batches, of ``(H, W)`` uint8 pictures in memory.
+    """Measure the latency of single images and the throughput of batches.
 
-    The first calls, in which the models' kernels are chosen and loaded, are not counted.
+    The first calls, in which the models' kernels are selected and loaded, are not counted.
+
+    Args:
+        stack: Stack to time.
+        pictures: Images in memory, each ``(H, W)`` uint8.
     """
     for picture in pictures[:_WARM_UP]:
         stack.read(picture)

@@ -1,4 +1,4 @@
-"""Pictures of the evaluations: what was true and what came out, drawn on the sample."""
+"""Figures for the evaluations: samples with annotations and predictions drawn on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 
-# Blue and orange stay apart for colour-blind eyes too (Okabe and Ito, 2008), and from the rim.
+# Blue and orange are distinct for colour-blind people too (Okabe and Ito, 2008), and from the border.
 TRUE: Colour = (0, 114, 178)
 FOUND: Colour = (230, 120, 0)
 RIGHT: Colour = (0, 150, 60)
@@ -28,7 +28,7 @@ _PAPER: Colour = (255, 255, 255)
 
 @dataclass(frozen=True)
 class Outline:
-    """Four corners ``(4, 2)`` in pixels of the picture they are drawn on."""
+    """A quadrilateral to draw; its corners ``(4, 2)`` are in pixels of the image they are drawn on."""
 
     corners: NDArray[np.floating]
     colour: Colour
@@ -36,7 +36,7 @@ class Outline:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of text below a picture."""
+    """A line of text below an image."""
 
     text: str
     colour: Colour = PLAIN
@@ -49,24 +49,24 @@ def draw_result(
     right: bool,
     below: NDArray[np.uint8] | None = None,
 ) -> Image.Image:
-    """A sample, enlarged, with outlines, text below it, and a green or red rim.
+    """Draw a sample, enlarged, with outlines, text below it, and a green or red border.
 
     Args:
-        picture: ``(H, W)`` uint8.
-        outlines: drawn one after the other.
-        lines: of text.
-        right: whether the rim is green.
-        below: another picture ``(h, w)`` uint8 under it, as what the network saw.
+        picture: Image ``(H, W)``, uint8.
+        outlines: Outlines to draw, in this order.
+        lines: Lines of text below the image.
+        right: Whether the result is right, which makes the border green instead of red.
+        below: Second image ``(h, w)``, uint8, drawn below the first, such as the network's input.
     """
     scale = _SIDE / max(picture.shape)
     sheet = _enlarged(picture, scale)
     draw = ImageDraw.Draw(sheet)
     for number, outline in enumerate(outlines):
         points = [tuple(point) for point in (outline.corners * scale).tolist()]
-        # The first outlines are wider, so that they show below those that lie upon them.
+        # Earlier outlines are wider, so that they remain visible under later ones.
         width = 3 + 3 * (len(outlines) - 1 - number)
         draw.line([*points, points[0]], fill=outline.colour, width=width, joint="curve")
-        # The plate's own top left shows whether it stands on its head.
+        # Mark the plate's own top left, which shows whether the plate is upside down.
         x, y = points[0]
         draw.ellipse((x - 6, y - 6, x + 6, y + 6), fill=outline.colour)
     parts = [sheet] if below is None else [sheet, _enlarged(below, _SIDE / below.shape[1])]
@@ -76,16 +76,16 @@ def draw_result(
 def cut_around(
     picture: NDArray[np.uint8], corners: NDArray[np.floating], widths: float = 4.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The part of a picture around a plate, where the plate would else be too small to see.
+    """Crop an image around a plate that would otherwise be too small to see.
 
     Args:
-        picture: ``(H, W)`` uint8.
-        corners: ``(4, 2)`` of the plate, in pixels.
-        widths: side of the part, in sides of the plate's upright box.
+        picture: Image ``(H, W)``, uint8.
+        corners: Corners of the plate in pixels, shape ``(4, 2)``.
+        widths: Side of the crop, as a multiple of the longer side of the plate's upright box.
 
     Returns:
-        ``(h, w)`` of it, and where it begins: ``(2,)`` x and y. The whole picture and 0, 0 where the
-        part would be nearly as large.
+        The crop ``(h, w)``, and the x and y of its top left corner in the image, shape ``(2,)``. If the
+        crop would be nearly as large as the image, these are the whole image and (0, 0).
     """
     size = np.array(picture.shape[::-1])
     low, high = corners.min(axis=0), corners.max(axis=0)
@@ -123,7 +123,7 @@ def _framed(parts: Sequence[Image.Image], lines: Sequence[Line], rim: Colour) ->
 
 
 def draw_sheet(cards: Sequence[Image.Image], columns: int = 4) -> Image.Image:
-    """Cards side by side; one that says ``no failure`` where there are none."""
+    """Arrange cards in a grid; without any, return an image that says ``no failure``."""
     if not cards:
         sheet = Image.new("RGB", (_SIDE, 120), _PAPER)
         draw = ImageDraw.Draw(sheet)
@@ -141,13 +141,13 @@ def draw_sheet(cards: Sequence[Image.Image], columns: int = 4) -> Image.Image:
 
 
 def write_pictures(folder: Path, prefix: str, cards: Sequence[Image.Image]) -> None:
-    """Write cards as ``plots/images/PREFIX_0.png`` and so on into a folder of results."""
+    """Write cards as ``plots/images/PREFIX_0.png`` and so on into a results folder."""
     for number, card in enumerate(cards):
         _save(card, folder / "plots" / "images" / f"{prefix}_{number}.png")
 
 
 def write_sheet(folder: Path, cards: Sequence[Image.Image], name: str = "worst_failures") -> None:
-    """Write cards as ``plots/images/NAME.png`` into a folder of results."""
+    """Write a sheet of cards as ``plots/images/NAME.png`` into a results folder."""
     sheet = draw_sheet(cards)
     if cards:
         sheet = sheet.resize((sheet.width * 2 // 3, sheet.height * 2 // 3), Image.Resampling.BOX)
@@ -155,12 +155,12 @@ def write_sheet(folder: Path, cards: Sequence[Image.Image], name: str = "worst_f
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    # The pictures are in git: a palette makes them a third as large, and nobody sees it.
+    # The images are tracked by Git; a palette makes them a third as large without a visible loss.
     image.quantize(palette=_palette(), dither=Image.Dither.NONE).save(path)
 
 
 def _palette() -> Image.Image:
-    """48 greys, and each colour with what lies between it and the paper, for smooth letters."""
+    """Return 48 greys, and each colour in blends with the background, for anti-aliased letters."""
     greys = np.linspace(0, 255, 48).round()[:, None].repeat(3, axis=1)
     colours, share = np.array([TRUE, FOUND, RIGHT, WRONG]), np.linspace(0, 0.75, 4)[:, None, None]
     mixed = (colours * (1 - share) + 255 * share).round().reshape(-1, 3)

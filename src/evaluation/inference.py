@@ -1,4 +1,4 @@
-"""Running the two models on pictures: arrays in, arrays out."""
+"""Inference with the two models, from NumPy arrays to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Picture = NDArray[np.uint8]
 
 
 def best_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
+    """Return the CUDA device if there is one, and the CPU otherwise."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -23,15 +23,15 @@ def best_device() -> torch.device:
 def localizer_maps(
     localizer: Localizer, pictures: Sequence[Picture], device: torch.device
 ) -> NDArray[np.float32]:
-    """What a localizer says of pictures, resized to its input shape: maps ``(N, 10, h, w)``.
+    """Return the output maps ``(N, 10, h, w)`` of a localizer for images, resized to its input shape.
 
     Args:
-        localizer: on ``device``, in evaluation mode.
-        pictures: ``(H, W)`` uint8 each, of any sizes.
-        device: where the model is.
+        localizer: Localizer on ``device``, in evaluation mode.
+        pictures: Images of any sizes, each ``(H, W)`` uint8.
+        device: Device that the model is on.
 
     Raises:
-        ModelError: the localizer gives values that are no numbers.
+        ModelError: The localizer returns NaN.
     """
     _, height, width = localizer.input_shape
     resized = [_resized(picture, height, width) for picture in pictures]
@@ -44,15 +44,15 @@ def localizer_maps(
 def read_log_probs(
     reader: Recognizer, crops: Sequence[Picture], device: torch.device
 ) -> NDArray[np.float32]:
-    """Log-probabilities ``(N, T, C)`` of the characters of crops.
+    """Return the log-probabilities ``(N, T, C)`` of the characters in crops.
 
     Args:
-        reader: on ``device``, in evaluation mode.
-        crops: ``(h, w)`` uint8 each, of the reader's input size.
-        device: where the model is.
+        reader: Recognizer on ``device``, in evaluation mode.
+        crops: Crops of the recognizer's input size, each ``(h, w)`` uint8.
+        device: Device that the model is on.
 
     Raises:
-        ModelError: the reader gives values that are no numbers.
+        ModelError: The recognizer returns NaN.
     """
     log_probs = reader(_batch(crops, device)).float().log_softmax(dim=-1).cpu().numpy()
     _check(reader, log_probs)
@@ -66,7 +66,7 @@ def _resized(picture: Picture, height: int, width: int) -> Picture:
 
 
 def _batch(pictures: Sequence[Picture], device: torch.device) -> torch.Tensor:
-    """``(N, 1, H, W)`` float in [0, 1]."""
+    """Convert images of one size to a batch ``(N, 1, H, W)``, float in [0, 1]."""
     pixels = torch.from_numpy(np.stack(pictures)).to(device)
     return pixels.unsqueeze(1).float() / 255
 

@@ -1,4 +1,4 @@
-"""What a localizer finds in a prepared set, beside what is true."""
+"""Evaluation of a localizer on a prepared set."""
 
 from __future__ import annotations
 
@@ -20,27 +20,31 @@ from . import metrics as evaluation
 from .inference import localizer_maps
 
 SCENE_SIDE = 256
-"""Errors are given in pixels of a scene of this side too, as the labels' heights are."""
+"""Side in pixels of the scene that corner errors refer to, as do the heights in the labels."""
 MATCH_IOU = 0.5
-"""What was found is the plate from this IoU on: in recall and precision."""
+"""Minimum IoU at which a detection counts as the plate in recall and precision."""
 ERRORS_IOU = 0.7
-"""Errors of corners are those of plates found with this IoU: of what is placed worse, a reader sees
-too little to learn the text from."""
+"""Minimum IoU at which the corner errors of a plate are counted.
+
+Below it, the crop shows too little of the plate for a recognizer to learn its text from.
+"""
 LEAST_SCORE, MOST_PLATES = 0.05, 20
-"""What the average precision is measured over."""
+"""Minimum score, and maximum number per image, of the detections in the average precision."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a localizer found in a set, beside what is true; all normalised to the pictures.
+    """Detections of a localizer in a set, with ground truth; coordinates are normalised to the image.
 
     Attributes:
-        corners: ``(N, 4, 2)`` of the best plate, whatever its score.
-        boxes: ``(N, 4)`` around them as cx, cy, w, h, within the pictures.
-        table: a row a picture: present, style, lines, height, angle, score and quality; iou, error (in
-            pixels of the scene) and two_lines, which say something where there is a plate.
-        every: a row for all that was found: picture, score, box (x1, y1, x2, y2, within the picture), and
-            right, whether it is the plate and nothing of a higher score is.
+        corners: Corners of the best detection in each image, whatever its score, shape ``(N, 4, 2)``.
+        boxes: Boxes around ``corners`` as cx, cy, w, h, clipped to the image, shape ``(N, 4)``.
+        table: One row per image, with the columns present, style, lines, height, angle, score and
+            quality, and iou, error (in pixels of the scene) and two_lines, which are meaningful only if
+            there is a plate.
+        every: One row per detection, with the columns picture, score, box (x1, y1, x2, y2, clipped to
+            the image), and right, which says whether it is the plate and no detection with a higher
+            score is.
     """
 
     corners: NDArray[np.floating]
@@ -50,7 +54,7 @@ class Found:
 
 
 def find(localizer: Localizer, samples: ShardedSet, batch_size: int, device: torch.device) -> Found:
-    """Run a localizer over a prepared set."""
+    """Run a localizer over a prepared set and compare it with the ground truth."""
     corners = np.empty((len(samples), 4, 2))
     scores, two_lines = np.empty(len(samples)), np.empty(len(samples))
     every: list[Detections] = []
@@ -92,7 +96,7 @@ def _within(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
 def _matched(
     every: Sequence[Detections], size: NDArray[np.int_], true: NDArray[np.floating]
 ) -> pd.DataFrame:
-    """The table of all that was found; ``true`` are ``(N, 4)`` boxes, NaN where there is no plate."""
+    """Return ``Found.every``; ``true`` are annotated boxes ``(N, 4)``, NaN where there is no plate."""
     kept = [suppress(found.corners, found.score) for found in every]
     boxes = [
         _within(corners_to_box(found.corners[stays] / size))
@@ -108,7 +112,7 @@ def _matched(
 
 
 def relative_errors(found: Found, samples: ShardedSet) -> NDArray[np.floating]:
-    """Errors ``(M, 4, 2)`` of the corners of plates that were found, in plate sizes along their axes."""
+    """Return the corner errors ``(M, 4, 2)`` of detected plates, in plate sizes along their axes."""
     pictures = found.table[found.table["present"] & (found.table["iou"] >= ERRORS_IOU)].index
     size = samples.image(0).shape[::-1]
     true = samples.corners[pictures].astype(np.float64) * size
@@ -117,11 +121,11 @@ def relative_errors(found: Found, samples: ShardedSet) -> NDArray[np.floating]:
 
 
 def describe_errors(errors: NDArray[np.floating], plates: int) -> dict[str, Any]:
-    """What errors ``(M, 4, 2)`` are made of: the shift of a plate, and what its corners are off beside.
+    """Summarise corner errors as the shift of the whole plate and the remaining error of its corners.
 
     Args:
-        errors: of the plates that were found.
-        plates: how many there are in all.
+        errors: Corner errors of the detected plates, shape ``(M, 4, 2)``.
+        plates: Number of all plates, detected or not.
     """
     shift = errors.mean(axis=1)
     kinds = {"shift": shift, "corners": (errors - shift[:, None]).reshape(-1, 2)}

@@ -1,7 +1,7 @@
-"""What the evaluations share: measures over whole sets, their tables and their files.
+"""Metrics over whole sets, and the tables and files that the evaluations share.
 
-Every measure is summed over samples; none is an average of batches. torchmetrics takes seconds to import, so
-only the two measures that need it do.
+Every metric is computed over samples, and none is an average of batches. torchmetrics takes seconds to
+import, so only the two metrics that need it import it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ..core.files import complete_folder
 
 RECALL_AT = (0.5, 0.7, 0.9)
 HEIGHT_EDGES = (0, 10, 15, 20, 25, 30, 40, 60, 100, math.inf)
-"""Bins of a plate's height in pixels."""
+"""Bin edges of a plate's height in pixels."""
 ANGLE_EDGES = (0, 10, 20, 30, 40, math.inf)
-"""Bins of the size of a plate's angle in degrees."""
+"""Bin edges of the absolute value of a plate's angle in degrees."""
 NOTHING = "(none)"
-"""Stands in the confusion matrix for a character that is on one side only."""
+"""Placeholder in the confusion matrix for a character that has no counterpart."""
 
 SHEET = 16
-"""Most pictures on a sheet of failures."""
+"""Maximum number of images on a sheet of failures."""
 
 CALIBRATION_BINS = 15
 
@@ -41,7 +41,7 @@ wilson = intervals.wilson
 
 
 def iou_measures(iou: FloatArray) -> dict[str, float]:
-    """Mean and recalls of ``(N,)`` intersections over union, one for each true plate."""
+    """Return the mean and recalls of IoU values ``(N,)``, one per annotated plate."""
     recalls = {f"recall_{round(100 * at)}": float((iou >= at).mean()) for at in RECALL_AT}
     return {"mean_iou": float(iou.mean()), **recalls}
 
@@ -49,12 +49,12 @@ def iou_measures(iou: FloatArray) -> dict[str, float]:
 def average_precision(
     found: Sequence[FloatArray], scores: Sequence[FloatArray], true: Sequence[FloatArray]
 ) -> dict[str, float]:
-    """COCO's mean average precision of boxes.
+    """Return COCO's mean average precision of boxes.
 
     Args:
-        found: for each picture ``(P, 4)`` boxes x1, y1, x2, y2 in pixels.
-        scores: for each picture ``(P,)``.
-        true: for each picture ``(K, 4)`` boxes.
+        found: Detected boxes of each image as x1, y1, x2, y2 in pixels, shape ``(P, 4)``.
+        scores: Scores of the detected boxes of each image, shape ``(P,)``.
+        true: Annotated boxes of each image as x1, y1, x2, y2 in pixels, shape ``(K, 4)``.
     """
     import torch
     from torchmetrics.detection import MeanAveragePrecision
@@ -82,12 +82,12 @@ def average_precision(
 
 
 def corner_errors(found: FloatArray, true: FloatArray) -> FloatArray:
-    """Mean distance of each plate's corners: two ``(N, 4, 2)`` to ``(N,)``, in their unit."""
+    """Return each plate's mean corner distance: from two ``(N, 4, 2)`` to ``(N,)``, in the same unit."""
     return np.linalg.norm(found - true, axis=-1).mean(axis=-1)
 
 
 def spread(values: FloatArray) -> dict[str, float]:
-    """Mean, median and 95th percentile of ``(N,)`` values."""
+    """Return the mean, median and 95th percentile of values ``(N,)``."""
     return {
         "mean": float(np.mean(values)),
         "median": float(np.median(values)),
@@ -96,33 +96,34 @@ def spread(values: FloatArray) -> dict[str, float]:
 
 
 def share(right: int, count: int) -> dict[str, float | int | None]:
-    """A share with its count and its 95 % interval, for the metrics; of nothing it is None."""
+    """Return a share with its count and its 95 % interval; the share is None if the count is 0."""
     low, high = wilson(right, count)
     return {"share": right / count if count else None, "low": low, "high": high, "count": count}
 
 
 def brier(confidence: FloatArray, right: NDArray[np.bool_]) -> float:
-    """Mean square of what ``(N,)`` probabilities are off (Brier, 1950)."""
+    """Return the Brier score, the mean squared error of probabilities ``(N,)`` (Brier, 1950)."""
     return float(np.mean((confidence - right) ** 2))
 
 
 def reliability(
     confidence: FloatArray, right: NDArray[np.bool_], bins: int = CALIBRATION_BINS
 ) -> pd.DataFrame:
-    """How often readings of about one probability are right.
+    """Return the accuracy of readings in bins of their probability.
 
-    The bins hold equally many readings, so that they are narrow where the probabilities lie (nearly
-    all of them near 1) and none of them is nearly empty: the adaptive choice of Nguyen and O'Connor
-    (Posterior calibration, EMNLP 2015). torchmetrics' BinaryCalibrationError has bins of equal width.
-    Equal probabilities are in one bin, so that the order of the readings does not matter.
+    All bins hold the same number of readings, so that they are narrow where most probabilities lie
+    (nearly all are close to 1) and none is almost empty. These are the adaptive bins of Nguyen and
+    O'Connor (Posterior calibration, EMNLP 2015); torchmetrics' BinaryCalibrationError uses bins of equal
+    width. Equal probabilities share a bin, so that the order of the readings does not matter.
 
     Args:
-        confidence: ``(N,)`` probabilities.
-        right: ``(N,)``.
-        bins: how many; there are fewer where probabilities are equal.
+        confidence: Probability of each reading, shape ``(N,)``.
+        right: Whether each reading is right, shape ``(N,)``.
+        bins: Number of bins; there are fewer if probabilities are equal.
 
     Returns:
-        a row a bin: confidence (mean), accuracy, low and high (its 95 % interval), count.
+        One row per bin, with the columns confidence (mean), accuracy, low and high (its 95 % interval)
+        and count.
     """
     if not len(right):
         names = ["confidence", "accuracy", "low", "high", "count"]
@@ -141,9 +142,10 @@ def reliability(
 def calibration_error(
     confidence: FloatArray, right: NDArray[np.bool_], bins: int = CALIBRATION_BINS
 ) -> float:
-    """Expected calibration error over bins of equally many readings (``reliability``).
+    """Return the expected calibration error over the bins of ``reliability``.
 
-    Mean distance of the bins' mean probability from their accuracy, weighted by their counts.
+    It is the mean absolute difference of the bins' mean probability and accuracy, weighted by their
+    counts.
     """
     table = reliability(confidence, right, bins)
     distance = (table["confidence"] - table["accuracy"]).abs()
@@ -151,16 +153,17 @@ def calibration_error(
 
 
 def risk_coverage(confidence: FloatArray, right: NDArray[np.bool_]) -> pd.DataFrame:
-    """The share of wrong readings among the most certain ones, for each share of readings.
+    """Return the risk-coverage curve: the error rate among the most confident readings.
 
-    Among readings of equal probability the wrong ones are spread evenly: any order would do.
+    The wrong readings among those of equal confidence are spread evenly, as their order is arbitrary.
 
     Args:
-        confidence: ``(N,)`` anything that is higher where a reading is more certain.
-        right: ``(N,)``.
+        confidence: Any value that is higher for more confident readings, shape ``(N,)``.
+        right: Whether each reading is right, shape ``(N,)``.
 
     Returns:
-        ``N`` rows, the most certain first: coverage, risk, confidence (the least that is covered).
+        ``N`` rows by descending confidence, with the columns coverage, risk and confidence (the lowest
+        one covered).
     """
     if not len(right):
         return pd.DataFrame(columns=["coverage", "risk", "confidence"], dtype=float)
@@ -176,11 +179,12 @@ def risk_coverage(confidence: FloatArray, right: NDArray[np.bool_]) -> pd.DataFr
 
 
 def doubt(confidence: FloatArray, right: NDArray[np.bool_]) -> dict[str, Any]:
-    """How much ``(N,)`` probabilities that readings are right are worth.
+    """Return the uncertainty metrics of probabilities ``(N,)`` that readings are right.
 
-    brier_constant is the score of the best constant, which is the share of right readings; aurc the
-    area below the risk-coverage curve (Geifman and El-Yaniv, 2017), and excess_aurc what it is above
-    that of the best order, in which all wrong readings come last (Geifman, Uziel, El-Yaniv, 2019).
+    ``brier_constant`` is the Brier score of the best constant, which is the share of right readings.
+    ``aurc`` is the area under the risk-coverage curve (Geifman and El-Yaniv, 2017). ``excess_aurc`` is
+    the excess of ``aurc`` over that of the best order, in which all wrong readings come last (Geifman,
+    Uziel, El-Yaniv, 2019).
     """
     if not len(right):
         names = ("accuracy", "brier", "brier_constant", "ece", "aurc", "excess_aurc")
@@ -200,14 +204,14 @@ def doubt(confidence: FloatArray, right: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def character_error_rate(read: Sequence[str], true: Sequence[str]) -> float:
-    """Edit distance of all texts together over the number of true characters."""
+    """Return the total edit distance of all texts, divided by the number of annotated characters."""
     from torchmetrics.functional.text import char_error_rate
 
     return float(char_error_rate(list(read), list(true)))
 
 
 def align(true: Sequence[str], read: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of a true and a read character by least edit distance; NOTHING where one is missing."""
+    """Pair the characters of two texts by minimum edit distance; ``NOTHING`` stands for a gap."""
     costs = np.zeros((len(true) + 1, len(read) + 1), dtype=int)
     costs[:, 0], costs[0] = np.arange(len(true) + 1), np.arange(len(read) + 1)
     for i, actual in enumerate(true, start=1):
@@ -233,7 +237,7 @@ def align(true: Sequence[str], read: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def confusion(true: Sequence[str], read: Sequence[str]) -> pd.DataFrame:
-    """Counts of (actual, predicted) characters of plates' texts; a canton is one character."""
+    """Count the pairs of actual and predicted characters of plates; a canton is one character."""
     counts: Counter[tuple[str, str]] = Counter()
     for actual, predicted in zip(true, read, strict=True):
         first, second = [[text[:2], *text[2:]] for text in (actual, predicted)]
@@ -245,13 +249,13 @@ def confusion(true: Sequence[str], read: Sequence[str]) -> pd.DataFrame:
 def by_bins(
     frame: pd.DataFrame, column: str, edges: Sequence[float], measures: Mapping[str, str]
 ) -> dict[str, dict[str, float]]:
-    """Means of measures over the samples of each bin; empty bins are left out.
+    """Return the means of metrics over the samples in each bin; empty bins are left out.
 
     Args:
-        frame: a row a sample.
-        column: whose values are put into bins.
-        edges: of the bins; the lower one belongs to a bin.
-        measures: names in the result, and the columns they are the means of.
+        frame: Table with one row per sample.
+        column: Column whose values are binned.
+        edges: Edges of the bins; a bin includes its lower edge.
+        measures: Columns to average, by their name in the result.
     """
     names = [
         f"{low:g}+" if math.isinf(high) else f"{low:g}-{high:g}" for low, high in pairwise(edges)
@@ -263,7 +267,7 @@ def by_bins(
 def by_value(
     frame: pd.DataFrame, column: str, measures: Mapping[str, str]
 ) -> dict[str, dict[str, float]]:
-    """Means of measures over the samples of each value of a column, with their count."""
+    """Return the means of metrics over the samples of each value of a column, with their count."""
     return {
         str(value): {
             "count": len(group),
@@ -276,7 +280,7 @@ def by_value(
 def curve(
     frame: pd.DataFrame, column: str, step: float, measures: Mapping[str, str]
 ) -> pd.DataFrame:
-    """For a plot: means of measures at the middle of each bin of ``step``, with their count."""
+    """Return the means of metrics and the count at the centre of each bin of ``step``, for a plot."""
     middle = (np.floor(frame[column] / step) + 0.5) * step
     groups = frame.assign(_middle=middle).groupby("_middle")
     means = groups[list(measures.values())].mean().set_axis(list(measures), axis=1)
@@ -284,15 +288,15 @@ def curve(
 
 
 def batches(count: int, size: int) -> Iterator[range]:
-    """The numbers 0 to ``count`` in batches."""
+    """Yield the indices of ``count`` samples in batches of ``size``."""
     for start in range(0, count, size):
         yield range(start, min(start + size, count))
 
 
 def rounded(value: Any) -> Any:
-    """Nested plain values, floats rounded so that differences in git stay readable.
+    """Return nested plain values with rounded floats, so that differences in Git stay readable.
 
-    What is no number (a mean of nothing) becomes None, as JSON has no NaN.
+    NaN (the mean of no values) and infinity become None, as JSON has neither.
     """
     if isinstance(value, Mapping):
         return {str(key): rounded(item) for key, item in value.items()}
@@ -307,10 +311,10 @@ def rounded(value: Any) -> Any:
 
 @contextmanager
 def results_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write results into, with ``plots/images``; it appears when all is written.
+    """Open a results folder with ``plots/images``, which appears only once all files are written.
 
     Raises:
-        StageError: the disk is full, or the folder cannot be written.
+        StageError: The disk is full, or the folder cannot be written.
     """
     with complete_folder(folder) as temporary:
         (temporary / "plots" / "images").mkdir(parents=True)
@@ -318,18 +322,18 @@ def results_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Write ``metrics.json`` into a folder of results."""
+    """Write ``metrics.json`` into a results folder."""
     text = json.dumps(rounded(metrics), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
 
 
 def write_plot(folder: Path, name: str, table: pd.DataFrame) -> None:
-    """Write a table as ``plots/NAME.csv`` into a folder of results, for ``dvc plots``."""
+    """Write a table as ``plots/NAME.csv`` into a results folder, for ``dvc plots``."""
     table.round(_DECIMALS).to_csv(folder / "plots" / f"{name}.csv", index=False)
 
 
 def chosen(count: int, seed: int, wanted: int = 10) -> list[int]:
-    """Numbers of ``wanted`` of ``count`` samples, drawn by a seed; fewer where there are fewer."""
+    """Return indices of up to ``wanted`` of ``count`` samples, chosen at random by a seed."""
     if not count:
         return []
     generator = np.random.default_rng(seed)
@@ -337,13 +341,13 @@ def chosen(count: int, seed: int, wanted: int = 10) -> list[int]:
 
 
 def worst(frame: pd.DataFrame, failed: pd.Series, by: str, ascending: bool) -> list[int]:
-    """Row numbers of the worst failures, at most a sheet's.
+    """Return the row indices of the worst failures, at most as many as fit on a sheet.
 
     Args:
-        frame: a row a sample, numbered from 0.
-        failed: ``(N,)`` whether a sample is a failure.
-        by: column to sort by.
-        ascending: whether the lowest is the worst.
+        frame: Table with one row per sample, indexed from 0.
+        failed: Whether each sample is a failure, shape ``(N,)``.
+        by: Column to sort by.
+        ascending: Whether the lowest value is the worst.
     """
     failures = frame[failed].sort_values(by=by, ascending=ascending, kind="stable")
     return failures.index[:SHEET].tolist()

@@ -1,7 +1,8 @@
-"""Better or worse: two models on the same plates, by the one test that the gate and the report use.
+"""Paired comparison of two models on the same plates, used by the gate and the report.
 
-McNemar's exact test (McNemar, 1947) looks at the plates that only one of both models reads. If neither is
-better, each of them is the one's or the other's like the sides of a coin.
+McNemar's exact test (McNemar, 1947) considers the plates that only one of the two models reads. If
+neither model is better, each of these plates is read by either model with equal probability, like the
+toss of a coin.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 SIGNIFICANT = 0.05
-"""Differences that chance makes at least this often are none."""
+"""Significance level: differences with a p-value of at least this are attributed to chance."""
 FILE = "plates_read.json"
-"""Name of the file of ``write_outcomes``, among the results of an evaluation."""
+"""Name of the file of ``write_outcomes`` in the results folder of an evaluation."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same plates.
+    """Paired results of two models on the same plates.
 
     Attributes:
         name: Name of the set or slice.
         count: Number of plates.
-        old, new: Number of plates that each model reads.
-        gained, lost: Number of plates that only the new, or only the old one reads.
+        old, new: Number of plates that the old and the new model read.
+        gained, lost: Number of plates that only the new model reads, and that only the old model reads.
     """
 
     name: str
@@ -42,27 +43,27 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Difference of the shares that are read, positive where the new model is better."""
+        """Return the difference of the shares of plates read, positive if the new model is better."""
         return (self.new - self.old) / self.count if self.count else 0.0
 
     @property
     def p_better(self) -> float:
-        """Probability of so many gains if neither model were better."""
+        """Return the probability of at least this many gains if neither model were better."""
         return exact_mcnemar(self.gained, self.lost)
 
     @property
     def p_worse(self) -> float:
-        """Probability of so many losses if neither model were better."""
+        """Return the probability of at least this many losses if neither model were better."""
         return exact_mcnemar(self.lost, self.gained)
 
     @property
     def is_better(self) -> bool:
-        """Whether the new model is significantly better."""
+        """Return whether the new model is significantly better."""
         return self.p_better < SIGNIFICANT
 
     @property
     def is_worse(self) -> bool:
-        """Whether the new model is significantly worse."""
+        """Return whether the new model is significantly worse."""
         return self.p_worse < SIGNIFICANT
 
 
@@ -74,7 +75,7 @@ def exact_mcnemar(more: int, less: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
-    """Return the p-values of a family of tests, corrected for their number (Holm, 1979)."""
+    """Return the p-values of a family of tests, corrected for multiple testing (Holm, 1979)."""
     values = np.asarray(p_values, float)
     order = np.argsort(values)
     factors = np.arange(len(values), 0, -1)
@@ -85,12 +86,12 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def compare(name: str, old: NDArray[np.bool_], new: NDArray[np.bool_]) -> Comparison:
-    """Count what each of two models reads of the same plates.
+    """Compare which of the same plates each of two models reads.
 
     Args:
         name: Name of the set or slice.
-        old: ``(N,)``, true where the old model reads the plate.
-        new: ``(N,)``, the same of the new model.
+        old: Whether the old model reads each plate, shape ``(N,)``.
+        new: Whether the new model reads each plate, shape ``(N,)``.
 
     Raises:
         ValueError: The numbers of plates differ.
@@ -108,8 +109,8 @@ class Outcomes:
     """Which plates of a set a model reads.
 
     Attributes:
-        data: Digest of the set, equal where the plates are the same.
-        right: ``(N,)``, true where the text of a plate is right.
+        data: Digest of the set, which is equal if the plates are the same.
+        right: Whether the text of each plate is read correctly, shape ``(N,)``.
     """
 
     data: str
@@ -117,7 +118,7 @@ class Outcomes:
 
 
 def write_outcomes(path: Path, sets: Mapping[str, Outcomes]) -> None:
-    """Write the outcomes of sets by name, a digit for each plate: 1 where it is read."""
+    """Write the outcomes of sets by name, with one digit per plate: 1 if it is read, 0 if not."""
     content = {
         name: {"data": each.data, "right": "".join(map(str, each.right.astype(int).tolist()))}
         for name, each in sets.items()
@@ -126,7 +127,7 @@ def write_outcomes(path: Path, sets: Mapping[str, Outcomes]) -> None:
 
 
 def parse_outcomes(text: str) -> dict[str, Outcomes]:
-    """Return the outcomes of a file of ``write_outcomes``.
+    """Return the outcomes in a file written by ``write_outcomes``.
 
     Raises:
         ValueError: The file is damaged.
@@ -144,7 +145,7 @@ def parse_outcomes(text: str) -> dict[str, Outcomes]:
 def compare_outcomes(
     old: Mapping[str, Outcomes], new: Mapping[str, Outcomes]
 ) -> dict[str, Comparison]:
-    """Compare two models on each set of which both have read the same plates."""
+    """Compare two models on each set for which both have outcomes on the same plates."""
     return {
         name: compare(name, old[name].right, new[name].right)
         for name in new

@@ -1,4 +1,4 @@
-"""Localizers and readers as ONNX: pictures of bytes in, what a bundle says out."""
+"""Export of localizers and recognizers to ONNX, with uint8 images as input and a bundle's outputs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from ..core.errors import StageError
 from ..models.base import Localizer, Recognizer
 
-# Both sizes that the network is traced with must be none that it could take for a constant.
+# Batch size for tracing; it must not be a size that the exporter could take for a constant.
 _PICTURES = 3
 
 
 class LocalizerOfBytes(nn.Module):
-    """A localizer that takes ``(N, H, W)`` uint8 and gives maps ``(N, 10, h, w)``."""
+    """Localizer that takes ``(N, H, W)`` uint8 images and returns ``(N, 10, h, w)`` maps."""
 
     def __init__(self, localizer: Localizer) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class LocalizerOfBytes(nn.Module):
 
 
 class ReaderOfBytes(nn.Module):
-    """A reader that takes ``(N, h, w)`` uint8 and gives log-probabilities ``(N, T, C)``."""
+    """Recognizer that takes ``(N, h, w)`` uint8 images and returns ``(N, T, C)`` log-probabilities."""
 
     def __init__(self, reader: Recognizer) -> None:
         super().__init__()
@@ -40,23 +40,33 @@ class ReaderOfBytes(nn.Module):
 
 
 def localizer_to_onnx(localizer: Localizer) -> bytes:
-    """The content of an ONNX file: ``images`` uint8 to ``maps`` float32.
+    """Export a localizer to ONNX.
+
+    Returns:
+        Content of an ONNX file that maps ``images`` (uint8) to ``maps`` (float32).
 
     Raises:
-        StageError: PyTorch cannot export it.
+        StageError: PyTorch cannot export the localizer.
     """
     _, height, width = localizer.input_shape
     axes: dict[int, Any] = {}
     if localizer.dense:
         stride = localizer.stride
         axes = {1: stride * torch.export.Dim("rows"), 2: stride * torch.export.Dim("columns")}
-        # Two different multiples, or one axis would be taken for the other.
+        # Use different multiples of the stride, or one axis would be taken for the other.
         height, width = (-(-height // stride) + 1) * stride, (-(-width // stride) + 2) * stride
     return _export(LocalizerOfBytes(localizer), (height, width), axes, "maps")
 
 
 def recognizer_to_onnx(reader: Recognizer) -> bytes:
-    """The content of an ONNX file: ``images`` uint8 to ``log_probs`` float32; raises likewise."""
+    """Export a recognizer to ONNX.
+
+    Returns:
+        Content of an ONNX file that maps ``images`` (uint8) to ``log_probs`` (float32).
+
+    Raises:
+        StageError: PyTorch cannot export the recognizer.
+    """
     _, height, width = reader.input_shape
     return _export(ReaderOfBytes(reader), (height, width), {}, "log_probs")
 
@@ -68,7 +78,7 @@ def _export(module: nn.Module, size: tuple[int, int], axes: dict[int, Any], outp
     log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # Remarks of the exporter on its own code.
+            # Hide warnings of the exporter about its own code.
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 module.eval(),
@@ -95,7 +105,7 @@ def _export(module: nn.Module, size: tuple[int, int], axes: dict[int, Any], outp
 
 
 def _forget_the_source(graph: onnx.GraphProto) -> None:
-    """Remove the lines of code, with their paths on this machine, that each node comes from."""
+    """Remove the source lines recorded for each node, which contain paths on this machine."""
     for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")

@@ -1,4 +1,4 @@
-"""Exported networks beside PyTorch's, on samples of the validation sets."""
+"""Comparison of the exported networks with PyTorch's on samples of the validation sets."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from .onnx import LocalizerOfBytes, ReaderOfBytes
 
 SAMPLES = 500
 LEAST_PROBABILITY = 1e-3
-"""Log-probabilities of less than this are not compared: nothing depends on them."""
+"""Probability below which log-probabilities are not compared, because nothing depends on them."""
 MOST_DIFFERENCE = 1e-3
-"""Largest difference of a logit or a log-probability, in float32."""
+"""Maximum allowed difference of a logit or a log-probability, in float32."""
 MOST_PIXELS = 0.02
-"""Largest difference of a corner in pixels of the localizer's input, in float32."""
+"""Maximum allowed difference of a corner in pixels of the localizer's input, in float32."""
 MOST_LOST = 0.01
-"""Texts that a faster runtime may lose, as a share of all."""
+"""Maximum fraction of texts that a faster runtime may lose."""
 MOST_PIXELS_MEDIAN = 0.5
-"""And how far off its corners may be in the median, in pixels of the localizer's input."""
+"""Maximum median error of a faster runtime's corners, in pixels of the localizer's input."""
 
 Batch = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What PyTorch makes of samples.
+    """PyTorch's outputs on samples of the validation sets.
 
     Attributes:
-        pictures: ``(N, H, W)``, the localizer's input.
-        maps: ``(N, 10, h, w)`` of them.
-        crops: ``(M, h, w)``, the reader's input.
-        log_probs: ``(M, T, C)`` of them.
-        plates: M texts that are right.
+        pictures: Inputs of the localizer, shape ``(N, H, W)``.
+        maps: Maps of the localizer for ``pictures``, shape ``(N, 10, h, w)``.
+        crops: Inputs of the recognizer, shape ``(M, h, w)``.
+        log_probs: Log-probabilities of the recognizer for ``crops``, shape ``(M, T, C)``.
+        plates: Ground-truth text of each of the M crops.
     """
 
     pictures: Batch
@@ -61,13 +61,13 @@ def reference(
     """Run both models on the first samples of their validation sets.
 
     Args:
-        localizer: in evaluation mode.
-        reader: likewise.
-        scenes: of the localizer.
-        windows: of the reader, which is given the true corners.
+        localizer: Localizer in evaluation mode.
+        reader: Recognizer in evaluation mode.
+        scenes: Validation set of the localizer.
+        windows: Validation set of the recognizer, whose crops are cut at the ground-truth corners.
 
     Raises:
-        StageError: a model gives values that are no numbers.
+        StageError: A model returns non-finite values.
     """
     pictures = _pictures(localizer, scenes)
     crops = _crops(reader, windows)
@@ -83,7 +83,7 @@ def reference(
 def _pictures(localizer: Localizer, samples: ShardedSet) -> Batch:
     _, height, width = localizer.input_shape
     if localizer.dense:
-        # The nearest size above that it takes.
+        # Round up to the nearest size that the localizer accepts.
         height, width = (
             -(-side // localizer.stride) * localizer.stride for side in (height, width)
         )
@@ -118,10 +118,18 @@ def _run(module: nn.Module, batch: Batch) -> NDArray[np.float32]:
 
 
 def compare_exactly(known: Reference, localizer: bytes, reader: bytes) -> dict[str, float]:
-    """Largest differences of the exported networks under ONNX Runtime, in float32.
+    """Compare the float32 exported networks under ONNX Runtime with PyTorch's outputs.
+
+    Args:
+        known: PyTorch's outputs.
+        localizer: ONNX model of the localizer.
+        reader: ONNX model of the recognizer.
+
+    Returns:
+        Largest difference of each compared quantity.
 
     Raises:
-        StageError: a difference is larger than rounding makes it.
+        StageError: A difference is larger than rounding can explain.
     """
     maps = Network(localizer, "onnxruntime").run(known.pictures)
     log_probs = Network(reader, "onnxruntime").run(known.crops)
@@ -133,7 +141,7 @@ def compare_exactly(known: Reference, localizer: bytes, reader: bytes) -> dict[s
     }
     limits = {"logit": MOST_DIFFERENCE, "corner_px": MOST_PIXELS, "log_prob": MOST_DIFFERENCE}
     for name, difference in differences.items():
-        # Written so that what is no number is refused as well.
+        # Written this way round so that NaN is rejected as well.
         if not difference <= limits[name]:
             raise StageError(
                 f"the exported networks are not PyTorch's: the largest difference of {name} is "
@@ -149,7 +157,18 @@ def _largest(first: NDArray[np.floating], second: NDArray[np.floating]) -> float
 def compare_decisions(
     known: Reference, localizer: bytes, reader: bytes, runtime: Runtime
 ) -> dict[str, Any]:
-    """What networks and a runtime of lower precision make of the same samples."""
+    """Compare the decisions of lower-precision networks with PyTorch's on the same samples.
+
+    Args:
+        known: PyTorch's outputs.
+        localizer: ONNX model of the localizer.
+        reader: ONNX model of the recognizer.
+        runtime: Runtime that runs both models.
+
+    Returns:
+        Fractions of equal and of correct texts, and differences of the corners; None where there is
+        nothing to compare.
+    """
     corners, score, _ = best(known.maps)
     found, _, _ = best(Network(localizer, runtime).run(known.pictures))
     sure = score >= SURE
@@ -169,10 +188,10 @@ def compare_decisions(
 
 
 def loss(decisions: dict[str, Any]) -> str | None:
-    """What is wrong with decisions of lower precision, or None if they are good enough.
+    """Return what is wrong with lower-precision decisions, or None if they are good enough.
 
     Args:
-        decisions: of ``compare_decisions``.
+        decisions: Result of ``compare_decisions``.
     """
     runtime, right = decisions["runtime"], decisions["right"]
     lost = 0.0 if right is None else decisions["right_in_pytorch"] - right

@@ -1,8 +1,8 @@
-"""The exported networks with int8 weights and activations, for ONNX Runtime.
+"""Quantization of the exported networks to int8 weights and activations, for ONNX Runtime.
 
-Convolutions alone are int8 (static quantization, a scale for each channel of weights; Jacob et al.,
-2018). The first one of each network, which sees the pixels, and the last one of the localizer, which
-gives coordinates, keep their floats.
+Only convolutions are quantized (static quantization with one scale per channel of the weights; Jacob et
+al., 2018). The first convolution of each network, which sees the pixels, and the last one of the
+localizer, which outputs coordinates, stay in floating point.
 """
 
 from __future__ import annotations
@@ -31,18 +31,22 @@ from ..inference.runtimes import Network
 Batch = NDArray[np.uint8]
 
 MOST_INPUTS = 200
-"""Batches that ranges are taken of."""
+"""Maximum number of batches for calibrating the ranges of activations."""
 
 
 def inputs(
     localizer: bytes, reader: bytes, manifest: Manifest, pictures: Sequence[NDArray[np.uint8]]
 ) -> tuple[list[Batch], list[Batch]]:
-    """What both networks are given when pictures are read, in a fixed order.
+    """Record the inputs that both networks receive while images are read, in a fixed order.
 
     Args:
-        localizer, reader: their ONNX.
-        manifest: says what they are.
-        pictures: grey ones.
+        localizer: ONNX model of the localizer.
+        reader: ONNX model of the recognizer.
+        manifest: Bundle manifest that describes both networks.
+        pictures: Greyscale images to read.
+
+    Returns:
+        Input batches of the localizer and input batches of the recognizer.
     """
     networks = Network(localizer, "onnxruntime"), Network(reader, "onnxruntime")
 
@@ -65,7 +69,7 @@ def inputs(
         )
         return seen
 
-    # Pictures side by side, what they gave in their order.
+    # Process images in parallel, but collect their inputs in the order of the images.
     with ThreadPoolExecutor(available_cores()) as pool:
         found, cut = zip(*pool.map(given, pictures), strict=True)
     return list(chain(*found)), list(chain(*cut))
@@ -80,12 +84,15 @@ def _remembered(network: Network, seen: list[Batch]) -> Localize:
 
 
 def quantized(model: bytes, seen: Sequence[Batch], keep_last: bool) -> bytes:
-    """An int8 model.
+    """Quantize a model to int8.
 
     Args:
-        model: its ONNX, in floats.
-        seen: what it is given; ranges of activations are taken of some, evenly chosen.
-        keep_last: whether the last convolution keeps its floats.
+        model: ONNX model in floating point.
+        seen: Input batches of the model; an evenly spaced subset calibrates the ranges of activations.
+        keep_last: Whether the last convolution stays in floating point.
+
+    Returns:
+        ONNX model with int8 convolutions.
     """
     chosen = np.linspace(0, len(seen) - 1, min(MOST_INPUTS, len(seen))).astype(int)
     with TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What a person says is right: a text that obeys the grammar, and corners of a plate."""
+"""Corrections by a person: a text that follows the plate grammar, and the corners of a plate."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from ..core.charset import CHARSET
 from .errors import CorrectionError
 
 Corners = tuple[tuple[float, float], ...]
-"""Four of x, y in pixels of the displayed picture, clockwise from the plate's own top left."""
+"""Four corners x, y in pixels of the displayed image, clockwise from the plate's own top left."""
 
 _BETWEEN = re.compile(r"[\s.·•*'’_-]+")
-"""What people write between the parts of a plate."""
+"""Separators that people write between the parts of a plate."""
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What is right, where a person says so.
+    """A correction of a plate by a person; None where nothing is corrected.
 
     Attributes:
-        text: a canton and its number, such as ZH123456.
-        corners: of the plate.
-        lines: 1 or 2.
+        text: Canton and number, such as ZH123456.
+        corners: Corners of the plate.
+        lines: Number of lines of the plate, 1 or 2.
     """
 
     text: str | None = None
@@ -34,14 +34,15 @@ class Correction:
         return (self.text, self.corners, self.lines) != (None, None, None)
 
     def checked(self, width: int, height: int) -> Correction:
-        """The same, its text as it is spelled everywhere.
+        """Validate the correction and return it with its text in canonical spelling.
 
         Args:
-            width: of the displayed picture, in pixels.
-            height: likewise.
+            width: Width of the displayed image in pixels.
+            height: Height of the displayed image in pixels.
 
         Raises:
-            CorrectionError: the text breaks the grammar, or the corners are none of a plate.
+            CorrectionError: The text violates the plate grammar, a plate cannot have these corners, or
+                the number of lines is neither 1 nor 2.
         """
         if self.lines not in (None, 1, 2):
             raise CorrectionError(f"a plate has 1 or 2 lines, not {self.lines}")
@@ -52,10 +53,10 @@ class Correction:
 
 
 def spelled(text: str) -> str:
-    """A text without what stands between its parts: ``zh 123·456`` is ZH123456.
+    """Return a text in upper case without separators: ``zh 123·456`` becomes ``ZH123456``.
 
     Raises:
-        CorrectionError: it breaks the grammar.
+        CorrectionError: The text violates the plate grammar.
     """
     spelling = _BETWEEN.sub("", text).upper()
     try:
@@ -68,7 +69,7 @@ def spelled(text: str) -> str:
 def _check_corners(corners: Corners, width: int, height: int) -> None:
     if len(corners) != 4 or any(len(corner) != 2 for corner in corners):
         raise CorrectionError("corners are four of x, y")
-    # A plate may be cut off by the picture's edge, but it is not somewhere else.
+    # The edge of the image may cut off a plate, but the plate cannot be far outside.
     if not all(-width <= x <= 2 * width and -height <= y <= 2 * height for x, y in corners):
         raise CorrectionError(f"the corners are far outside of a picture of {width} x {height}")
     turns = [
@@ -82,5 +83,5 @@ def _check_corners(corners: Corners, width: int, height: int) -> None:
 
 
 def _turn(a: tuple[float, ...], b: tuple[float, ...], c: tuple[float, ...]) -> float:
-    """Above zero where the way from a through b to c turns clockwise (y runs down)."""
+    """Return a positive number where the path from a through b to c turns clockwise (y points down)."""
     return (b[0] - a[0]) * (c[1] - b[1]) - (b[1] - a[1]) * (c[0] - b[0])

@@ -1,4 +1,4 @@
-"""SQLite or PostgreSQL: transactions, the schema, and errors that keep secrets to themselves."""
+"""Access to SQLite or PostgreSQL: transactions, the schema, and errors that reveal no secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .tables import Base
 log = logging.getLogger("plates.flywheel")
 
 VERSION_TABLE = "flywheel_version"
-"""Of Alembic; of its own, since other programs may keep theirs in the same database."""
+"""Alembic's version table, with a name of its own as other programs may use the same database."""
 
 _DRIVERS = {
     "sqlite": "sqlite",
@@ -35,7 +35,7 @@ _DRIVERS = {
 _FORMS = "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
 _LOCK_WAIT_S = 5
 _SCHEMA_LOCK, _FILES_LOCK = 0x506C6174_01, 0x506C6174_02
-"""Numbers of advisory locks of PostgreSQL; SQLite has one lock for all that write."""
+"""Keys of PostgreSQL's advisory locks; SQLite has a single lock for all writers."""
 _REMEDIES = (
     ("locked", "Another program holds it; try again, or end that program."),
     ("readonly", "Make the file and its folder writable."),
@@ -51,21 +51,21 @@ _REMEDIES = (
 
 
 class Database:
-    """A database by its URL.
+    """A database that is given by its URL.
 
     Args:
-        url: of SQLite or PostgreSQL.
+        url: URL of a SQLite or PostgreSQL database.
 
     Raises:
-        StoreError: the URL is of another kind, or none.
+        StoreError: The URL is invalid, or names another kind of database.
     """
 
     def __init__(self, url: str) -> None:
         parsed = _parsed(url)
         self.name = _shown(parsed)
-        """The URL for messages: without user, password and options."""
+        """Name of the database for messages: its URL without user, password and options."""
         self.file = Path(parsed.database or "") if parsed.drivername == "sqlite" else None
-        """Of SQLite."""
+        """Path of the file for SQLite; None for PostgreSQL."""
         self._engine = _engine(parsed)
         self._writer = self._engine.execution_options(is_writing=True)
 
@@ -75,31 +75,32 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A transaction that reads.
+        """Open a transaction for reading.
 
         Raises:
-            StoreError: the database fails.
+            StoreError: The database fails.
         """
         with self._explained(), Session(self._engine) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A transaction that is on the disk when the block ends without an error.
+        """Open a transaction that is committed to disk when the block ends without an error.
 
         Raises:
-            StoreError: the database fails, and nothing was written.
+            StoreError: The database fails, and nothing was written.
         """
         session = Session(self._writer, expire_on_commit=False)
         with self._explained(), session, session.begin():
-            # SQLite's lock is taken here, and not with the first statement.
+            # Take SQLite's lock here rather than at the first statement.
             session.connection()
             yield session
 
     def lock_files(self, session: Session, alone: bool) -> None:
-        """Wait until no other transaction deletes files, or with ``alone`` none works on them.
+        """Wait until no other transaction deletes files or, with ``alone``, until none works on them.
 
-        To the end of the transaction. In SQLite every transaction that writes is alone.
+        The lock is held until the end of the transaction. In SQLite, every transaction that writes is
+        exclusive anyway.
         """
         if self.file is None:
             shared = "" if alone else "_shared"
@@ -107,9 +108,10 @@ class Database:
             session.execute(lock, {"key": _FILES_LOCK})
 
     def checkpoint(self) -> None:
-        """Empty SQLite's log into its file: what was deleted is still in the log.
+        """Move SQLite's write-ahead log into its file, because deleted data is still in the log.
 
-        Where somebody is reading, the log stays; the next call, or the last one to close, empties it.
+        While another connection is reading, the log stays; the next call, or the last connection to
+        close, empties it.
         """
         if self.file is None:
             return
@@ -117,19 +119,20 @@ class Database:
         try:
             connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError as error:
-            # What was asked for is on the disk; that the log could not be emptied undoes nothing.
+            # The requested change is on disk; failing to empty the log does not undo it.
             log.warning("%s: its log could not be emptied: %s", self.name, error)
         finally:
             connection.close()
 
     def migrate(self) -> None:
-        """Make the schema, or bring it up to date; also tells whether the database can be used.
+        """Create the schema or bring it up to date, and check that the database can be used.
 
         Raises:
-            StoreError: it is damaged, cannot be written, or its schema is newer than this program.
+            StoreError: The database is damaged, cannot be written, or its schema is newer than this
+                program.
         """
         config = Config()
-        # Its values are templates of configparser.
+        # configparser interpolates its values, so percent signs are escaped.
         folder = str(Path(__file__).parent / "migrations").replace("%", "%%")
         config.set_main_option("script_location", folder)
         known = {each.revision for each in ScriptDirectory.from_config(config).walk_revisions()}
@@ -153,11 +156,11 @@ class Database:
                 "version_table": VERSION_TABLE,
             }
             command.upgrade(config, "head")
-            # A database that cannot be written says so now, and not at the first feedback.
+            # Fail now, not at the first feedback, if the database cannot be written.
             connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = version_num"))  # noqa: S608
 
     def _make_file(self) -> None:
-        """Make SQLite's file, which nobody else may read."""
+        """Create SQLite's file, readable only by its owner."""
         if self.file is None:
             return
         try:
@@ -175,12 +178,12 @@ class Database:
         except SQLAlchemyError as error:
             reason = _reason(error)
             remedy = next(words for part, words in _REMEDIES if part in reason.lower())
-            # Not from the error: its details hold what was to be written.
+            # Drop the cause: its details contain the data to be written.
             raise StoreError(f"{self.name}: {reason}. {remedy}") from None
 
 
 def _parsed(url: str) -> URL:
-    """A URL with the driver that is used; no message shows it, since it may hold a password."""
+    """Return the URL with the driver to use; no message shows it, since it may hold a password."""
     try:
         parsed = make_url(url)
         driver = _DRIVERS[parsed.drivername]
@@ -205,7 +208,7 @@ def _shown(url: URL) -> str:
 
 def _engine(url: URL) -> Engine:
     if url.drivername != "sqlite":
-        # A server that has gone is noticed: no thread waits for it for hours.
+        # Detect a server that is gone, so that no thread waits for it for hours.
         waits = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
         return create_engine(
             url,
@@ -217,20 +220,20 @@ def _engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _: object) -> None:
-        # Transactions begin below, and not where the driver thinks that they should.
+        # Transactions are begun explicitly below, not implicitly by the driver.
         connection.isolation_level = None
         for pragma in (
             "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",
-            # What is deleted is overwritten.
+            # Overwrite deleted content.
             "secure_delete = ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # One that reads first and writes then would fail where another has written between.
+        # A transaction that reads first and then writes fails if another one wrote in between.
         is_writing = connection.get_execution_options().get("is_writing")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
 
@@ -244,7 +247,7 @@ def _check_pages(connection: Connection, name: str) -> None:
 
 
 def _reason(error: SQLAlchemyError) -> str:
-    """The first line of what the database says; those that follow may hold what was written."""
+    """Return the first line of the database's message; later lines may contain the data written."""
     if isinstance(error, DBAPIError) and str(error.orig).strip():
         return str(error.orig).strip().splitlines()[0].rstrip(".")
     return type(error).__name__

@@ -1,4 +1,4 @@
-"""What can go wrong with the store of feedback; imported where the store itself is not needed."""
+"""Errors of the feedback store, importable where the store itself is not needed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class StoreError(UserError):
 
 
 class StoreFullError(StoreError):
-    """The pictures take as much room as they may."""
+    """The stored images already take up all the space allowed."""
 
 
 class UnknownEntryError(UserError):
-    """There is no entry of that id, or its picture has no such plate."""
+    """No entry has this id, or its image has no such plate."""
 
 
 class CorrectionError(UserError):
-    """A correction breaks the grammar, or is none."""
+    """A correction violates the plate grammar, or is not valid."""

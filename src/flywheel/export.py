@@ -1,10 +1,11 @@
-"""Reviewed plates as a set to train on and to measure by: ``python -m src.flywheel.export``.
+"""Export reviewed plates as a set for training and evaluation: ``python -m src.flywheel.export``.
 
-Writes a folder of JPEG pictures with train.csv, val.csv and locked.csv, annotation files as
-src/datasets/annotations.py reads them. A picture goes to one of these by the hash of its pixels, so that
-the same picture is never in two, whoever sends it, in which file, and whenever. Where it was sent more than
-once, it is there once, and of one place the latest review counts. ``whole`` tells whether all plates of the
-picture are known: only then does what is beside them teach a localizer. manifest.json says what is in it.
+Writes a folder of JPEG images with train.csv, val.csv and locked.csv, annotation files in the format of
+src/datasets/annotations.py. The hash of its pixels assigns an image to one of them, so that the same
+image is never in two, no matter who sends it, in which file, or when. An image that was sent more than
+once is exported once, and the latest review of a location counts. The column ``whole`` tells whether all
+plates in the image are annotated: only then can a localizer learn from the background. manifest.json
+describes the content of the set.
 """
 
 from __future__ import annotations
@@ -38,17 +39,17 @@ from .store import Store
 from .tables import Picture, Review
 
 NAME = "reviewed"
-"""Folder of the set, in that of the sets for fine-tuning."""
+"""Name of the set's folder, inside the folder of the sets for fine-tuning."""
 REPORT = Path("out/quality/feedback")
 MANIFEST = "manifest.json"
 SAME_PLACE = 0.5
-"""IoU from which on two reviews of a picture are of one plate."""
+"""Minimum IoU of two reviews of an image that are considered to be of the same plate."""
 _COLUMNS = ("file", "plate", *BOX_COLUMNS, *CORNER_COLUMNS, "lines", "whole")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A plate of an annotation file; corners are ``(4, 2)``, normalised to the picture."""
+    """A plate in an annotation file; corners are normalised to the image, shape ``(4, 2)``."""
 
     file: str
     plate: str
@@ -59,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Decision:
-    """What was reviewed of a place: its plate's text, None where there is none to learn from."""
+    """A reviewed location and its plate's text, which is None if there is no plate to learn from."""
 
     review: Review
     corners: NDArray[np.float64]
@@ -68,10 +69,10 @@ class Decision:
 
 
 def rows_of(copies: Sequence[Picture]) -> tuple[list[Row], int]:
-    """What was reviewed of a picture, and how many reviews contradict a later one.
+    """Return the reviewed plates of an image, and how many reviews contradict a later one.
 
     Args:
-        copies: all entries of the store that are this picture.
+        copies: All entries of the store with this same image.
     """
     decisions = [decision for picture in copies for decision in _decisions(picture)]
     decisions.sort(key=lambda each: each.review.number, reverse=True)
@@ -107,9 +108,10 @@ def _decisions(picture: Picture) -> Iterator[Decision]:
 
 
 def _is_whole(picture: Picture) -> bool:
-    """Whether all plates are known: what nobody looked at may be one, and so may what was rejected.
+    """Return whether all plates of an image are known, so that its background holds none.
 
-    A foreign plate is rejected, or one that nobody can read; a localizer must not learn that there is none.
+    A detection that nobody reviewed may be a plate, and so may a rejected one: reviewers reject foreign
+    and illegible plates too, and a localizer must not learn that there is no plate.
     """
     said = [each for each in picture.feedback if each.plate is None]
     missed = latest(picture.reviews, None)
@@ -120,7 +122,7 @@ def _is_whole(picture: Picture) -> bool:
 
 
 def _at_one_place(a: Decision, b: Decision) -> bool:
-    # What was found in one copy are several plates, however near.
+    # Detections in the same copy are different plates, however close.
     if a.review.picture_id == b.review.picture_id:
         return False
     boxes = (corners_to_box(each.corners) for each in (a, b))
@@ -128,19 +130,19 @@ def _at_one_place(a: Decision, b: Decision) -> bool:
 
 
 def export(session: Session, store: Store, out: Path) -> dict[str, Any]:
-    """Write the set.
+    """Write the set of reviewed plates.
 
     Args:
-        session: of ``Store.reading``.
-        store: has the pictures.
-        out: folder that is replaced.
+        session: Session of ``Store.reading``.
+        store: Store that holds the images.
+        out: Output folder, which is replaced.
 
     Returns:
-        The manifest.
+        The manifest of the set.
 
     Raises:
-        StoreError: nothing was reviewed, or a picture is missing.
-        StageError: the folder cannot be written.
+        StoreError: Nothing was reviewed, or an image is missing.
+        StageError: The folder cannot be written.
     """
     copies: dict[str, list[Picture]] = {}
     for picture in reviewed_pictures(session):
@@ -178,12 +180,12 @@ def export(session: Session, store: Store, out: Path) -> dict[str, Any]:
 
 
 def lost(out: Path, manifest: dict[str, Any], before: set[str]) -> str:
-    """A warning where pictures of the set that was replaced are in the new one no more; else empty.
+    """Return a warning if the new set lacks images of the one it replaced, otherwise an empty string.
 
     Args:
-        out: the set.
-        manifest: of it.
-        before: names of the pictures of the one before.
+        out: Folder of the new set.
+        manifest: Manifest of the new set.
+        before: Names of the images of the previous set.
     """
     gone = before - names_of(out)
     if not gone:
@@ -196,7 +198,7 @@ def lost(out: Path, manifest: dict[str, Any], before: set[str]) -> str:
 
 
 def names_of(folder: Path) -> set[str]:
-    """Names of a set's pictures; none where there is no set."""
+    """Return the names of a set's images; empty if the set does not exist."""
     return {path.name for path in (folder / "pictures").glob("*.jpg")}
 
 
@@ -213,14 +215,14 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
 
 def _values(rows: Sequence[Row]) -> Iterator[list[Any]]:
     for row in sorted(rows, key=lambda each: (each.file, each.plate)):
-        # A plate may be cut off by the picture's edge; the box is what is in it.
+        # The edge of the image may cut off a plate; its box covers only the part inside.
         box = corners_to_box(row.corners.clip(0, 1))
         numbers = [f"{value:.6f}" for value in (*box, *row.corners.ravel())]
         yield [f"pictures/{row.file}", row.plate, *numbers, row.lines, int(row.whole)]
 
 
 def _version(folder: Path) -> str:
-    """Of the content: the same reviews give the same version."""
+    """Return a hash of the content as version, so that the same reviews give the same version."""
     digest = hashlib.sha256()
     for name in SPLITS:
         digest.update((folder / f"{name}.csv").read_bytes())
@@ -228,7 +230,7 @@ def _version(folder: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """What the command does."""
+    """Export the set and check its quality."""
     parser = argparse.ArgumentParser(
         prog=program("flywheel.export"),
         description="Write reviewed plates as a set for fine-tuning and for the gate.",
@@ -261,14 +263,14 @@ def main(arguments: list[str] | None = None) -> None:
         )
     if warning := lost(out, manifest, before):
         print(warning, file=sys.stderr)
-    # In a process of its own: what the checks need is large, and this is not.
+    # In a separate process: the checks need large dependencies, and the export does not.
     command = [sys.executable, "-m", f"{PACKAGE}.quality", str(out), "--out", str(options.report)]
     if subprocess.run(command, check=False).returncode:
         print(f"Look at {options.report} before anything learns from {out}.", file=sys.stderr)
 
 
 def command(arguments: list[str] | None = None) -> int:
-    """Run the command; return the exit status."""
+    """Run the command and return the exit status."""
     try:
         main(arguments)
     except UserError as error:

@@ -1,6 +1,6 @@
-"""Pictures in a folder, each under the hash of its own content, and how they are made.
+"""A content-addressed folder of JPEG images, and the encoding of images and crops for it.
 
-What is stored is encoded anew from pixels: no EXIF data, no place, no name of a camera gets in.
+Stored images are re-encoded from pixels, so they contain no EXIF data, no location and no camera name.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 from .errors import StoreError
 
 LONGEST_SIDE = 1600
-"""Pixels of a stored picture or crop, at most; what is larger is shrunk."""
+"""Maximum length in pixels of the longer side of a stored image or crop; larger ones are downscaled."""
 MARGIN = 0.25
-"""Around a crop's plate, on each side, as a share of its box: what training cuts out as well."""
+"""Margin on each side of a crop's plate, as a fraction of the plate's box; the same as in training."""
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 92]
 
 _MARK = "flywheel-id"
-"""File that says whose folder it is: two databases in one would delete each other's pictures."""
+"""File that names the owner of the folder: two databases in one would delete each other's images."""
 _UNFINISHED = ".part"
 _ABANDONED_S = 3600.0
-"""An unfinished file of this age was left by a server that was killed."""
+"""Age in seconds from which an unfinished file is considered left behind by a killed server."""
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 Pixels = NDArray[np.uint8]
@@ -39,7 +39,7 @@ Box = tuple[int, int, int, int]
 
 
 def encode(pixels: Pixels) -> bytes:
-    """``(H, W, 3)`` RGB as a JPEG, shrunk to LONGEST_SIDE."""
+    """Encode an ``(H, W, 3)`` RGB image as a JPEG, downscaled to ``LONGEST_SIDE``."""
     height, width = pixels.shape[:2]
     scale = LONGEST_SIDE / max(height, width)
     if scale < 1:
@@ -49,12 +49,15 @@ def encode(pixels: Pixels) -> bytes:
 
 
 def crop_box(corners: Sequence[Sequence[float]], width: int, height: int) -> Box:
-    """x1, y1, x2, y2 of a plate's upright box with MARGIN, within the picture, never empty.
+    """Return the upright box around a plate with ``MARGIN``, clipped to the image and never empty.
 
     Args:
-        corners: ``(4, 2)`` in pixels.
-        width: of the picture.
-        height: likewise.
+        corners: Plate corners in pixels, shape ``(4, 2)``.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+
+    Returns:
+        The box as x1, y1, x2, y2 in pixels.
     """
     quad = np.asarray(corners, np.float64)
     low, high = quad.min(axis=0), quad.max(axis=0)
@@ -67,12 +70,12 @@ def crop_box(corners: Sequence[Sequence[float]], width: int, height: int) -> Box
 
 @dataclass(frozen=True)
 class Staged:
-    """A file that is on the disk, but not yet under its name.
+    """A file that is on disk, but not yet under its final name.
 
     Attributes:
-        name: 64 hexadecimal digits, the SHA-256 of its content.
-        size: in bytes.
-        temporary: where it is.
+        name: SHA-256 hash of the content, 64 hexadecimal digits.
+        size: Size of the file in bytes.
+        temporary: Path of the file before it gets its final name.
     """
 
     name: str
@@ -81,32 +84,32 @@ class Staged:
 
 
 class PictureFolder:
-    """JPEG files by the hash of their content.
+    """A folder of JPEG files that are named by the hash of their content.
 
     Args:
-        path: of the folder.
+        path: Path of the folder.
     """
 
     def __init__(self, path: Path) -> None:
         self._folder = path
 
     def open(self, owner: str) -> None:
-        """Make the folder if it is not there, and see whether it can be used.
+        """Create the folder if it does not exist, and check that it can be used.
 
         Args:
-            owner: id of the database that names the files.
+            owner: Id of the database that refers to the files.
 
         Raises:
-            StoreError: it cannot be written, or belongs to another database.
+            StoreError: The folder cannot be written, or belongs to another database.
         """
         mark = self._folder / _MARK
         try:
-            # What is in it is nobody else's business.
+            # The folder is private to its owner.
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = mark.read_text("ascii", errors="replace").strip() if mark.exists() else ""
             if not found:
                 mark.write_text(owner, encoding="ascii")
-            # A full disk is met here, and not by the first picture.
+            # Detect a full disk here rather than at the first image.
             self.discard(self.stage(bytes(2**16)))
         except OSError as error:
             raise StoreError(
@@ -120,16 +123,16 @@ class PictureFolder:
             )
 
     def path(self, name: str) -> Path:
-        """Where a file is."""
+        """Return the path of the file with a name."""
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a picture")
         return self._folder / name[:2] / f"{name}.jpg"
 
     def stage(self, content: bytes) -> Staged:
-        """Write a file under another name, safe from a loss of power.
+        """Write content to a temporary file and flush it to disk, so that it survives a power loss.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: The file cannot be written.
         """
         temporary = self._folder / f"{uuid4().hex}{_UNFINISHED}"
         try:
@@ -143,35 +146,35 @@ class PictureFolder:
         return Staged(hashlib.sha256(content).hexdigest(), len(content), temporary)
 
     def keep(self, staged: Staged) -> None:
-        """Give a file its name.
+        """Move a staged file to its final name.
 
         Raises:
-            OSError: the folder cannot be written.
+            OSError: The folder cannot be written.
         """
         path = self.path(staged.name)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         staged.temporary.replace(path)
 
     def discard(self, staged: Staged) -> None:
-        """Delete a file that was not kept; nothing if it was."""
+        """Delete a staged file; do nothing if it was kept."""
         staged.temporary.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
-        """Delete a file; nothing if there is none.
+        """Delete a file; do nothing if it does not exist.
 
         Raises:
-            OSError: it cannot be deleted.
+            OSError: The file cannot be deleted.
         """
         self.path(name).unlink(missing_ok=True)
 
     def names(self) -> Iterator[str]:
-        """Of all files that are kept."""
+        """Iterate over the names of all files that are kept."""
         for path in self._folder.glob("??/*.jpg"):
             if _NAME.fullmatch(path.stem) and path.parent.name == path.stem[:2]:
                 yield path.stem
 
     def remove_abandoned(self) -> None:
-        """Delete unfinished files that nobody works at any more."""
+        """Delete unfinished files that no server is writing any more."""
         before = time.time() - _ABANDONED_S
         for path in self._folder.glob(f"*{_UNFINISHED}"):
             with suppress(FileNotFoundError):

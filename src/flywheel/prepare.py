@@ -1,8 +1,8 @@
-"""Stage prepare_feedback: windows and crops of real pictures, to fine-tune both models with.
+"""Stage prepare_feedback: cut windows and crops from real images to fine-tune both models.
 
-Reads all sets of data/feedback (src/datasets/detection_sets.py) and writes
-data/prepared/feedback/{localize,ocr}/{train,val}, in the form of the synthetic sets. Locked slices are not
-opened. Without any feedback the sets are empty, and fine-tuning does nothing.
+Reads all sets in data/feedback (src/datasets/detection_sets.py) and writes
+data/prepared/feedback/{localize,ocr}/{train,val} in the format of the synthetic sets. Held-out test
+splits are not opened. Without any feedback the sets are empty, and fine-tuning does nothing.
 
 python -m src.flywheel.prepare
 """
@@ -43,16 +43,16 @@ from ..datasets.shards import NewSet, Shard, write_sets
 TASKS = ("localize", "ocr")
 SPLITS = ("train", "val")
 _ALONE = 0.6
-"""Least share of a window that a plate fills where other plates of the picture may be unknown."""
+"""Minimum fraction of a window that a plate fills if other plates in the image may be unknown."""
 _TRIES = 10
-"""Windows that are drawn for each that is wanted, as some show a second plate."""
+"""Number of windows drawn per window wanted, as some show a second plate."""
 _LONGEST = 384
-"""Pixels of a crop's longer side; a reader takes 128."""
+"""Maximum length of a crop's longer side in pixels; a recognizer takes 128."""
 
 
 @dataclass
 class Samples:
-    """Pictures of a prepared set and their labels, as they are made."""
+    """Images and labels of a prepared set, collected as they are made."""
 
     images: list[NDArray[np.uint8]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Samples:
         plate: AnnotatedPlate | None,
         text: str = "",
     ) -> None:
-        """Add a sample; corners are ``(4, 2)`` in its pixels, None where there is no plate."""
+        """Add a sample, with corners of shape ``(4, 2)`` in its pixels or None if it shows no plate."""
         labels: dict[str, Any] = {
             "plate": text, "format": "", "colour": "", "present": plate is not None, "lines": 1,
             "has_corners": False, **dict.fromkeys([*BOX_COLUMNS, *CORNER_COLUMNS], np.nan),
@@ -78,7 +78,7 @@ class Samples:
         self.rows.append(labels)
 
     def shard(self, indices: range) -> Shard:
-        """Those of some numbers."""
+        """Return the samples with these indices as a shard."""
         chosen = slice(indices.start, indices.stop)
         images = self.images[chosen]
         one_size = len({image.shape for image in self.images}) == 1
@@ -121,7 +121,7 @@ def main(config: Config) -> None:
 
 
 def _take(split: Split, name: str, config: Config, windows: Samples, crops: Samples) -> None:
-    """Make the samples of a split."""
+    """Add the samples of a split to ``windows`` and ``crops``."""
     params, side = config.PrepareFeedbackParams, config.LocalizeParams.IMG_SHAPE[1]
     low, high = config.PrepareLocalizeParams.STREET_WIDTH
     pictures = tqdm(split.pictures(), total=split.count, unit=" pictures", desc=name)
@@ -148,15 +148,15 @@ def _lines(plate: AnnotatedPlate) -> int:
 
 
 def _corners(plate: AnnotatedPlate) -> FloatArray:
-    """Of a plate; where they are not known, those of its box."""
+    """Return the corners of a plate, or those of its box if they are not annotated."""
     return box_to_corners(xyxy_to_box(plate.box)) if plate.corners is None else plate.corners
 
 
-# A window is x, y of its upper left corner and its side, in pixels of the picture.
+# A window is the x and y of its upper left corner and the length of its side, in pixels of the image.
 
 
 class _WindowSampler:
-    """Draws windows of a picture; what they are depends on the seed, the set and its number alone."""
+    """Sampler of an image's windows, which depend only on the random seed, the set and its number."""
 
     def __init__(self, params: PrepareFeedbackParams, name: str, number: int) -> None:
         self._params, self._name, self._number = params, name, number
@@ -168,26 +168,26 @@ class _WindowSampler:
     def windows(
         self, true: AnnotatedImage, plate: int, count: int, widths: Sequence[float]
     ) -> list[FloatArray]:
-        """Windows around a plate's centre that show no other plate.
+        """Return windows that contain a plate's centre and show no other plate.
 
         Args:
-            true: the picture.
-            plate: which of its plates.
-            count: of windows, at most.
-            widths: of the plate in shares of the window, least and most.
+            true: Annotated image.
+            plate: Index of the plate in the image.
+            count: Maximum number of windows.
+            widths: Minimum and maximum width of the plate as a fraction of the window.
         """
         box = true.plates[plate].box
         centre, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
         others = [each.box for i, each in enumerate(true.plates) if i != plate]
         found: list[FloatArray] = []
         for scale, x, y in self._draws(f"plate-{plate}", count * _TRIES):
-            # Of a plate that is higher than wide the height counts, or it would not be in the window.
+            # Use the height of a plate that is taller than wide, or it would not fit in the window.
             share = widths[0] * (widths[1] / widths[0]) ** scale
             side = max(size) / share
-            # The centre is in the window, and not at its very edge.
+            # Keep the centre inside the window, and away from its edge.
             start = centre - side * (0.1 + 0.8 * np.array([x, y]))
             if share < 1:
-                # All of the plate, where there is room for it.
+                # Show the whole plate if there is room for it.
                 start = np.clip(start, np.minimum(box[2:] - side, box[:2]), box[:2])
             window = np.array([*start, side])
             if not any(_overlap(window, other) for other in others):
@@ -197,7 +197,7 @@ class _WindowSampler:
         return found
 
     def empty_windows(self, true: AnnotatedImage, count: int) -> list[FloatArray]:
-        """Windows of a picture that show no plate."""
+        """Return at most ``count`` windows of an image that show no plate."""
         height, width = true.picture.shape
         found: list[FloatArray] = []
         for scale, x, y in self._draws("empty", count * _TRIES):
@@ -220,20 +220,20 @@ def _in_window(plate: AnnotatedPlate, window: FloatArray, side: int) -> FloatArr
 
 
 def cut_window(picture: NDArray[np.uint8], window: FloatArray, side: int) -> NDArray[np.uint8]:
-    """A square part of a picture, grey where it reaches beyond.
+    """Cut a square window from an image, padded with grey where it extends beyond the image.
 
     Args:
-        picture: ``(H, W)`` uint8.
-        window: ``(3,)`` x, y and side in its pixels.
-        side: of the result in pixels.
+        picture: Greyscale image, shape ``(H, W)``, uint8.
+        window: Window as x, y and side in pixels of the image, shape ``(3,)``.
+        side: Side of the result in pixels.
 
     Returns:
-        ``(side, side)`` uint8.
+        The resized window, shape ``(side, side)``, uint8.
     """
     x, y, wide = window
-    # Areas are averaged by shrinking first: warping looks at four pixels alone.
+    # Downscale first to average over areas, because warping interpolates between only four pixels.
     factor = max(1, int(wide // side))
-    # With what is beside, which interpolation looks at too.
+    # Include the neighbouring pixels, which interpolation uses too.
     left, top = (int(np.floor(start)) - factor for start in (x, y))
     first = max(left, 0), max(top, 0)
     reach = int(wide) + 2 * factor + 2
@@ -247,7 +247,7 @@ def cut_window(picture: NDArray[np.uint8], window: FloatArray, side: int) -> NDA
         factor = 1
     scale = wide / side / factor
     shift = np.array([x - first[0], y - first[1]]) / factor
-    # OpenCV puts pixel centres at integers.
+    # OpenCV places pixel centres at integer coordinates.
     offset = shift + 0.5 * scale - 0.5
     matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
     return cv2.warpAffine(
@@ -259,12 +259,15 @@ def cut_window(picture: NDArray[np.uint8], window: FloatArray, side: int) -> NDA
 def cut_crop(
     picture: NDArray[np.uint8], plate: AnnotatedPlate, margin: float
 ) -> tuple[NDArray[np.uint8], FloatArray]:
-    """A plate with a margin, as the reader's prepared set has it, and its corners there.
+    """Cut out a plate with a margin, as in the recognizer's prepared set.
 
     Args:
-        picture: ``(H, W)`` uint8.
-        plate: in it.
-        margin: around its box, as a share of the box's sides.
+        picture: Greyscale image, shape ``(H, W)``, uint8.
+        plate: Plate in the image.
+        margin: Margin on each side of the plate's box, as a fraction of the box's sides.
+
+    Returns:
+        The crop, and the plate's corners in pixels of the crop.
     """
     corners = _corners(plate)
     low, high = corners.min(axis=0), corners.max(axis=0)

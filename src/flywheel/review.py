@@ -1,8 +1,8 @@
-"""The queue of plates for a person to look at, and what that person decides (no torch).
+"""The queue of plates for human review, and the reviewers' decisions (without torch).
 
-First comes what is worth a person's time: what users call wrong or missed, contradictions, doubtful texts,
-plates of a kind that was seldom reviewed. A random share is looked at whatever it is: of these alone the
-rate of errors follows without bias.
+The queue begins with the plates most worth a reviewer's time: those that users call wrong or missed,
+contradictions, uncertain texts, and kinds of plates that were seldom reviewed. A random share is
+reviewed regardless, because only a random sample gives an unbiased estimate of the error rate.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from .store import Store
 from .tables import STATES, Feedback, Picture, Prediction, Review
 
 RANDOM_SHARE = 0.2
-"""Of all plates, chosen by their ids; and of the queue."""
+"""Fraction of all plates that is sampled by id for review, and their fraction of the queue."""
 _WEIGHTS = {"wrong": 4.0, "missed": 4.0, "contradiction": 3.0, "doubt": 2.0, "novelty": 1.0}
 _LEAST_SCORE = 0.5
-"""A place without a text that the localizer thinks less likely a plate is not worth a look."""
+"""Minimum localizer score from which a detection without a text is worth a review."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Item:
     """A plate that waits for a decision, or one that was missed.
 
     Attributes:
-        picture: with its predictions.
-        plate: which of them; None is one that a user misses.
-        prediction: that one.
-        feedback: what was said of it last, if anything.
-        reasons: why it is worth a look, by names: wrong, missed, contradiction, doubt, novelty, random.
-        worth: of a look; higher comes first.
+        picture: Image with its predictions.
+        plate: Index of the prediction; None for a plate that a user reports as missed.
+        prediction: Prediction with that index; None for a missed plate.
+        feedback: Latest feedback on the plate, if there is any.
+        reasons: Names of the reasons for a review: wrong, missed, contradiction, doubt, novelty, random.
+        worth: Priority of the review; higher values come first.
     """
 
     picture: Picture
@@ -51,7 +51,7 @@ class Item:
 
     @property
     def proposal(self) -> str | None:
-        """The text that a reviewer is shown first: the user's, else what was read."""
+        """Text that a reviewer is shown first: the user's, otherwise the predicted one."""
         if self.feedback is not None and self.feedback.text is not None:
             return self.feedback.text
         return None if self.prediction is None else self.prediction.text
@@ -59,11 +59,13 @@ class Item:
 
 @dataclass(frozen=True)
 class ErrorRate:
-    """How often readings are wrong, of plates that were chosen at random.
+    """How often readings are wrong, estimated from plates that were chosen at random.
 
     Attributes:
-        wrong, count: of those that were reviewed.
-        low, high: 95 % interval (Wilson's) of the share.
+        wrong: Number of reviewed plates that were read wrong.
+        count: Number of reviewed plates.
+        low: Lower bound of the 95 % Wilson interval of the error rate.
+        high: Upper bound of the 95 % Wilson interval of the error rate.
     """
 
     wrong: int
@@ -73,11 +75,11 @@ class ErrorRate:
 
 
 def queue(session: Session, limit: int = 100) -> list[Item]:
-    """What waits, the most worth first; each fifth is from the random share.
+    """Return the waiting plates by descending priority, every fifth one from the random share.
 
     Args:
-        session: of ``Store.reading``; the items belong to it.
-        limit: of items.
+        session: Session of ``Store.reading``, which the items are bound to.
+        limit: Maximum number of items.
     """
     pictures = _pictures(session)
     seen = _reviewed_kinds(pictures)
@@ -87,7 +89,7 @@ def queue(session: Session, limit: int = 100) -> list[Item]:
     ]
     items.sort(key=lambda item: (-item.worth, _draw(item.picture.id, item.plate)))
     chosen = [item for item in items if "random" in item.reasons]
-    # In the order of error_rate: sorted by worth, the first ones would be no sample.
+    # In the order of error_rate: sorted by priority, the first ones would not be a random sample.
     chosen.sort(key=lambda item: _turn(item.picture, item.plate))
     return list(_mixed(items, chosen, limit))
 
@@ -101,22 +103,22 @@ def decide(
     correction: Correction = Correction(),  # noqa: B008  # it cannot be changed
     now: datetime | None = None,
 ) -> None:
-    """Store a decision; the latest of a plate counts.
+    """Store a decision on a plate; the latest one counts.
 
     Args:
-        store: where it is kept.
-        picture: its id.
-        plate: which of its predictions; None is one that was missed.
-        state: "accepted": it is as it was read; "corrected": it is what the correction says; "rejected":
-            it is no plate, or of no use; "pending": it waits again.
-        reviewer: who decides, in any words.
-        correction: what is right: the text, the corners or both; of a missed plate both.
-        now: with a zone; by default the time.
+        store: Store that holds the image.
+        picture: Id of the image.
+        plate: Index of the prediction; None for a plate that was missed.
+        state: "accepted" if the plate was read correctly, "corrected" if it is what the correction says,
+            "rejected" if it is not a plate or not usable, "pending" to make it wait again.
+        reviewer: Name of the reviewer, as free text.
+        correction: Correct text, corners or both; a missed plate needs both.
+        now: Time of the decision with a time zone; the current time by default.
 
     Raises:
-        UnknownEntryError: there is no such picture or plate.
-        CorrectionError: the correction breaks the grammar, or does not go with the state.
-        StoreError: the database fails.
+        UnknownEntryError: The image or the plate does not exist.
+        CorrectionError: The correction violates the plate grammar, or does not fit the state.
+        StoreError: The database fails.
     """
     if state not in STATES:
         raise CorrectionError(f"the state is one of {', '.join(STATES)}, not {state!r}")
@@ -148,10 +150,11 @@ def decide(
 
 
 def error_rate(session: Session) -> ErrorRate:
-    """Of the random share: a corrected text is an error, and so is one where there is none to read.
+    """Estimate how often readings are wrong from the random share.
 
-    Others than the random share's turns bring a plate to review too, and what users call wrong comes first.
-    So the plates count in the order of their pictures, up to the first one that waits.
+    A corrected text counts as an error, and so does a text where there is none to read. Plates of the
+    random share may also be reviewed for other reasons, and those that users call wrong come first. To
+    keep the estimate unbiased, plates count in the order of their images, up to the first that waits.
     """
     chosen = [
         (picture, prediction)
@@ -172,10 +175,10 @@ def error_rate(session: Session) -> ErrorRate:
 
 
 def contradictions(pictures: Sequence[Picture]) -> list[Picture]:
-    """Pictures of one content of which people say different things.
+    """Return the images with identical content on which users disagree.
 
-    One picture may be sent twice; then its plates are compared by their numbers. Of one entry the latest
-    word counts: who said it may have changed their mind.
+    An image may be sent twice; its plates are then compared by their indices. Within one entry only the
+    latest feedback on a plate counts, since its author may have changed their mind.
     """
     said: dict[tuple[str, int | None], set[tuple[bool, str]]] = {}
     for picture in pictures:
@@ -187,7 +190,7 @@ def contradictions(pictures: Sequence[Picture]) -> list[Picture]:
 
 
 def _statement(picture: Picture, feedback: Feedback) -> tuple[bool, str]:
-    """Whether a text is what is there, or what is not."""
+    """Return whether a user says that a text is there or not, and that text."""
     if feedback.plate is None:
         return feedback.verdict == "missed", "a plate"
     if feedback.text is not None:
@@ -201,18 +204,18 @@ def _differ(statements: set[tuple[bool, str]]) -> bool:
 
 
 def latest(rows: Sequence[Review], plate: int | None) -> Review | None:
-    """The review of a plate that counts, None where it waits."""
+    """Return the latest review of a plate, or None if the plate is waiting."""
     found = [row for row in rows if row.plate == plate]
     return found[-1] if found and found[-1].state != "pending" else None
 
 
 def is_random(picture: Picture, prediction: Prediction) -> bool:
-    """Whether a plate is in the random share: it does not depend on anything but ids."""
+    """Return whether a plate is in the random share, which depends on nothing but ids."""
     return _draw(picture.id, prediction.plate) < RANDOM_SHARE
 
 
 def reviewed_pictures(session: Session) -> list[Picture]:
-    """All pictures that have a review, the oldest first."""
+    """Return all images that have a review, the oldest first."""
     return [picture for picture in _pictures(session) if picture.reviews]
 
 
@@ -234,7 +237,7 @@ def _items(picture: Picture, seen: Counter[tuple[str, int]], contradicted: bool)
         if contradicted:
             reasons["contradiction"] = 1.0
         if prediction.is_given or prediction.score >= _LEAST_SCORE:
-            # A half is the most doubtful: nothing is learnt from what is surely no Swiss plate.
+            # Uncertainty is highest at one half: nothing is learnt from what is surely no Swiss plate.
             reasons["doubt"] = 1.0 - abs(2 * prediction.confidence - 1)
             reasons["novelty"] = 1.0 / (1 + seen[_kind(prediction)])
         elif not reasons:
@@ -263,18 +266,18 @@ def _reviewed_kinds(pictures: Sequence[Picture]) -> Counter[tuple[str, int]]:
 
 
 def _turn(picture: Picture, plate: int | None) -> tuple[datetime, float]:
-    """What plates of the random share are in the order of: new ones come last."""
+    """Return the sort key of plates in the random share, by which new ones come last."""
     return picture.created, _draw(picture.id, plate)
 
 
 def _draw(picture: str, plate: int | None) -> float:
-    """A number in [0, 1) of a plate's ids."""
+    """Return a number in [0, 1) that is derived from a plate's ids by hashing."""
     digest = hashlib.sha256(f"{picture}:{plate}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64
 
 
 def _mixed(items: Sequence[Item], chosen: Sequence[Item], limit: int) -> Iterator[Item]:
-    """The best ones, and after each four of them one of the random share."""
+    """Yield the items of highest priority, and after every four of them one of the random share."""
     every = round(1 / RANDOM_SHARE)
     given: set[int] = set()
     best, random = iter(items), iter(chosen)

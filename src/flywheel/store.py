@@ -1,7 +1,7 @@
-"""The store of pictures that were read, of what was read in them, and of what people say about it.
+"""The store of images that were read, of the plates read in them, and of feedback on these.
 
 Rows are in a database (src/flywheel/tables.py), files in a folder (src/flywheel/pictures.py). Several
-servers may share both: who adds or deletes files holds a lock of the database meanwhile.
+servers may share both: a server that adds or deletes files holds a lock of the database meanwhile.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from ..inference.reader import Plate
 
 MOST_FEEDBACK = 100
-"""Of one picture: nobody has more to say, and nobody may fill the disk with it."""
+"""Maximum feedback entries per image: nobody needs more, and nobody can fill the disk with them."""
 _TOGETHER = 200
-"""Pictures that are deleted in one transaction: others wait for it."""
+"""Number of images that are deleted in one transaction, which makes other transactions wait."""
 _ID = re.compile(r"[0-9a-f]{32}")
 
 log = logging.getLogger("plates.flywheel")
@@ -41,16 +41,16 @@ log = logging.getLogger("plates.flywheel")
 
 @dataclass(frozen=True)
 class Capture:
-    """A picture that was read, to be stored.
+    """An image that was read and is to be stored.
 
     Attributes:
-        id: 32 random hexadecimal digits.
-        content: the file as it was sent.
-        plates: what was read, in the order of the answer.
-        width: of the displayed picture, in pixels.
-        height: likewise.
-        model: version of the bundle.
-        created: when it was read, with a zone.
+        id: Id of the image, 32 random hexadecimal digits.
+        content: Content of the file as it was sent.
+        plates: Plates that were read, in the order of the response.
+        width: Width of the displayed image in pixels.
+        height: Height of the displayed image in pixels.
+        model: Version of the bundle.
+        created: Time at which the image was read, with a time zone.
     """
 
     id: str
@@ -63,16 +63,16 @@ class Capture:
 
 
 class Store:
-    """A database and its folder of pictures; any number of threads may use it at once.
+    """A database and its folder of images, which any number of threads may use at once.
 
     Args:
-        url: of the database: sqlite:///FILE or postgresql://….
-        pictures: the folder; by default beside SQLite's file.
-        days: that a picture is kept with all that belongs to it.
-        max_bytes: of pictures; none is added where they have as many.
+        url: URL of the database, sqlite:///FILE or postgresql://….
+        pictures: Folder of the images; beside SQLite's file by default.
+        days: Number of days for which an image is kept with everything that belongs to it.
+        max_bytes: Total size of the images in bytes from which on no more are added.
 
     Raises:
-        StoreError: the database or the folder cannot be used.
+        StoreError: The database or the folder cannot be used.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Store:
     ) -> None:
         self._database = Database(url)
         self.name = self._database.name
-        """For messages; it holds no password."""
+        """Name of the database for messages, which contains no password."""
         self._kept = timedelta(days=days)
         self._max_bytes = max_bytes
         file = self._database.file
@@ -100,25 +100,25 @@ class Store:
         self._database.close()
 
     def reading(self) -> AbstractContextManager[Session]:
-        """A transaction that reads the tables; its errors are ``StoreError``."""
+        """Open a transaction that reads the tables; its errors are ``StoreError``."""
         return self._database.reading()
 
     def writing(self) -> AbstractContextManager[Session]:
-        """A transaction that is on the disk when its block has ended; its errors are ``StoreError``.
+        """Open a transaction that is on disk when its block has ended; its errors are ``StoreError``.
 
-        It must neither add nor delete pictures and predictions: these have files.
+        It must neither add nor delete images and predictions, because these have files.
         """
         return self._database.writing()
 
     def save(self, captures: Sequence[Capture]) -> set[str]:
-        """Store pictures with what was read.
+        """Store images with the plates read in them.
 
         Returns:
-            Ids of those that are stored. The others could not be decoded in colour.
+            The ids of the images that are stored. The others could not be decoded in colour.
 
         Raises:
-            StoreFullError: there is no room for more.
-            StoreError: the database or the folder fails; none of them is stored.
+            StoreFullError: The store has no room for more.
+            StoreError: The database or the folder fails; none of the images is stored.
         """
         with self.reading() as session:
             if (session.scalar(select(func.sum(Picture.bytes))) or 0) >= self._max_bytes:
@@ -146,7 +146,7 @@ class Store:
         return {row.id for row in rows}
 
     def _row(self, capture: Capture, staged: list[Staged]) -> Picture:
-        """The rows of a picture; its files are appended to ``staged``."""
+        """Return the rows of an image, and append its files to ``staged``."""
         pixels = load_colour(capture.content, max_pixels=capture.width * capture.height)
         files: list[Staged] = []
 
@@ -193,21 +193,21 @@ class Store:
         correction: Correction = Correction(),  # noqa: B008  # it cannot be changed
         now: datetime | None = None,
     ) -> Feedback:
-        """Store what a user says; it is on the disk when this returns.
+        """Store feedback from a user, which is on disk when this method returns.
 
         Args:
-            entry: id of a picture.
-            plate: which of its predictions; None speaks of the picture: that a plate was "missed", or
-                with "right" that none was.
-            verdict: one of VERDICTS.
-            correction: what is right, of a plate that is wrong or was missed.
-            now: with a zone; by default the time.
+            entry: Id of the image.
+            plate: Index of the prediction; None for feedback on the whole image: that a plate was
+                "missed", or with "right" that none was.
+            verdict: One of ``VERDICTS``.
+            correction: Correction of a plate that is wrong or was missed.
+            now: Time of the feedback with a time zone; the current time by default.
 
         Raises:
-            UnknownEntryError: there is no such picture, or it has no such plate.
-            CorrectionError: the correction breaks the grammar, or does not go with the verdict; or the
-                picture has MOST_FEEDBACK already.
-            StoreError: the database fails.
+            UnknownEntryError: The image does not exist, or has no such plate.
+            CorrectionError: The correction violates the plate grammar or does not fit the verdict, or
+                the image has ``MOST_FEEDBACK`` entries already.
+            StoreError: The database fails.
         """
         _check_id(entry)
         _check_verdict(plate, verdict, correction)
@@ -234,33 +234,33 @@ class Store:
             try:
                 session.flush()
             except IntegrityError:
-                # Another server has deleted the picture since.
+                # Another server has deleted the image in the meantime.
                 raise _unknown(entry) from None
         return feedback
 
     def delete(self, entry: str) -> None:
-        """Delete a picture with all that belongs to it, and its files.
+        """Delete an image with its files and everything that belongs to it.
 
         Raises:
-            UnknownEntryError: there is none of that id.
-            StoreError: the database fails, and the picture is still there; or the folder does, and its files
-                are deleted by the next ``purge``.
+            UnknownEntryError: No image has this id.
+            StoreError: The database fails and the image is still there, or the folder fails and the next
+                ``purge`` deletes the files.
         """
         _check_id(entry)
         if not self._delete([entry]):
             raise _unknown(entry)
 
     def purge(self, now: datetime) -> int:
-        """Delete what is older than it may be, and files that no row names.
+        """Delete images that are past their retention period, and files that no row refers to.
 
         Args:
-            now: with a zone.
+            now: Current time with a time zone.
 
         Returns:
-            How many pictures were deleted.
+            The number of images that were deleted.
 
         Raises:
-            StoreError: the database or the folder fails.
+            StoreError: The database or the folder fails.
         """
         old = select(Picture.id).where(Picture.created < now - self._kept).limit(_TOGETHER)
         deleted = 0
@@ -274,7 +274,7 @@ class Store:
         return deleted
 
     def _delete(self, entries: Sequence[str]) -> int:
-        """Delete pictures; returns how many were there."""
+        """Delete images and return how many of them existed."""
         with self.writing() as session:
             pictures = select(Picture.file).where(Picture.id.in_(entries))
             crops = select(Prediction.crop).where(Prediction.picture_id.in_(entries))
@@ -282,15 +282,15 @@ class Store:
             gone = session.scalars(
                 delete(Picture).where(Picture.id.in_(entries)).returning(Picture.id)
             ).all()
-        # The rows are gone on the disk before the files are: the other way round, whoever is killed in
-        # between leaves rows without a picture. Files without a row are removed by the next purge.
+        # Delete the rows on disk before the files: the other way round, a server that is killed in
+        # between would leave rows without an image. The next purge removes files without a row.
         with self._changing_files(alone=True) as session:
             self._remove_unnamed(session, names)
         self._database.checkpoint()
         return len(gone)
 
     def _sweep(self) -> None:
-        """Delete files that no row names: a server may be killed between the two."""
+        """Delete files that no row refers to, left by a server that was killed between the two steps."""
         try:
             self.pictures.remove_abandoned()
             found = list(self.pictures.names())
@@ -301,7 +301,7 @@ class Store:
             with self.reading() as session:
                 suspects = set(part) - _named(session, part)
             if suspects:
-                # Their rows may be on their way: with the lock that is known.
+                # Another server may be adding their rows; only under the lock is this certain.
                 with self._changing_files(alone=True) as session:
                     self._remove_unnamed(session, suspects)
 
@@ -320,7 +320,7 @@ class Store:
 
 
 def _named(session: Session, names: Iterable[str]) -> set[str]:
-    """Those of the files that a row names."""
+    """Return the names of those files that a row refers to."""
     wanted = list(names)
     pictures = select(Picture.file).where(Picture.file.in_(wanted))
     crops = select(Prediction.crop).where(Prediction.crop.in_(wanted))
@@ -341,7 +341,7 @@ def _check_verdict(plate: int | None, verdict: str, correction: Correction) -> N
 
 
 def _check_id(entry: str) -> None:
-    # PostgreSQL takes not every character, and would call that a failure.
+    # PostgreSQL does not accept every character, and would report that as a failure.
     if not _ID.fullmatch(entry):
         raise _unknown(entry)
 

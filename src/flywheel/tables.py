@@ -1,7 +1,7 @@
-"""The tables of the store. A change here needs a new file in migrations/versions.
+"""Database tables of the store; a change here needs a new file in migrations/versions.
 
-A picture is what one request sent, its predictions are the plates that were found in it. Feedback and
-reviews are only ever added: of those that speak of the same plate the latest counts.
+A ``Picture`` is an image sent in one request, and its predictions are the plates found in it. Feedback
+and reviews are only ever added: of several on the same plate, the latest counts.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 VERDICTS = ("right", "wrong", "missed")
-"""What a user says. Of no plate in particular, "right" means that none was missed."""
+"""Verdicts of a user. Without a particular plate, "right" means that no plate was missed."""
 STATES = ("pending", "accepted", "corrected", "rejected")
-"""What a reviewer decided; a plate without a review is pending as well."""
+"""Decisions of a reviewer; a plate without a review is pending as well."""
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A time that knows its zone, in databases that keep none as well."""
+    """A timezone-aware time, even in databases that do not store time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -49,7 +49,7 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """Of all tables."""
+    """Base class of all tables."""
 
     metadata = MetaData(
         naming_convention={
@@ -62,7 +62,7 @@ class Base(DeclarativeBase):
 
 
 class Identity(Base):
-    """One row: by its id the folder of pictures knows whose it is."""
+    """A single row whose id marks the folder of images as belonging to this database."""
 
     __tablename__ = "identity"
 
@@ -70,18 +70,18 @@ class Identity(Base):
 
 
 class Picture(Base):
-    """A picture that was read.
+    """An image that was read.
 
     Attributes:
-        id: 32 hexadecimal digits that nobody can guess.
-        sha256: of the file as it was sent; one picture that was sent twice has two rows.
-        file: name of the stored picture (src/flywheel/pictures.py), the right way up, shrunk where it
-            is large; its corners are those of the predictions, by the ratio of the widths.
-        bytes: of its files.
-        width: of the displayed picture, in pixels; all corners refer to these.
-        height: likewise.
-        model: version of the bundle that read it.
-        created: when it was read.
+        id: Unguessable id, 32 hexadecimal digits.
+        sha256: SHA-256 hash of the file as it was sent; an image that was sent twice has two rows.
+        file: Name of the stored image (src/flywheel/pictures.py), upright and downscaled if it is large.
+            The predicted corners apply to it when scaled by the ratio of the widths.
+        bytes: Total size of its files in bytes.
+        width: Width of the displayed image in pixels, which all corners refer to.
+        height: Height of the displayed image in pixels, which all corners refer to.
+        model: Version of the bundle that read the image.
+        created: Time at which the image was read.
     """
 
     __tablename__ = "pictures"
@@ -105,19 +105,19 @@ class Picture(Base):
 
 
 class Prediction(Base):
-    """A plate of a picture, as the reader saw it.
+    """A plate in an image, as predicted by the reader.
 
     Attributes:
-        plate: its place among those of the picture, 0 has the highest confidence.
-        text: what was read, however unlikely.
-        is_given: whether the answer gave the text, or was null as of a foreign plate.
-        confidence: calibrated probability that the text is right.
-        char_confidences: of the canton and of each digit.
-        corners: four of x, y, clockwise from the plate's own top left.
-        lines: 1 or 2.
-        score: the localizer's probability that there is a plate.
-        crop: name of the stored crop: the plate's upright box with a margin, in full resolution.
-        crop_box: x1, y1, x2, y2 of the crop in the displayed picture.
+        plate: Index of the plate in the image; 0 has the highest confidence.
+        text: Text that was read, however unlikely.
+        is_given: Whether the response contained the text; otherwise it was null, as for a foreign plate.
+        confidence: Calibrated probability that the text is right.
+        char_confidences: Confidence of the canton and of each digit.
+        corners: Four corners x, y, clockwise from the plate's own top left.
+        lines: Number of lines, 1 or 2.
+        score: Localizer's probability that there is a plate.
+        crop: Name of the stored crop, the plate's upright box with a margin at full resolution.
+        crop_box: Box of the crop in the displayed image: x1, y1, x2, y2.
     """
 
     __tablename__ = "predictions"
@@ -138,25 +138,25 @@ class Prediction(Base):
 
     @property
     def canton(self) -> str:
-        """Of the text, such as ZH."""
+        """Canton in the text, such as ZH."""
         return self.text[:2]
 
     @property
     def number(self) -> str:
-        """Of the text, such as 123456."""
+        """Number in the text, such as 123456."""
         return self.text[2:]
 
 
 class Feedback(Base):
-    """What a user said of a plate, or of the picture where ``plate`` is None.
+    """Feedback from a user on a plate, or on the whole image where ``plate`` is None.
 
     Attributes:
-        number: later ones are higher.
-        verdict: one of VERDICTS.
-        text: the correct one, if it is known.
-        corners: likewise, as those of a prediction.
-        lines: likewise.
-        created: when it was said.
+        number: Primary key; later feedback has a higher number.
+        verdict: One of ``VERDICTS``.
+        text: Correct text, if it is known.
+        corners: Correct corners in the format of a prediction, if they are known.
+        lines: Correct number of lines, if it is known.
+        created: Time at which the feedback was given.
     """
 
     __tablename__ = "feedback"
@@ -181,16 +181,16 @@ class Feedback(Base):
 
 
 class Review(Base):
-    """What a reviewer decided of a plate, or of one that was missed where ``plate`` is None.
+    """A reviewer's decision on a plate, or on one that was missed where ``plate`` is None.
 
     Attributes:
-        number: later ones are higher.
-        state: one of STATES.
-        text: the true one.
-        corners: likewise, as those of a prediction.
-        lines: likewise.
-        reviewer: who decided, in any words.
-        created: when it was decided.
+        number: Primary key; later reviews have a higher number.
+        state: One of ``STATES``.
+        text: Corrected text, if it was corrected.
+        corners: Corrected corners in the format of a prediction, if they were corrected.
+        lines: Corrected number of lines, if it was corrected.
+        reviewer: Name of the reviewer, as free text.
+        created: Time of the decision.
     """
 
     __tablename__ = "reviews"

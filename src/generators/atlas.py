@@ -1,8 +1,8 @@
-"""A seeded atlas of grey glyph and arms tiles at the sizes that scenes need, each drawn at its first use.
+"""Seeded atlas of greyscale glyph and coat-of-arms tiles at the sizes that scenes need, drawn lazily.
 
-Drawing vector glyphs for every sample would cost more than all else. So each glyph of a set of variants
-(family, width, stroke) is drawn once at the largest size, and a mip pyramid of it is kept (Williams,
-1983): a plate is composed at the size just above the one it has in the scene.
+Drawing vector glyphs for every sample would dominate the cost of a scene. Instead, each glyph of a set
+of variants (family, width, stroke) is drawn once at the largest size and kept as a mip pyramid
+(Williams, 1983). A plate is composed at the pyramid size just above its size in the scene.
 """
 
 from __future__ import annotations
@@ -32,30 +32,33 @@ from .plate import DOT, draw_dot
 from .shields import draw_shield
 
 _FONT_WEIGHT = (380.0, 640.0)
-"""Of the variable typeface that OpenCV embeds: about the strokes of plates, once it is condensed."""
+"""Range of weights for OpenCV's embedded variable font; once condensed, its strokes resemble plates'."""
 _FONT_SQUEEZE = (0.5, 0.74)
-"""How much narrower it is set: plates' characters are narrow."""
+"""Range of horizontal scale factors for that font, because the characters of plates are narrow."""
 
 CAP_SIZES = (5, 7, 10, 14, 20, 28, 40, 56)
-"""Cap heights of the pyramid in pixels."""
+"""Cap heights of the pyramid levels in pixels."""
 
 _BEND = 0.03
-"""Standard deviation, at the largest warp, of how far a point is moved, as a share of the height."""
+"""Standard deviation of point displacements at the largest warp, as a fraction of the tile height."""
 _BEND_GRID = 4
-"""Points along each side that are moved independently; what lies between them follows smoothly."""
+"""Number of independently moved points along each side; the displacement in between is interpolated."""
 _BENT_SHARE = 0.7
-"""Share of variants, at the largest warp, whose glyphs are bent and whose arms have other looks."""
+"""Fraction of variants, at the largest warp, that have bent glyphs and non-schematic arms."""
 _SHIELD_LOOKS = 12
-"""How many looks the arms of a canton have where glyphs are warped, the schematic one among them."""
+"""Number of looks of a canton's arms when glyphs are warped, including the schematic one."""
 _OTHER_CHARGE = 0.4
-"""Share of these that show another canton's charge: arms are no text, and tell the reader nothing."""
+"""Fraction of the other looks that show another canton's charge.
+
+The arms are not part of the text, so the recognizer must not rely on them.
+"""
 
 Gray = NDArray[np.uint8]
 
 
 @lru_cache(maxsize=8192)
 def _grey_shield(code: str, height: int, look: int) -> tuple[Gray, Gray]:
-    """Arms in grey; every process draws each size at most once."""
+    """Return arms in greyscale; each process draws each size at most once while it is cached."""
     grey, alpha = _shield_look(code, look)
     size = (max(round(grey.shape[1] * height / grey.shape[0]), 1), height)
     shrunk = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (grey, alpha))
@@ -65,7 +68,7 @@ def _grey_shield(code: str, height: int, look: int) -> tuple[Gray, Gray]:
 
 @lru_cache
 def _shield_look(code: str, look: int) -> tuple[Gray, Gray]:
-    """Arms as the photographs of one light and one painter show them, at the largest size."""
+    """Return greyscale arms and alpha at the largest size, in the light and painting style of a look."""
     dice = Draws(look, f"arms-{code}", [0])
     other = CANTONS[int(dice.integers(0, len(CANTONS) - 1)[0])]
     swap = look > 0 and code != "CH" and bool(dice.chance(_OTHER_CHARGE)[0])
@@ -80,15 +83,18 @@ def _shield_look(code: str, look: int) -> tuple[Gray, Gray]:
 
 
 def bend(tile: Gray, moves: NDArray[np.float64]) -> Gray:
-    """Move the points of a tile smoothly, but none across its edges: it keeps its height and width.
+    """Distort a tile smoothly without moving points across its edges, which keeps its height and width.
 
     Elastic distortion (Simard, Steinkraus, Platt: Best practices for convolutional neural networks
     applied to visual document analysis, ICDAR 2003).
 
     Args:
-        tile: ``(h, w)`` uint8.
-        moves: ``(2, n, n)``, across and down, of a grid of points, in tile heights; narrow tiles are
-            moved less across, that no stroke comes apart.
+        tile: Tile to distort, shape ``(h, w)``, uint8.
+        moves: Horizontal and vertical displacements of a grid of points, shape ``(2, n, n)``, in tile
+            heights. Narrow tiles are displaced less horizontally, so that no stroke breaks.
+
+    Returns:
+        Distorted tile, shape ``(h, w)``, uint8.
     """
     height, width = tile.shape
     across, down = (
@@ -110,12 +116,12 @@ def bend(tile: Gray, moves: NDArray[np.float64]) -> Gray:
 
 @dataclass(frozen=True)
 class AtlasTiles:
-    """The tiles of one variant at one size.
+    """Tiles of one variant at one size.
 
     Attributes:
-        atlas: The atlas that draws them.
-        variant: Number of the variant.
-        level: Position of the size in ``CAP_SIZES``.
+        atlas: Atlas that draws the tiles.
+        variant: Index of the variant.
+        level: Index of the size in ``CAP_SIZES``.
     """
 
     atlas: Atlas
@@ -124,12 +130,12 @@ class AtlasTiles:
 
     @property
     def cap_pixels(self) -> int:
-        """Cap height."""
+        """Cap height in pixels."""
         return CAP_SIZES[self.level]
 
     @property
     def look(self) -> int:
-        """Look of the arms; 0 is the schematic one."""
+        """Index of the look of the arms; 0 is the schematic one."""
         return self.atlas.looks[self.variant]
 
     def glyph(self, char: str) -> Gray:
@@ -143,8 +149,8 @@ class Atlas:
     """Glyph variants at the sizes of ``CAP_SIZES``.
 
     Args:
-        params: families, widths and strokes that occur.
-        seed: of the variants.
+        params: Plate parameters, which give the families, widths and strokes that occur.
+        seed: Random seed of the variants.
     """
 
     def __init__(self, params: PlateParams, seed: int) -> None:
@@ -153,7 +159,7 @@ class Atlas:
         widths = draws.within(params.GLYPH_WIDTH)
         strokes = draws.within(params.GLYPH_STROKE)
         corners = draws.within(CORNER_RANGE)
-        # The law's typeface gives the 1 no foot, most plates have one: both are on the road.
+        # The typeface in the law gives the 1 no foot, but most plates have one: both occur on the road.
         feet = draws.chance(params.FOOT_PROBABILITY)
         warp = params.GLYPH_WARP
         waists = draws.uniform(-warp, warp) * LARGEST_WARP
@@ -188,19 +194,19 @@ class Atlas:
         self._pyramids: dict[tuple[int, str], tuple[Gray, ...]] = {}
 
     def __getstate__(self) -> dict[str, object]:
-        # Tiles are megabytes: a worker draws those that it needs.
+        # Tiles take megabytes: each worker draws those that it needs instead of receiving all.
         return {**vars(self), "_pyramids": {}}
 
     def __len__(self) -> int:
         return len(self.styles)
 
     def tiles(self, variant: int, cap_pixels: float) -> AtlasTiles:
-        """Tiles of the smallest size that is not below ``cap_pixels``, else of the largest."""
+        """Return the tiles of the smallest size not below ``cap_pixels``, else of the largest."""
         level = min(bisect_left(CAP_SIZES, cap_pixels), len(CAP_SIZES) - 1)
         return AtlasTiles(self, variant, level)
 
     def pyramid(self, variant: int, char: str) -> tuple[Gray, ...]:
-        """The ink of a character of a variant, or the dot, at each of ``CAP_SIZES``."""
+        """Return the ink of a variant's character, or of the dot, at each of ``CAP_SIZES``."""
         if char == DOT:
             return _DOTS
         if (variant, char) not in self._pyramids:
@@ -225,13 +231,17 @@ _DOTS = tuple(draw_dot(cap) for cap in CAP_SIZES)
 
 
 def draw_font_glyph(char: str, weight: float, squeeze: float, height: int) -> Gray:
-    """Ink of a character in the typeface that OpenCV embeds (Rubik).
+    """Draw the ink of a character in the font that OpenCV embeds (Rubik).
 
     Args:
-        char: of CHARACTERS. Its zero is slashed, which no plate's is: it is drawn as a narrow O.
-        weight: of the stroke, as fonts count it.
-        squeeze: factor on the width.
-        height: cap height in pixels.
+        char: One of ``CHARACTERS``. The font's zero is slashed, unlike any plate's, so the zero is drawn
+            as a narrow O.
+        weight: Stroke weight on the usual font scale.
+        squeeze: Scale factor of the width.
+        height: Cap height in pixels.
+
+    Returns:
+        Ink of the character, shape ``(height, w)``, uint8.
     """
     side = 3 * height
     canvas = np.zeros((side, side), np.uint8)
@@ -251,7 +261,7 @@ def draw_font_glyph(char: str, weight: float, squeeze: float, height: int) -> Gr
 
 
 def _shrink(tile: Gray, scale: float) -> Gray:
-    # Padded to a whole number of pixels at the smaller size, so that no stroke is cut or stretched.
+    # Pad to a whole number of pixels at the smaller size, so that no stroke is cut or stretched.
     height, width = (int(np.ceil(side * scale)) for side in tile.shape)
     wanted_height, wanted_width = round(height / scale), round(width / scale)
     above, left = (wanted_height - tile.shape[0]) // 2, (wanted_width - tile.shape[1]) // 2

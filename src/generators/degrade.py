@@ -1,7 +1,7 @@
-"""What degrades a picture: small functions on ``(H, W)`` uint8 pictures.
+"""Image degradations: small functions on uint8 images of shape ``(H, W)``.
 
-Each has its range in ``DegradeParams``. The noise of one strength and grain is a bank of textures made
-once: a sample takes a random cut of it.
+The range of each is in ``DegradeParams``. The noise texture of each grain size and scale is made once; a
+sample takes a random crop of it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ..core.random import Draws
 Gray = NDArray[np.uint8]
 
 NOISE_SIDE = 512
-"""Side of a noise texture in pixels of a 250-pixel scene's resolution."""
+"""Side of a noise texture in pixels, at the resolution of a 250-pixel scene."""
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 """Pillow's smoothing kernel, which its sharpness enhancement blends with."""
 
 
 @lru_cache(maxsize=64)
 def noise_texture(box: int, scale: float) -> Gray:
-    """Uniform noise blurred by a ``box`` x ``box`` mean, seen at ``scale`` of its resolution."""
+    """Return uniform noise, blurred by a ``box`` x ``box`` mean, at ``scale`` times its resolution."""
     count = NOISE_SIDE * NOISE_SIDE
     unit = Draws(box, "noise", np.arange(NOISE_SIDE)).uniform(shape=(NOISE_SIDE,))
     texture = (unit.reshape(NOISE_SIDE, count // NOISE_SIDE) * 256).astype(np.uint8)
@@ -37,7 +37,14 @@ def noise_texture(box: int, scale: float) -> Gray:
 
 
 def add_noise(picture: Gray, texture: Gray, at: tuple[float, float], weight: float) -> Gray:
-    """Mix noise in: ``(1 - weight) * picture + weight * noise``, cut from ``texture`` at ``at``."""
+    """Blend noise into an image: ``(1 - weight) * picture + weight * noise``.
+
+    Args:
+        picture: Grey image, uint8, shape ``(H, W)``.
+        texture: Noise texture, at least as large as the image.
+        at: Vertical and horizontal position of the noise crop in the texture, each from 0 to 1.
+        weight: Weight of the noise.
+    """
     height, width = picture.shape
     top = int(at[0] * (texture.shape[0] - height))
     left = int(at[1] * (texture.shape[1] - width))
@@ -55,19 +62,21 @@ def _sharpen_kernel(tenths: int, smooth: float) -> NDArray[np.float32]:
 
 
 def sharpen(picture: Gray, factor: float, scale: float) -> Gray:
-    """Pillow's sharpness: 0 gives the smoothed picture, 1 the picture, more sharpens it.
+    """Apply Pillow's sharpness enhancement: 0 smooths, 1 leaves the image as it is, more sharpens it.
 
     Args:
-        picture: at ``scale`` of the 250-pixel scene that the factor is meant for.
-        factor: rounded to tenths, so that kernels are reused.
-        scale: below 1 the smoothing shrinks with the picture: of what a 3x3 kernel does at full
-            resolution, a picture of a third of it shows about a third.
+        picture: Grey image, uint8, shape ``(H, W)``, at ``scale`` times the resolution of the 250-pixel
+            scene that the factor is meant for.
+        factor: Sharpness factor, rounded to tenths so that kernels are reused.
+        scale: Resolution of the image relative to the 250-pixel scene. Below 1 the smoothing weakens
+            with it: an image at a third of the full resolution shows about a third of what a 3x3 kernel
+            does at full resolution.
     """
     return cv2.filter2D(picture, -1, _sharpen_kernel(round(factor * 10), min(scale, 1.0)))
 
 
 def brighten(picture: Gray, factor: float) -> Gray:
-    """Multiply the grey values, cut off at white."""
+    """Multiply the grey values by ``factor``, clipping at white."""
     return cv2.convertScaleAbs(picture, alpha=factor)
 
 
@@ -79,7 +88,7 @@ def _gaussian(sigma_hundredths: int) -> NDArray[np.float32]:
 
 
 def blur(picture: Gray, sigma: float) -> Gray:
-    """A Gaussian blur; below a third of a pixel it would change nothing and is left out."""
+    """Apply a Gaussian blur, skipped below a third of a pixel, where it would change nothing."""
     if sigma < 0.33:
         return picture
     kernel = _gaussian(round(sigma * 20) * 5)
@@ -87,7 +96,7 @@ def blur(picture: Gray, sigma: float) -> Gray:
 
 
 def autocontrast(picture: Gray) -> Gray:
-    """Stretch the grey values to 0 … 255; a picture of one grey stays as it is."""
+    """Stretch the grey values to the range 0 to 255; an image of a single grey is returned unchanged."""
     low, high, _, _ = cv2.minMaxLoc(picture)
     if high <= low:
         return picture

@@ -1,15 +1,15 @@
-"""Parametric vector glyphs in the manner of the Swiss plates' narrow DIN-like sans.
+"""Parametric vector glyphs in the style of the narrow DIN-like sans serif of Swiss plates.
 
-Each glyph is a short list of centre-line paths that is swept with a pen of constant width. The
-proportions were measured by hand on pictures of plates; no font outline is used.
+Each glyph is a short list of centre-line paths, swept with a pen of constant width. The proportions
+were measured by hand on images of plates; no font outline is used.
 
-Path language: a path is a string of points `u,v`. A point written `~u,v` is the corner between
-its two neighbours and is rounded off with a quarter of an ellipse. `<` before the first or `>`
-behind the last point lets that end run on until the glyph's box cuts it; any other end is cut
-square to the stroke. A path that ends where it began is closed.
+Path language: a path is a string of points ``u,v``. A point written ``~u,v`` is the corner between
+its two neighbours and is rounded off with a quarter of an ellipse. ``<`` before the first point or
+``>`` after the last one extends that end until the glyph's box cuts it; any other end is cut square
+to the stroke. A path that ends where it began is closed.
 
-Points are in the skeleton's own frame: `u` runs from 0 (leftmost centre line) to 1 (rightmost),
-`v` from 0 (topmost centre line) to 1 (lowest). The box lies half a stroke outside that frame, so
+Points are in the skeleton's own frame: ``u`` runs from 0 (leftmost centre line) to 1 (rightmost),
+``v`` from 0 (topmost centre line) to 1 (lowest). The box lies half a stroke outside that frame, so
 a glyph keeps its height when its stroke changes.
 """
 
@@ -29,14 +29,14 @@ Rings = list[NDArray[np.float64]]
 CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 FAMILIES: tuple[str, ...] = ("din", "narrow", "grotesk")
 NOMINAL_STROKE = 0.132
-# Within these ranges no counter of any family closes and no join comes apart.
+# Within these ranges, no counter of any family closes and no join comes apart.
 WIDTH_RANGE = (0.8, 1.25)
 STROKE_RANGE = (0.1, 0.16)
 CORNER_RANGE = (0.0, 0.035)
 LARGEST_WARP = 0.05
 BULGE_RANGE = (-0.05, 0.1)
 
-# Points per rounded corner: at 400 px cap height the chord is off by less than 0.1 px.
+# Points per rounded corner: at a cap height of 400 px, the chord error is below 0.1 px.
 CURVE_STEPS = 16
 # Length of the handles that make a cubic Bezier curve follow a quarter ellipse.
 ELLIPSE_HANDLE = 0.5523
@@ -140,7 +140,7 @@ _DIN: dict[str, Skeleton] = {
     ),
 }
 
-# A second supplier: the DIN shapes set narrower, one width for nearly all, softer corners.
+# A second supplier: narrower DIN shapes, one width for nearly all characters, softer corners.
 _NARROW: dict[str, Skeleton] = {
     **{
         char: (0.0 if width == 0 else 0.325, paths)
@@ -174,7 +174,7 @@ _NARROW: dict[str, Skeleton] = {
     "7": (0.325, ("<0,0 1,0 ~1,.14 .9,.26 .36,1.076>",)),
 }
 
-# Another hand: wider bowls, squarer curves, level bars elsewhere, closed 4, hooked 6 and 9.
+# Another design: wider bowls, squarer curves, crossbars at other heights, closed 4, hooked 6 and 9.
 _GROTESK: dict[str, Skeleton] = {
     "A": (0.45, ("<.48,-.076 0,1.076>", "<.52,-.076 1,1.076>", ".15,.68 .85,.68")),
     "B": (
@@ -270,8 +270,8 @@ _GROTESK: dict[str, Skeleton] = {
     ),
 }
 
-# Other forms of single characters that any hand may have: they stand in for a family's own here and
-# there, so that a reader learns what makes a 6, not what makes one supplier's 6.
+# Alternate forms of single characters, usable with any family. They occasionally replace the family's
+# own form, so that the recognizer learns what makes a 6, not what makes one supplier's 6.
 _ALTERNATES: dict[str, tuple[Skeleton, ...]] = {
     "0": (
         (0.36, ("0,.33 ~0,0 .5,0 ~1,0 1,.33 1,.67 ~1,1 .5,1 ~0,1 0,.67 0,.33",)),
@@ -411,35 +411,38 @@ _ALTERNATES: dict[str, tuple[Skeleton, ...]] = {
 }
 
 _TABLES: dict[str, dict[str, Skeleton]] = {"din": _DIN, "narrow": _NARROW, "grotesk": _GROTESK}
-# The foot of the 1 is kept apart because suppliers set it with and without.
+# The foot of the 1 is kept separate because suppliers make the 1 with and without it.
 _FOOT_PATHS = {
     "din": "<1,1 .04,1",
     "narrow": "<1.05,1 .3,1",
 }
-# Joints fill up with ink, so the glyphs that have many are drawn with a lighter pen.
+# Joints fill up with ink, so glyphs with many joints are drawn with a lighter pen.
 _WEIGHTS = {"V": 0.94, "W": 0.91, "N": 0.96, "M": 0.94, "A": 0.96, "0": 0.96, "4": 0.97, "7": 0.97}
-# Longer handles bulge past the ellipse towards a rounded square.
+# Longer handles make the curve bulge beyond the ellipse, towards a rounded square.
 _HANDLES = {"din": ELLIPSE_HANDLE, "narrow": ELLIPSE_HANDLE, "grotesk": 0.62}
 
 
 @dataclass(frozen=True)
 class GlyphStyle:
-    """How one supplier sets the characters.
+    """Style in which one supplier draws the characters.
 
-    family: one of FAMILIES.
-    width: horizontal scale of the skeleton; the stroke is not scaled. In WIDTH_RANGE.
-    stroke: stroke width in cap heights. In STROKE_RANGE.
-    corner: radius in cap heights that pressing and inking takes off outer corners. In
-        CORNER_RANGE.
-    foot: whether the 1 stands on a foot; the grotesk 1 never does.
-    alternates: for each character of CHARACTERS the number of the other form that it takes; 0 or
-        nothing: the family's own.
-    waist: how much lower the middle of all characters is than drawn, in cap heights. Of a size up
-        to LARGEST_WARP.
-    taper: how much wider characters are below than above, as a share. Of a size up to LARGEST_WARP.
-    bulge: how much squarer curves are than the family's. In BULGE_RANGE.
+    Attributes:
+        family: Glyph family, one of ``FAMILIES``.
+        width: Horizontal scale of the skeleton, in ``WIDTH_RANGE``; the stroke is not scaled.
+        stroke: Stroke width in cap heights, in ``STROKE_RANGE``.
+        corner: Radius in cap heights by which pressing and inking round outer corners, in
+            ``CORNER_RANGE``.
+        foot: Whether the 1 stands on a foot; the grotesk 1 never does.
+        alternates: Number of the alternate form of each character in ``CHARACTERS``; 0 or a missing
+            entry selects the family's own form.
+        waist: Downward shift of the middle of all characters in cap heights, at most
+            ``LARGEST_WARP`` in magnitude.
+        taper: Relative difference in width between the bottom and the top of all characters, positive
+            if the bottom is wider, at most ``LARGEST_WARP`` in magnitude.
+        bulge: How much squarer the curves are than the family's, in ``BULGE_RANGE``.
 
-    Raises ValueError, which says what is allowed, for any value outside these.
+    Raises:
+        ValueError: A value is outside its range; the message says what is allowed.
     """
 
     family: str = "din"
@@ -469,32 +472,48 @@ class GlyphStyle:
 
 
 def glyph_width(char: str, style: GlyphStyle) -> float:
-    """Ink width of `char` in cap heights. Raises ValueError for a character not in CHARACTERS."""
+    """Return the ink width of ``char`` in cap heights.
+
+    Raises:
+        ValueError: ``char`` is not in ``CHARACTERS``.
+    """
     return float(max(ring[:, 0].max() for ring in _outline(char, style)))
 
 
 def glyph_polygons(char: str, style: GlyphStyle) -> Rings:
-    """Outline of `char` as rings of shape (n, 2), holes included, to be filled by even-odd.
+    """Return the outline of ``char`` as rings, holes included, to be filled by the even-odd rule.
 
-    Coordinates are x, y in cap heights, y down: the ink fills x 0..glyph_width and y 0..1.
-    Outer rings turn one way and holes the other. Raises ValueError for a character not in
-    CHARACTERS.
+    Returns:
+        Rings of shape ``(n, 2)`` with x, y in cap heights, y pointing down. The ink spans x from 0 to
+        ``glyph_width`` and y from 0 to 1. Outer rings turn one way and holes the other.
+
+    Raises:
+        ValueError: ``char`` is not in ``CHARACTERS``.
     """
     return [ring.copy() for ring in _outline(char, style)]
 
 
 def draw_glyph(char: str, style: GlyphStyle, height: float) -> NDArray[np.uint8]:
-    """Mask of `char`: 0 = ground, 255 = ink, grey = share of the pixel that the ink covers.
+    """Draw the antialiased mask of ``char``.
 
-    height: cap height in pixels, at least 1; need not be whole.
-    Returns (ceil(height) + 2, ceil(width * height) + 2) uint8: the ink begins exactly 1 px from
-    the left and the top, so a whole `height` leaves exactly 1 px of padding below as well.
-    Raises ValueError for a character not in CHARACTERS or a height below 1.
+    Args:
+        char: One of ``CHARACTERS``.
+        style: Style of the glyph.
+        height: Cap height in pixels, at least 1; need not be an integer.
+
+    Returns:
+        Mask of shape ``(ceil(height) + 2, ceil(width * height) + 2)``, uint8: 0 is ground, 255 is ink,
+        and values in between give the fraction of the pixel that the ink covers. The ink begins exactly
+        1 px from the left and the top, so an integer ``height`` leaves exactly 1 px of padding below as
+        well.
+
+    Raises:
+        ValueError: ``char`` is not in ``CHARACTERS``, or ``height`` is below 1 or not finite.
     """
     if not (math.isfinite(height) and height >= 1):
         raise ValueError(f"height must be a finite number of pixels, at least 1, not {height}")
     rings = _outline(char, style)
-    # The tolerance keeps rounding noise from adding an empty column.
+    # The tolerance prevents rounding noise from adding an empty column.
     columns = math.ceil(glyph_width(char, style) * height - 1e-6) + 2
     rows = math.ceil(height - 1e-6) + 2
     cover = polygon_coverage((rows, columns), rings, scale=height, offset=(1.0, 1.0))
@@ -507,15 +526,21 @@ def polygon_coverage(
     scale: float = 1.0,
     offset: tuple[float, float] = (0.0, 0.0),
 ) -> NDArray[np.float64]:
-    """Exact share of every pixel that lies inside the rings, as a (rows, columns) array in 0..1.
+    """Compute the exact fraction of every pixel that lies inside the rings.
 
-    rings: (n, 2) x, y points; outer rings and holes turn opposite ways and do not cross.
-    scale, offset: pixel = point * scale + offset (x, y); pixel (0, 0) covers 0..1.
-    Parts outside the canvas are cut off.
+    Edges are cut at pixel borders. Each piece adds the signed area to its right within its pixel, and a
+    running sum along the row propagates it (signed-area accumulation, as in scan-line font rasterisers).
 
-    Method: edges are cut at pixel borders; each piece adds the signed area to its right within
-    its pixel, and a running sum along the row carries it on (signed-area accumulation, as
-    scan-line font rasterisers do).
+    Args:
+        shape: Rows and columns of the canvas; parts outside it are cut off.
+        rings: Rings of x, y points, each of shape ``(n, 2)``. Outer rings and holes turn opposite ways
+            and do not cross.
+        scale: Pixels per unit of the points.
+        offset: Position (x, y) of the points' origin in pixels, so that
+            ``pixel = point * scale + offset``. Pixel (0, 0) covers 0 to 1 along both axes.
+
+    Returns:
+        Covered fractions in [0, 1], shape ``(rows, columns)``.
     """
     rows, columns = shape
     starts = np.concatenate([ring * scale + offset for ring in rings])
@@ -525,7 +550,7 @@ def polygon_coverage(
     middle = pieces.mean(axis=1)
     rise = pieces[:, 1, 1] - pieces[:, 0, 1]
     row = np.floor(middle[:, 1]).astype(int)
-    # Ink beside the canvas still fills the row to its right, so its column is pulled to the edge.
+    # Ink beside the canvas still fills the row to its right, so its column is clipped to the edge.
     across = np.clip(middle[:, 0], 0.0, columns)
     column = np.floor(across).astype(int)
     inside = (row >= 0) & (row < rows)
@@ -539,10 +564,17 @@ def polygon_coverage(
 
 
 def parse_path(path: str, handle: float = ELLIPSE_HANDLE) -> NDArray[np.float64]:
-    """Points (n, 2) of a path in the module's path language, rounded corners sampled.
+    """Parse a path in the module's path language and sample its rounded corners.
 
-    handle: length of the curve's handles as a share of the way to the corner.
-    Raises ValueError when a corner lacks a plain point on either side.
+    Args:
+        path: Path in the path language.
+        handle: Length of the curve's handles as a fraction of the distance to the corner.
+
+    Returns:
+        Points of the path, shape ``(n, 2)``.
+
+    Raises:
+        ValueError: A corner lacks a plain point on either side.
     """
     tokens = path.strip("<>").split()
     points: list[NDArray[np.float64]] = []
@@ -554,7 +586,7 @@ def parse_path(path: str, handle: float = ELLIPSE_HANDLE) -> NDArray[np.float64]
             raise ValueError(f"a corner must stand between two plain points: {path!r}")
         start, corner, end = points[-1][-1], _point(token[1:]), _point(tokens[index + 1])
         first, second = start + handle * (corner - start), end + handle * (corner - end)
-        # The outermost samples hug the ends, so that a square cut follows the curve's tangent.
+        # The outermost samples lie close to the ends, so that a square cut follows the curve's tangent.
         t = np.linspace(0.0, 1.0, CURVE_STEPS + 1)[:, None]
         t[0], t[-1] = 0.005, 0.995
         points.append(
@@ -567,7 +599,7 @@ def parse_path(path: str, handle: float = ELLIPSE_HANDLE) -> NDArray[np.float64]
 
 
 def polygon_rings(area: shapely.Geometry) -> Rings:
-    """Rings (n, 2) of a polygon or multipolygon without the repeated last point."""
+    """Return the ``(n, 2)`` rings of a polygon or multipolygon without the repeated last point."""
     rings: Rings = []
     for part in shapely.get_parts(area):
         if part.geom_type == "Polygon" and not part.is_empty:
@@ -583,18 +615,18 @@ def _point(token: str) -> NDArray[np.float64]:
 
 
 def _split_at_whole(pieces: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Cut segments (n, 2, 2) wherever their coordinate `axis` passes a whole number."""
+    """Cut ``(n, 2, 2)`` segments wherever their coordinate ``axis`` passes an integer."""
     low, high = pieces[:, :, axis].min(axis=1), pieces[:, :, axis].max(axis=1)
     first = np.floor(low) + 1
     cuts = np.maximum(np.ceil(high) - first, 0).astype(int)
     owner = np.repeat(np.arange(len(pieces)), cuts + 1)
     begin = np.cumsum(cuts + 1) - (cuts + 1)
-    # Step k of a segment ends at its k-th cut, the last one at the segment's end.
+    # Step k of a segment ends at its k-th cut, and the last step at the segment's end.
     step = np.arange(len(owner)) - begin[owner]
     length = np.where(high > low, high - low, 1.0)[owner]
     until = np.where(step < cuts[owner], (first[owner] + step - low[owner]) / length, 1.0)
     since = np.where(step > 0, (first[owner] + step - 1 - low[owner]) / length, 0.0)
-    # Fractions above count from the low end; run them from whichever end is low.
+    # The fractions above are measured from the low end, so start from whichever end is low.
     falls = pieces[owner, 0, axis] > pieces[owner, 1, axis]
     foot = np.where(falls[:, None], pieces[owner, 1], pieces[owner, 0])
     head = np.where(falls[:, None], pieces[owner, 0], pieces[owner, 1])
@@ -626,26 +658,26 @@ def _outline(char: str, style: GlyphStyle) -> tuple[NDArray[np.float64], ...]:
     box = shapely.box(0.0, 0.0, frame[0] + pen, 1.0)
     ink = shapely.intersection(shapely.union_all(strokes), box)
     if style.corner > 0:
-        # Not mitred: GEOS then loses a whole glyph where two strokes meet almost in a line.
+        # Not mitred: GEOS would lose a whole glyph where two strokes meet almost in a line.
         ink = ink.buffer(-style.corner, quad_segs=4).buffer(style.corner, quad_segs=4)
-    # Square-cut ends may stop just short of the box: fill the cap height, begin at x = 0.
+    # Square-cut ends may stop just short of the box: stretch to the cap height and begin at x = 0.
     left, top, _, bottom = ink.bounds
     stretch = (1.0, 1.0 / (bottom - top))
     return tuple((ring - (left, top)) * stretch for ring in polygon_rings(ink))
 
 
 def _warped(points: NDArray[np.float64], style: GlyphStyle) -> NDArray[np.float64]:
-    """Points of a skeleton with the style's waist and taper; its frame stays where it is."""
+    """Apply the style's waist and taper to the points of a skeleton without moving its frame."""
     across, down = points.T
     lower = style.waist * 4 * np.clip(down, 0, 1) * (1 - np.clip(down, 0, 1))
     wider = 1 + style.taper * (np.clip(down, 0, 1) - 0.5)
-    # Narrower than the frame at one end, never wider: what is wider would be cut off.
+    # Narrower than the frame at one end but never wider, because the box would cut off the excess.
     across = 0.5 + (across - 0.5) * wider / (1 + abs(style.taper) / 2)
     return np.stack([across, down + lower], axis=1)
 
 
 def alternate_counts() -> list[int]:
-    """For each character of CHARACTERS, how many other forms it has."""
+    """Return the number of alternate forms of each character in ``CHARACTERS``."""
     return [len(_ALTERNATES.get(char, ())) for char in CHARACTERS]
 
 

@@ -1,4 +1,4 @@
-"""The labels of scenes: one table for all kinds of them."""
+"""Labels of scenes: one table for all kinds of scenes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box, plate_angle, plate_height
 
 SCENE_SIDE = 256
-"""Lengths among the labels are pixels of a scene of this side."""
+"""Side of the scene, in pixels, that lengths in the labels refer to."""
 
 
 def make_labels(
@@ -24,18 +24,20 @@ def make_labels(
     style: str,
     windows: NDArray[np.float64] | None = None,
 ) -> pd.DataFrame:
-    """One row of labels a scene.
+    """Return one row of labels per scene.
 
     Args:
-        corners: ``(n, 4, 2)`` of each plate, or of the place where one might be looked for, in shares
-            of the scene.
-        texts: of the plates; nothing where there is none to read.
-        formats, colours, lines: of the plates.
-        present: ``(n,)`` whether there is a plate; what is not has neither box nor corners.
-        style: of the scenes.
-        windows: ``(n, 4)`` x1, y1, x2, y2 of the part that is stored, shares of the scene; the box and
-            the corners are normalised to it, and places without a plate keep theirs. By default the
-            whole scene.
+        corners: Corners of each plate, or of the place where one might be looked for, normalised to the
+            scene, shape ``(n, 4, 2)``.
+        texts: Texts of the plates; "" where there is none to read.
+        formats: Names of the plates' formats.
+        colours: Names of the plates' colours.
+        lines: Numbers of lines on the plates.
+        present: Whether each scene has a plate, shape ``(n,)``. Without one, box and corners are NaN.
+        style: Style of the scenes.
+        windows: Stored part x1, y1, x2, y2 of each scene, normalised to the scene, shape ``(n, 4)``. The
+            box and the corners are normalised to it, and scenes without a plate keep theirs. Default:
+            the whole scene.
     """
     heights, angles = plate_height(corners) * SCENE_SIDE, plate_angle(corners)
     if windows is None:

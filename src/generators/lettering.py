@@ -1,7 +1,7 @@
-"""Plates of other countries and signs: rows of characters on a rectangle, drawn like a Swiss plate.
+"""Foreign plates and signs: rows of characters on a rectangle, drawn like a Swiss plate.
 
-A localizer finds any plate, a reader must know which are Swiss; neither may take a sign for one. The
-patterns are those that plates of the world commonly have; no sign's text is a plate's.
+The localizer finds any plate, the recognizer must know which ones are Swiss, and neither may mistake a
+sign for a plate. The patterns are common ones from plates around the world; no sign has a plate's text.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from .plate import COLOURS, DOT, FRAME_BOTTOM, FRAME_SIDE, PlateInk, Tiles, roun
 
 Gray = NDArray[np.uint8]
 
-# A is a letter, 0 a digit, ~ what separates parts (a gap, a bar, a seal, a dot), | the same without the
-# dot, which makes a Swiss plate of two letters and a number; / starts a second row. Most of Europe, some
-# of the rest.
+# A is a letter, 0 a digit, ~ a separator (a gap, a bar, a seal or a dot), | a separator other than the
+# dot, since a dot would turn two letters and a number into a Swiss plate; / starts a second row. The
+# patterns cover most of Europe and some of the rest.
 _PATTERNS = (
     "A~AA 000", "AA~AA 0000", "AAA~A 00", "AA-000-AA", "AA~000~AA", "AA00 AAA", "00~AA~00",
     "00~AAA~0", "0000 AAA", "AA 00 000", "AAA~0000", "0AAA000", "A 000 AA", "A 00000 A",
     "0-AAA-000", "00 AA 000", "000 AAA", "A000AA", "AAA 00A", "AA 00 AA 0000", "0000", "AA/00000",
     "AA 00/AA 0000", "AAA/0000", "00-00/AAA",
 )  # fmt: skip
-# Letters and then digits, as a Swiss plate has: those that a reader confuses.
+# Patterns that a recognizer confuses with Swiss plates, mostly letters followed by digits.
 _SIMILAR = (
     "AAA~000", "AAA000", "AA|0000", "AA|00000", "AA 00 000", "AA|000", "A~0000", "A~00000",
     "A~000000", "AAAA 00", "0~00000", "00~0000", "000~000", "AA|0000 A", "AA|000 AA", "AAA/000",
 )  # fmt: skip
 _SIMILAR_SHARE = 0.45
 _SEPARATORS = " -o."
-# Of one row signs have letters alone, a price or a time: never letters and then digits.
+# Signs of one row have only letters, a price or a time, never letters followed by digits.
 _SIGNS = (
     "AAAA", "AAAAAA", "AAAAAAAA", "AAAAAAAAAAA", "AAAA AAAAAA", "0-00", "00.00", "00-00-00",
     "AAAA/AAAAAA", "AAAAAA/AA AAAA/00-00", "AAAAAAA/AAAA/AAAAAA AA", "000000000", "00 00 00 00",
@@ -42,22 +42,24 @@ _SIGNS = (
 )  # fmt: skip
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PITCH, _SPACE = 0.1, 0.32
-"""Free space between characters and of a blank, in cap heights."""
+"""Gap between characters and width of a space, in cap heights."""
 
 
 @dataclass(frozen=True)
 class RowsSpec:
-    """A rectangle with rows of characters.
+    """Specification of a rectangle with rows of characters.
 
     Attributes:
-        rows: texts; ``-`` is a bar, ``.`` a dot, ``o`` a round seal, a blank a gap.
-        width, height: of the rectangle in millimetres.
-        colour_index: into COLOURS.
-        spacing: factor on the free space between characters.
-        band: width of a dark band on the left, as a share of the width (a Euro band); 0 without.
-        rim: whether there is a rim line.
-        frame: whether a dealer's frame surrounds it.
-        screws: whether two screws show.
+        rows: Text of each row; ``-`` is a bar, ``.`` a dot, ``o`` a round seal and a space a gap.
+        width: Width of the rectangle in millimetres.
+        height: Height of the rectangle in millimetres.
+        colour_index: Index into ``COLOURS``.
+        spacing: Scale factor of the gap between characters.
+        band: Width of a dark band on the left (a Euro band) as a fraction of the rectangle's width; 0 if
+            there is none.
+        rim: Whether a rim line is drawn.
+        frame: Whether a dealer's frame surrounds the rectangle.
+        screws: Whether two screws are visible.
     """
 
     rows: tuple[str, ...]
@@ -72,29 +74,29 @@ class RowsSpec:
 
     @property
     def cap_height(self) -> float:
-        """Of all characters, in millimetres."""
+        """Cap height of all characters in millimetres."""
         rows = len(self.rows)
         return self.height * (0.66 if rows == 1 else 0.74 / rows)
 
     @property
     def edge(self) -> float:
-        """Width of a black line around it, which it does not have."""
+        """Width of a black line around the rectangle; always 0, because it has none."""
         return 0.0
 
     @property
     def lines(self) -> int:
-        """1 or 2, as a reader cuts it; signs of more rows are cut like two."""
+        """Number of text lines for cropping, 1 or 2; signs with more rows are cropped as two lines."""
         return min(len(self.rows), 2)
 
     @property
     def outline(self) -> tuple[float, float, float, float]:
-        """x1, y1, x2, y2 of what is drawn, in millimetres: its frame, if it has one."""
+        """Box x1, y1, x2, y2 of the drawn area in millimetres, including the frame if there is one."""
         if not self.frame:
             return (0.0, 0.0, self.width, self.height)
         return (-FRAME_SIDE, -FRAME_SIDE, self.width + FRAME_SIDE, self.height + FRAME_BOTTOM)
 
     def compose(self, cap_pixels: float, tiles: Tiles) -> PlateInk:
-        """Lay the rows out at ``cap_pixels`` pixels a cap height."""
+        """Lay out the rows at a cap height of ``cap_pixels`` pixels."""
         scale = cap_pixels / self.cap_height
         width, height = max(round(self.width * scale), 8), max(round(self.height * scale), 8)
         ink = np.zeros((height, width), np.uint8)
@@ -118,7 +120,7 @@ class RowsSpec:
         free = ink.shape[1] - left
         gap = _PITCH * self.spacing * cap
         length = sum(part.shape[1] for part in parts) + gap * (len(parts) - 1)
-        # A row that is too long gets narrower: squeezed, as real ones are.
+        # A row that is too long is squeezed, as on real plates and signs.
         squeeze = min(1.0, 0.92 * free / length)
         x = left + (free - length * squeeze) / 2
         for whole in parts:
@@ -149,7 +151,7 @@ def _bar(cap: int) -> Gray:
 
 @lru_cache(maxsize=64)
 def _seal(cap: int) -> Gray:
-    """A coloured disc with a darker emblem, as high as half a character."""
+    """Draw a coloured disc with a darker emblem, half as high as a character."""
     side = max(round(0.5 * cap), 2)
     seal = np.zeros((cap, side), np.uint8)
     centre, radius = (side / 2, cap / 2), side / 2
@@ -169,11 +171,11 @@ def _fill(pattern: str, numbers: SampleDraws) -> tuple[str, ...]:
 
 
 NUMBERS = 60
-"""Random numbers that a plate or a sign takes at most."""
+"""Maximum number of random numbers consumed per plate or sign."""
 
 
 def draw_foreign(numbers: SampleDraws) -> RowsSpec:
-    """A plate of another country, made of random numbers."""
+    """Generate a foreign plate from random numbers."""
     patterns = _SIMILAR if numbers.uniform() < _SIMILAR_SHARE else _PATTERNS
     rows = _fill(patterns[int(numbers.uniform() * len(patterns))], numbers)
     if len(rows) == 2:
@@ -182,7 +184,7 @@ def draw_foreign(numbers: SampleDraws) -> RowsSpec:
         width, height = numbers.uniform(430, 530), numbers.uniform(100, 118)
     else:
         width, height = 305.0, numbers.uniform(90, 155)
-    # White, white, white, yellow, black, blue or red ground.
+    # The ground is white for half of the plates, otherwise yellow, black, blue or red.
     colour = (0, 0, 0, 0, 0, 4, 4, 5, 1, 6)[int(numbers.uniform() * 10)]
     return RowsSpec(
         rows,
@@ -198,7 +200,7 @@ def draw_foreign(numbers: SampleDraws) -> RowsSpec:
 
 
 def draw_sign(numbers: SampleDraws) -> RowsSpec:
-    """A sign or a sticker, made of random numbers."""
+    """Generate a sign or a sticker from random numbers."""
     rows = _fill(_SIGNS[int(numbers.uniform() * len(_SIGNS))], numbers)
     characters = max(map(len, rows))
     height = 110.0 * len(rows) * numbers.uniform(0.7, 1.3)

@@ -1,4 +1,4 @@
-"""What both kinds of scenes paint with: a plate's grey texture, and its paste into a picture."""
+"""Painting shared by both kinds of scenes: a plate's greyscale texture and its pasting into an image."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Gray = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
 _LUMA = np.array([0.299, 0.587, 0.114])
-"""Weights of red, green and blue in grey (ITU-R BT.601), as OpenCV and Pillow have them."""
+"""Weights of red, green and blue in greyscale (ITU-R BT.601), as used by OpenCV and Pillow."""
 _GREYS = [(float(_LUMA @ colour.ground), float(_LUMA @ colour.ink)) for colour in COLOURS]
 _FRAME_GREY, _EDGE_GREY, _SCREW_GREY = 35, 8, 140
 
 
 class Drawable(Protocol):
-    """What can be pasted: PlateSpec and RowsSpec."""
+    """Protocol of objects that can be pasted into an image: ``PlateSpec`` and ``RowsSpec``."""
 
     @property
     def width(self) -> float: ...
@@ -56,15 +56,15 @@ class Drawable(Protocol):
 
 
 def blend(source: Gray, alpha: Gray, target: Gray) -> None:
-    """Paint ``source`` over ``target`` in place, by ``alpha`` of 0 to 255."""
-    # Whole numbers throughout: on pictures this small, conversions would cost more than the blending.
+    """Blend ``source`` over ``target`` in place, weighted by ``alpha`` from 0 to 255."""
+    # Integers throughout: on images this small, conversions would cost more than the blending.
     over = cv2.multiply(source, alpha, scale=1 / 255)
     under = cv2.multiply(target, cv2.bitwise_not(alpha), scale=1 / 255)
     cv2.add(over, under, target)
 
 
 def matmul(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """Product of two 3x3 matrices as nine numbers; for one pair faster than NumPy."""
+    """Multiply two 3x3 matrices given as nine numbers each; faster than NumPy for a single pair."""
     a, b, c, d, e, f, g, h, i = second
     rows = (first[0:3], first[3:6], first[6:9])
     product: list[float] = []
@@ -74,14 +74,14 @@ def matmul(first: Sequence[float], second: Sequence[float]) -> list[float]:
 
 
 def apply(matrices: Floats, points: Floats) -> Floats:
-    """``(n, 3, 3)`` homographies on ``(n, p, 2)`` points."""
+    """Apply ``(n, 3, 3)`` homographies to ``(n, p, 2)`` points."""
     homogeneous = np.concatenate([points, np.ones((*points.shape[:2], 1))], axis=2)
     mapped = homogeneous @ matrices.transpose(0, 2, 1)
     return mapped[..., :2] / mapped[..., 2:]
 
 
 def stack_matrices(rows: list[list[Floats | float]], count: int) -> Floats:
-    """``(count, 3, 3)`` of rows whose entries are numbers or ``(count,)`` arrays."""
+    """Stack rows whose entries are numbers or ``(count,)`` arrays into ``(count, 3, 3)`` matrices."""
     result = np.empty((count, 3, 3))
     for r, row in enumerate(rows):
         for c, value in enumerate(row):
@@ -90,14 +90,15 @@ def stack_matrices(rows: list[list[Floats | float]], count: int) -> Floats:
 
 
 def outline_corners(specs: Sequence[Drawable]) -> Floats:
-    """``(n, 4, 2)`` corners of what is drawn, in millimetres."""
+    """Return the ``(n, 4, 2)`` corners of the drawn areas in millimetres."""
     x1, y1, x2, y2 = np.array([spec.outline for spec in specs]).T
     return np.stack([x1, y1, x2, y1, x2, y2, x1, y2], axis=1).reshape(-1, 4, 2)
 
 
 def plate_corners(specs: Sequence[Drawable]) -> Floats:
-    """``(n, 4, 2)`` what counts as the corners, in millimetres: without a frame, but with the black
-    line around the plate, as the original's boxes hold it.
+    """Return the ``(n, 4, 2)`` annotated plate corners in millimetres.
+
+    They exclude the frame but include the black line around the plate, as the original's boxes do.
     """
     x2, y2 = np.array([[spec.width, spec.height] for spec in specs]).T
     edge = np.array([spec.edge for spec in specs])
@@ -107,7 +108,7 @@ def plate_corners(specs: Sequence[Drawable]) -> Floats:
 
 @lru_cache(maxsize=64)
 def round_outline(outline: tuple[float, float, float, float]) -> Floats:
-    """``(16, 2)`` points of an outline with the round corners of plates."""
+    """Return the ``(16, 2)`` points of an outline with the rounded corners of plates."""
     return rounded_outline(*outline, CORNER_RADIUS, steps=3)
 
 
@@ -119,15 +120,18 @@ def plate_texture(
     name: str = "",
     names: AtlasTiles | None = None,
 ) -> tuple[Gray, tuple[float, float]]:
-    """The grey texture of what is drawn, and the millimetres of its top left corner.
+    """Draw the greyscale texture of a plate.
 
     Args:
-        spec: a plate.
-        tiles: glyphs, at the resolution that the texture gets.
-        ground: factor on the ground's grey.
-        emboss: contrast of the lit and of the shaded edges of the characters, 0 to 1.
-        name: of the dealer, on the lower side of the frame.
-        names: glyphs at the name's size; without them the name is a row of dashes.
+        spec: Plate to draw.
+        tiles: Glyph tiles; their size sets the resolution of the texture.
+        ground: Scale factor of the ground's grey value.
+        emboss: Contrast of the lit and shaded edges of the characters, 0 to 1.
+        name: Dealer's name on the lower side of the frame.
+        names: Glyph tiles at the size of the name; without them, the name is a row of dashes.
+
+    Returns:
+        Texture, shape ``(h, w)``, uint8, and the position (x, y) of its top left corner in millimetres.
     """
     cap_pixels = tiles.cap_pixels
     composed = spec.compose(cap_pixels, tiles)
@@ -164,7 +168,7 @@ def plate_texture(
 
 
 def _emboss(texture: Gray, ink: Gray, strength: float, shift: int) -> None:
-    # Light from the upper left: the step of the ink towards it is bright, the one away from it dark.
+    # The light comes from the upper left: ink edges facing it are bright, those facing away are dark.
     step = cv2.subtract(ink[shift:, shift:], ink[:-shift, :-shift])
     back = cv2.subtract(ink[:-shift, :-shift], ink[shift:, shift:])
     part = texture[shift:, shift:]
@@ -197,15 +201,15 @@ def paste(
     outline: NDArray[np.float32],
     aliased: bool = False,
 ) -> None:
-    """Paint a texture into a picture, in place.
+    """Paint a texture into an image, in place.
 
     Args:
-        picture: ``(H, W)``.
-        texture: ``(h, w)``.
-        to_picture: homography of the texture's pixels (centres at integers) to the picture's, nine
+        picture: Image to paint into, shape ``(H, W)``.
+        texture: Texture to paint, shape ``(h, w)``.
+        to_picture: Homography from texture pixels to image pixels (centres at integers), as nine
             numbers.
-        outline: ``(p, 2)`` of what is painted, in the picture's pixels (centres at integers).
-        aliased: to the nearest pixel and with a hard edge, as the original project pastes.
+        outline: Outline of the painted area in image pixels (centres at integers), shape ``(p, 2)``.
+        aliased: Whether to sample the nearest pixel and paint a hard edge, as the original project does.
     """
     x, y, width, height = cv2.boundingRect(outline)
     x, y = max(x - 1, 0), max(y - 1, 0)
@@ -232,17 +236,18 @@ def paste(
 
 
 def warp_in_steps(texture: Gray, steps: Sequence[Floats]) -> tuple[Gray, Floats]:
-    """Warp a texture several times in a row, to the nearest pixel each time.
+    """Warp a texture several times in a row, with nearest-neighbour interpolation each time.
 
-    That is how the original project turns, sizes and shears a plate; each warp tears thin strokes.
+    The original project rotates, resizes and shears a plate this way; each warp breaks thin strokes.
 
     Args:
-        texture: ``(h, w)``.
-        steps: ``(3, 3)`` homographies of pixels, the first is applied first; the last is not applied.
+        texture: Texture to warp, shape ``(h, w)``.
+        steps: Homographies of pixels in order of application, shape ``(3, 3)`` each; the last one is
+            not applied.
 
     Returns:
-        The texture after all steps but the last, and the homography of its pixels to where the last
-        step leads.
+        Texture after all steps but the last, and the homography from its pixels to the result of the
+        last step.
     """
     origin = np.eye(3)
     for step, _ in pairwise(steps):

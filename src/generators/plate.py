@@ -1,7 +1,7 @@
 """Swiss plates in millimetres: formats, colours, layout, and drawing at any resolution.
 
-Sizes are those of VZV Art. 83 and VTS Art. 45; distances of characters and arms were measured on a
-picture of plates and are given in cap heights.
+Sizes follow VZV Art. 83 and VTS Art. 45. Distances between characters and arms were measured on an image
+of plates and are given in cap heights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Gray = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class PlateFormat:
-    """One format of plate; lengths in millimetres."""
+    """Plate format with its lengths in millimetres."""
 
     name: str
     width: float
@@ -34,11 +34,11 @@ class PlateFormat:
 
     @property
     def margin(self) -> float:
-        """Distance of the characters and arms from the plate's edge, at least."""
+        """Minimum distance of characters and arms from the plate's edge in millimetres."""
         return max(0.1 * min(self.height, self.width, 110.0), 10.0)
 
 
-# front_long is what the original project draws as a front plate: the long plate without arms.
+# front_long is the front plate that the original project draws: the long plate without arms.
 FORMATS: tuple[PlateFormat, ...] = (
     PlateFormat("front", 300, 80, lines=1, arms=False, cap_height=52),
     PlateFormat("front_long", 500, 110, lines=1, arms=False, cap_height=77),
@@ -51,7 +51,7 @@ FORMATS: tuple[PlateFormat, ...] = (
 
 @dataclass(frozen=True)
 class PlateColour:
-    """Colours of a class of plates (VZV Art. 82), as RGB."""
+    """RGB colours of a class of plates (VZV Art. 82)."""
 
     name: str
     ground: tuple[int, int, int]
@@ -68,49 +68,55 @@ COLOURS: tuple[PlateColour, ...] = (
     PlateColour("red", (200, 45, 45)),
 )
 ARMY = "M"
-"""The letter of army plates, white on black with the Swiss arms alone; no canton, so no text."""
+"""Letter of army plates, which are white on black and carry only the Swiss arms.
+
+M is not a canton, so these plates have no text to recognize.
+"""
 ARMY_COLOUR = "black"
 
 RIM_OFFSET = 0.063
-"""Distance of the rim's centre line from the edge, in heights of a long plate (110 mm)."""
+"""Distance of the rim's centre line from the edge, in heights of the long plate (110 mm)."""
 RIM_WIDTH = 0.043
 CORNER_RADIUS = 10.0
-"""Millimetres, VZV Art. 83."""
+"""Radius of the plate's corners in millimetres (VZV Art. 83)."""
 DOT_DIAMETER = 0.165
 LETTER_PITCH = 0.741
 DIGIT_PITCH = {False: 0.68, True: 0.593}
-"""Distance of digits' centres in cap heights, without and with arms in the row."""
+"""Distance between the centres of digits in cap heights, without and with arms in the row."""
 DOT_GAPS = {False: (0.75, 0.70), True: (0.66, 0.60)}
-"""Last letter to dot and dot to first digit, centre to centre, in cap heights."""
+"""Distances from the last letter to the dot and from the dot to the first digit.
+
+Both are measured from centre to centre in cap heights, without and with arms in the row.
+"""
 TIGHT_DOT_GAPS = {5: 0.92, 6: 0.79, 7: 0.75}
-"""Factor on the gaps beside the dot as digits get more."""
+"""Scale factor of the gaps beside the dot, by number of digits."""
 LEAST_PITCH = 0.53
-"""Below this pitch characters would touch: they get smaller instead."""
+"""Minimum pitch in cap heights; below it characters would touch, so they are made smaller instead."""
 GROUP_GAP = 0.12
-"""Wider gap before the last three digits, in cap heights."""
+"""Additional gap before the last three digits, in cap heights."""
 SHIELD_HEIGHT = 0.72
 GLYPH_SPAN = 0.51
 PROVISIONAL_BAR = 0.07
-"""Width of the bar of provisional plates, as a share of the plate's."""
+"""Width of the bar on provisional plates, as a fraction of the plate's width."""
 FRAME_SIDE, FRAME_BOTTOM = 8.0, 22.0
-"""A dealer's frame reaches this far beyond the plate, in millimetres."""
+"""How far a dealer's frame extends beyond the sides and top, and beyond the bottom, in millimetres."""
 
 
 DOT = "·"
-"""The mark between canton and number, drawn like a character."""
+"""Dot between canton and number, drawn like a character."""
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things stand on a plate: millimetres from its top left.
+    """Positions of the elements of a plate, in millimetres from its top left.
 
     Attributes:
-        cap_height: of all characters.
-        marks: centres (x, y) of the letters, of the dot where there is one, and of the digits.
-        row: length of the row of digits, from the first centre of its line to the last.
-        shields: centres of the Swiss and of the canton's arms; empty without arms.
+        cap_height: Cap height of all characters.
+        marks: Centres (x, y) of the letters, of the dot if there is one, and of the digits.
+        row: Length of the line that holds the digits, from its first character's centre to its last's.
+        shields: Centres (x, y) of the Swiss and the canton's arms; empty without arms.
     """
 
     cap_height: float
@@ -121,7 +127,11 @@ class Layout:
 
 @cache
 def layout(format_index: int, digits: int) -> Layout:
-    """Layout of a format with 1 to 7 digits.
+    """Return the layout of a plate format with 1 to 7 digits.
+
+    Args:
+        format_index: Index into ``FORMATS``.
+        digits: Number of digits.
 
     Raises:
         ValueError: ``digits`` is not in 1..7.
@@ -149,7 +159,7 @@ def _one_line(plate: PlateFormat, digits: int) -> Layout:
     marks[2] = (x[2], middle + 0.055 * cap)
     shields: tuple[Point, ...] = ()
     if plate.arms:
-        # The arms stand half-way between the text and the edge, but not far from the text.
+        # The arms stand halfway between the text and the edge, but not far from the text.
         text_edge = x[0] - GLYPH_SPAN * cap / 2
         away = min(
             max(text_edge / 2, plate.margin + shield / 2), text_edge - 0.07 * cap - shield / 2
@@ -161,7 +171,7 @@ def _one_line(plate: PlateFormat, digits: int) -> Layout:
 
 def _two_lines(plate: PlateFormat, digits: int) -> Layout:
     free = plate.width - 2 * plate.margin
-    # The longer of both rows sets the size: the digits, or arms, two letters, arms.
+    # The longer of the two rows sets the size: either the digits, or the letters between the arms.
     arms = 2 * SHIELD_HEIGHT * SHIELD_ASPECT + 0.2
     rows = ((digits - 1) * LEAST_PITCH + GLYPH_SPAN, LEAST_PITCH + GLYPH_SPAN + arms)
     cap = min(plate.cap_height, free / max(rows))
@@ -182,34 +192,35 @@ def _two_lines(plate: PlateFormat, digits: int) -> Layout:
 
 
 class Tiles(Protocol):
-    """Where drawn glyphs and arms come from: drawn now, or out of an atlas."""
+    """Source of glyph and arms tiles, either drawn on request or taken from an atlas."""
 
     def glyph(self, char: str) -> Gray:
-        """``(h, w)`` ink of a character or of the dot."""
+        """Return the ``(h, w)`` ink of a character or of the dot."""
         ...
 
     def shield(self, code: str, height: int) -> tuple[Gray, Gray]:
-        """``(h, w[, 3])`` colours and ``(h, w)`` alpha of arms."""
+        """Return the ``(h, w[, 3])`` colours and the ``(h, w)`` alpha of arms."""
         ...
 
 
 @dataclass(frozen=True)
 class PlateSpec:
-    """A plate to draw.
+    """Specification of a plate to draw.
 
     Attributes:
-        text: canton and number, or ``M`` and number (army).
-        format_index: into FORMATS.
-        colour_index: into COLOURS.
-        spacing: factor on the distances between characters.
-        shield_scale: factor on the height of the arms.
-        group_gap: whether the last three digits stand apart.
-        frame: whether a dealer's frame surrounds the plate.
-        screws: whether two screws show.
-        suffix: a letter behind the number that is not read (``U``: dealer), where digits leave room.
-        provisional: whether a bar with the year is at the right end (VZV Art. 87).
-        rim: whether the rim line shows.
-        edge: a black line around the plate, in millimetres.
+        text: Canton and number, or ``M`` and number for army plates.
+        format_index: Index into ``FORMATS``.
+        colour_index: Index into ``COLOURS``.
+        spacing: Scale factor of the distances between characters.
+        shield_scale: Scale factor of the height of the arms.
+        group_gap: Whether the last three digits are set apart.
+        frame: Whether a dealer's frame surrounds the plate.
+        screws: Whether two screws are visible.
+        suffix: Letter after the number that is not part of the text (``U``: dealer), if the digits leave
+            room for it.
+        provisional: Whether a bar with the year is at the right end (VZV Art. 87).
+        rim: Whether the rim line is visible.
+        edge: Width of a black line around the plate in millimetres.
     """
 
     text: str
@@ -231,12 +242,12 @@ class PlateSpec:
 
     @property
     def width(self) -> float:
-        """Millimetres."""
+        """Width in millimetres."""
         return self.format.width
 
     @property
     def height(self) -> float:
-        """Millimetres."""
+        """Height in millimetres."""
         return self.format.height
 
     @property
@@ -245,16 +256,16 @@ class PlateSpec:
 
     @property
     def layout(self) -> Layout:
-        """Where its marks stand."""
+        """Layout of the plate's characters and arms."""
         return layout(self.format_index, len(self.digits) + len(self.suffix))
 
     @property
     def cap_height(self) -> float:
-        """Of all characters, in millimetres."""
+        """Cap height of all characters in millimetres."""
         return self.layout.cap_height
 
     def compose(self, cap_pixels: float, tiles: Tiles) -> PlateInk:
-        """Lay the plate out at ``cap_pixels`` pixels a cap height."""
+        """Lay out the plate at a cap height of ``cap_pixels`` pixels."""
         return compose(self, cap_pixels, tiles)
 
     @property
@@ -269,7 +280,7 @@ class PlateSpec:
 
     @property
     def outline(self) -> tuple[float, float, float, float]:
-        """x1, y1, x2, y2 of what is drawn, in millimetres of the plate: its frame, if it has one."""
+        """Box x1, y1, x2, y2 of the plate in millimetres, including its frame or black line."""
         if not self.frame:
             edge = self.edge
             return (-edge, -edge, self.format.width + edge, self.format.height + edge)
@@ -283,11 +294,11 @@ class PlateSpec:
 
 @dataclass(frozen=True)
 class PlateInk:
-    """A composed plate before it is coloured.
+    """Composed plate before it is coloured.
 
     Attributes:
-        ink: ``(h, w)`` uint8, 255 where the ink is; covers the plate without a frame.
-        shields: colours, alpha and top left (x, y) of each coat of arms.
+        ink: Ink of the plate without a frame, shape ``(h, w)``, uint8; 255 is full ink.
+        shields: Colours, alpha, left and top of each coat of arms.
     """
 
     ink: Gray
@@ -296,9 +307,9 @@ class PlateInk:
 
 @lru_cache(maxsize=4096)
 def _blank_ink(format_index: int, width: int, height: int) -> Gray:
-    """Ink of an empty plate: its rim. Cached, so it must be copied before drawing on it."""
+    """Draw the ink of an empty plate, its rim; the result is cached, so copy it before drawing on it."""
     plate = FORMATS[format_index]
-    # Drawn four times larger: OpenCV's own antialiasing knows no filled rings.
+    # Draw four times larger, because OpenCV does not antialias filled rings.
     over = 4 if width < 2000 else 1
     scale = width / plate.width * over
     long_height = min(plate.height, 110.0)
@@ -320,7 +331,7 @@ def _fill_rounded(canvas: Gray, inset: float, radius: float, value: int) -> None
 def rounded_outline(
     x1: float, y1: float, x2: float, y2: float, radius: float, steps: int = 4
 ) -> NDArray[np.float64]:
-    """``(4 * (steps + 1), 2)`` points of a rectangle with round corners, clockwise."""
+    """Return the ``(4 * (steps + 1), 2)`` points of a rectangle with rounded corners, clockwise."""
     angles = np.linspace(0, np.pi / 2, steps + 1)
     quarter = np.stack([-np.cos(angles), -np.sin(angles)], axis=1) * radius
     points = []
@@ -334,7 +345,7 @@ def rounded_outline(
 
 
 def draw_dot(cap_pixels: float) -> Gray:
-    """``(h, w)`` ink of the dot at a cap height."""
+    """Draw the ``(h, w)`` ink of the dot at a cap height of ``cap_pixels`` pixels."""
     diameter = DOT_DIAMETER * cap_pixels
     side = int(np.ceil(diameter)) + 1
     big = np.zeros((side * 8, side * 8), np.uint8)
@@ -343,7 +354,7 @@ def draw_dot(cap_pixels: float) -> Gray:
 
 
 def _stamp(ink: Gray, tile: Gray, left: int, top: int) -> None:
-    """Add ``tile`` to ``ink`` with its top left there; what falls outside is cut off."""
+    """Add ``tile`` to ``ink`` at the given top left position, cutting off parts that lie outside."""
     height, width = tile.shape
     if left < 0 or top < 0 or left + width > ink.shape[1] or top + height > ink.shape[0]:
         tile = tile[max(-top, 0) : ink.shape[0] - top, max(-left, 0) : ink.shape[1] - left]
@@ -354,12 +365,12 @@ def _stamp(ink: Gray, tile: Gray, left: int, top: int) -> None:
 
 
 def compose(spec: PlateSpec, cap_pixels: float, tiles: Tiles) -> PlateInk:
-    """Lay out a plate at ``cap_pixels`` pixels a cap height, from ready tiles.
+    """Lay out a plate from tiles at a cap height of ``cap_pixels`` pixels.
 
     Args:
-        spec: the plate.
-        cap_pixels: cap height of the tiles in pixels; it sets the resolution of the whole.
-        tiles: source of glyphs and arms.
+        spec: Plate to lay out.
+        cap_pixels: Cap height of the tiles in pixels, which sets the resolution of the whole plate.
+        tiles: Source of glyphs and arms.
     """
     plate, letters, digits = spec.format, spec.letters, spec.digits + spec.suffix
     place = spec.layout
@@ -369,19 +380,19 @@ def compose(spec: PlateSpec, cap_pixels: float, tiles: Tiles) -> PlateInk:
         ink = _blank_ink(spec.format_index, width, height).copy()
     else:
         ink = np.zeros((height, width), np.uint8)
-    # An army plate's one letter stands where the second of a canton would.
+    # The single letter of an army plate stands in the place of a canton's second letter.
     marks = place.marks[2 - len(letters) :]
     text = letters + (DOT if plate.lines == 1 else "") + digits
     gap, split = 0.0, len(text)
     stretch = spec.spacing * scale
     if spec.group_gap and len(digits) > 3:
         gap, split = GROUP_GAP * cap_pixels / 2, len(text) - 3
-        # The wider gap is taken from the other distances, so that the row keeps its length.
+        # The additional gap is taken from the other distances, so that the row keeps its length.
         stretch -= 2 * gap / place.row
     middle = plate.width / 2
     origin = middle * scale
     if spec.provisional:
-        # The bar takes room from the number: all marks move together and to the left.
+        # The bar takes space from the number: all marks move closer together and to the left.
         bar = round(PROVISIONAL_BAR * width)
         ink[
             round(0.1 * height) : round(0.9 * height), width - bar - bar // 2 : width - bar // 2
@@ -410,7 +421,12 @@ def compose(spec: PlateSpec, cap_pixels: float, tiles: Tiles) -> PlateInk:
 
 @dataclass(frozen=True)
 class DrawnTiles:
-    """Tiles drawn when they are asked for, in colour, at any size."""
+    """Tiles drawn on request, at any size and with arms in colour.
+
+    Attributes:
+        cap_pixels: Cap height in pixels.
+        style: Style of the glyphs.
+    """
 
     cap_pixels: float
     style: GlyphStyle = field(default_factory=GlyphStyle)
@@ -425,12 +441,12 @@ class DrawnTiles:
 
 
 def draw_screws(picture: NDArray[np.generic], scale: float, colour: tuple[int, ...]) -> None:
-    """Draw the heads of two screws at the upper edge, in place.
+    """Draw the heads of two screws at the upper edge of a plate, in place.
 
     Args:
-        picture: of the plate, ``(h, w)`` or ``(h, w, 3)``.
-        scale: pixels a millimetre.
-        colour: as many values as the picture has channels.
+        picture: Image of the plate, shape ``(h, w)`` or ``(h, w, 3)``.
+        scale: Pixels per millimetre.
+        colour: Colour of the heads, with as many values as the image has channels.
     """
     for share in (0.14, 0.86):
         centre = (round(share * picture.shape[1]), round(8 * scale))
@@ -443,12 +459,13 @@ def draw_plate(
     """Draw a plate in colour.
 
     Args:
-        spec: the plate; its frame is left to the scene.
-        height: of the picture in pixels; the width follows from the format.
-        style: of the glyphs.
+        spec: Plate to draw; the scene draws its frame.
+        height: Height of the image in pixels; the width follows from the format.
+        style: Style of the glyphs.
 
     Returns:
-        ``(h, w, 3)`` RGB uint8 and ``(h, w)`` alpha uint8 with the round corners.
+        RGB image of shape ``(h, w, 3)`` and alpha of shape ``(h, w)`` with the rounded corners, both
+        uint8.
     """
     cap_pixels = (
         layout(spec.format_index, len(spec.digits)).cap_height * height / spec.format.height

@@ -1,11 +1,11 @@
-"""Scenes: a plate on a background, degraded, with exact labels.
+"""Synthetic scenes: a plate on a background, degraded, with exact labels.
 
-A block of samples is drawn at once (``draw_scenes``): all random numbers and all geometry, vectorised.
-Then ``SceneRenderer`` paints one sample after the other at the resolution that is asked for: a
-localizer's 84 pixels, a whole scene of 256, or the window around the plate alone.
+``draw_scenes`` draws a block of samples at once: all random numbers and all geometry, vectorised. Then
+``SceneRenderer`` paints one sample at a time at the requested resolution: the 84 pixels of a localizer,
+a whole scene of 256, or only the window around the plate.
 
-The ranges are those of the original project, so that results compare; lengths in ``SceneParams`` are pixels
-of its 250-pixel scene. Positions here are shares of the scene's side.
+The ranges are those of the original project, so that results are comparable; lengths in ``SceneParams``
+are in pixels of its 250-pixel scene. Positions here are normalised to the scene's side.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ SEED_SCENE = 250.0
 SEED_PLATE = 235.0
 """Length of the original project's plate at scale 1."""
 SEED_CAP = SEED_PLATE / 500 * 77
-"""Cap height of the picture that the original project shrinks to a plate, in pixels."""
+"""Cap height, in pixels, of the plate image that the original project scales down."""
 EDGE_LINE = 2.1
 """Width of the black line around the plates of the original project, in millimetres."""
 LARGEST_BOX = 0.95
-"""A plate whose box would be larger than this share of the scene is made smaller."""
+"""Maximum side of a plate's box as a fraction of the scene; larger plates are shrunk to it."""
 
 STYLE = "scene"
 
@@ -60,21 +60,27 @@ ARMY_INDEX = next(i for i, colour in enumerate(COLOURS) if colour.name == ARMY_C
 
 @dataclass(frozen=True)
 class SceneBlock:
-    """What a block of ``n`` scenes holds, before any pixel is drawn.
+    """Contents of a block of ``n`` scenes, before any pixel is drawn.
 
     Attributes:
-        plates: the specification of each plate.
-        variants: ``(n,)`` glyph variant of the atlas.
-        matrices: homography from the plate's millimetres to shares of the scene, nine numbers each.
-        steps: ``(n, 4, 3, 3)`` the same in four steps: turn, size, shear along x, shear along y.
-        finest: largest scale of each plate, shares of the scene a millimetre.
-        corners: ``(n, 4, 2)`` the plate's corners, shares of the scene.
-        outlines: ``(n, p, 2)`` what is pasted: the plate with round corners, or its frame.
-        backgrounds: ``(n,)`` index of the background picture.
-        background_matrices: ``(n, 3, 3)`` the background's turn, flips and perspective at 32x32.
-        crops: ``(n, 3)`` x, y and side of the background's crop.
-        circles, rectangles: a list for each scene of clutter, shares of the scene and a grey.
-        numbers: other numbers by name, ``(n,)`` each.
+        plates: Specification of each plate.
+        variants: Glyph variant of the atlas for each scene, shape ``(n,)``.
+        matrices: Homographies from the plate's millimetres to coordinates normalised to the scene, nine
+            numbers each.
+        steps: The same homographies in four steps: rotation, scaling, shear along x, shear along y;
+            shape ``(n, 4, 3, 3)``.
+        finest: Largest scale of each plate, as a fraction of the scene per millimetre.
+        corners: Corners of the plates, normalised to the scene, shape ``(n, 4, 2)``.
+        outlines: Outlines of the pasted regions (the plate with round corners, or its frame), normalised
+            to the scene, shape ``(n, p, 2)``.
+        backgrounds: Index of each scene's background image, shape ``(n,)``.
+        background_matrices: Homographies of the background's rotation, flips and perspective at 32x32,
+            shape ``(n, 3, 3)``.
+        crops: x, y and side of the crop of each background, shape ``(n, 3)``.
+        circles: Clutter of each scene: x, y and radius of circles, normalised to the scene, and a grey.
+        rectangles: Clutter of each scene: left, top, width and height of rectangles, normalised to the
+            scene, and a grey.
+        numbers: Further random numbers by name, shape ``(n,)`` each.
     """
 
     plates: list[PlateSpec]
@@ -95,11 +101,11 @@ class SceneBlock:
         return len(self.plates)
 
     def labels(self, windows: Floats | None = None) -> pd.DataFrame:
-        """One row of labels a scene.
+        """Return one row of labels per scene.
 
         Args:
-            windows: ``(n, 4)`` x1, y1, x2, y2 of the part that is stored, shares of the scene; the
-                box and the corners are normalised to it. By default the whole scene.
+            windows: Stored part x1, y1, x2, y2 of each scene, normalised to the scene, shape ``(n, 4)``.
+                The box and the corners are normalised to it. Default: the whole scene.
         """
         plates = self.plates
         return make_labels(
@@ -115,12 +121,12 @@ class SceneBlock:
 
 
 def draw_plates(params: PlateParams, draws: Draws) -> list[PlateSpec]:
-    """A plate for each sample."""
+    """Draw a plate for each sample."""
     formats = draws.choice(params.FORMAT_WEIGHTS).tolist()
     colours = draws.choice(params.COLOUR_WEIGHTS).tolist()
     cantons = draws.integers(0, len(CANTONS) - 1).tolist()
     counts = (draws.choice(params.DIGIT_WEIGHTS) + 1).tolist()
-    # The first digit is not 0; so each count's numbers are equally likely.
+    # The first digit is not 0, so that all numbers with the same count of digits are equally likely.
     first = draws.integers(1, 9).tolist()
     others = draws.integers(0, 9, (MAX_DIGITS - 1,)).tolist()
     spacing = draws.within(params.SPACING).tolist()
@@ -150,8 +156,12 @@ def draw_plates(params: PlateParams, draws: Draws) -> list[PlateSpec]:
 
 
 def _place_plates(plates: list[PlateSpec], params: SceneParams, draws: Draws) -> Floats:
-    """``(n, 4, 3, 3)`` homographies from millimetres of each plate to shares of the scene, in steps:
-    turn, size, shear along x, shear along y and place.
+    """Draw the poses of plates, as homographies in four steps.
+
+    Returns:
+        Homographies from millimetres of each plate to coordinates normalised to the scene, shape
+        ``(n, 4, 3, 3)``. The steps are rotation, scaling, shear along x, and shear along y with
+        placement.
     """
     n = len(plates)
     width = np.array([plate.width for plate in plates])
@@ -164,7 +174,7 @@ def _place_plates(plates: list[PlateSpec], params: SceneParams, draws: Draws) ->
     tilt = draws.uniform(-params.PLATE_PERSPECTIVE, params.PLATE_PERSPECTIVE, (2,))
     shift = draws.uniform(-0.5, 0.5, (2,)) * params.PLATE_SHIFT
     cos, sin = np.cos(turn), np.sin(turn)
-    # Applied from right to left: centre; perspective; turn; size; shear along x, then along y.
+    # Applied from right to left: centre, perspective, rotation, scaling, shear along x, then along y.
     centre = stack_matrices([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]], n)
     tilted = stack_matrices([[1, 0, 0], [0, 1, 0], [tilt[:, 0] / width, tilt[:, 1] / width, 1]], n)
     turned = stack_matrices([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], n)
@@ -173,7 +183,7 @@ def _place_plates(plates: list[PlateSpec], params: SceneParams, draws: Draws) ->
     along_y = stack_matrices([[1, 0, 0], [shears[:, 1], 1, 0], [0, 0, 1]], n)
     first = turned @ tilted @ centre
     matrices = along_y @ along_x @ sized @ first
-    # What is drawn stays in the scene: a box too large is made smaller, then it is shifted.
+    # Keep the drawing inside the scene: shrink a box that is too large, then shift it.
     drawn = apply(matrices, outline_corners(plates))
     low, high = drawn.min(axis=1), drawn.max(axis=1)
     shrink = np.minimum(1.0, LARGEST_BOX / (high - low).max(axis=1))
@@ -185,7 +195,11 @@ def _place_plates(plates: list[PlateSpec], params: SceneParams, draws: Draws) ->
 
 
 def _turn_backgrounds(params: SceneParams, draws: Draws) -> Floats:
-    """``(n, 3, 3)`` homographies of 32x32 pictures onto themselves: turn, flips, perspective."""
+    """Draw the rotation, flips and perspective of the backgrounds.
+
+    Returns:
+        Homographies of 32x32 images onto themselves, shape ``(n, 3, 3)``.
+    """
     n = len(draws)
     limit = np.radians(params.BACKGROUND_ROTATION)
     turn = draws.uniform(-limit, limit)
@@ -231,11 +245,13 @@ def draw_scenes(
     """Draw all random numbers and the geometry of a block of scenes.
 
     Args:
-        draws: of the samples' numbers.
-        plate, scene, degraded: ranges.
-        structure_probability: share of backgrounds with sharp structure.
-        backgrounds: how many background pictures there are.
-        textures: which of the structure bank's may be used.
+        draws: Random generator of the samples.
+        plate: Ranges of the plates.
+        scene: Ranges of the composition.
+        degraded: Ranges of the degradations.
+        structure_probability: Share of backgrounds with sharp structure.
+        backgrounds: Number of background images.
+        textures: Indices of the textures of the structure bank that may be used.
     """
     plates = draw_plates(plate, draws)
     steps = _place_plates(plates, scene, draws)
@@ -286,12 +302,12 @@ def draw_scenes(
 
 @dataclass(frozen=True)
 class SceneRenderer:
-    """Paints the scenes of a block.
+    """Renderer of the scenes of a block.
 
     Args:
-        atlas: glyph variants.
-        backgrounds: ``(b, 32, 32)`` uint8.
-        side: of the whole scene in pixels.
+        atlas: Atlas with the glyph variants.
+        backgrounds: Background images, uint8, shape ``(b, 32, 32)``.
+        side: Side of the whole scene in pixels.
     """
 
     atlas: Atlas
@@ -300,7 +316,7 @@ class SceneRenderer:
 
     @property
     def _detail(self) -> float:
-        """Resolution as a share of the original's scene; above it nothing gets finer."""
+        """Resolution as a fraction of the original's scene, at most 1: above it no detail is added."""
         return min(self.side / SEED_SCENE, 1.0)
 
     def render(
@@ -309,15 +325,15 @@ class SceneRenderer:
         """Paint sample ``i`` of a block.
 
         Args:
-            block: the scenes.
-            i: position in the block.
-            window: x1, y1, x2, y2 in pixels of the part that is wanted; by default all of it.
+            block: Block of scenes.
+            i: Position of the sample in the block.
+            window: Part of the scene to paint, x1, y1, x2, y2 in pixels. Default: the whole scene.
 
         Returns:
-            ``(y2 - y1, x2 - x1)`` uint8.
+            Grey image, uint8, shape ``(y2 - y1, x2 - x1)``.
         """
         x1, y1, x2, y2 = window or (0, 0, self.side, self.side)
-        # The whole background, cut afterwards: enlarging 32 pixels is cheaper than warping a window.
+        # Make the whole background and crop it: enlarging 32 pixels is cheaper than warping a window.
         picture = self._background(block, i)[y1:y2, x1:x2]
         picture = np.ascontiguousarray(picture)
         self._paste(block, i, picture, x1, y1)
@@ -325,7 +341,7 @@ class SceneRenderer:
 
     def _background(self, block: SceneBlock, i: int) -> Gray:
         side = self.side
-        # Turned at 32x32 without interpolation, as the original does: black corners with hard steps stay.
+        # Warp at 32x32 without interpolation, as the original does: black corners with hard steps stay.
         turned = cv2.warpPerspective(
             self.backgrounds[block.backgrounds[i]],
             block.background_matrices[i],
@@ -338,7 +354,7 @@ class SceneRenderer:
         if numbers["structure"][i]:
             texture = structure_bank(self._detail)[int(numbers["structure_index"][i])]
             if texture.shape[0] < side:
-                # Larger scenes than 384 pixels: rare, so not worth a bank of their own.
+                # Scenes larger than 384 pixels are rare, so not worth a bank of their own.
                 texture = cv2.resize(texture, (side + 1, side + 1))
             weight = numbers["structure_weight"][i]
             at = (numbers["structure_top"][i], numbers["structure_left"][i])
@@ -361,10 +377,10 @@ class SceneRenderer:
         cap_pixels = SEED_CAP if aliased else block.finest[i] * side * cap
         tiles = self.atlas.tiles(block.variants[i], cap_pixels)
         texture, (origin_x, origin_y) = plate_texture(spec, tiles, block.numbers["ground"][i])
-        # Pixel centres lie at halves; OpenCV has them at integers.
+        # Pixel centres lie at half-integers here, but at integers in OpenCV.
         outline = block.outlines[i] * side
         outline -= (left + 0.5, top + 0.5)
-        # Texture pixels to millimetres, to shares of the scene, to pixels of the picture.
+        # From texture pixels to millimetres, to normalised scene coordinates, to pixels of the image.
         fine = cap / tiles.cap_pixels
         to_plate = (fine, 0, fine / 2 + origin_x, 0, fine, fine / 2 + origin_y, 0, 0, 1)
         to_picture = (side, 0, -left - 0.5, 0, side, -top - 0.5, 0, 0, 1)
@@ -382,11 +398,15 @@ class SceneRenderer:
         to_plate: tuple[float, ...],
         to_picture: tuple[float, ...],
     ) -> tuple[Gray, list[float]]:
-        """The texture after one to three warps to the nearest pixel, and the matrix of the last."""
+        """Warp the texture to the nearest pixel up to three times.
+
+        Returns:
+            The warped texture, and the matrix of the last warp, which remains to be applied.
+        """
         before, after = np.array(to_plate).reshape(3, 3), np.array(to_picture).reshape(3, 3)
         fine = before[0, 0]
         turn, size, along_x, along_y = block.steps[i]
-        # Between steps lengths are pixels: of the texture before it is sized, of the scene after.
+        # Between steps, lengths are in pixels: of the texture before scaling, of the scene after it.
         texels, pixels = np.diag([1 / fine, 1 / fine, 1]), np.diag([self.side, self.side, 1.0])
         steps = [
             texels @ turn @ before,

@@ -1,12 +1,12 @@
-"""Schematic shields of the Swiss arms and the 26 cantons, as vector shapes.
+"""Schematic coats of arms of Switzerland and its 26 cantons, as vector shapes.
 
-The real arms are protected signs. These are simple stand-ins that keep the field colours and the
-main charge, enough for a plate to look right from a few metres.
+The real arms are protected signs. These are simplified versions that keep the field colours and the
+main charge, enough for a plate to look right from a few metres away.
 
-A shield is a table row: the ground colour and then layers painted in order. Shapes are
-written in the path language of `src.generators.glyphs` on a grid 80 wide and 100 high, y down; `;`
-separates the parts of one shape, and a part that begins with `w:` is a line of width w instead of
-an area. Charges are drawn about their own middle and put in place by their layer.
+A shield is a table row: the ground colour, followed by layers painted in order. Shapes are written in
+the path language of ``src.generators.glyphs`` on a grid 80 wide and 100 high, with y pointing down.
+``;`` separates the parts of one shape, and a part that begins with ``w:`` is a line of width ``w``
+instead of an area. Charges are drawn around their own centre and positioned by their layer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shapely import affinity
 from .glyphs import Rings, parse_path, polygon_coverage, polygon_rings
 
 GRID = (80.0, 100.0)
-# Width over height; pictures of plates show 0.795.
+# Width over height; images of plates show 0.795.
 SHIELD_ASPECT = GRID[0] / GRID[1]
 OUTLINE = "0,0 80,0 80,38 ~80,65 40,100 ~0,65 0,38 0,0"
 RIM = 1.9
@@ -94,9 +94,9 @@ _LETTER_LINES = "5:17,12 63,12;5:33,23 47,23;5:21,34 59,34"
 
 
 class Layer(NamedTuple):
-    """One painted shape: `shape` turned by `turn` degrees, scaled, moved to (x, y).
+    """Painted shape, rotated by ``turn`` degrees, then scaled, then moved to ``(x, y)``.
 
-    A negative scale also mirrors left and right.
+    A negative scale also mirrors the shape horizontally.
     """
 
     colour: Colour
@@ -239,20 +239,26 @@ SHIELD_CODES: tuple[str, ...] = tuple(_SHIELDS)
 
 
 def draw_shield(code: str, height: float) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw the shield of `code` with its thin black outline.
+    """Draw the shield of ``code`` with its thin black outline.
 
-    code: one of SHIELD_CODES ("CH" or a canton's two letters).
-    height: in pixels, at least 4; need not be whole. The shield begins at the upper left corner
-        without padding.
-    Returns RGB (H, W, 3) and alpha (H, W), both uint8, with H = ceil(height) and
-    W = ceil(height * SHIELD_ASPECT). RGB is not premultiplied and black outside the shield.
-    Raises ValueError for an unknown code or a height below 4.
+    Args:
+        code: One of ``SHIELD_CODES``: ``CH`` or a canton's two letters.
+        height: Height in pixels, at least 4; need not be an integer. The shield begins at the upper left
+            corner without padding.
+
+    Returns:
+        RGB image of shape ``(H, W, 3)`` and alpha of shape ``(H, W)``, both uint8, with
+        ``H = ceil(height)`` and ``W = ceil(height * SHIELD_ASPECT)``. RGB is not premultiplied and is
+        black outside the shield.
+
+    Raises:
+        ValueError: ``code`` is unknown, or ``height`` is below 4 or not finite.
     """
     if code not in _SHIELDS:
         raise ValueError(f"code must be one of {', '.join(SHIELD_CODES)}, not {code!r}")
     if not (math.isfinite(height) and height >= 4):
         raise ValueError(f"height must be a finite number of pixels, at least 4, not {height}")
-    # The tolerance keeps rounding noise from adding an empty column.
+    # The tolerance prevents rounding noise from adding an empty column.
     shape = (math.ceil(height), math.ceil(height * SHIELD_ASPECT - 1e-6))
     scale = height / GRID[1]
     colour = np.empty((*shape, 3))
@@ -261,7 +267,7 @@ def draw_shield(code: str, height: float) -> tuple[NDArray[np.uint8], NDArray[np
         cover = polygon_coverage(shape, rings, scale)[..., None]
         colour += (np.asarray(paint) - colour) * cover
     whole, inner = _outline_rings()
-    # Painting everything but the inside black draws the rim and leaves no bright fringe.
+    # Painting everything except the inside black draws the rim without leaving a bright fringe.
     colour *= polygon_coverage(shape, inner, scale)[..., None]
     alpha = polygon_coverage(shape, whole, scale)
     return np.rint(colour).astype(np.uint8), np.rint(alpha * 255).astype(np.uint8)

@@ -1,8 +1,8 @@
-"""Street scenes: what photographs hold, in grey: plates of all formats, foreign ones, signs, nothing.
+"""Synthetic street scenes in grey: Swiss plates of all formats, foreign plates, signs, or nothing.
 
-A pinhole camera looks at the plate; around it are the panels and edges of a car, over all of it light,
-shadow, lens, sensor and JPEG. ``draw_streets`` draws what is vectorised of a block of samples,
-``StreetRenderer`` paints one sample after the other, with the numbers of its own row.
+A pinhole camera looks at the plate. The panels and edges of a car surround it, and light, shadow, lens,
+sensor and JPEG degrade the whole image. ``draw_streets`` draws the vectorised part of a block of
+samples; ``StreetRenderer`` paints one sample at a time, with the sample's own random numbers.
 """
 
 from __future__ import annotations
@@ -47,33 +47,34 @@ KINDS = ("swiss", "foreign", "sign", "nothing")
 _SWISS, _FOREIGN, _SIGN, _NOTHING = range(4)
 _SUFFIXES = "UZV"
 _TALL = 0.72
-"""Plates of two lines are drawn this much shorter: their height would fill the scene."""
+"""Scale factor of plates with two lines, whose height would otherwise fill the scene."""
 _NUMBERS = 260
-"""Random numbers that painting one scene takes at most."""
+"""Maximum number of random numbers used to paint one scene."""
 _FAR = 4.0
-"""How far panels reach around a plate at most, in its lengths."""
+"""Maximum distance that panels reach around a plate, in plate lengths."""
 _MOSAIC = (2, 3, 4)
-"""Pictures in a row of a mosaic."""
+"""Possible numbers of images per row of a mosaic."""
 _FONTS = tuple(range(4))
-"""OpenCV's line fonts, for words on bodywork and walls."""
+"""OpenCV's line fonts, used for words on bodywork and walls."""
 
 Degradations = Literal["train", "shifted"]
 
 
 @dataclass(frozen=True)
 class StreetBlock:
-    """What a block of ``n`` scenes holds, before any pixel is drawn.
+    """Contents of a block of ``n`` scenes, before any pixel is drawn.
 
     Attributes:
-        specs: what is drawn at each place; of kind "nothing", what would be.
-        kinds: ``(n,)`` into KINDS.
-        variants: ``(n,)`` glyph variant of the atlas.
-        matrices: ``(n, 3, 3)`` homography from millimetres to shares of the scene.
-        corners: ``(n, 4, 2)`` in shares of the scene.
-        caps: ``(n,)`` cap height of the characters, as a share of the scene.
-        outlines: ``(n, p, 2)`` what is pasted, in shares of the scene.
-        grounds: ``(n,)`` factor on the brightness of the plate's ground.
-        numbers: ``n`` random generators to paint with.
+        specs: Plate or sign of each scene; for kind "nothing", the one that would be drawn.
+        kinds: Kind of each scene, an index into ``KINDS``, shape ``(n,)``.
+        variants: Glyph variant of the atlas for each scene, shape ``(n,)``.
+        matrices: Homographies from millimetres to coordinates normalised to the scene, shape
+            ``(n, 3, 3)``.
+        corners: Corners of the plates, normalised to the scene, shape ``(n, 4, 2)``.
+        caps: Cap heights of the characters, normalised to the scene, shape ``(n,)``.
+        outlines: Outlines of the pasted regions, normalised to the scene, shape ``(n, p, 2)``.
+        grounds: Factors on the brightness of the plates' ground, shape ``(n,)``.
+        numbers: Random generators for painting, one per scene.
     """
 
     specs: list[PlateSpec | RowsSpec]
@@ -90,7 +91,7 @@ class StreetBlock:
         return len(self.specs)
 
     def labels(self, windows: Floats | None = None) -> pd.DataFrame:
-        """One row of labels a scene; ``windows`` as in src/generators/labels.py."""
+        """Return one row of labels per scene; ``windows`` is that of ``make_labels``."""
         whole = [bool(((place > -0.02) & (place < 1.02)).all()) for place in self.corners]
         texts, formats = [], []
         for spec, kind, inside in zip(self.specs, self.kinds, whole, strict=True):
@@ -119,13 +120,16 @@ def draw_streets(
     width: tuple[float, float],
     inside: bool,
 ) -> StreetBlock:
-    """Draw the plates, their poses and the numbers of a block of scenes.
+    """Draw the plates, their poses and the random generators of a block of scenes.
 
     Args:
-        draws: of the samples' numbers.
-        plate, street: ranges.
-        width: of a plate's box, shares of the scene; all sizes are equally likely on a log scale.
-        inside: whether plates lie wholly in the scene; else one may leave it, but not its centre.
+        draws: Random generator of the samples.
+        plate: Ranges of the plates.
+        street: Ranges of the scenes.
+        width: Range of the longer side of a plate's box, normalised to the scene; all sizes are equally
+            likely on a log scale.
+        inside: Whether plates lie entirely in the scene. Otherwise a plate may extend beyond it, but its
+            centre may not.
     """
     kinds = draws.choice(street.KIND_WEIGHTS).tolist()
     swiss = draw_plates(plate, draws)
@@ -178,10 +182,14 @@ def _pose(
     inside: bool,
     draws: Draws,
 ) -> Floats:
-    """``(n, 3, 3)`` homographies of a pinhole camera, from millimetres to shares of the scene."""
+    """Draw the poses of plates in front of a pinhole camera.
+
+    Returns:
+        Homographies from millimetres to coordinates normalised to the scene, shape ``(n, 3, 3)``.
+    """
     n = len(specs)
     sizes = np.array([[spec.width, spec.height] for spec in specs])
-    # The mean of two uniform numbers: most plates are seen nearly from the front.
+    # The mean of two uniform numbers, so that most plates are seen nearly from the front.
     yaw = np.radians(street.YAW) * (draws.uniform(-1, 1) + draws.uniform(-1, 1)) / 2
     low, high = np.radians(street.PITCH)
     pitch = (draws.uniform(low, high) + draws.uniform(low, high)) / 2
@@ -221,15 +229,16 @@ def _grey(numbers: SampleDraws) -> int:
 
 @dataclass(frozen=True)
 class StreetRenderer:
-    """Paints the scenes of a block.
+    """Renderer of the scenes of a block.
 
     Args:
-        street: ranges.
-        atlas: glyph variants.
-        backgrounds: ``(b, 32, 32)`` uint8.
-        textures: which of the structure bank's are used.
-        side: of the whole scene in pixels.
-        degradations: those of training, or others that training never sees.
+        street: Ranges of the scenes.
+        atlas: Atlas with the glyph variants.
+        backgrounds: Background images, uint8, shape ``(b, 32, 32)``.
+        textures: Indices of the textures of the structure bank that may be used.
+        side: Side of the whole scene in pixels.
+        degradations: Degradations to apply: those of training ("train"), or others that training never
+            sees ("shifted").
     """
 
     street: StreetParams
@@ -242,8 +251,8 @@ class StreetRenderer:
     def render(
         self, block: StreetBlock, i: int, window: tuple[int, int, int, int] | None = None
     ) -> Gray:
-        """Paint sample ``i`` of a block; arguments and result as of SceneRenderer.render."""
-        # A copy, as a scene may be painted again.
+        """Paint sample ``i`` of a block; arguments and result are those of ``SceneRenderer.render``."""
+        # Use a copy, because a scene may be painted again.
         numbers = block.numbers[i].copy()
         painted = block.kinds[i] != _NOTHING
         cap = block.caps[i] * self.side
@@ -276,7 +285,7 @@ class StreetRenderer:
             picture = self._texture(first, numbers).copy()
         elif kind < share + street.MOSAIC_PROBABILITY:
             count = round(_MOSAIC[int(first * len(_MOSAIC))] * max(side / 128, 1.0))
-            # Neighbours in the file have nothing to do with each other.
+            # Consecutive images in the file are unrelated.
             start = int(numbers.uniform() * len(self.backgrounds))
             tiles = self.backgrounds[np.arange(start, start + count**2) % len(self.backgrounds)]
             mosaic = tiles.reshape(count, count, 32, 32).swapaxes(1, 2).reshape(count * 32, -1)
@@ -295,13 +304,13 @@ class StreetRenderer:
         side = self.side
         bank = structure_bank(min(side / 250, 1.0))
         texture = bank[self.textures[int(chosen * len(self.textures))]]
-        # A cut of half to all of the texture: structure at other scales.
+        # Crop half to all of the texture, which varies the scale of the structure.
         cut = int(numbers.uniform(0.5, 1.0) * texture.shape[0])
         top, left = (int(numbers.uniform() * (texture.shape[0] - cut)) for _ in range(2))
         return cv2.resize(texture[top : top + cut, left : left + cut], (side, side))
 
     def _surround(self, picture: Gray, block: StreetBlock, i: int, numbers: SampleDraws) -> None:
-        """Panels, edges and a sticker around the plate, in its own plane."""
+        """Paint panels, edges and a sticker around the plate, in its own plane."""
         spec, matrix = block.specs[i], block.matrices[i]
         x1, y1, x2, y2 = spec.outline
         length = spec.width
@@ -364,7 +373,7 @@ class StreetRenderer:
         cv2.putText(picture, "CH", start, 0, size, 15, max(round(size * 2), 1), cv2.LINE_AA)
 
     def _project(self, matrix: Floats, points: Floats) -> NDArray[np.int32] | None:
-        """Millimetres to sixteenths of a pixel; None where a point is behind the camera."""
+        """Project millimetres to sixteenths of a pixel; None if a point is behind the camera."""
         homogeneous = np.column_stack([points, np.ones(len(points))]) @ matrix.T
         if (homogeneous[:, 2] <= 0.05 * homogeneous[:, 2].max()).any():
             return None
@@ -372,7 +381,7 @@ class StreetRenderer:
         return np.round(placed.clip(-2000, 2000) * 16).astype(np.int32)
 
     def _words(self, picture: Gray, numbers: SampleDraws) -> None:
-        """Badges and lettering: up to three words anywhere."""
+        """Paint badges and lettering: up to three words anywhere."""
         for _ in range(max(int(numbers.uniform() * 6) - 2, 0)):
             count = 2 + int(numbers.uniform() * 8)
             word = "".join(chr(48 + int(numbers.uniform() * 43)) for _ in range(count))
@@ -408,7 +417,7 @@ class StreetRenderer:
     def _occlude(
         self, picture: Gray, spec: PlateSpec | RowsSpec, matrix: Floats, numbers: SampleDraws
     ) -> None:
-        """A bumper's edge or a hook over the margin of the plate, not over its characters."""
+        """Paint a bumper's edge or a hook over the margin of the plate, not over its characters."""
         depth = numbers.uniform(0.02, 0.1) * spec.height
         top = numbers.uniform() < 0.5
         y1, y2 = (-spec.height, depth) if top else (spec.height - depth, 2 * spec.height)
@@ -443,7 +452,7 @@ class StreetRenderer:
         if numbers.chance(street.CLEAN_PROBABILITY):
             return picture
         if numbers.chance(street.RESAMPLE_PROBABILITY):
-            # Not below eight pixels a cap height: then nothing could be read.
+            # Keep eight pixels of cap height: below that nothing could be read.
             least = min(max(8 / cap, 0.35), 1.0)
             smaller = max(round(numbers.uniform(least, 1.0) * side), 8)
             how = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_NEAREST)[int(numbers.uniform() * 3)]
@@ -452,7 +461,7 @@ class StreetRenderer:
             picture = cv2.resize(picture, (side, side), interpolation=back)
         grain = 1 + 2 * int(numbers.uniform() ** 2 * 3)
         weight = numbers.uniform() ** 2 * (street.NOISE[1] - street.NOISE[0]) + street.NOISE[0]
-        # Where contrast is low so is the noise: it was there before the grey curve.
+        # Low contrast lowers the noise too, because the noise precedes the grey curve.
         weight *= contrast
         picture = degrade.add_noise(
             picture, _grain(grain, side), (numbers.uniform(), numbers.uniform()), weight
@@ -466,11 +475,11 @@ class StreetRenderer:
         return picture
 
     def _cut(self, picture: Gray, block: StreetBlock, i: int, numbers: SampleDraws) -> None:
-        """The picture ends near the plate, as in a crop; beyond is padding."""
+        """End the image near the plate, as in a crop, with padding beyond."""
         drawn = block.outlines[i] * self.side
         low, high = drawn.min(axis=0), drawn.max(axis=0)
         height = float((high - low)[1])
-        # A little into the plate's rim at most.
+        # A margin may be slightly negative, but cuts into the plate's rim at most.
         margins = [(numbers.uniform(0, 1) ** 2 * 1.5 - 0.04) * height for _ in range(4)]
         x1, y1 = (round(max(low[k] - margins[k], 0)) for k in range(2))
         x2, y2 = (round(min(high[k] + margins[k + 2], self.side)) for k in range(2))
@@ -484,7 +493,7 @@ def _log(numbers: SampleDraws, bounds: list[float]) -> float:
 
 @lru_cache(maxsize=8)
 def _grid(side: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Rows and columns as shares of the side, from -0.5 to 0.5."""
+    """Return row and column coordinates normalised to the side, from -0.5 to 0.5."""
     line = np.linspace(-0.5, 0.5, side, dtype=np.float32)
     return line[:, None], line[None]
 
@@ -498,7 +507,7 @@ def _ramp(side: int, fall: float, direction: float) -> NDArray[np.float32]:
 
 
 def _shadow(side: int, numbers: SampleDraws) -> NDArray[np.float32]:
-    """The edge of a shadow: a straight line, more or less soft."""
+    """Return the brightness factor of a shadow whose edge is a straight, more or less soft line."""
     rows, columns = _grid(side)
     angle = 2 * np.pi * numbers.uniform()
     distance = rows * np.sin(angle) + columns * np.cos(angle) - numbers.uniform(-0.3, 0.3)
@@ -516,13 +525,13 @@ def _spot(side: int, x: float, y: float, radius: float, strength: float) -> Gray
 
 
 def _dirty(texture: Gray, numbers: SampleDraws) -> Gray:
-    """Patches of mud: the plate shows through."""
+    """Add patches of mud through which the plate shows."""
     grain = degrade.noise_texture(19, 1.0)
     height, width = texture.shape
     top = int(numbers.uniform() * (grain.shape[0] - 64))
     left = int(numbers.uniform() * (grain.shape[1] - 128))
     patches = cv2.resize(grain[top : top + 64, left : left + 128], (width, height))
-    # The noise is narrow around its mean: what is above it becomes a patch.
+    # The noise is narrowly distributed around its mean; values above the mean become patches.
     cover = cv2.convertScaleAbs(cv2.subtract(patches, 122), alpha=numbers.uniform(2, 8))
     cover = cv2.min(cover, int(numbers.uniform(60, 150)))
     mud = np.full_like(texture, int(numbers.uniform(40, 150)))
@@ -551,7 +560,14 @@ def _motion(picture: Gray, length: float, direction: float) -> Gray:
 
 
 def _expose(picture: Gray, contrast: float, level: float, gamma: float) -> Gray:
-    """A grey curve: a share of the range, somewhere in it, bent."""
+    """Apply a grey curve.
+
+    Args:
+        picture: Grey image, uint8, shape ``(H, W)``.
+        contrast: Fraction of the grey range that is used.
+        level: Position of that fraction within the range, from 0 (dark) to 1 (bright).
+        gamma: Exponent of the curve.
+    """
     black = (1 - contrast) * level
     values = np.linspace(0, 1, 256) ** gamma * contrast + black
     return np.asarray(cv2.LUT(picture, (values * 255).astype(np.uint8)), np.uint8)
@@ -559,7 +575,7 @@ def _expose(picture: Gray, contrast: float, level: float, gamma: float) -> Gray:
 
 @lru_cache(maxsize=32)
 def _grain(box: int, side: int) -> Gray:
-    """Noise of one grain whose contrast does not fall with the grain's size."""
+    """Return noise of one grain size, whose contrast does not fall as the grain gets larger."""
     noise = degrade.noise_texture(box, 1.0).astype(np.float32)
     noise = (noise - noise.mean()) / noise.std() * 60 + 128
     texture = np.clip(noise, 0, 255).astype(np.uint8)
@@ -576,7 +592,10 @@ def _encode(picture: Gray, suffix: str, options: list[int]) -> Gray:
 
 
 def _degrade_otherwise(picture: Gray, cap: float, numbers: SampleDraws) -> Gray:
-    """What training never sees: defocus, rolling bands, vignetting, posterisation, rain, WebP."""
+    """Degrade an image in ways that training never sees.
+
+    These are defocus, rolling bands, vignetting, posterisation, rain and WebP.
+    """
     side = len(picture)
     radius = numbers.uniform(0.0, 0.16) * cap
     if radius >= 0.75:

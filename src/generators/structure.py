@@ -1,7 +1,7 @@
 """Sharp structure for blurry backgrounds: edges, panels, grilles, bricks and lines of text.
 
-An upscaled CIFAR-10 picture is blurry and a plate is sharp, so a network would learn that what is
-sharp is a plate. A bank of drawn textures is made once; scenes mix a cut of one into their background.
+An upscaled CIFAR-10 image is blurry and a plate is sharp, so a network would learn that anything sharp
+is a plate. A bank of drawn textures is made once; scenes blend a crop of one into their background.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ Gray = NDArray[np.uint8]
 
 TEXTURES = 96
 SPLIT_TEXTURES = {"train": range(72), "val": range(72, TEXTURES)}
-"""Training and validation share no texture; both have all kinds."""
+"""Textures of each split: training and validation share none, and both have all kinds."""
 SIDE = 384
-"""Side of a texture in pixels of a 250-pixel scene's resolution."""
+"""Side of a texture in pixels, at the resolution of a 250-pixel scene."""
 
 
 @lru_cache(maxsize=8)
 def structure_bank(scale: float) -> NDArray[np.uint8]:
-    """``(TEXTURES, side, side)`` uint8 textures at ``scale`` of a 250-pixel scene's resolution.
+    """Return the bank of textures at ``scale`` times the resolution of a 250-pixel scene.
 
-    They are part of the generator and do not depend on a set's seed.
+    The textures are part of the generator and do not depend on a set's random seed.
+
+    Returns:
+        Textures, uint8, shape ``(TEXTURES, side, side)``.
     """
     side = round(SIDE * scale)
     bank = np.empty((TEXTURES, side, side), np.uint8)
@@ -47,7 +50,7 @@ def _grey(numbers: SampleDraws) -> int:
 
 
 def _panels(numbers: SampleDraws) -> Gray:
-    """Overlapping turned rectangles with an outline."""
+    """Draw overlapping rotated rectangles, some with an outline."""
     canvas = np.full((SIDE, SIDE), _grey(numbers), np.uint8)
     for _ in range(18):
         centre = (numbers.uniform(0, SIDE), numbers.uniform(0, SIDE))
@@ -63,7 +66,7 @@ def _panels(numbers: SampleDraws) -> Gray:
 
 
 def _grille(numbers: SampleDraws) -> Gray:
-    """Crossing bars, as of a radiator."""
+    """Draw crossing bars, like those of a radiator."""
     canvas = np.full((SIDE, SIDE), _grey(numbers), np.uint8)
     turn = numbers.uniform(-0.5, 0.5)
     for angle in (turn, turn + np.pi / 2):
@@ -91,7 +94,7 @@ def _character(char: str) -> Gray:
 
 
 def _text(numbers: SampleDraws) -> Gray:
-    """Lines of random characters: signs and stickers that are no plates."""
+    """Draw lines of random characters, like signs and stickers that are not plates."""
     ground, ink = _grey(numbers), _grey(numbers)
     canvas = np.full((SIDE, SIDE), ground, np.uint8)
     widen = numbers.uniform(0.7, 1.6)
@@ -116,7 +119,7 @@ def _text(numbers: SampleDraws) -> Gray:
 
 
 def _bricks(numbers: SampleDraws) -> Gray:
-    """Rows of shifted blocks with joints."""
+    """Draw rows of shifted blocks with joints."""
     width, height = int(numbers.uniform(16, 70)), int(numbers.uniform(8, 34))
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
     row = rows // height
@@ -129,7 +132,7 @@ def _bricks(numbers: SampleDraws) -> Gray:
 
 
 def _ellipses(numbers: SampleDraws) -> Gray:
-    """Rings and discs: wheels, lamps, badges."""
+    """Draw rings and discs, like wheels, lamps and badges."""
     canvas = np.full((SIDE, SIDE), _grey(numbers), np.uint8)
     for _ in range(16):
         centre = (int(numbers.uniform(0, SIDE)), int(numbers.uniform(0, SIDE)))
@@ -141,7 +144,7 @@ def _ellipses(numbers: SampleDraws) -> Gray:
 
 
 def _stripes(numbers: SampleDraws) -> Gray:
-    """Long edges: kerbs, lane marks, bodywork."""
+    """Draw long edges, like kerbs, lane markings and bodywork."""
     canvas = np.full((SIDE, SIDE), _grey(numbers), np.uint8)
     for _ in range(14):
         start = (int(numbers.uniform(0, SIDE)), int(numbers.uniform(0, SIDE)))

@@ -1,7 +1,7 @@
-"""The bundle: both networks as ONNX files, and a manifest that says what they are (no torch).
+"""Load and check model bundles: both networks as ONNX files, with a manifest (no torch).
 
-A bundle is a folder. It may hold the networks a second time, with int8 weights and activations.
-``out/models/stack`` is written by the stage export_stack, ``models`` is the promoted one that is in Git.
+A bundle is a folder. It may also hold int8 versions of both networks (weights and activations). The
+stage export_stack writes ``out/models/stack``; the promoted bundle, ``models``, is in Git.
 ``Bundle.load`` checks every file against the manifest before any of them is parsed.
 """
 
@@ -24,13 +24,13 @@ MANIFEST = "manifest.json"
 LOCALIZER = "localizer.onnx"
 READER = "reader.onnx"
 INT8 = {LOCALIZER: "localizer.int8.onnx", READER: "reader.int8.onnx"}
-"""The int8 files; a bundle has both or none."""
+"""Names of the int8 files; a bundle has both or none."""
 FORMAT = "swiss-plate-reader bundle"
 VERSION = 1
 _PACKAGE = Path(__file__).resolve().parents[1]
 _INSTALLED = _PACKAGE / "bundle_data"
 DEFAULT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "models"
-"""The promoted bundle: of the checkout, or of the installed package."""
+"""Folder of the promoted bundle, in the checkout or in the installed package."""
 
 _REMEDY = "Make it anew with `dvc repro export_stack` and `python -m src.promote`"
 
@@ -39,76 +39,76 @@ class BundleError(UserError):
     """A bundle is missing, damaged, or not one that this program can use."""
 
 
-# Not pydantic: MLEM, in whose environment the reader runs too, needs an old one.
+# Not pydantic: the reader also runs in MLEM's environment, which needs an old version of it.
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a file of the bundle must be."""
+    """Expected hash and size of a file in the bundle."""
 
     sha256: str
     bytes: int
 
 
 class CharsetEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The classes that the reader was trained on."""
+    """Classes that the recognizer was trained on."""
 
     tokens: tuple[str, ...]
     blank: int
 
 
 class LocalizerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Its ONNX takes ``images`` uint8 (N, H, W) and gives ``maps`` float32 (N, 10, h, w)."""
+    """Localizer; its ONNX maps ``images`` uint8 (N, H, W) to ``maps`` float32 (N, 10, h, w)."""
 
     name: str
-    """In src/models/registry.py."""
+    """Name in src/models/registry.py."""
     input_shape: tuple[int, int, int]
-    """(1, height, width) that it was trained on; the only one where it is not dense."""
+    """Shape (1, height, width) of the training images; the only one accepted unless ``dense``."""
     dense: bool
-    """Whether it takes other sizes, multiples of the stride."""
+    """Whether other sizes are accepted, which must be multiples of ``stride``."""
     stride: Annotated[int, msgspec.Meta(ge=1)]
     parameters: int
 
 
 class RecognizerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Its ONNX takes ``images`` uint8 (N, h, w) and gives ``log_probs`` float32 (N, T, classes)."""
+    """Recognizer; its ONNX maps ``images`` uint8 (N, h, w) to ``log_probs`` float32 (N, T, classes)."""
 
     name: str
-    """In src/models/registry.py."""
+    """Name in src/models/registry.py."""
     input_shape: tuple[int, int, int]
-    """(1, height, width)."""
+    """Shape (1, height, width) of the crops."""
     rectification: Rectification
     margin: float
-    """Around the plate, as src/inference/crops.py cuts it."""
+    """Margin around the plate, as src/inference/crops.py cuts it."""
     parameters: int
 
 
 class _Kind(msgspec.Struct):
-    """What every version of a manifest has."""
+    """Fields that manifests of every version have."""
 
     format: Any = None
     version: Any = None
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a bundle is, and where it comes from."""
+    """Contents and provenance of a bundle."""
 
     format: str = FORMAT
     version: int = VERSION
-    """Raised when programs and bundles before and after a change do not fit together."""
+    """Incremented when programs and bundles from before and after a change are incompatible."""
     created: str
-    """UTC, ISO 8601."""
+    """Time of creation in UTC, ISO 8601."""
     git_revision: str | None
-    """Commit of the code; with "-dirty" where files were changed after it."""
+    """Commit of the code, with "-dirty" where files were changed after it."""
     dvc_lock: str | None
-    """sha256 of dvc.lock."""
+    """SHA-256 of dvc.lock."""
     hardware: dict[str, str]
-    """What each step ran on, where it is known."""
+    """Hardware that each step ran on, where it is known."""
     files: dict[str, FileEntry]
     charset: CharsetEntry
     localizer: LocalizerEntry
     reader: RecognizerEntry
     calibration: dict[str, Any]
-    """src/inference/calibration.py reads it."""
+    """Calibration, which src/inference/calibration.py parses."""
     threshold: Annotated[float, msgspec.Meta(ge=0, le=1)]
-    """A text is given from this probability on."""
+    """Minimum probability of a text that is returned."""
     metrics: dict[str, Any]
 
 
@@ -117,10 +117,10 @@ class Bundle:
     """A bundle that has been checked.
 
     Attributes:
-        path: the folder.
-        manifest: what it says of itself.
-        calibration: of the manifest.
-        contents: of the ONNX files by their names, as they were when they were checked.
+        path: Folder of the bundle.
+        manifest: Manifest of the bundle.
+        calibration: Calibration from the manifest.
+        contents: Contents of the ONNX files by file name, as they were when they were checked.
     """
 
     path: Path
@@ -130,14 +130,14 @@ class Bundle:
 
     @property
     def has_int8(self) -> bool:
-        """Whether there are int8 models."""
+        """Whether the bundle has int8 models."""
         return INT8[LOCALIZER] in self.contents
 
     def networks(self, int8: bool = False) -> tuple[bytes, bytes]:
-        """The localizer and the reader, as ONNX.
+        """Return the localizer and the recognizer as ONNX.
 
         Raises:
-            BundleError: the int8 ones are asked for, and there are none.
+            BundleError: The int8 models are requested, and the bundle has none.
         """
         if int8 and not self.has_int8:
             raise BundleError(f"{self.path}: holds no int8 models")
@@ -149,11 +149,11 @@ class Bundle:
         """Read and check a bundle.
 
         Args:
-            path: its folder; by default the promoted one.
+            path: Folder of the bundle; by default the promoted one.
 
         Raises:
-            BundleError: a file is missing or is not the one that the manifest names, or the bundle
-                was made for another version of this program.
+            BundleError: A file is missing or is not the one that the manifest names, or the bundle was
+                made for another version of this program.
         """
         folder = DEFAULT if path is None else Path(path)
         manifest = read_manifest(folder)
@@ -175,10 +175,10 @@ class Bundle:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a bundle's folder, without a look at the other files.
+    """Read the manifest in a bundle's folder, without checking the other files.
 
     Raises:
-        BundleError: it is missing, damaged or of another version.
+        BundleError: The manifest is missing, damaged or of another version.
     """
     path = folder / MANIFEST
     try:
@@ -203,7 +203,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _checked(path: Path, manifest: Manifest) -> bytes:
-    """The content of a file that is what the manifest says."""
+    """Return the content of a file after checking it against the manifest."""
     entry = manifest.files.get(path.name)
     if entry is None:
         raise BundleError(f"{path.parent / MANIFEST}: does not name {path.name}. {_REMEDY}.")
@@ -223,15 +223,15 @@ def _checked(path: Path, manifest: Manifest) -> bytes:
 
 
 def file_entry(content: bytes) -> FileEntry:
-    """What a manifest says of a file with this content."""
+    """Return the manifest entry of a file with this content."""
     return FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
 def charset_entry() -> CharsetEntry:
-    """The classes of this program."""
+    """Return the manifest entry of this program's classes."""
     return CharsetEntry(tokens=CHARSET.tokens, blank=CHARSET.blank)
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """The content of a manifest's file."""
+    """Return the content of a manifest file."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2).decode() + "\n"

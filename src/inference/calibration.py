@@ -1,9 +1,9 @@
-"""The probability that a text is right, and the threshold from which it is given (no torch).
+"""Calibrate the probability that a text is right, and choose the threshold for it (no torch).
 
-A reader's own confidence is no probability: a network that has learnt to fit its training set is too
-sure of itself elsewhere (Guo et al., On calibration of modern neural networks, ICML 2017). So a
-logistic regression over a few numbers, each of which is higher where a text is more likely right, is
-fitted on pictures that no network has learnt from (Platt scaling with more than one feature).
+A recognizer's own confidence is not a probability: a network that has learnt to fit its training set is
+overconfident elsewhere (Guo et al., On calibration of modern neural networks, ICML 2017). Therefore a
+logistic regression over a few features, each of which is higher where a text is more likely right, is
+fitted on images that no network was trained on (Platt scaling with more than one feature).
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from ..core.geometry import plate_height
 from ..core.intervals import wilson
 
 FEATURES = ("text_log_odds", "least_char_log_odds", "score_log_odds", "log_line_height")
-"""What a probability is made of, in this order: log-odds of the text's own confidence, of its least
-certain character's and of the localizer's score; logarithm of the height of a line of text."""
+"""Features of the calibration, in this order: log-odds of the confidence of the whole text, of its
+least certain character and of the localizer's score; logarithm of the height of a text line."""
 
 LIMIT = 1e-6
 """Probabilities are clipped to [LIMIT, 1 - LIMIT]: nothing is certain, and log-odds stay finite."""
 HEIGHTS = (4.0, 64.0)
-"""Heights of a line in pixels are clipped to these: characters higher than 64 pixels are shrunk for
-the reader, and below 4 there are none."""
+"""Range in pixels that line heights are clipped to: characters taller than 64 pixels are downscaled
+for the recognizer, and there are none below 4."""
 LEAST_SAMPLES = 50
-"""Fewer readings than this fit nothing."""
+"""Minimum number of readings to fit a calibration on."""
 LEAST_OF_A_KIND = 5
-"""Fewer right ones or fewer wrong ones than this fit nothing: what tells them apart is chance."""
+"""Minimum number each of right and of wrong readings to fit a calibration on; with fewer, what tells
+them apart is chance."""
 CLUTTER_SHARE = 0.003
-"""Share of pictures without a Swiss plate in which a text may be given."""
+"""Maximum fraction of images without a Swiss plate in which a text may be returned."""
 LEAST_THRESHOLD = 0.5
-"""A text that is more likely wrong than right is never given."""
+"""Lower bound of the threshold: a text that is more likely wrong than right is never returned."""
 _STEPS = 10**6
-"""Thresholds have six decimals."""
+"""Number of steps between 0 and 1: thresholds have six decimals."""
 
 Floats = NDArray[np.float64]
 Kind = Literal["logistic", "reader"]
@@ -49,14 +50,16 @@ class CalibrationError(UserError):
 
 
 def line_height(corners: NDArray[np.floating], lines: ArrayLike) -> Floats:
-    """Height of a line of text: the plate's, or half of it where there are two.
+    """Return the height of a text line: the plate's height, or half of it where there are two lines.
 
     Args:
-        corners: ``(N, 4, 2)`` of plates, in pixels, clockwise from the plate's own top left.
-        lines: ``(N,)`` 1 or 2.
+        corners: Corners of plates in pixels, shape ``(N, 4, 2)``, clockwise from the plate's own top
+            left.
+        lines: Number of text lines of each plate, 1 or 2, shape ``(N,)``.
 
     Returns:
-        ``(N,)`` pixels: mean length of the left and right edge over the number of lines.
+        Height in pixels, shape ``(N,)``: mean length of the left and right edge over the number of
+        lines.
     """
     corners = np.asarray(corners, dtype=np.float64).reshape(-1, 4, 2)
     return plate_height(corners) / np.asarray(lines, dtype=np.float64)
@@ -70,16 +73,17 @@ def _log_odds(probability: ArrayLike) -> Floats:
 def features(
     confidence: ArrayLike, least_char: ArrayLike, score: ArrayLike, height_px: ArrayLike
 ) -> Floats:
-    """The features of readings, in the order of FEATURES.
+    """Return the features of readings, in the order of ``FEATURES``.
 
     Args:
-        confidence: ``(N,)`` the reader's own, of the whole text (Reading.confidence).
-        least_char: ``(N,)`` the least of a text's Reading.char_confidences.
-        score: ``(N,)`` the localizer's probability that there is a plate.
-        height_px: ``(N,)`` height of a line of text in pixels of the picture (``line_height``).
+        confidence: Recognizer's own confidence in the whole text (``Reading.confidence``), shape
+            ``(N,)``.
+        least_char: Lowest of the text's ``Reading.char_confidences``, shape ``(N,)``.
+        score: Localizer's probability that there is a plate, shape ``(N,)``.
+        height_px: Height of a text line in pixels of the image (``line_height``), shape ``(N,)``.
 
     Returns:
-        ``(N, 4)``, finite whatever the probabilities are.
+        Features, shape ``(N, 4)``, finite whatever the probabilities are.
     """
     height = np.log(np.clip(np.asarray(height_px, dtype=np.float64), *HEIGHTS))
     columns = [_log_odds(confidence), _log_odds(least_char), _log_odds(score), height]
@@ -88,16 +92,16 @@ def features(
 
 @dataclass(frozen=True)
 class Calibration:
-    """A logistic model over the features; plain values, so that it can stand in a manifest.
+    """A logistic model over the features, in plain values that a manifest can hold.
 
     Attributes:
-        kind: "logistic" where it was fitted; "reader" where there was too little to fit on: the
-            probability is then the reader's own confidence.
-        weights: of each feature, none of them negative; 0 for one that was left out.
-        intercept: is added to the weighted features.
-        samples: readings that it was fitted on.
-        right: how many of these were right.
-        note: why features were left out, or why nothing was fitted.
+        kind: "logistic" if the model was fitted; "reader" if there was too little to fit it on, where
+            the probability is the recognizer's own confidence.
+        weights: Weight of each feature, never negative; 0 for a feature that was left out.
+        intercept: Constant added to the weighted features.
+        samples: Number of readings that the model was fitted on.
+        right: Number of these readings that were right.
+        note: Reason why features were left out, or why nothing was fitted.
     """
 
     kind: Kind
@@ -108,21 +112,21 @@ class Calibration:
     note: str = ""
 
     def probability(self, features: NDArray[np.floating]) -> Floats:
-        """``(N, F)`` features to ``(N,)`` probabilities that the texts are right."""
+        """Return the probabilities ``(N,)`` that texts with features ``(N, F)`` are right."""
         log_odds = features @ np.array(self.weights) + self.intercept
-        # As a hyperbolic tangent it overflows nowhere.
+        # Sigmoid as a hyperbolic tangent, which never overflows.
         return np.clip(0.5 * (1 + np.tanh(0.5 * log_odds)), LIMIT, 1 - LIMIT)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, the names of the features among them."""
+        """Return plain values for JSON, including the names of the features."""
         return {**asdict(self), "features": list(FEATURES), "weights": list(self.weights)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
-        """A calibration out of what ``to_dict`` gave.
+        """Create a calibration from the result of ``to_dict``.
 
         Raises:
-            CalibrationError: a value is missing or odd, or the features are others.
+            CalibrationError: A value is missing or invalid, or the features are not ``FEATURES``.
         """
         names = {item.name for item in fields(cls)}
         try:
@@ -144,7 +148,7 @@ class Calibration:
 
 
 def reader_calibration(samples: int, right: int, note: str) -> Calibration:
-    """What stands in for a calibration that cannot be fitted: the reader's own confidence."""
+    """Return the fallback where no calibration can be fitted: the recognizer's own confidence."""
     weights = (1.0, *[0.0] * (len(FEATURES) - 1))
     return Calibration("reader", weights, 0.0, samples, right, note)
 
@@ -152,18 +156,18 @@ def reader_calibration(samples: int, right: int, note: str) -> Calibration:
 def fit_calibration(features: NDArray[np.floating], right: ArrayLike) -> Calibration:
     """Fit a logistic regression by maximum likelihood, with a weak L2 penalty (scikit-learn's).
 
-    Each feature is made so that more of it means more certainty. One that gets a negative weight
-    beside the others (they are correlated) is left out, so that a probability never falls as its
-    parts rise. Where there are less than LEAST_SAMPLES readings, or less than LEAST_OF_A_KIND right
-    or wrong ones, nothing can be fitted: the reader's own confidence stands in, and ``kind`` and
+    Each feature is defined so that a higher value means more certainty. A feature that gets a negative
+    weight beside the others (they are correlated) is left out, so that a probability never falls as its
+    features rise. With fewer than ``LEAST_SAMPLES`` readings, or fewer than ``LEAST_OF_A_KIND`` right or
+    wrong ones, nothing can be fitted: the recognizer's own confidence is used instead, and ``kind`` and
     ``note`` say so.
 
     Args:
-        features: ``(N, F)`` of readings, as ``features`` gives them.
-        right: ``(N,)`` whether each text was right.
+        features: Features of readings as returned by ``features``, shape ``(N, F)``.
+        right: Whether each text was right, shape ``(N,)``.
 
     Raises:
-        ValueError: the shapes do not fit, or a feature is no finite number.
+        ValueError: The shapes do not match, or a feature is not finite.
     """
     values, truth = np.asarray(features, dtype=np.float64), np.asarray(right, dtype=bool)
     if values.ndim != 2 or values.shape != (len(truth), len(FEATURES)):
@@ -186,7 +190,7 @@ def fit_calibration(features: NDArray[np.floating], right: ArrayLike) -> Calibra
         if (weights >= 0).all():
             break
         del used[int(weights.argmin())]
-    # At the worst nothing is left, and all probabilities are the share of right ones.
+    # In the worst case no feature is left, and every probability is the fraction of right readings.
     dropped = [name for i, name in enumerate(FEATURES) if i not in used]
     note = f"left out, as their weights were negative: {', '.join(dropped)}" if dropped else ""
     whole = np.zeros(len(FEATURES))
@@ -195,8 +199,8 @@ def fit_calibration(features: NDArray[np.floating], right: ArrayLike) -> Calibra
 
 
 def _fit(values: Floats, truth: NDArray[np.bool_]) -> tuple[Floats, float]:
-    """Weights ``(F,)`` and intercept for features ``(N, F)`` as they are, not standardised."""
-    # scikit-learn takes a second to import, and reading plates needs none of it.
+    """Return weights ``(F,)`` and intercept for features ``(N, F)`` that are not standardised."""
+    # Importing scikit-learn takes a second, and reading plates does not need it.
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = values.mean(axis=0), values.std(axis=0)
@@ -211,15 +215,15 @@ def _fit(values: Floats, truth: NDArray[np.bool_]) -> tuple[Floats, float]:
 
 @dataclass(frozen=True)
 class Threshold:
-    """From which probability a text is given, and what it was derived from.
+    """Minimum probability of a text that is returned, and what it was derived from.
 
     Attributes:
-        value: the threshold; a text with this probability is given.
-        pictures: without a Swiss plate, from which it was derived.
-        with_text: how many of them would get a text at the threshold.
-        share: the same as a share of them.
-        low, high: the share's 95 % interval (Wilson, 1927).
-        allowed: share that was allowed.
+        value: Threshold; a text with exactly this probability is returned.
+        pictures: Number of images without a Swiss plate that it was derived from.
+        with_text: Number of these images that would get a text at the threshold.
+        share: Fraction of these images that would get a text at the threshold.
+        low, high: Bounds of the 95 % confidence interval of ``share`` (Wilson, 1927).
+        allowed: Fraction of these images that was allowed to get a text.
     """
 
     value: float
@@ -231,26 +235,27 @@ class Threshold:
     allowed: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
 def choose_threshold(
     clutter: ArrayLike, allowed: float = CLUTTER_SHARE, least: float = LEAST_THRESHOLD
 ) -> Threshold:
-    """The least probability at which few enough pictures without a plate would get a text.
+    """Return the lowest threshold at which few enough images without a plate would get a text.
 
     Args:
-        clutter: ``(M,)`` for each picture without a Swiss plate, the highest probability of all
-            texts in it; 0 where nothing was read.
-        allowed: share of these pictures that may get a text.
-        least: no threshold is lower, so that it is LEAST_THRESHOLD where there is no clutter at all.
+        clutter: Highest probability of all texts in each image without a Swiss plate, shape ``(M,)``; 0
+            where nothing was read.
+        allowed: Fraction of these images that may get a text.
+        least: Lower bound of the threshold, which is therefore ``LEAST_THRESHOLD`` by default where
+            there is no clutter at all.
     """
     best = np.sort(np.asarray(clutter, dtype=np.float64).ravel())[::-1]
     exceptions = math.floor(allowed * len(best) + 1e-9)
     value = least
     if exceptions < len(best) and best[exceptions] >= least:
-        # The first picture too many sets it: just above its probability, in short digits.
+        # The first image beyond the allowance sets it: just above its probability, in few digits.
         value = (math.floor(best[exceptions] * _STEPS + 1e-9) + 1) / _STEPS
     with_text = int((best >= value).sum())
     low, high = wilson(with_text, len(best))

@@ -1,6 +1,6 @@
-"""What a reader gets to see of a picture: the same cut in training, evaluation and use (no torch).
+"""Cut the recognizer's crops, in the same way in training, evaluation and inference (no torch).
 
-A plate of two lines is cut in the middle and laid out as one line, so that it reads as any other:
+A two-line plate is split in the middle and laid out as one line, so that it reads like any other:
 canton, then digits.
 """
 
@@ -21,24 +21,26 @@ from ..core.geometry import (
     rectify_parts,
 )
 
-# Around the plate, on each side, as a share of the crop: room for corners that are a little off.
-# The box of a plate that is turned has room already.
+# Margin on each side of the plate, as a fraction of the crop: room for corners that are slightly off.
+# The upright box of a rotated plate already has such room.
 MARGINS = {"corners": 0.06, "box": 0.0}
 
 UPPER_SHARE = 44 / 128
-"""Share of the crop's width that the upper line gets: 11 of a reader's 32 steps.
+"""Fraction of the crop's width given to the upper line: 11 of a recognizer's 32 time steps.
 
-Both lines are drawn at one scale. So the lower one, which may have seven digits, is shown in its whole
-length and as large as those of a long plate; of the upper one it is the middle 60 % of the plate, where
-the two letters stand. The arms beside them, which tell nothing that the letters do not, fall away.
+Both lines are drawn at the same scale. The lower line, which may have seven digits, is thus shown at
+full length and as large as the digits of a long plate; the upper line is reduced to the middle 60 % of
+the plate, where the two letters stand. The coats of arms beside them are cut off, as they tell nothing
+that the letters do not.
 """
 OVERLAP = 0.05
-"""How far each half reaches beyond the middle, as a share of the plate's height. The lines are 8 %
-apart on the tightest format: this much shows where the corners are off, and hardly the other line."""
+"""How far each half extends beyond the middle, as a fraction of the plate's height. The lines are 8 %
+apart on the tightest format: this leaves room for corners that are off, and shows hardly any of the
+other line."""
 
 
 def crop_quad(corners: FloatArray, rectification: Rectification) -> FloatArray:
-    """The quadrilateral ``(4, 2)`` that a reader's crop is cut by: the corners or their upright box."""
+    """Return the quadrilateral ``(4, 2)`` to cut a crop by: the corners or their upright box."""
     return corners if rectification == "corners" else box_to_corners(corners_to_box(corners))
 
 
@@ -49,7 +51,18 @@ def cut(
     input_shape: tuple[int, int, int],
     lines: int = 1,
 ) -> NDArray[np.uint8]:
-    """Cut ``quad``, ``(4, 2)`` in pixels, out of ``image``: ``(height, width)`` of the input shape."""
+    """Cut a quadrilateral out of an image as input of the recognizer.
+
+    Args:
+        image: Grey image ``(H, W)``, uint8.
+        quad: Quadrilateral in pixels of the image, shape ``(4, 2)``.
+        rectification: Rectification of the recognizer.
+        input_shape: Input shape of the recognizer, (1, height, width).
+        lines: Number of text lines.
+
+    Returns:
+        Crop ``(height, width)``, uint8.
+    """
     size = input_shape[1:]
     if lines == 1 or rectification == "box":
         return rectify(image, quad, size, MARGINS[rectification])
@@ -63,27 +76,29 @@ def recognizer_crop(
     input_shape: tuple[int, int, int],
     lines: int = 1,
 ) -> NDArray[np.uint8]:
-    """The crop that a reader reads.
+    """Cut out a plate as the recognizer reads it.
 
     Args:
-        image: ``(H, W)`` uint8.
-        corners: ``(4, 2)`` of the plate in pixels, clockwise from its own top left.
-        rectification: the reader's: "corners" straightens the plate, "box" squeezes the upright box.
-        input_shape: the reader's, (1, height, width).
-        lines: of the plate; two are laid side by side, but for a reader that takes the upright box.
+        image: Grey image ``(H, W)``, uint8.
+        corners: Plate corners in pixels, shape ``(4, 2)``, clockwise from the plate's own top left.
+        rectification: Rectification of the recognizer: "corners" straightens the plate, "box" squeezes
+            the upright box.
+        input_shape: Input shape of the recognizer, (1, height, width).
+        lines: Number of text lines. Two are laid side by side, except for a recognizer that takes the
+            upright box.
 
     Returns:
-        ``(height, width)`` uint8.
+        Crop ``(height, width)``, uint8.
     """
     return cut(image, crop_quad(corners, rectification), rectification, input_shape, lines)
 
 
 @lru_cache
 def _halves(size: tuple[int, int], margin: float) -> tuple[Part, Part]:
-    """The upper and the lower half of a plate, as they stand side by side in a crop."""
+    """Return the upper and the lower half of a plate as they are placed side by side in a crop."""
     height, width = size
     left = round(UPPER_SHARE * width)
-    # A plate that fills the crop but for its margin: so much of its own size is around it.
+    # Margin around a plate that fills the rest of the crop, as a fraction of the plate's own size.
     around = margin / (1 - 2 * margin)
     down = height / (around + 0.5 + OVERLAP)
     across = (width - left) / (1 + 2 * around)

@@ -1,10 +1,10 @@
-"""CTC decoding under the plates' grammar (numpy only, no torch).
+"""Decode CTC outputs under the grammar of number plates (numpy only, no torch).
 
-The grammar of src/core/charset.py is a chain: a canton, then one to seven digits of which the first is
-no zero. So the best path that obeys it is found exactly, without a beam.
+The grammar of src/core/charset.py is a chain: a canton, then one to seven digits, the first of which is
+not zero. The best path that obeys it can therefore be found exactly, without beam search.
 
-A plate is decoded while somebody waits for it, alone or with a few others: what counts here is the
-number of calls of numpy more than the size of their arrays.
+A plate is decoded while a user waits for it, alone or with a few others, so the number of numpy calls
+matters more than the size of the arrays.
 """
 
 from __future__ import annotations
@@ -19,29 +19,31 @@ from ..core.charset import CANTONS, CHARSET
 
 _FIRST_DIGIT = len(CANTONS)
 _BLANK = CHARSET.blank
-# No probability counts as less, so that those of a whole path stay within float64 where a network
-# is sure of another text: 1e-9 to the power of 32 steps is 1e-288.
+# Lower bound of probabilities, so that those of a whole path stay within float64 even where a network is
+# sure of another text: 1e-9 to the power of 32 steps is 1e-288.
 _LEAST = 1e-9
-# The logarithm of zero, kept finite so that a path of it still beats what the grammar forbids.
+# Logarithm of zero, kept finite so that a path through it still beats what the grammar forbids.
 _LOWEST = -1e6
-# First class, and first after the last one, of the canton, of a digit but zero, and of more digits.
+# Range of classes (first, one past the last) of the canton, of the first digit, which is not zero, and
+# of further digits.
 _ALLOWED = [(0, _FIRST_DIGIT), (_FIRST_DIGIT + 1, _BLANK)]
 _ALLOWED += [(_FIRST_DIGIT, _BLANK)] * (CHARSET.max_length - 2)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader made of one crop.
+    """Text that the recognizer read from one crop.
 
-    Where there is nothing to read, the text is the likeliest that the grammar allows, and its
-    confidence is next to nothing.
+    Where there is nothing to read, the text is the most likely one that the grammar allows, and its
+    confidence is close to zero.
 
     Attributes:
-        text: a canton and its number; it obeys the grammar.
-        confidence: probability that the reader gives the text, summed over all CTC paths. It is the
-            network's own opinion, not calibrated: 0.9 does not mean right in nine cases of ten.
-        char_confidences: for the canton and each digit, the highest probability of its class along
-            the best path.
+        text: Canton and number; the text obeys the grammar.
+        confidence: Probability that the recognizer gives to the text, summed over all CTC paths. It is
+            the network's own estimate and not calibrated: 0.9 does not mean right in nine cases out of
+            ten.
+        char_confidences: Highest probability of the class along the best path, for the canton and each
+            digit.
     """
 
     text: str
@@ -50,33 +52,34 @@ class Reading:
 
 
 def greedy(log_probs: NDArray[np.floating]) -> list[str]:
-    """The texts of the best paths, whatever the grammar says: ``7ZH`` or nothing are possible.
+    """Return the texts of the best paths regardless of the grammar, such as ``7ZH`` or an empty text.
 
     Args:
-        log_probs: ``(N, T, C)`` log-probabilities of the classes at each step.
+        log_probs: Log-probabilities of the classes at each step, shape ``(N, T, C)``.
     """
     return [_spell(text) for text in _collapse(_best_classes(log_probs))[0]]
 
 
 def decode(log_probs: NDArray[np.floating]) -> list[Reading]:
-    """Read each sample along its best path that obeys the grammar.
+    """Decode each sample along its best path that obeys the grammar.
 
     Args:
-        log_probs: ``(N, T, C)`` log-probabilities of the classes at each step, T at least 2.
+        log_probs: Log-probabilities of the classes at each step, shape ``(N, T, C)``, with T of at least
+            2.
 
     Raises:
-        ValueError: the shape is another one, or a value is no number.
+        ValueError: The shape is wrong, or a value is NaN.
     """
     paths = _best_classes(log_probs)
     if not len(paths):
         return []
     texts, starts = _collapse(paths)
-    # The best of all paths, where it obeys the grammar, is the best of those that do.
+    # If the best of all paths obeys the grammar, it is also the best of those that do.
     if invalid := [row for row, text in enumerate(texts) if not _is_valid(text)]:
         paths[invalid] = _best_paths(log_probs[invalid])
         texts, starts = _collapse(paths)
     confidences = np.minimum(_probabilities(log_probs, texts), 1.0).tolist()
-    # Of each character the best step: from its start to the next one's, blanks left out.
+    # Peak of each character: its best step before the next character starts, without blanks.
     along = np.exp(np.take_along_axis(log_probs, paths[..., None], axis=2)[..., 0])
     peaks = np.maximum.reduceat(np.where(paths == _BLANK, 0, along).ravel(), starts).tolist()
     ends = np.cumsum([len(text) for text in texts]).tolist()
@@ -89,13 +92,13 @@ def decode(log_probs: NDArray[np.floating]) -> list[Reading]:
 
 
 def _best_classes(log_probs: NDArray[np.floating]) -> NDArray[np.intp]:
-    """``(N, T)`` the likeliest class of each step of ``(N, T, C)``, which are checked."""
+    """Check ``(N, T, C)`` log-probabilities and return the likeliest class of each step, ``(N, T)``."""
     if log_probs.ndim != 3 or log_probs.shape[1] < 2 or log_probs.shape[2] != CHARSET.num_classes:
         raise ValueError(
             f"log_probs must be (N, T, {CHARSET.num_classes}) with T of at least 2, "
             f"not {log_probs.shape}"
         )
-    # What is no number is the highest of all to argmax and to max.
+    # `argmax` and `max` treat NaN as the maximum, so reject NaN first.
     if np.isnan(log_probs.max(initial=_LOWEST)):
         raise ValueError("log_probs hold values that are no numbers: the reader is broken")
     return log_probs.argmax(axis=2)
@@ -105,11 +108,11 @@ def _collapse(paths: NDArray[np.intp]) -> tuple[list[list[int]], NDArray[np.intp
     """Merge repeats and drop blanks.
 
     Args:
-        paths: ``(N, T)`` classes.
+        paths: Classes along each path, shape ``(N, T)``.
 
     Returns:
-        the classes of each text; the first step of each character, of all texts one after the
-        other, counted through all ``N * T`` steps.
+        Classes of each text, and the first step of each character of all texts in sequence, as an index
+        into all ``N * T`` steps.
     """
     begins = paths != _BLANK
     begins[:, 1:] &= paths[:, 1:] != paths[:, :-1]
@@ -124,7 +127,7 @@ def _spell(classes: list[int]) -> str:
 
 
 def _is_valid(classes: list[int]) -> bool:
-    """Whether a text obeys the grammar."""
+    """Return whether a text obeys the grammar."""
     return (
         2 <= len(classes) <= CHARSET.max_length
         and classes[0] < _FIRST_DIGIT < classes[1]
@@ -133,18 +136,24 @@ def _is_valid(classes: list[int]) -> bool:
 
 
 def _best_paths(log_probs: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Viterbi: ``(N, T, C)`` to the ``(N, T)`` classes of the best paths that obey the grammar.
+    """Return the best paths that obey the grammar, found with the Viterbi algorithm.
 
-    It goes through the characters of a text instead of through the steps, of which there are more: to
-    stay in a class from one step to another costs the difference of that class's running sums, so
-    that the best step to enter it is found by a running maximum.
+    The recursion runs over the characters of a text instead of the steps, of which there are more:
+    staying in a class from one step to another costs the difference of that class's running sums, so the
+    best step to enter it is found with a running maximum.
 
-    A character may follow an equal one without a blank between, though CTC takes both for one: the
-    path is then that of a text with a digit less, which obeys the grammar as well. So what a path
-    may go on with depends on how many characters it has, and not on which.
+    A character may follow an equal one without a blank in between, although CTC merges the two: the path
+    is then that of a text with one digit fewer, which obeys the grammar as well. How a path may continue
+    therefore depends on how many characters it has, and not on which.
+
+    Args:
+        log_probs: Log-probabilities of the classes at each step, shape ``(N, T, C)``.
+
+    Returns:
+        Classes along the best paths, shape ``(N, T)``.
     """
     count, steps, classes = log_probs.shape
-    # Classes first: what is compared of them is then a run through steps and samples.
+    # Classes first, so that comparing classes is one run through steps and samples.
     sums = np.zeros((classes, steps + 1, count))
     np.cumsum(
         np.maximum(log_probs, _LOWEST, dtype=np.float64).transpose(2, 1, 0), axis=1, out=sums[:, 1:]
@@ -153,8 +162,8 @@ def _best_paths(log_probs: NDArray[np.floating]) -> NDArray[np.intp]:
     best = blank
     lasts, stays, bests = [], [], []
     for first, after in _ALLOWED:
-        # Scores after each number of steps: of the best paths with the characters before this one;
-        # of those in a class of this character; of those in a blank behind it.
+        # Scores after each number of steps. `best`: the best paths with the characters before this one;
+        # `in_class`: paths in a class of this character; `in_blank`: paths in a blank after it.
         own = sums[first:after]
         in_class = np.full(own.shape, -np.inf)
         in_class[:, 1:] = np.maximum.accumulate(best[:-1] - own[:, :-1], axis=1) + own[:, 1:]
@@ -166,7 +175,7 @@ def _best_paths(log_probs: NDArray[np.floating]) -> NDArray[np.intp]:
         best = np.maximum(in_best, in_blank)
         bests.append(best[-1])
     paths = np.full((count, steps), _BLANK)
-    # A canton alone is no text.
+    # A canton alone is not a valid text.
     characters = np.argmax(bests[1:], axis=0) + 1
     for row, path in enumerate(paths):
         last, stayed = [item[:, row] for item in lasts], [item[..., row] for item in stays]
@@ -185,16 +194,16 @@ def _best_paths(log_probs: NDArray[np.floating]) -> NDArray[np.intp]:
 
 
 def _probabilities(log_probs: NDArray[np.floating], texts: list[list[int]]) -> NDArray[np.float64]:
-    """CTC's forward algorithm (Graves et al., 2006, section 4.1).
+    """Return the probabilities of texts by CTC's forward algorithm (Graves et al., 2006, section 4.1).
 
     Args:
-        log_probs: ``(N, T, C)``.
-        texts: classes of each, one at least.
+        log_probs: Log-probabilities of the classes at each step, shape ``(N, T, C)``.
+        texts: Classes of each text, at least one per text.
 
     Returns:
-        ``(N,)`` probabilities of the texts, summed over all their paths.
+        Probabilities of the texts, summed over all their paths, shape ``(N,)``.
     """
-    # States first, samples last: each line is then one run through the samples.
+    # States first, samples last: each row is then one run through the samples.
     lengths, samples = np.array([len(text) for text in texts]), np.arange(len(texts))
     states = np.full((2 * int(lengths.max()) + 1, len(texts)), _BLANK)
     for column, text in zip(states.T, texts, strict=True):
@@ -205,7 +214,8 @@ def _probabilities(log_probs: NDArray[np.floating], texts: list[list[int]]) -> N
     emitted = np.maximum(
         np.exp(log_probs.transpose(1, 2, 0)[:, states, samples]), _LEAST, dtype=np.float64
     )
-    # Two rows before the states, from which nothing comes; the path starts as if in the first.
+    # Two rows of zeros before the states, which contribute nothing; the path starts as if in the first
+    # state.
     alpha = np.zeros((len(states) + 2, len(texts)))
     alpha[2] = 1
     stay, step_on, skip = alpha[2:], alpha[1:-1], alpha[:-2]

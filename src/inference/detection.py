@@ -1,8 +1,8 @@
-"""From a localizer's maps to plates (numpy, no torch).
+"""Convert a localizer's maps to plates (numpy, no torch).
 
-Maps are ``(N, 10, h, w)`` arrays as ``Localizer`` in src/models/base.py describes them: for each place
-of a coarse grid the logit of a plate, the logit of two lines, and the four corners in pixels. Places
-around a plate's centre all vote for its corners, and the mean of their votes is better than any.
+Maps are ``(N, 10, h, w)`` arrays as described by ``Localizer`` in src/models/base.py: for each cell of a
+coarse grid, the logit of a plate, the logit of two lines, and the four corners in pixels. All cells
+around a plate's centre vote for its corners, and the mean of their votes is better than any single one.
 """
 
 from __future__ import annotations
@@ -17,33 +17,35 @@ FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.intp]
 
 SURE = 0.5
-"""Score from which on a plate counts as found in measures."""
+"""Minimum score at which metrics count a plate as found."""
 
-# The nearest place and those around it; src/models/losses.py trains the mean of the same votes.
+# The nearest cell and those around it; src/models/losses.py trains the mean of the same votes.
 _WINDOW = 1
 _SIDE = 2 * _WINDOW + 1
 _SELF = _SIDE * _SIDE // 2
-# Of places outside of the picture: no chance, whose exponential is a double, so that nothing overflows.
+# Logit of cells outside the image: no probability, but its exponential is a double, so that nothing
+# overflows.
 _OUTSIDE = -700.0
-# Votes whose centre is farther from the peak's than this share of its shorter side are another
-# plate's; this many pixels apart they are one's at any rate.
+# Votes whose centre is farther from the peak's than this fraction of its shorter side belong to another
+# plate; within this many pixels they always belong to the same one.
 _AGREEING = 0.5
 _AGREEING_PIXELS = 2.0
-# Two boxes are one plate from this IoU on, ...
+# Two boxes are the same plate from this IoU on, ...
 _SAME_IOU = 0.3
-# ... or where one has this share of the smaller one's area and its centre, as a plate and its half.
+# ... or where they share this fraction of the smaller area and one holds the other's centre, as with a
+# plate and its half.
 _SAME_SHARE = 0.7
 
 
 @dataclass(frozen=True)
 class Detections:
-    """The P plates of a picture, best first.
+    """The P plates of an image, sorted by descending score.
 
     Attributes:
-        corners: ``(P, 4, 2)`` in pixels of the localizer's input, clockwise from the plate's own top
-            left.
-        score: ``(P,)`` probability that there is a plate.
-        two_lines: ``(P,)`` probability that it has two lines.
+        corners: Plate corners in pixels of the localizer's input, shape ``(P, 4, 2)``, clockwise from
+            the plate's own top left.
+        score: Probability that there is a plate, shape ``(P,)``.
+        two_lines: Probability that the plate has two lines, shape ``(P,)``.
     """
 
     corners: FloatArray
@@ -52,12 +54,12 @@ class Detections:
 
 
 def detect(maps: FloatArray, threshold: float, keep: int) -> list[Detections]:
-    """The plates of each picture: places that are the largest among their neighbours.
+    """Return the plates of each image: cells with the largest score among their neighbours.
 
     Args:
-        maps: ``(N, 10, h, w)``.
-        threshold: least score, above 0.
-        keep: at most so many plates a picture.
+        maps: Maps of the localizer, shape ``(N, 10, h, w)``.
+        threshold: Minimum score, above 0.
+        keep: Maximum number of plates per image.
     """
     pictures, grid = len(maps), _Grid(maps)
     level = math.log(threshold / (1 - threshold)) if threshold < 1 else math.inf
@@ -79,13 +81,14 @@ def detect(maps: FloatArray, threshold: float, keep: int) -> list[Detections]:
 
 
 def best(maps: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The best plate of each picture, whatever its score.
+    """Return the best plate of each image, whatever its score.
 
     Args:
-        maps: ``(N, 10, h, w)``.
+        maps: Maps of the localizer, shape ``(N, 10, h, w)``.
 
     Returns:
-        corners ``(N, 4, 2)``, score ``(N,)``, two_lines ``(N,)``; as in ``Detections``.
+        Corners ``(N, 4, 2)``, scores ``(N,)`` and probabilities of two lines ``(N,)``, as in
+        ``Detections``.
     """
     grid = _Grid(maps)
     peak = grid.maps[:, 0].reshape(len(maps), -1).argmax(axis=1)
@@ -93,10 +96,10 @@ def best(maps: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 class _Grid:
-    """Maps with a border, in which a place is its number in the flat array of all.
+    """Maps with a border, whose cells are addressed by their index in the flattened array.
 
     Args:
-        maps: ``(N, 10, h, w)``.
+        maps: Maps of the localizer, shape ``(N, 10, h, w)``.
     """
 
     def __init__(self, maps: FloatArray) -> None:
@@ -110,11 +113,11 @@ class _Grid:
         self._offsets = (steps[:, None] * width + steps).reshape(-1)
 
     def around(self, place: IntArray) -> FloatArray:
-        """Logits ``(P, 9)`` of places ``(P,)`` and their neighbours, row by row."""
+        """Return the logits ``(P, 9)`` of cells ``(P,)`` and their neighbours, row by row."""
         return self._flat.take(place[:, None] + self._offsets)
 
     def vote(self, place: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Corners ``(P, 4, 2)``, score ``(P,)`` and two_lines ``(P,)`` of peaks ``(P,)``."""
+        """Return corners ``(P, 4, 2)``, scores ``(P,)`` and two_lines ``(P,)`` of peaks ``(P,)``."""
         channels = (np.arange(self.channels) * self.size)[:, None]
         values = self._flat.take(place[:, None, None] + channels + self._offsets)
         chance = 1 / (1 + np.exp(-values[:, 0]))
@@ -133,17 +136,18 @@ class _Grid:
 
 
 def suppress(corners: FloatArray, score: FloatArray) -> IntArray:
-    """Leave out what was found twice, as at two sizes of a picture.
+    """Remove duplicate plates, such as those found at two sizes of an image.
 
-    Upright boxes are compared. From the best score down, a plate goes if a better one that stays
-    overlaps it by an IoU above 0.3, or holds most of it (or is held by it) together with its centre.
+    Upright boxes are compared. In order of descending score, a plate is removed if a better one that is
+    kept overlaps it by an IoU above 0.3, or contains most of it (or is contained by it) together with
+    its centre.
 
     Args:
-        corners: ``(P, 4, 2)``.
-        score: ``(P,)``.
+        corners: Plate corners, shape ``(P, 4, 2)``.
+        score: Score of each plate, shape ``(P,)``.
 
     Returns:
-        Positions of those that stay, best first.
+        Indices of the plates that are kept, sorted by descending score.
     """
     order = np.argsort(-score, kind="stable")
     low, high = corners.min(axis=1)[order], corners.max(axis=1)[order]
@@ -151,7 +155,7 @@ def suppress(corners: FloatArray, score: FloatArray) -> IntArray:
     shared = np.maximum(overlap, 0).prod(axis=2)
     area = (high - low).prod(axis=1)
     centre = (low + high) / 2
-    # Whether box i holds the centre of box j.
+    # Whether box i contains the centre of box j.
     holds = ((low[:, None] <= centre) & (centre <= high[:, None])).all(axis=2)
     same = shared > _SAME_IOU * (area[:, None] + area - shared)
     same |= (holds | holds.T) & (shared > _SAME_SHARE * np.minimum(area[:, None], area))
@@ -163,15 +167,16 @@ def suppress(corners: FloatArray, score: FloatArray) -> IntArray:
 
 
 def quality(iou: FloatArray, score: FloatArray, present: NDArray[np.bool_]) -> FloatArray:
-    """How well each picture was dealt with, from 0 to 1: ``(N,)``.
+    """Return how well each image was handled, from 0 to 1, shape ``(N,)``.
 
-    Where there is a plate it is the IoU of the best one found, 0 if its score is too low; where there
-    is none it is 1 unless something was found.
+    Where there is a plate, this is the IoU of the best one found, or 0 if its score is too low; where
+    there is none, it is 1 unless something was found.
 
     Args:
-        iou: ``(N,)`` of the best plate found with the true one; anything where there is none.
-        score: ``(N,)`` of the best plate found.
-        present: ``(N,)`` whether there is a plate.
+        iou: IoU of the best plate found with the annotated one, shape ``(N,)``; any value where there is
+            no plate.
+        score: Score of the best plate found, shape ``(N,)``.
+        present: Whether there is a plate, shape ``(N,)``.
     """
     found = score >= SURE
     return np.where(present, np.where(found, iou, 0.0), ~found)

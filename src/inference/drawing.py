@@ -1,4 +1,4 @@
-"""Pictures with the plates that were read in them (no torch)."""
+"""Draw plates and the texts that were read on images (no torch)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from ..core.images import Pixels
 
 READ, UNREAD = (46, 160, 67), (240, 140, 20)
-"""RGB of plates with and without a text."""
+"""RGB colours of plates with and without a text."""
 _BRIGHT = (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT = 22
-"""Height of its capitals at scale 1, in pixels."""
+"""Height of the font's capitals at scale 1, in pixels."""
 
 
 class Drawn(Protocol):
-    """What is drawn of a plate; src/inference/reader.py says what each is."""
+    """Properties of a plate that are drawn; src/inference/reader.py describes them."""
 
     @property
     def plate(self) -> str | None: ...
@@ -30,14 +30,14 @@ class Drawn(Protocol):
 
 
 def draw_plates(picture: Pixels, plates: Sequence[Drawn]) -> Pixels:
-    """A copy of ``(H, W, 3)`` RGB with outlines, and texts beside them."""
+    """Return a copy of an ``(H, W, 3)`` RGB image with outlined plates and their texts beside them."""
     picture = np.ascontiguousarray(picture).copy()
     size = max(picture.shape[:2])
     thickness = max(1, round(size / 500))
     # Drawn by ascending confidence, so that the best one is on top.
     for plate in reversed(plates):
         colour = UNREAD if plate.plate is None else READ
-        # OpenCV puts pixel centres at integers, and takes sixteenths of pixels.
+        # OpenCV has pixel centres at integers, and is given sixteenths of pixels.
         points = np.round((np.array(plate.corners) - 0.5) * 16).astype(np.int32)
         cv2.polylines(picture, [points], True, colour, thickness, cv2.LINE_AA, 4)
         text = f"{plate.plate or 'no text'} {plate.confidence:.0%}"
@@ -48,7 +48,7 @@ def draw_plates(picture: Pixels, plates: Sequence[Drawn]) -> Pixels:
 def _label(
     picture: Pixels, text: str, corners: np.ndarray, colour: tuple[int, int, int], scale: float
 ) -> None:
-    """Write above a plate, or below it where there is no room above, or as near as the edge allows."""
+    """Write a text above a plate, or below it if there is no room, or as near as the edge allows."""
     height, width = picture.shape[:2]
     thickness = max(1, round(2 * scale))
     text_width = cv2.getTextSize(text, _FONT, scale, thickness)[0][0]

@@ -1,4 +1,4 @@
-"""Where the plates of a picture are: a localizer, looking at several sizes of it (no torch)."""
+"""Find the plates of an image with a localizer, applied at several sizes (no torch)."""
 
 from __future__ import annotations
 
@@ -16,38 +16,42 @@ from .detection import Detections, detect, suppress
 from .pyramid import Level, Pyramid, small_sides, stacked
 
 LEAST_SCORE = 0.2
-"""What the localizer thinks less likely is not looked at."""
+"""Minimum score of a detection; less likely ones are ignored."""
 MOST_PLATES = 20
-"""Plates of a picture, at most."""
+"""Maximum number of plates per image."""
 
 COARSE_FROM, COARSE_SCORE, COARSE_WIDTH = 160, 0.8, 90.0
-"""Of a picture whose largest level has at most so many pixels on its long side, the others are looked
-at only where the first one shows no plate for sure: one of that score, and of at most that width."""
+"""Coarse pass: maximum long side of the largest level, minimum score and maximum width of a plate.
+
+In an image whose largest level has at most this long side in pixels, the other levels are only examined
+if the first one shows no certain plate: one with at least this score and at most this width.
+"""
 
 REFINE_SCORE, REFINE_WIDTH = 0.6, 32.0
-"""A plate of a lower score, or narrower in its level, gets a second look."""
+"""Plates with a lower score, or narrower in pixels of their level, get a refinement pass."""
 REFINE_SHARE = 56 / 84
-"""How much of the second look's side the plate takes, as in the pictures of training."""
+"""Fraction of the input's side that the plate takes in the refinement pass, as in the training
+images."""
 REFINE_SCORE_LEAST = 0.05
-"""A second look sees a plate from this score on."""
+"""Minimum score of a plate in the refinement pass."""
 REFINE_SHIFT = 0.25
-"""A plate whose centre is farther from the middle than this share of the side is another one."""
+"""A plate whose centre is farther from the middle than this fraction of the side is a different one."""
 OTHER_SHARES = (0.56, 0.8)
-"""How much of a look's side the plate takes where its corners are wanted once more."""
+"""Fractions of the input's side that a plate takes where further estimates of its corners are needed."""
 
 Localize = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""``(N, H, W)`` pictures to maps ``(N, 10, h, w)``."""
+"""Function that maps images ``(N, H, W)`` to maps ``(N, 10, h, w)``."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """The P plates of a picture.
+    """The P plates found in an image.
 
     Attributes:
-        corners: ``(P, 4, 2)`` in pixels of the displayed picture.
-        score: ``(P,)`` probability that there is a plate.
-        two_lines: ``(P,)`` probability that it has two lines.
-        width: ``(P,)`` of the plate in pixels of the level that it was found in.
+        corners: Plate corners in pixels of the displayed image, shape ``(P, 4, 2)``.
+        score: Probability that there is a plate, shape ``(P,)``.
+        two_lines: Probability that the plate has two lines, shape ``(P,)``.
+        width: Width of the plate in pixels of the level that it was found in, shape ``(P,)``.
     """
 
     corners: FloatArray
@@ -64,12 +68,14 @@ class _Found:
 def find_plates(
     pyramids: Sequence[Pyramid], localize: Localize, localizer: LocalizerEntry
 ) -> list[Detections]:
-    """The plates of pictures, best first, their corners in pixels of the displayed pictures.
+    """Return the plates of each image, sorted by descending score.
+
+    Corners are in pixels of the displayed image.
 
     Args:
-        pyramids: of the pictures; those of one size are looked at together.
-        localize: runs the localizer.
-        localizer: what it is.
+        pyramids: Pyramids of the images; images of one size are processed together.
+        localize: Function that runs the localizer.
+        localizer: Manifest entry of the localizer.
     """
     _, height, width = localizer.input_shape
     if localizer.dense:
@@ -82,7 +88,7 @@ def find_plates(
 
 
 def usual_sizes(localizer: LocalizerEntry) -> list[tuple[int, int]]:
-    """Heights and widths of what the localizer is most often given."""
+    """Return the heights and widths of the localizer's most frequent inputs."""
     if not localizer.dense:
         return [localizer.input_shape[1:]]
     sides = {_look_size(localizer), *small_sides(localizer.stride)}
@@ -90,12 +96,12 @@ def usual_sizes(localizer: LocalizerEntry) -> list[tuple[int, int]]:
 
 
 def _look_size(localizer: LocalizerEntry) -> int:
-    """The side of a second look: that of training, or the next that the localizer takes."""
+    """Return the side of refinement inputs: that of training, or the next that the localizer takes."""
     return -(-localizer.input_shape[1] // localizer.stride) * localizer.stride
 
 
 def _search(levels: Sequence[Iterator[Level]], localize: Localize) -> list[_Found]:
-    """The plates of pictures of which the levels are given, the largest first."""
+    """Return the plates of images, given the levels of each, the largest first."""
     found: list[list[_Found]] = [[] for _ in levels]
     first = [next(picture) for picture in levels]
     _run(enumerate(first), localize, found)
@@ -110,7 +116,7 @@ def _search(levels: Sequence[Iterator[Level]], localize: Localize) -> list[_Foun
 
 
 def _run(jobs: Iterable[tuple[int, Level]], localize: Localize, found: list[list[_Found]]) -> None:
-    """Look at levels of pictures, by size, and add what is there to what was found in the picture."""
+    """Localize plates in levels, grouped by size, and append them to those found in each image."""
     by_shape: defaultdict[tuple[int, int], list[tuple[int, Level]]] = defaultdict(list)
     for picture, level in jobs:
         by_shape[level.shape].append((picture, level))
@@ -131,14 +137,14 @@ def _run(jobs: Iterable[tuple[int, Level]], localize: Localize, found: list[list
 
 
 def _is_clear(level: Level, found: Sequence[_Found]) -> bool:
-    """Whether a small picture's first level shows all that there is to see."""
+    """Return whether the first level of a small image shows everything there is to see."""
     return max(level.image.shape) <= COARSE_FROM and any(
         plates.score[0] >= COARSE_SCORE and plates.width[0] <= COARSE_WIDTH for plates in found
     )
 
 
 def _merged(parts: Sequence[_Found]) -> _Found:
-    """The plates of all levels of a picture, each once."""
+    """Merge the plates of all levels of an image, so that each occurs once."""
     if not parts:
         return _Found(np.zeros((0, 4, 2)), np.zeros(0), np.zeros(0), np.zeros(0))
     plates = parts[0]
@@ -157,9 +163,9 @@ def _merged(parts: Sequence[_Found]) -> _Found:
 def _look_again(
     pyramids: Sequence[Pyramid], found: list[_Found], localize: Localize, size: int
 ) -> list[_Found]:
-    """Look at plates that are small or not sure once more, each as large as in training.
+    """Run the refinement pass on small or uncertain plates, each shown as large as in training.
 
-    The corners are those of the second look, the score the mean of both.
+    The corners are those of the refinement pass, the score is the mean of both passes.
     """
     jobs = [
         (picture, int(plate))
@@ -186,16 +192,19 @@ def _look_again(
 def other_corners(
     plates: Sequence[tuple[Pyramid, FloatArray]], localize: Localize, localizer: LocalizerEntry
 ) -> list[list[FloatArray]]:
-    """Corners of plates as the localizer sees them at other sizes; they differ by what it is unsure of.
+    """Return the corners of plates as the localizer estimates them at other sizes.
+
+    The estimates differ by as much as the localizer is uncertain.
 
     Args:
-        plates: the picture and ``(4, 2)`` corners of each, in pixels of the displayed picture.
-        localize: runs the localizer.
-        localizer: what it is.
+        plates: Pyramid of the image and corners ``(4, 2)`` in pixels of the displayed image, for each
+            plate.
+        localize: Function that runs the localizer.
+        localizer: Manifest entry of the localizer.
 
     Returns:
-        For each plate as many as see it: at most one for each of OTHER_SHARES, none where the
-        localizer takes one size alone.
+        Estimates of each plate's corners, one for each of ``OTHER_SHARES`` at which the plate is seen;
+        none where the localizer takes one size only.
     """
     others: list[list[FloatArray]] = [[] for _ in plates]
     if not localizer.dense:
@@ -211,10 +220,11 @@ def other_corners(
 def _refine(
     plates: Sequence[tuple[Pyramid, FloatArray]], share: float, localize: Localize, size: int
 ) -> list[tuple[FloatArray, float, float] | None]:
-    """Each plate alone, taking a share of a square input.
+    """Localize each plate alone in a square input, of whose side it takes the fraction ``share``.
 
     Returns:
-        Its corners, score and probability of two lines; None where no plate is seen in the middle.
+        Corners, score and probability of two lines of each plate; None where no plate is seen in the
+        middle.
     """
     windows = []
     for pyramid, corners in plates:
@@ -237,8 +247,8 @@ def _refine(
 
 
 def _width(corners: FloatArray) -> FloatArray:
-    """Mean length of the upper and the lower edge: ``(P, 4, 2)`` to ``(P,)``."""
-    # Of a plate or two, plain numbers are faster than arrays.
+    """Return the mean length of the upper and the lower edge: ``(P, 4, 2)`` to ``(P,)``."""
+    # For one or two plates, plain numbers are faster than arrays.
     widths = [
         (hypot(x1 - x0, y1 - y0) + hypot(x2 - x3, y2 - y3)) / 2
         for (x0, y0), (x1, y1), (x2, y2), (x3, y3) in corners.tolist()

@@ -1,4 +1,4 @@
-"""Commands that run in MLEM's environment: it needs a pydantic and a FastAPI that nothing else does."""
+"""Run commands in MLEM's environment: MLEM needs a pydantic and a FastAPI that nothing else does."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import NoReturn
 from ..core.errors import UserError
 
 MODEL = Path("models/model_stack")
-"""What is saved, with its .mlem file beside it."""
+"""Path of the saved model, with its .mlem file beside it."""
 _ENVIRONMENT = Path(".venv-mlem")
 
 
 def mlem_is_here() -> bool:
-    """Whether this environment is MLEM's."""
+    """Return whether this environment is MLEM's."""
     return find_spec("mlem") is not None
 
 
 def hand_over(command: str, arguments: list[str]) -> NoReturn:
-    """Become a command of MLEM's environment.
+    """Replace this process with a command of MLEM's environment.
 
     Raises:
-        UserError: that environment is not there.
+        UserError: MLEM's environment does not exist.
     """
     path = _ENVIRONMENT / "bin" / command
     if not path.exists():
@@ -33,4 +33,4 @@ def hand_over(command: str, arguments: list[str]) -> NoReturn:
             "`make mlem`, from the project's root."
         )
     sys.stdout.flush()
-    os.execv(path, [str(path), *arguments])  # noqa: S606  # a list, and no shell's text
+    os.execv(path, [str(path), *arguments])  # noqa: S606  # a list, not a shell command

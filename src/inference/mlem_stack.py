@@ -1,9 +1,9 @@
-"""The stack as MLEM saves and serves it. Imported in MLEM's environment alone (.venv-mlem).
+"""The stack as MLEM saves and serves it, imported in MLEM's environment only (.venv-mlem).
 
-MLEM pickles what it saves. So that is a reference and no network: the folder of a bundle, and the hash
-of its manifest, which in turn holds those of the ONNX files.
+MLEM pickles what it saves. The pickle therefore holds a reference and no network: the folder of a bundle
+and the hash of its manifest, which in turn holds those of the ONNX files.
 
-MLEM reads annotations as values: they must not be left as texts here.
+MLEM reads annotations as values: they must not be left as strings here.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from .reader import PlateReader
 
 
 class PlateModel(BaseModel):
-    """What POST /predict answers."""
+    """Response of POST /predict."""
 
     plate: str | None
     canton: str | None
@@ -32,7 +32,7 @@ class PlateModel(BaseModel):
 
 
 class PlateType(WithDefaultSerializer, DataType):
-    """An answer; MLEM's own types of dictionaries cannot be null."""
+    """Data type of a response; MLEM's own dictionary types do not allow nulls."""
 
     def get_requirements(self) -> Requirements:
         return Requirements.new()
@@ -42,7 +42,7 @@ class PlateType(WithDefaultSerializer, DataType):
 
 
 class PlateSerializer(DataSerializer):
-    """An answer as JSON."""
+    """Serializer of a response to JSON."""
 
     data_class: ClassVar = PlateType
     is_default: ClassVar = True
@@ -61,11 +61,11 @@ ANY_PICTURE = NumpyNdarrayType(shape=(None, None), dtype="uint8")
 
 
 class Stack:
-    """A reader that is loaded when it is first used.
+    """A reader that is loaded on first use.
 
     Args:
-        folder: of the bundle.
-        sha256: of its manifest.
+        folder: Folder of the bundle.
+        sha256: SHA-256 of the bundle's manifest.
     """
 
     def __init__(self, folder: str, sha256: str) -> None:
@@ -78,20 +78,20 @@ class Stack:
 
     @classmethod
     def of(cls, folder: Path) -> "Stack":
-        """The stack of a bundle.
+        """Create the stack of a bundle, loading the bundle to check it.
 
         Raises:
-            BundleError: the bundle is missing or damaged.
+            BundleError: The bundle is missing or damaged.
         """
         stack = cls(str(folder), _sha256(folder))
         stack.reader()
         return stack
 
     def reader(self) -> PlateReader:
-        """Load the bundle if that was not done yet.
+        """Return the reader, loading the bundle on the first call.
 
         Raises:
-            BundleError: it is missing or damaged, or another one than was saved.
+            BundleError: The bundle is missing or damaged, or is not the one that was saved.
         """
         with self._loading:
             if self._reader is None:
@@ -104,7 +104,7 @@ class Stack:
             return self._reader
 
     def predict(self, data: ANY_PICTURE) -> PlateType():  # type: ignore[valid-type]  # MLEM's types
-        """The best plate of a picture, ``(H, W)`` or ``(H, W, 3)`` RGB; nulls where there is none."""
+        """Return the best plate of an ``(H, W)`` or ``(H, W, 3)`` RGB image, or nulls if it has none."""
         pixels: NDArray[np.uint8] = np.asarray(data)
         for plate in self.reader().read(pixels):
             if plate.plate is not None:

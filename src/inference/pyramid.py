@@ -1,4 +1,4 @@
-"""A picture at several sizes, as a localizer looks at it and as a reader's crops are cut from it."""
+"""An image at several sizes, for the localizer's inputs and the recognizer's crops."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from ..core.geometry import PAD_GREY, FloatArray
 from ..core.images import Picture, Pixels
 
 LONGEST = 1016
-"""Long side of the largest level, which is 1024 with its padding. A plate of 20 pixels there can be
-found."""
+"""Long side of the largest level, which is 1024 with its padding. A plate of 20 pixels can be found
+there."""
 SHORTEST = 56
-"""Long side that no level is below, but that of a picture which is itself below."""
+"""Minimum long side of a level, unless the image itself is smaller."""
 _NEARLY = 1.08
-"""A half of the picture that is shorter than ``LONGEST`` by this factor at most is taken as it is."""
+"""A half of the image that is shorter than ``LONGEST`` by at most this factor is used as it is."""
 _SMALL = (64, 96, 128)
-"""Images whose long side is one of these at most are put into a square of this side and the padding,
-and so can be looked at together. Runtimes are slow where the size of an input is new."""
+"""Images whose long side is at most one of these are placed in a square of this side plus the
+padding, so that they can be processed together. Runtimes are slow where the size of an input is new."""
 _BITS = 5
-"""Sides of the inputs of larger ones, in strides, have as many significant bits: there are sixteen
+"""Number of significant bits of the sides of larger inputs, in strides: there are sixteen sizes
 between a side and its double."""
 _OPENCV_SIDE = 30_000
-"""OpenCV warps no picture with a side of 2^15 pixels or more."""
+"""Maximum side of images given to OpenCV, which cannot warp one with a side of 2^15 pixels or more."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """A size of a picture, and where it lies in what the localizer gets.
+    """An image at one size, and its position in the localizer's input.
 
     Attributes:
-        image: ``(h, w)`` uint8.
-        shape: height and width of the localizer's input.
-        offset: pixels of padding to the left of it and above it: x, y.
-        scale: displayed pixels for each of its own: x, y.
+        image: Grey image ``(h, w)``, uint8.
+        shape: Height and width of the localizer's input.
+        offset: Padding to the left of the image and above it in pixels, x, y.
+        scale: Displayed pixels per pixel of the level, x, y.
     """
 
     image: Pixels
@@ -46,15 +46,15 @@ class Level:
     scale: NDArray[np.float64]
 
     def to_picture(self, corners: FloatArray) -> FloatArray:
-        """``(..., 2)`` points of the localizer's input as points of the displayed picture."""
+        """Convert points ``(..., 2)`` of the localizer's input to points of the displayed image."""
         return (corners - self.offset) * self.scale
 
 
 class Pyramid:
-    """A picture and its halves.
+    """An image and its successive halvings.
 
     Args:
-        picture: it stays as it is.
+        picture: Image, which is not modified.
     """
 
     def __init__(self, picture: Picture) -> None:
@@ -66,28 +66,28 @@ class Pyramid:
         self._halves = [grey]
 
     def half(self, number: int) -> Pixels:
-        """The picture as it was decoded, halved so many times."""
+        """Return the image as it was decoded, halved ``number`` times."""
         while len(self._halves) <= number:
             self._halves.append(_halved(self._halves[-1]))
         return self._halves[number]
 
     def scale(self, number: int) -> float:
-        """Displayed pixels for each pixel of ``half(number)``."""
+        """Return the displayed pixels per pixel of ``half(number)``."""
         return self._unit * 2**number
 
     def nearest_above(self, reduction: float) -> tuple[Pixels, float]:
-        """The smallest half that is reduced by a factor of ``reduction`` at most, and its scale."""
+        """Return the smallest half that is reduced at most by ``reduction``, and its scale."""
         number, short = 0, min(self.half(0).shape)
         while self.scale(number + 1) <= reduction and short >> number > 1:
             number += 1
         return self.half(number), self.scale(number)
 
     def levels(self, stride: int) -> Iterator[Level]:
-        """What a localizer that takes any size gets, the largest level first.
+        """Yield the inputs of a localizer that takes any size, the largest level first.
 
         Args:
-            stride: of the localizer; each input is a multiple of it, and the level has padding of half
-                of it at least on each side.
+            stride: Stride of the localizer. Each input is a multiple of it, and each level has padding
+                of at least half of it on each side.
         """
         number, least = 0, LONGEST / _NEARLY
         short, long = sorted(self.half(0).shape)
@@ -106,7 +106,7 @@ class Pyramid:
             yield _padded(image, scale, stride)
 
     def whole(self, shape: tuple[int, int]) -> Level:
-        """What a localizer that takes one size alone gets: all of the picture, squeezed."""
+        """Return the input of a localizer that takes one size only: the whole image, squeezed."""
         height, width = shape
         image, scale = self.nearest_above(min(self.width / width, self.height / height))
         rows, columns = image.shape
@@ -116,18 +116,18 @@ class Pyramid:
         return Level(image, shape, np.zeros(2), scales)
 
     def window(self, centre: FloatArray, side: float, size: int) -> Level:
-        """An upright square of the picture; grey where it reaches beyond.
+        """Return an upright square of the image, grey where it extends beyond the image.
 
         Args:
-            centre: x, y in displayed pixels.
-            side: in displayed pixels.
-            size: of the result, in pixels.
+            centre: Centre of the square, x, y in displayed pixels.
+            side: Side of the square in displayed pixels.
+            size: Side of the result in pixels.
         """
         zoom = side / size
         image, scale = self.nearest_above(zoom)
         corner = (np.asarray(centre, np.float64) - side / 2) / scale
         step = zoom / scale
-        # OpenCV puts pixel centres at integers.
+        # OpenCV has pixel centres at integers.
         shift = corner + step / 2 - 0.5
         matrix = np.array([[step, 0.0, shift[0]], [0.0, step, shift[1]]])
         cut = cv2.warpAffine(
@@ -143,12 +143,12 @@ class Pyramid:
 
 
 def small_sides(stride: int) -> list[int]:
-    """Sides of the squares that small levels are put into."""
+    """Return the sides of the squares that small levels are placed in."""
     return [_padded_side(side, stride) for side in _SMALL]
 
 
 def stacked(levels: Sequence[Level]) -> NDArray[np.uint8]:
-    """Levels of one size as a batch ``(N, H, W)``, each with its padding."""
+    """Stack levels of one size to a batch ``(N, H, W)``, each with its padding."""
     if len(levels) == 1 and levels[0].image.shape == levels[0].shape:
         return levels[0].image[None]
     batch = np.full((len(levels), *levels[0].shape), PAD_GREY, np.uint8)
@@ -170,21 +170,21 @@ def _padded(image: Pixels, scale: NDArray[np.float64], stride: int) -> Level:
 
 
 def _padded_side(side: int, stride: int) -> int:
-    """The least side of an input that takes a side and its padding."""
+    """Return the smallest side of an input that fits a side and its padding."""
     strides = -(-(side + 2 * (stride // 2)) // stride)
     unit = 1 << max(0, strides.bit_length() - _BITS)
     return -(-strides // unit) * unit * stride
 
 
 def _halved(image: Pixels) -> Pixels:
-    """Means of 2x2 pixels; an odd last row or column is left out, so that the scale is 2 for sure."""
+    """Return means of 2x2 pixels, without an odd last row or column so that the scale is exactly 2."""
     height, width = image.shape
     even = image[: height // 2 * 2, : width // 2 * 2]
     return np.asarray(cv2.resize(even, (width // 2, height // 2), interpolation=cv2.INTER_AREA))
 
 
 def _resized(image: Pixels, factor: float) -> tuple[Pixels, NDArray[np.float64]]:
-    """An image resized by a factor from 0.5 to 1, and old pixels for each new one: x, y."""
+    """Resize an image by a factor from 0.5 to 1, and return it with the old pixels per new one, x, y."""
     height, width = image.shape
     new_height, new_width = max(1, round(height * factor)), max(1, round(width * factor))
     resized = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)

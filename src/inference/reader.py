@@ -276,7 +276,7 @@ class PlateReader:
         self, images: Sequence[Source | Picture]
     ) -> Iterator[tuple[Picture, list[Candidate]]]:
         """Yield images with their candidates, in order."""
-        # A few pictures are divided too, so that all cores work on them.
+        # Few images are divided too, so that all cores work on them.
         size = max(1, min(_PICTURES, -(-len(images) // self.threads)))
         parts = [images[start : start + size] for start in range(0, len(images), size)]
         if self.threads == 1 or len(parts) < 2:

@@ -1,4 +1,4 @@
-"""What the plates of pictures say: each cut out, read, and read once more where it is not sure."""
+"""Read the plates of images: each is cut out, read, and read again where the recognizer is unsure."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from .decoding import Reading, decode
 from .pyramid import Pyramid
 
 ONE_LINE, TWO_LINES = 0.1, 0.9
-"""Between these probabilities of two lines, a plate is read both ways; the surer text is taken."""
+"""Between these probabilities of two lines, a plate is read both ways; the more confident text is
+taken."""
 SURE_READING = 0.99
-"""Where the reader is less sure than this, the localizer looks at the plate again, the plate is cut out
-in other ways as well, and the readings vote: what it reads however the corners are off is more likely
-right."""
+"""Minimum confidence of a reading that is accepted without test-time augmentation. Below it, the
+localizer estimates the corners again, the plate is cut out in other ways as well, and a majority vote
+of the readings is taken: a text that is read however the corners are off is more likely right."""
 OTHER_CUTS = (
     (1.15, 0.0, 1.0), (0.87, 0.0, 1.0), (1.0, 0.07, 1.0), (1.0, -0.07, 1.0), (1.0, 0.0, 1.04),
     (1.0, 0.0, 0.96),
 )  # fmt: skip
-"""How much higher the plate is cut out then, how far down, as a share of its height, and how much wider:
-about what corners are off by."""
+"""Cuts for test-time augmentation: how much higher the plate is cut out, how far down as a fraction
+of its height, and how much wider. They match the typical errors of corners."""
 
 Read = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""``(N, h, w)`` crops to log-probabilities ``(N, T, C)``."""
+"""Function that maps crops ``(N, h, w)`` to log-probabilities ``(N, T, C)``."""
 Look = Callable[[Sequence[tuple[Pyramid, FloatArray]]], list[list[FloatArray]]]
-"""Pictures and corners of plates to other corners of each, as the localizer sees them."""
+"""Function that maps images and corners of plates to the localizer's other estimates of each one's
+corners."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +42,11 @@ class Place:
     """A plate that was found.
 
     Attributes:
-        pyramid: of its picture.
-        corners: ``(4, 2)`` in pixels of the displayed picture, clockwise from its own top left.
-        score: the localizer's probability that there is a plate.
-        two_lines: probability that it has two lines.
+        pyramid: Pyramid of the image.
+        corners: Plate corners in pixels of the displayed image, shape ``(4, 2)``, clockwise from the
+            plate's own top left.
+        score: Localizer's probability that there is a plate.
+        two_lines: Probability that the plate has two lines.
     """
 
     pyramid: Pyramid
@@ -55,13 +58,13 @@ class Place:
 def read_places(
     places: Sequence[Place], read: Read, look: Look, reader: RecognizerEntry
 ) -> list[tuple[Reading, int]]:
-    """The text of each plate, and the number of lines that it was read as.
+    """Return the text of each plate, and the number of lines that it was read as.
 
     Args:
-        places: the plates.
-        read: runs the reader.
-        look: looks at plates again.
-        reader: what it is.
+        places: Plates to read.
+        read: Function that runs the recognizer.
+        look: Function that estimates the corners of plates again.
+        reader: Manifest entry of the recognizer.
     """
     ways = [(place, lines) for place in places for lines in _ways(place, reader)]
     if not ways:
@@ -81,7 +84,7 @@ def read_places(
         votes = iter(decode(read(np.stack(crops))))
         for i, count in zip(unsure, counts, strict=True):
             readings[i] = majority_vote([readings[i], *islice(votes, count)])
-    # Ways of one place follow each other.
+    # The ways to read one place follow each other.
     best: list[tuple[Reading, int]] = []
     last: Place | None = None
     for (place, lines), reading in zip(ways, readings, strict=True):
@@ -94,10 +97,11 @@ def read_places(
 
 
 def majority_vote(readings: Sequence[Reading]) -> Reading:
-    """The text that readings of one plate agree on most, by the sum of their confidences.
+    """Return the text that readings of one plate agree on most, by the sum of their confidences.
 
-    Its confidence is that sum, shared by all readings: one that stands alone is not believed. The
-    characters' are those of the most confident reading with that text.
+    Its confidence is that sum divided by the number of all readings, so that a single reading against
+    the others gets a low one. The characters' confidences are those of the most confident reading with
+    that text.
     """
     votes: dict[str, float] = {}
     for reading in readings:
@@ -116,7 +120,7 @@ def _ways(place: Place, reader: RecognizerEntry) -> Sequence[int]:
 
 
 def _other_corners(corners: FloatArray, seen: Sequence[FloatArray]) -> list[FloatArray]:
-    """Where else a plate may lie: as it was seen, in the mean, and around that."""
+    """Return other possible corners of a plate: those seen, their mean, and variations of the mean."""
     if not seen:
         return [_moved(corners, *other) for other in OTHER_CUTS]
     mean = np.mean([corners, *seen], axis=0)
@@ -124,7 +128,7 @@ def _other_corners(corners: FloatArray, seen: Sequence[FloatArray]) -> list[Floa
 
 
 def _moved(corners: FloatArray, higher: float, down: float, wider: float) -> FloatArray:
-    """Corners of a plate that is higher and wider by factors, and moved down by a share of its height."""
+    """Return corners made higher and wider by factors, and moved down by a fraction of the height."""
     left_right = corners[[1, 1, 2, 2]] - corners[[0, 0, 3, 3]]
     top_bottom = corners[[3, 2, 2, 3]] - corners[[0, 1, 1, 0]]
     outward_y = (higher - 1) / 2 * np.array([[-1.0], [-1.0], [1.0], [1.0]]) + down
@@ -133,6 +137,6 @@ def _moved(corners: FloatArray, higher: float, down: float, wider: float) -> Flo
 
 
 def cut(pyramid: Pyramid, corners: FloatArray, lines: int, reader: RecognizerEntry) -> Pixels:
-    """A plate as the reader takes it, ``(h, w)``, of corners in pixels of the displayed picture."""
+    """Cut out a plate for the recognizer, ``(h, w)``; corners are in pixels of the displayed image."""
     image, scale = pyramid.half(0), pyramid.scale(0)
     return recognizer_crop(image, corners / scale, reader.rectification, reader.input_shape, lines)

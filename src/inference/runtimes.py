@@ -1,10 +1,10 @@
-"""What runs the exported networks: ONNX Runtime, or OpenVINO where the processor multiplies bf16 matrices.
+"""Run the exported networks with ONNX Runtime, or with OpenVINO on a CPU with AMX-BF16.
 
-ONNX Runtime has no bf16 on processors; it is fast with int8 models where the processor adds up
-products of those.
+ONNX Runtime has no bf16 on CPUs; it is fast with int8 models where the CPU has instructions for sums of
+int8 products.
 
-Both are used by one call, ``Network.run``, from any number of threads at once. Both would send reports
-of their use over the network when they are imported; here neither does.
+Both are used through one call, ``Network.run``, from any number of threads at once. Both would send
+usage reports over the network when they are imported; here neither does.
 """
 
 from __future__ import annotations
@@ -28,28 +28,29 @@ from ..core.errors import UserError
 from ..core.machine import available_cores
 
 Runtime = Literal["onnxruntime", "onnxruntime-int8", "openvino"]
-"""What runs a network; "onnxruntime-int8" is given an int8 one."""
+"""Inference runtime of a network; "onnxruntime-int8" is given an int8 model."""
 Sizes = frozenset[tuple[int, int]]
-"""Heights and widths."""
+"""Set of heights and widths."""
 
 _PIXELS_AT_ONCE = 400_000
 _PICTURES_AT_ONCE = 64
-"""A batch is run in parts of this size: what lies between two layers then stays in a core's caches."""
+"""Maximum number of pixels and of images that are run at once. Larger batches are run in parts, so
+that the activations between two layers stay in a core's caches."""
 
 
 _CHANGES = 10
-"""A copy of a network takes as long to make as so many changes of size."""
+"""Making a copy of a network takes as long as this many changes of size."""
 
 
 class RuntimeUnavailableError(UserError):
-    """The runtime that is asked for is not installed."""
+    """The requested runtime is not installed."""
 
 
 def best_runtime(has_int8: bool = False) -> Runtime:
-    """The fastest one that is installed.
+    """Return the fastest runtime that is installed.
 
     Args:
-        has_int8: whether there are int8 models.
+        has_int8: Whether there are int8 models.
     """
     try:
         if _multiplies_bf16_matrices() and _openvino_core():
@@ -60,7 +61,11 @@ def best_runtime(has_int8: bool = False) -> Runtime:
 
 
 def installed_runtimes(has_int8: bool = False) -> list[Runtime]:
-    """All that run here, fast or not; the argument as of ``best_runtime``."""
+    """Return all runtimes that work here, fast or not.
+
+    Args:
+        has_int8: Whether there are int8 models.
+    """
     runtimes: list[Runtime] = ["onnxruntime"]
     if has_int8:
         runtimes.append("onnxruntime-int8")
@@ -70,16 +75,16 @@ def installed_runtimes(has_int8: bool = False) -> list[Runtime]:
 
 
 class Network:
-    """A network that takes pictures and gives arrays, as both of a bundle's do.
+    """A network that maps images to arrays, as both networks of a bundle do.
 
     Args:
-        model: the content of its ONNX file.
-        runtime: what runs it.
-        threads: that may compute a call together.
-        usual: heights and widths of which single pictures are usual, for which it is prepared.
+        model: Content of the ONNX file.
+        runtime: Inference runtime that executes the network.
+        threads: Maximum number of threads used per call.
+        usual: Heights and widths that are usual for single images, for which the network is prepared.
 
     Raises:
-        RuntimeUnavailableError: the runtime is not installed.
+        RuntimeUnavailableError: The runtime is not installed.
     """
 
     def __init__(
@@ -93,16 +98,16 @@ class Network:
         self._make = partial(runner, model, frozenset(usual))
         self._threads = threads
         self._single: _Runner = self._make(1)
-        # It takes a while to be made, and many a program never needs it.
+        # Made on demand: it takes a while, and many programs never need it.
         self._several: _Runner | None = None
         self._making = threading.Lock()
 
     def run(self, images: NDArray[np.uint8], together: bool = False) -> NDArray[np.float32]:
-        """What the network makes of ``(N, H, W)`` pictures, N at least 1: ``(N, ...)``.
+        """Run the network on ``(N, H, W)`` images, N at least 1, and return its output ``(N, ...)``.
 
         Args:
-            images: uint8.
-            together: whether other threads may help with this call; they do where it is large.
+            images: Images as uint8.
+            together: Whether other threads may help with this call; they do where it is large.
         """
         runner = self._single
         if together and self._threads > 1 and images.size >= runner.together_from:
@@ -120,19 +125,19 @@ class Network:
 
 class _Runner(Protocol):
     together_from: int
-    """Pixels from which several threads are faster than one."""
+    """Number of pixels from which on several threads are faster than one."""
 
     def __init__(self, model: bytes, usual: Sizes, threads: int) -> None: ...
 
     def part(self, count: int) -> int:
-        """How many of ``count`` pictures are best run at once."""
+        """Return how many of ``count`` images are best run at once."""
         ...
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]: ...
 
 
 class _OnnxRuntime:
-    """Sessions of ONNX Runtime may be used by several threads at once."""
+    """ONNX Runtime, whose sessions may be used by several threads at once."""
 
     together_from = 4_000
 
@@ -141,7 +146,7 @@ class _OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Threads that wait for work would else keep their cores busy.
+        # Threads that wait for work would otherwise keep their cores busy.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
@@ -160,9 +165,9 @@ class _Copy:
     """A compiled copy of a network.
 
     Attributes:
-        request: OpenVINO's.
-        shape: of the input that it had last.
-        is_fixed: whether it takes no other.
+        request: Inference request of OpenVINO.
+        shape: Shape of the copy's last input.
+        is_fixed: Whether the copy takes no other shape.
     """
 
     request: Any
@@ -170,7 +175,7 @@ class _Copy:
     is_fixed: bool
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """``(N, H, W)`` in one piece; the next call writes over what is given."""
+        """Run images ``(N, H, W)`` in one piece; the next call overwrites the result."""
         if self.is_fixed:
             self.request.get_input_tensor(0).data[:] = images
             self.request.infer()
@@ -180,11 +185,11 @@ class _Copy:
 
 
 class _OpenVino:
-    """Compiled copies of a network, each of them used by one thread at a time.
+    """Compiled copies of a network, each used by one thread at a time.
 
-    Single pictures of usual sizes have copies for their size alone, which are faster. The other copies
-    take any size, but some milliseconds to change to one that they did not have last; so numbers of
-    pictures are powers of two, which they are filled up to where they are nearly one.
+    Single images of usual sizes have copies for their size only, which are faster. The other copies take
+    any size, but need some milliseconds to change to a size other than their last. Numbers of images are
+    therefore powers of two; batches are padded to the next one where they nearly reach it.
     """
 
     together_from = 30_000
@@ -192,15 +197,15 @@ class _OpenVino:
     def __init__(self, model: bytes, usual: Sizes, threads: int) -> None:
         self._core, self._model, self._threads = _openvino_core(), model, threads
         self._usual = usual
-        # More threads than cores compute nothing faster; and some sizes alternate.
+        # More copies than cores compute nothing faster; one more helps where sizes alternate.
         self._most_fixed = available_cores()
         self._most_others = available_cores() + 1
         self._made: Counter[tuple[int, ...] | None] = Counter()
-        """Copies by the size that they are for, None for any."""
+        """Number of copies by the size that they are for; None for any size."""
         self._changes: Counter[tuple[int, ...]] = Counter()
-        """How often a size had to take a copy that had another one."""
+        """How often a size had to use a copy whose last input had another size."""
         self._idle: list[_Copy] = []
-        """Copies that nobody uses, the one used last at the end."""
+        """Copies that are not in use, the most recently used last."""
         self._returned = threading.Condition()
 
     def part(self, count: int) -> int:
@@ -214,8 +219,8 @@ class _OpenVino:
             images = np.concatenate(
                 [images, np.zeros((filled - count, *images.shape[1:]), np.uint8)]
             )
-        # By the size alone: a copy for one size gives what others give but for the last bits, and the
-        # same picture must always give the same.
+        # Chosen by size alone: a copy for one size differs from the others in the last bits, and the
+        # same image must always give the same result.
         is_fixed = count == 1 and images.shape[1:] in self._usual
         copy = self._take(images.shape, is_fixed)
         try:
@@ -227,7 +232,7 @@ class _OpenVino:
                 self._returned.notify_all()
 
     def _take(self, shape: tuple[int, ...], is_fixed: bool) -> _Copy:
-        """A copy that nobody else uses now."""
+        """Return a copy that no other thread is using."""
         kind = shape if is_fixed else None
         with self._returned:
             while True:
@@ -259,11 +264,12 @@ class _OpenVino:
         settings = {
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": 1,
-            # Pinned, all copies would share one core.
+            # With pinning, all copies would share one core.
             "ENABLE_CPU_PINNING": False,
-            # What was made for a size is kept, of some sizes; by default of thousands, megabytes each.
+            # Number of sizes whose prepared data are kept; by default thousands, at megabytes each.
             "CPU_RUNTIME_CACHE_CAPACITY": 200,
-            # OpenVINO would take bf16 for vectors of it too, with which it is slower than with float32.
+            # OpenVINO would also use bf16 with vector instructions alone, where it is slower than
+            # float32.
             "INFERENCE_PRECISION_HINT": "bf16" if _multiplies_bf16_matrices() else "f32",
         }
         model = self._core.read_model(self._model)
@@ -275,7 +281,7 @@ class _OpenVino:
 
 @cache
 def _import_onnxruntime() -> ModuleType:
-    # It would write into the home directory and report what it runs (read when it is imported).
+    # ONNX Runtime would write into the home directory and report what it runs (read on import).
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
@@ -297,8 +303,8 @@ def _openvino_core() -> Any:
         name = "openvino_telemetry"
         hidden = name not in sys.modules
         if hidden:
-            # It would report that it was imported. Without this package it does not.
-            sys.modules[name] = None  # type: ignore[assignment]  # that is how a module is hidden
+            # OpenVINO would report that it was imported; without this package it does not.
+            sys.modules[name] = None  # type: ignore[assignment]  # None hides a module
         try:
             import openvino
         except ImportError as error:
@@ -309,25 +315,25 @@ def _openvino_core() -> Any:
         finally:
             if hidden:
                 del sys.modules[name]
-        # Its first use of NumPy initialises statics: two threads that do so at once wait for each other
-        # for ever, one with Python's lock, one with C++'s.
+        # OpenVINO's first use of NumPy initialises statics: two threads that do so at once deadlock, one
+        # holding Python's lock, the other C++'s.
         for shared in (True, False):
             openvino.Tensor(np.zeros(1, np.uint8), shared_memory=shared).data[:] = 1
         return openvino.Core()
 
 
 def _adds_int8_products() -> bool:
-    """Whether the processor has instructions for sums of products of bytes (VNNI, Arm's dot product).
+    """Return whether the CPU has instructions for sums of int8 products (VNNI, Arm's dot product).
 
-    Older ones of Intel have such for sums of 16 bits alone, which overflow.
+    Older Intel CPUs have such instructions for 16-bit sums only, which overflow.
     """
     return not _INT8_FLAGS.isdisjoint(_processor_flags())
 
 
 def _multiplies_bf16_matrices() -> bool:
-    """Whether the processor has instructions for products of matrices of bf16 (AMX).
+    """Return whether the CPU has instructions for products of bf16 matrices (AMX).
 
-    Those for vectors, which more processors have, are not what makes bf16 fast.
+    Vector instructions for bf16, which more CPUs have, are not what makes it fast.
     """
     return _BF16_FLAG in _processor_flags()
 
@@ -337,6 +343,6 @@ def _processor_flags() -> frozenset[str]:
     try:
         known = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
-        # Not Linux: nothing is known, and floats are right everywhere.
+        # Not Linux: the flags are unknown, and float32 works everywhere.
         return frozenset()
     return frozenset(known.split())

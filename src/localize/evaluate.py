@@ -45,13 +45,13 @@ from ..inference.detection import SURE
 from ..models.registry import load_localizer
 
 RIGHT_IOU = 0.7
-"""A picture whose quality is less counts as a failure in the pictures."""
+"""Quality below which an image counts as a failure in the drawn images."""
 ERROR_ROWS = 1000
-"""Plates in the table of errors; a quantile of 0.1 % is a row then."""
+"""Number of plates in the table of errors; a quantile of 0.1 % is then one row."""
 
 
 def measure(found: Found, samples: ShardedSet) -> dict[str, object]:
-    """The metrics of what was found in a prepared set, and of each style where there are several."""
+    """Compute the metrics of a prepared set, and of each style if there are several."""
     styles = found.table["style"]
     by_style = {
         str(style): _measure(found, samples, styles == style) for style in sorted(set(styles))
@@ -64,7 +64,7 @@ def measure(found: Found, samples: ShardedSet) -> dict[str, object]:
 
 
 def _measure(found: Found, samples: ShardedSet, chosen: pd.Series) -> dict[str, object]:
-    """The metrics of some pictures: of the best plate where there is one, and of all that was found."""
+    """Compute the metrics of selected images, for the best plate of each and for all detections."""
     table = found.table[chosen]
     plates = table[table["present"]]
     return {
@@ -89,7 +89,7 @@ def _measure_plates(found: Found, samples: ShardedSet, pictures: pd.DataFrame) -
         "plate_heights": (plates["error"] / plates["height"]).to_numpy(),
     }
     measures = {"mean_iou": "iou", "corner_error": "error"}
-    # Of two lines, or one: the likelier.
+    # The more probable number of lines counts as predicted.
     counted = plates.assign(right=(plates["two_lines"] >= 0.5) == (plates["lines"] == 2))
     return {
         **evaluation.iou_measures(plates["iou"].to_numpy()),
@@ -118,7 +118,7 @@ def _measure_detection(found: Found, table: pd.DataFrame) -> dict[str, object]:
         false = int(sure["picture"].isin(empty).sum())
         result["false_per_empty_picture"] = false / len(empty)
     if plates and len(empty):
-        # How well the best score of a picture tells whether it has a plate.
+        # How well the best score of an image tells whether it contains a plate.
         scores, present = (torch.tensor(table[name].to_numpy()) for name in ("score", "present"))
         result["picture_average_precision"] = float(
             binary_average_precision(scores, present.long())
@@ -129,11 +129,11 @@ def _measure_detection(found: Found, table: pd.DataFrame) -> dict[str, object]:
 def _average_precision(
     found: Found, samples: ShardedSet, pictures: NDArray[np.int_]
 ) -> dict[str, float]:
-    """COCO's, of the boxes of all that was found in some pictures, also in those without a plate."""
+    """Compute COCO's average precision of all boxes found in images, including those without a plate."""
     size = samples.image(0).shape[::-1] * 2
     every = found.every
     boxes = every[["x1", "y1", "x2", "y2"]].to_numpy() * size
-    # They are in the order of the pictures.
+    # The rows are in the order of the images.
     ends = np.searchsorted(every["picture"].to_numpy(), np.arange(len(samples) + 1))
     parts = [slice(ends[i], ends[i + 1]) for i in pictures]
     scores, present = every["score"].to_numpy(copy=True), samples.present
@@ -146,7 +146,7 @@ def _average_precision(
 
 
 def precision_recall(found: Found) -> pd.DataFrame:
-    """For a plot: recall and precision of all that was found, by the least score that is asked for."""
+    """Return recall and precision of all detections by score threshold, for a plot."""
     plates = max(int(found.table["present"].sum()), 1)
     rows = []
     for score in np.linspace(LEAST_SCORE, 1, 96):
@@ -157,7 +157,7 @@ def precision_recall(found: Found) -> pd.DataFrame:
 
 
 def score_shares(table: pd.DataFrame, step: float = 0.05) -> pd.DataFrame:
-    """Scores of images with a plate, and of those without, in shares, for a plot."""
+    """Return normalised score histograms of images with and without a plate, for a plot."""
     edges = np.arange(0, 1 + step / 2, step)
     parts = {"plate": table[table["present"]], "nothing": table[~table["present"]]}
     counts = {name: np.histogram(part["score"], edges)[0] for name, part in parts.items()}
@@ -166,7 +166,7 @@ def score_shares(table: pd.DataFrame, step: float = 0.05) -> pd.DataFrame:
 
 
 def draw(found: Found, samples: ShardedSet, i: int) -> Image.Image:
-    """Picture ``i`` with the true outline and the one found."""
+    """Draw image ``i`` with the true outline and the one found."""
     picture, row = samples.image(i), found.table.iloc[i]
     size = picture.shape[::-1]
     outline = plots.Outline(found.corners[i] * size, plots.FOUND)
@@ -229,7 +229,7 @@ def main(config: Config) -> None:
 
 
 def _curves(plates: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """For plots: how well the best plate of a picture is placed."""
+    """Return curves of how well the best plate of each image is placed, for plots."""
     thresholds, shares = np.arange(0.5, 1, 0.01), np.linspace(0.01, 1, 100)
     recall = [float((plates["iou"] >= at).mean()) for at in thresholds]
     off = np.quantile(plates["error"], shares) if len(plates) else np.full(100, np.nan)
@@ -244,7 +244,7 @@ def _curves(plates: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def write_errors(config: Config, path: Path) -> None:
-    """Write the table of errors that the reader's training draws from: a plate a row."""
+    """Write the table of errors that the recognizer's training samples from, one plate per row."""
     found, samples = _find(config)
     errors = relative_errors(found, samples)
     if len(errors) < ERROR_ROWS:

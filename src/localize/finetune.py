@@ -1,8 +1,8 @@
 """Fine-tune the localizer on feedback and synthetic scenes: `python -m src.localize.finetune`.
 
-Reads out/models/localize and data/prepared/{feedback/localize,localize}, writes
-out/models/localize_finetuned, which export_stack takes instead. Without feedback it says so and trains
-nothing. Parameters: FinetuneLocalizeParams, else those of the training.
+Reads out/models/localize and data/prepared/{feedback/localize,localize} and writes
+out/models/localize_finetuned, which export_stack then uses instead. Without feedback it says so and
+trains nothing. Parameters: FinetuneLocalizeParams; all others are those of the training.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Stage prepare_localize: scenes at the localizer's size, with box and corners.
+"""Stage prepare_localize: scenes at the localizer's input size, with box and corners.
 
-Of the original's scenes a part is painted larger, and only the part around the plate is kept: what the
-localizer sees where it looks at a plate a second time, or at a larger picture.
+Some of the original's scenes are rendered larger and cropped around the plate: this is what the
+localizer sees in its refinement pass, or in a larger image.
 
 python -m src.localize.prepare
 """
@@ -31,17 +31,17 @@ from ..generators.street import StreetBlock
 
 ZOOMS = (1.0, 1.5, 2.0)
 ZOOM_WEIGHTS = (0.5, 0.25, 0.25)
-"""How much larger scenes are painted, and the shares of each; street scenes vary by themselves."""
+"""Fraction of the scenes at each of ``ZOOMS``; street scenes vary in size by themselves."""
 
 
 @dataclass(frozen=True)
 class ZoomedScenes:
-    """Makes shards of scenes at several zooms.
+    """Callable that generates shards of scenes at several zooms.
 
     Attributes:
-        source: of the scenes.
-        zooms: how much larger than the source's side a scene of the original is painted.
-        weights: of them.
+        source: Source of the scenes.
+        zooms: Factors by which a scene of the original is rendered larger than the source's side.
+        weights: Weights of the zooms.
     """
 
     source: SceneSource
@@ -70,17 +70,17 @@ class ZoomedScenes:
         images: NDArray[np.uint8],
         positions: NDArray[np.int64],
     ) -> NDArray[np.float64]:
-        """Paint the block's scenes into ``images``; gives the window of each, in shares of its scene."""
+        """Render the block's scenes into ``images``; return their windows, normalised to the scene."""
         side = self.source.side
         draws = Draws(self.source.seed, f"{self.source.stream}-zoom", numbers)
         low, high = block.corners.min(axis=1), block.corners.max(axis=1)
-        # The plate stays in the window.
+        # The plate must stay within the window.
         largest = 0.96 / (high - low).max(axis=1)
         zooms = np.asarray(self.zooms)[draws.choice(self.weights)]
         zooms = np.where(zooms <= largest, zooms, 1.0)
         sides = np.round(zooms * side).astype(int)
         size = side / sides
-        # Anywhere between where the plate touches one edge of the window and where the other.
+        # The window lies anywhere between the plate touching one of its edges and the opposite one.
         first = np.clip(high - size[:, None], 0, None)
         last = np.clip(low, None, 1 - size[:, None])
         start = first + draws.uniform(shape=(2,)) * np.maximum(last - first, 0)

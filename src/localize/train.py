@@ -1,8 +1,8 @@
 """Train the localizer of params.yaml on the prepared set: `python -m src.localize.train`.
 
-Reads data/prepared/localize, writes the weights with the best mean quality to
+Reads data/prepared/localize and writes the weights with the best mean quality to
 out/models/localize/model.safetensors, curves to out/runs/localize and checkpoints to
-out/checkpoints/localize, from which a killed training goes on. Parameters: TrainLocalizeParams.
+out/checkpoints/localize, from which an interrupted training resumes. Parameters: TrainLocalizeParams.
 """
 
 from __future__ import annotations

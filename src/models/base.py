@@ -1,4 +1,4 @@
-"""What every localizer and every reader is, whatever network is inside."""
+"""Base classes of all localizers and recognizers, independent of the network inside."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ..core.geometry import Rectification
 
 
 class ModelError(UserError):
-    """A model is unknown, cannot be built with its parameters, or its file does not fit."""
+    """Raised when a model is unknown, cannot be built with its parameters, or does not fit its file."""
 
 
 MAP_CHANNELS = 10
-"""Of a localizer's maps: see ``Localizer``."""
+"""Number of channels of a localizer's maps; see ``Localizer``."""
 
 
 class LocalizerTargets(NamedTuple):
-    """What is true of the pictures of a batch: at most one plate each.
+    """Ground truth of a batch of images with at most one plate each.
 
     Attributes:
-        corners: ``(N, 4, 2)`` float32 in pixels of the input, clockwise from the plate's own top left;
-            whatever it is (as a rule NaN) where there is no plate.
-        present: ``(N,)`` bool, whether there is a plate.
-        lines: ``(N,)`` int64, 1 or 2 lines of text.
+        corners: Plate corners in pixels of the input, shape ``(N, 4, 2)``, float32, clockwise from the
+            plate's own top left; arbitrary (usually NaN) where there is no plate.
+        present: Presence of a plate, shape ``(N,)``, bool.
+        lines: Number of lines of text, shape ``(N,)``, int64, 1 or 2.
     """
 
     corners: Tensor
@@ -36,26 +36,26 @@ class LocalizerTargets(NamedTuple):
 
 
 class Localizer(nn.Module, ABC):
-    """Finds plates: what it thinks of each place of a coarse grid over a picture.
+    """Base class of networks that find plates, with a prediction for each cell of a coarse grid.
 
-    Its maps are ``(N, 10, h, w)`` float32. The channels are
+    The output maps are float32 of shape ``(N, 10, h, w)``. Their channels are
 
-    - 0: the logit that a plate is centred near this place;
+    - 0: the logit that a plate is centred near this cell;
     - 1: the logit that this plate has two lines of text;
-    - 2 to 9: its corners, x0 y0 to x3 y3, in pixels of the input (edges of the picture at 0 and at W
-      or H, pixel centres at halves), clockwise from the plate's own top left.
+    - 2 to 9: its corners, x0 y0 to x3 y3, in pixels of the input (image edges at 0 and at W or H, pixel
+      centres at halves), clockwise from the plate's own top left.
 
-    src/inference/detection.py makes plates of them.
+    src/inference/detection.py turns the maps into plates.
 
     Args:
-        parameters: the constructor's own arguments, as they are saved beside the weights.
-        input_shape: (1, height, width) of the pictures that it is trained on.
+        parameters: Arguments of the subclass's constructor, which are saved with the weights.
+        input_shape: Shape of the training images, (1, height, width).
     """
 
     dense: bool
-    """Whether it takes pictures of any size, multiples of ``stride``; else those of ``input_shape``."""
+    """True if images of any size in multiples of ``stride`` are accepted, else only ``input_shape``."""
     stride: int
-    """Pixels from a place to the next."""
+    """Distance between neighbouring cells in pixels."""
 
     def __init__(self, parameters: dict[str, Any], input_shape: list[int]) -> None:
         super().__init__()
@@ -64,21 +64,23 @@ class Localizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """Maps ``(N, 10, h, w)`` float32 of ``images``, ``(N, 1, H, W)`` float in [0, 1]."""
+        """Compute maps ``(N, 10, h, w)``, float32, from ``images`` ``(N, 1, H, W)``, float in [0, 1]."""
 
     @abstractmethod
     def loss(self, maps: Tensor, targets: LocalizerTargets) -> Tensor:
-        """The scalar to minimise, of what ``forward`` gave and what is true."""
+        """Return the scalar loss of the maps from ``forward`` with respect to the ground truth."""
 
 
 class Recognizer(nn.Module, ABC):
-    """Reads the text of a crop; its classes are those of src/core/charset.py, decoded as CTC does.
+    """Base class of networks that read the text of a crop.
+
+    The classes are those of src/core/charset.py; the output is decoded by CTC.
 
     Args:
-        parameters: the constructor's own arguments, as they are saved beside the weights.
-        input_shape: (1, height, width) of the crops that it takes.
-        rectification: how a crop is cut out of the picture (src/inference/crops.py).
-        blank: the class of the CTC blank.
+        parameters: Arguments of the subclass's constructor, which are saved with the weights.
+        input_shape: Shape of the input crops, (1, height, width).
+        rectification: Method by which a crop is cut out of the image (src/inference/crops.py).
+        blank: Class of the CTC blank.
     """
 
     def __init__(
@@ -96,21 +98,21 @@ class Recognizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(N, T, C)`` float32 of ``images``, ``(N, 1, H, W)`` float in [0, 1]."""
+        """Compute logits ``(N, T, C)``, float32, from ``images`` ``(N, 1, H, W)``, float in [0, 1]."""
 
     def loss(self, logits: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-        """The CTC loss of a text, mean over the batch, by the characters of the longest one.
+        """Return the CTC loss, averaged over the batch and divided by the maximum text length.
 
-        A crop with nothing to read so weighs what a plate does. ``reduction="mean"`` divides each
-        sample by the length of its own text (at least 1): a crop without one would weigh as much as
-        seven characters of another.
+        This way a crop with nothing to read weighs as much as a plate. ``reduction="mean"`` divides
+        each sample by the length of its own text (at least 1): a crop without text would weigh as much
+        as seven characters of another.
 
         Args:
-            logits: ``(N, T, C)``.
-            targets: ``(N, 8)`` int64 classes, padded with the blank.
-            lengths: ``(N,)`` int64, classes of each text; 0 where there is nothing to read.
+            logits: Output of ``forward``, shape ``(N, T, C)``.
+            targets: Classes of the texts, shape ``(N, 8)``, int64, padded with the blank.
+            lengths: Lengths of the texts, shape ``(N,)``, int64; 0 where there is nothing to read.
         """
-        # Autocast would hand bf16 to the sums of the forward-backward algorithm.
+        # Under autocast, the sums of the forward-backward algorithm would be in bf16.
         log_probabilities = logits.float().log_softmax(dim=-1).transpose(0, 1)
         steps = torch.full_like(lengths, logits.shape[1])
         total = nn.functional.ctc_loss(
@@ -122,7 +124,7 @@ class Recognizer(nn.Module, ABC):
 def convolution(
     inputs: int, outputs: int, stride: int | tuple[int, int] = 1, dilation: int = 1
 ) -> nn.Sequential:
-    """A 3x3 convolution, batch norm and ReLU; with a stride of 1 the size stays."""
+    """Build a 3x3 convolution with batch norm and ReLU; a stride of 1 preserves the size."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False),
         nn.BatchNorm2d(outputs),
@@ -131,11 +133,15 @@ def convolution(
 
 
 def seed_convolutions(layers: list[int], input_shape: list[int], names: str) -> nn.Sequential:
-    """The original project's trunk: 3x3 convolutions with ReLU; a 0 among ``layers`` is a 2x2 max pool.
+    """Build the original project's trunk of 3x3 convolutions with ReLU and 2x2 max pooling.
+
+    Args:
+        layers: Output channels of the convolutions; a 0 stands for a max pooling.
+        input_shape: Shape of the input, [channels, height, width].
+        names: Names of the parameters to change, with which error messages start.
 
     Raises:
-        ModelError: there is no convolution, or too many poolings for the size; the message starts
-            with ``names``, the parameters to change.
+        ModelError: If there is no convolution, or more poolings than the size allows.
     """
     if not any(layers):
         raise ModelError(f"{names}: {layers} has no convolution, only poolings (0)")

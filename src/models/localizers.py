@@ -1,4 +1,4 @@
-"""The localizers: ``plate_net``, this project's own, and ``plate_localizer_v3``, the original's."""
+"""Localizers: ``plate_net``, this project's own, and ``plate_localizer_v3``, the original's."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from .base import (
 from .losses import plate_loss
 
 _STRIDES = (2, 1, 2, 1, 2, 1, 1, 1)
-# The last two see farther: a place knows 107 pixels around it, more than a plate that fills a scene of
-# 84 has, also where the place is not quite its centre.
+# The last two are dilated for a receptive field of 107 pixels: more than a plate that fills an 84-pixel
+# scene needs, even if the cell is not exactly at its centre.
 _DILATIONS = (1, 1, 1, 1, 1, 1, 2, 2)
-# Corners are given in these pixels from the place, so that what the head learns is about 1.
+# Unit of the corner offsets from the cell, in pixels: the outputs that the head learns are then about 1.
 _OFFSET = 32.0
-# Of a place with a plate, at first: nearly all places have none, whose loss would else drown the rest.
+# Initial probability of a plate at a cell. Almost all cells are empty; their loss would else dominate.
 _FIRST_CHANCE = 0.01
-# Logit of plate_localizer_v3, which has no doubt: a probability of 0.99995.
+# Constant logit of plate_localizer_v3, which has no confidence: a probability of 0.99995.
 _CERTAIN = 10.0
 
 
 class PlateNet(Localizer):
-    """Each place of an eighth of the picture's size says whether a plate is centred there, and where.
+    """Fully convolutional localizer that predicts a plate for each cell of a grid of stride 8.
 
-    Place k is centred on pixel 8k, as each stride of 2 with a padding of 1 keeps the even pixels.
+    Each cell says whether a plate is centred there, and where its corners are. Cell k is centred on
+    pixel 8k, as each stride of 2 with a padding of 1 keeps the even pixels.
 
     Args:
-        input_shape: [1, height, width] of the pictures that it is trained on.
-        channels: of the eight convolutions.
+        input_shape: Shape of the training images, [1, height, width].
+        channels: Output channels of the eight convolutions.
     """
 
     dense = True
@@ -60,20 +61,20 @@ class PlateNet(Localizer):
             self.head.get_parameter("bias")[0] = math.log(_FIRST_CHANCE / (1 - _FIRST_CHANCE))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps ``(N, 10, h, w)`` of ``images``, ``(N, 1, H, W)`` float in [0, 1]."""
+        """Compute maps ``(N, 10, h, w)`` from ``images`` ``(N, 1, H, W)``, float in [0, 1]."""
         features = self.trunk(images)
-        # The corners are sums of small differences: bf16 would cost half a pixel.
+        # The corners are sums of small differences: bf16 would cost half a pixel of accuracy.
         with torch.autocast(features.device.type, enabled=False):
             maps = self.head(features.float())
             corners = maps[:, 2:] * _OFFSET + self._places(maps).repeat(4, 1, 1)
         return torch.cat([maps[:, :2], corners], dim=1)
 
     def loss(self, maps: Tensor, targets: LocalizerTargets) -> Tensor:
-        """Of all places, see ``plate_loss``."""
+        """Return the loss over all cells; see ``plate_loss``."""
         return plate_loss(maps, targets, self._places(maps), self.stride)
 
     def _places(self, maps: Tensor) -> Tensor:
-        """Centres of the places in pixels, x and y: ``(2, h, w)``."""
+        """Return the centres of the cells in pixels, x and y, shape ``(2, h, w)``."""
         rows, columns = maps.shape[-2:]
         y = torch.arange(rows, device=maps.device, dtype=torch.float32) * self.stride + 0.5
         x = torch.arange(columns, device=maps.device, dtype=torch.float32) * self.stride + 0.5
@@ -81,17 +82,17 @@ class PlateNet(Localizer):
 
 
 class PlateLocalizerV3(Localizer):
-    """The original project's localizer, written anew from its shapes: convolutions, then a box.
+    """The original project's localizer, reimplemented from its shapes: convolutions that regress a box.
 
-    It knows one place, the whole picture, and one upright box, whose corners are its corners. It has
-    no confidence: every picture has a plate, of one line.
+    Its grid has a single cell, the whole image, with one upright box, whose corners it returns. It has
+    no confidence: every image is taken to contain a plate with one line.
 
     Args:
-        input_shape: [1, height, width] of the pictures.
-        layers: channels of the convolutions; a 0 is a 2x2 max pooling.
-        pooling: [height, width] of the adaptive average pooling.
-        hidden: widths of the hidden layers.
-        dropout: after each hidden layer.
+        input_shape: Shape of the images, [1, height, width].
+        layers: Output channels of the convolutions; a 0 stands for a 2x2 max pooling.
+        pooling: Output size of the adaptive average pooling, [height, width].
+        hidden: Widths of the hidden layers.
+        dropout: Dropout probability after each hidden layer.
     """
 
     dense = False
@@ -128,13 +129,13 @@ class PlateLocalizerV3(Localizer):
             width = outputs
         self.hidden = nn.Sequential(*modules)
         self.head = nn.Linear(width, 4)
-        # Width and height; not part of the weights, but it goes to the device with them.
+        # Width and height; not saved with the weights, but moved to the device with them.
         self.register_buffer(
             "size", torch.tensor([input_shape[2], input_shape[1]]).float(), persistent=False
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps ``(N, 10, 1, 1)`` of ``images``, ``(N, 1, H, W)`` float in [0, 1]."""
+        """Compute maps ``(N, 10, 1, 1)`` from ``images`` ``(N, 1, H, W)``, float in [0, 1]."""
         features = self.hidden(self.trunk(images))
         with torch.autocast(features.device.type, enabled=False):
             box = self.head(features.float()).sigmoid()
@@ -143,7 +144,7 @@ class PlateLocalizerV3(Localizer):
         return torch.cat([certain, -certain, corners], dim=1)[..., None, None]
 
     def loss(self, maps: Tensor, targets: LocalizerTargets) -> Tensor:
-        """Mean squared error of cx, cy, w, h, over the pictures with a plate."""
+        """Return the mean squared error of cx, cy, w, h over the images with a plate."""
         present = targets.present[:, None]
         corners = torch.where(present[..., None], targets.corners, 0.0) / self.size
         box = corners_to_box(maps[:, 2:].reshape(-1, 4, 2) / self.size)
@@ -152,7 +153,7 @@ class PlateLocalizerV3(Localizer):
 
 
 def corners_to_box(corners: Tensor) -> Tensor:
-    """The upright box around corners: ``(N, 4, 2)`` to ``(N, 4)`` as cx, cy, w, h."""
+    """Return the upright boxes around corners ``(N, 4, 2)``, as cx, cy, w, h of shape ``(N, 4)``."""
     low, high = corners.amin(dim=1), corners.amax(dim=1)
     return torch.cat([(low + high) / 2, high - low], dim=1)
 

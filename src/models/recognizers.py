@@ -1,4 +1,4 @@
-"""The readers: ``crnn``, this project's own, and ``plate_ocr_v2``, the original's."""
+"""Recognizers: ``crnn``, this project's own, and ``plate_ocr_v2``, the original's."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from torch import Tensor, nn
 from ..core.charset import CHARSET
 from .base import ModelError, Recognizer, convolution, seed_convolutions
 
-# CTC needs a blank between equal characters: of eight, the canton and seven equal digits.
+# CTC needs a blank between equal classes. The worst case of eight is a canton and seven equal digits.
 _FEWEST_STEPS = CHARSET.max_length + CHARSET.max_length - 2
 
 
 class CRNN(Recognizer):
-    """Convolutions, a bidirectional LSTM over columns of a quarter of the width, CTC.
+    """Convolutional recurrent network with a bidirectional LSTM, trained with CTC.
 
-    After Shi, Bai, Yao: An end-to-end trainable neural network for image-based sequence recognition,
-    PAMI 2017. An LSTM and not a GRU: processors have it as one kernel, in bfloat16 too, and train and
-    run it faster, large as it is.
+    The LSTM runs over the columns of a feature map with a quarter of the crop's width. After Shi, Bai,
+    Yao: An end-to-end trainable neural network for image-based sequence recognition, PAMI 2017. An LSTM
+    is used instead of a GRU because CPUs run it as a single kernel, in bfloat16 too, so that it trains
+    and runs faster despite its size.
 
     Args:
-        input_shape: [1, height, width] of the rectified crops.
-        channels: of the eight convolutions.
-        hidden_size: of the LSTM, each direction.
-        layers: of the LSTM.
-        dropout: between and after the LSTM's layers.
-        num_classes: of the charset, with the blank as the last.
+        input_shape: Shape of the rectified crops, [1, height, width].
+        channels: Output channels of the eight convolutions.
+        hidden_size: Hidden size of the LSTM per direction.
+        layers: Number of LSTM layers.
+        dropout: Dropout probability between and after the LSTM layers.
+        num_classes: Number of classes of the charset, including the blank as the last.
     """
 
     def __init__(
@@ -54,8 +55,8 @@ class CRNN(Recognizer):
                 f"OCRModelParams.CRNN_IMG_SHAPE: crnn cannot take {height}x{width}: the height must be "
                 f"a multiple of 16, the width a multiple of 4 and at least {4 * _FEWEST_STEPS}"
             )
-        # The width is kept from a quarter on: a step is 4 of 128 columns, half a digit. Strides, not
-        # poolings: batch norm at the larger size and the pooling would take longer than all products.
+        # The width is kept at a quarter: a step is 4 of 128 columns, half a digit. Strides, not pooling:
+        # batch norm at the larger size and the pooling would take longer than all multiplications.
         strides: list[int | tuple[int, int]] = [2, 1, 2, 1, (2, 1), 1, (2, 1), 1]
         inputs = [input_shape[0], *channels[:-1]]
         self.trunk = nn.Sequential(
@@ -73,21 +74,24 @@ class CRNN(Recognizer):
         self.head = nn.Linear(2 * hidden_size, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(N, W / 4, C)`` of ``images``, ``(N, 1, H, W)`` float in [0, 1]."""
+        """Compute logits ``(N, W / 4, C)`` from ``images`` ``(N, 1, H, W)``, float in [0, 1]."""
         return _read_columns(self.trunk(images), self.recurrent, self.dropout, self.head)
 
 
 class PlateOCRV2(Recognizer):
-    """The original project's reader, written anew from its shapes: it reads a square of the upright box.
+    """The original project's recognizer, reimplemented from its shapes.
+
+    It reads the upright box, resized to a square.
 
     Args:
-        input_shape: [1, height, width] of the crops.
-        layers: channels of the convolutions; a 0 is a 2x2 max pooling.
-        pooling: [height, width] of the adaptive average pooling; the width is the steps of the GRU.
-        hidden_size: of the GRU, each direction.
-        gru_layers: of the GRU.
-        dropout: between the GRU's layers.
-        num_classes: of the charset, with the blank as the last.
+        input_shape: Shape of the crops, [1, height, width].
+        layers: Output channels of the convolutions; a 0 stands for a 2x2 max pooling.
+        pooling: Output size of the adaptive average pooling, [height, width]; the width is the number of
+            GRU steps.
+        hidden_size: Hidden size of the GRU per direction.
+        gru_layers: Number of GRU layers.
+        dropout: Dropout probability between the GRU layers.
+        num_classes: Number of classes of the charset, including the blank as the last.
     """
 
     def __init__(
@@ -132,15 +136,15 @@ class PlateOCRV2(Recognizer):
         self.head = nn.Linear(2 * hidden_size, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(N, steps, C)`` of ``images``, ``(N, 1, H, W)`` float in [0, 1]."""
+        """Compute logits ``(N, steps, C)`` from ``images`` ``(N, 1, H, W)``, float in [0, 1]."""
         return _read_columns(self.trunk(images), self.recurrent, nn.Identity(), self.head)
 
 
 def _read_columns(
     features: Tensor, recurrent: nn.GRU | nn.LSTM, dropout: nn.Module, head: nn.Linear
 ) -> Tensor:
-    """Run a recurrent network over the columns of ``(N, C, H, W)`` features: logits ``(N, W, classes)``."""
+    """Compute logits ``(N, W, classes)`` from the columns of features ``(N, C, H, W)``."""
     columns, _ = recurrent(features.permute(0, 3, 1, 2).flatten(2))
-    # Logits in bf16 have three digits: too few to tell a sure character from a doubtful one.
+    # Logits in bf16 have three digits: too few to tell a certain character from an uncertain one.
     with torch.autocast(columns.device.type, enabled=False):
         return head(dropout(columns).float())

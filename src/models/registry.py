@@ -1,7 +1,7 @@
-"""The models by name, and their files.
+"""Registry of the models by name, with functions to save and load them.
 
-A model's file is safetensors with metadata: its kind, its name, and the arguments that build it, so
-that a later change of params.py cannot break an old file.
+A model file is a safetensors file whose metadata holds the model's kind, its name, and the arguments
+that build it, so that a later change of params.py cannot break an old file.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ Model = TypeVar("Model", Localizer, Recognizer)
 
 @dataclass(frozen=True)
 class Entry(Generic[Model]):
-    """A model: its class, and how its arguments come from the parameters. Its input size is among
-    them, so that no two models need to share one.
+    """Registry entry of a model: its class, and how its arguments follow from the parameters.
+
+    The input size is one of the arguments, so that models need not share it.
     """
 
     module: Callable[..., Model]
@@ -84,19 +85,19 @@ RECOGNIZERS: dict[str, Entry[Recognizer]] = {
 
 
 def build_localizer(name: str, config: Config) -> Localizer:
-    """The localizer ``name`` with fresh weights.
+    """Build the localizer ``name`` with newly initialised weights.
 
     Raises:
-        ModelError: the name is unknown, or the parameters cannot build it.
+        ModelError: If the name is unknown, or the model cannot be built with its parameters.
     """
     return _entry(LOCALIZERS, name, "params.yaml: models.localizer")(config)
 
 
 def build_recognizer(name: str, config: Config) -> Recognizer:
-    """The reader ``name`` with fresh weights.
+    """Build the recognizer ``name`` with newly initialised weights.
 
     Raises:
-        ModelError: the name is unknown, or the parameters cannot build it.
+        ModelError: If the name is unknown, or the model cannot be built with its parameters.
     """
     return _entry(RECOGNIZERS, name, "params.yaml: models.reader")(config)
 
@@ -108,10 +109,10 @@ def _entry(entries: Mapping[str, Entry[Model]], name: str, where: str) -> Entry[
 
 
 def save_model(model: Localizer | Recognizer, path: Path) -> None:
-    """Write a model's file; it appears when all of it is written.
+    """Write a model to a file, which appears only once it is complete.
 
     Raises:
-        ModelError: the model's class is not registered, or the file cannot be written.
+        ModelError: If the model's class is not registered, or the file cannot be written.
     """
     kind, entries = _kind_of(model)
     names = [name for name, entry in entries.items() if entry.module is type(model)]
@@ -122,12 +123,12 @@ def save_model(model: Localizer | Recognizer, path: Path) -> None:
         "name": names[0],
         "parameters": json.dumps(model.parameters_of_class),
     }
-    # Copied, as safetensors wants plain layout and training uses channels-last.
+    # Made contiguous, as safetensors requires it and training uses channels-last.
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # safetensors' own writing leaves files that none but their owner can read.
+        # safetensors' own writer creates files that only their owner can read.
         temporary.write_bytes(save(state, metadata))
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
@@ -141,19 +142,19 @@ def _kind_of(model: Localizer | Recognizer) -> tuple[str, Mapping[str, Entry[Any
 
 
 def load_localizer(path: Path) -> Localizer:
-    """The localizer of a file, in evaluation mode.
+    """Load a localizer from a file, in evaluation mode.
 
     Raises:
-        ModelError: there is no such file, it is damaged, or it holds something else.
+        ModelError: If the file is missing or damaged, or does not hold such a model.
     """
     return _load(path, "localizer", LOCALIZERS, "train_localize")
 
 
 def load_recognizer(path: Path) -> Recognizer:
-    """The reader of a file, in evaluation mode.
+    """Load a recognizer from a file, in evaluation mode.
 
     Raises:
-        ModelError: there is no such file, it is damaged, or it holds something else.
+        ModelError: If the file is missing or damaged, or does not hold such a model.
     """
     return _load(path, "reader", RECOGNIZERS, "train_ocr")
 

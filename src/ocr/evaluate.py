@@ -1,9 +1,9 @@
-"""Stage evaluate_ocr: measure the reader on the whole validation set, given the true corners.
+"""Stage evaluate_ocr: measure the recognizer on the whole validation set, given the true corners.
 
-Crops with a text are measured by exact match; those with nothing to read (foreign plates, signs, no
-plate at all) by whether they would be given a text. Writes out/evaluations/ocr: metrics.json, tables
-for ``dvc plots`` (also the confusion matrix), ten pictures and a sheet of the worst failures. Run it
-with ``dvc repro evaluate_ocr``, or ``python -m src.ocr.evaluate``.
+Crops with a text are measured by exact match; crops with nothing to read (foreign plates, signs, no
+plate at all) by whether a text would be returned for them. Writes out/evaluations/ocr: metrics.json,
+tables for ``dvc plots`` (including the confusion matrix), ten images and a sheet of the worst failures.
+Run it with ``dvc repro evaluate_ocr``, or ``python -m src.ocr.evaluate``.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ..models.base import Recognizer
 from ..models.registry import load_recognizer
 
 CONFIDENT = 0.5
-"""A reading with at least this confidence, which is not calibrated, counts as a text given."""
+"""Confidence, not calibrated, from which a reading counts as a returned text."""
 
 
 def crop(reader: Recognizer, samples: ShardedSet, i: int) -> NDArray[np.uint8]:
-    """What the reader sees of sample ``i``: ``(h, w)`` uint8."""
+    """Return the crop of sample ``i`` as the recognizer sees it, shape ``(h, w)``, uint8."""
     picture = samples.image(i)
     corners = samples.corners[i] * picture.shape[::-1]
     lines = int(samples.lines[i])
@@ -44,10 +44,10 @@ def read(
     """Read a prepared set.
 
     Returns:
-        A row a sample: plate (empty where there is nothing to read), text (by the grammar),
-        confidence, greedy (the text of the best path, whatever the grammar says), right, right_greedy,
-        and what the measures are broken down by. Where there is nothing to read, little confidence is
-        right, and an empty path.
+        Table with one row per sample: plate (empty where there is nothing to read), text (decoded with
+        the grammar), confidence, greedy (the text of the best path, regardless of the grammar), right,
+        right_greedy, and the columns that the metrics are broken down by. Where there is nothing to
+        read, right means a low confidence, and right_greedy an empty path.
     """
     raw, readings = [], []
     with tqdm(total=len(samples), unit=" crops", desc="ocr", mininterval=0.5) as progress:
@@ -80,7 +80,7 @@ def read(
 
 
 def measure(table: pd.DataFrame) -> dict[str, object]:
-    """The metrics of a set that was read: of the crops with a text, then of those without."""
+    """Compute the metrics of a set, first of the crops with a text, then of those without."""
     texts, nothing = _texts(table), table[table["plate"] == ""]
     low, high = evaluation.wilson(int(texts["right"].sum()), len(texts))
     true = texts["plate"].tolist()
@@ -117,7 +117,7 @@ def _texts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_kind(table: pd.DataFrame, measures: dict[str, str]) -> dict[str, object]:
-    """Measures by the kind of scene and the number of lines, where there are several."""
+    """Compute metrics by kind of scene and by number of lines, if there are several of them."""
     return {
         f"by_{column}": evaluation.by_value(table, column, measures)
         for column in ("style", "lines")
@@ -126,7 +126,7 @@ def _by_kind(table: pd.DataFrame, measures: dict[str, str]) -> dict[str, object]
 
 
 def confidences(table: pd.DataFrame, step: float = 0.05) -> pd.DataFrame:
-    """For a plot: shares of the crops with a text, and of those without, by confidence."""
+    """Return normalised confidence histograms of crops with and without a text, for a plot."""
     edges = np.arange(0, 1 + step / 2, step)
     parts = {"text": _texts(table), "nothing": table[table["plate"] == ""]}
     counts = {name: np.histogram(part["confidence"], edges)[0] for name, part in parts.items()}
@@ -135,7 +135,7 @@ def confidences(table: pd.DataFrame, step: float = 0.05) -> pd.DataFrame:
 
 
 def draw(reader: Recognizer, samples: ShardedSet, table: pd.DataFrame, i: int) -> Image.Image:
-    """Crop ``i`` with its outline, what the reader saw of it, and what it read."""
+    """Draw sample ``i`` with its outline, what the recognizer saw of it, and what it read."""
     picture, row = samples.image(i), table.iloc[i]
     size = f"plate {row.height:.0f} px high; " if np.isfinite(row.height) else ""
     return plots.draw_result(
@@ -171,7 +171,7 @@ def main(config: Config) -> None:
                 for value, row in evaluation.by_value(texts, column, measures).items()
             )
             evaluation.write_plot(folder, f"accuracy_by_{column}", rows)
-        # A confidence of 1 belongs to the last bin.
+        # A confidence of 1 must fall into the last bin.
         values = texts.assign(confidence=texts["confidence"].clip(upper=1 - 1e-9))
         values = values.rename(columns={"size_of_angle": "angle"})
         for column, step in (("height", 5), ("angle", 5), ("confidence", 0.1)):

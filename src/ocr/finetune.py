@@ -1,8 +1,8 @@
-"""Fine-tune the reader on feedback and synthetic crops: `python -m src.ocr.finetune`.
+"""Fine-tune the recognizer on feedback and synthetic crops: `python -m src.ocr.finetune`.
 
-Reads out/models/ocr and data/prepared/{feedback/ocr,ocr}, writes out/models/ocr_finetuned, which
-export_stack takes instead. Without feedback it says so and trains nothing. Parameters: FinetuneOCRParams,
-else those of the training.
+Reads out/models/ocr and data/prepared/{feedback/ocr,ocr} and writes out/models/ocr_finetuned, which
+export_stack then uses instead. Without feedback it says so and trains nothing. Parameters:
+FinetuneOCRParams; all others are those of the training.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Stage prepare_ocr: the part of a scene around its plate, at the scene's own resolution.
 
-Jitter and the resize to a reader's input happen in training, so that every reader trains on the same
-data and a small plate stays as hard as it is.
+Jitter and resizing to the recognizer's input size happen in training, so that every recognizer trains on
+the same data and a small plate stays as hard to read as it is.
 
 python -m src.ocr.prepare
 """
@@ -31,11 +31,11 @@ from ..generators.plate import ARMY_COLOUR, COLOURS
 
 @dataclass(frozen=True)
 class PlateWindows:
-    """Makes shards of windows around plates.
+    """Callable that generates shards of windows around plates.
 
     Attributes:
-        source: of the scenes; only the window of each is painted.
-        margin: around the plate's box, as a share of the box's sides.
+        source: Source of the scenes; only the window of each is rendered.
+        margin: Margin around the plate's box, relative to the box's sides.
     """
 
     source: SceneSource
@@ -60,10 +60,10 @@ class PlateWindows:
 
 
 def readable(config: Config) -> Config:
-    """The parameters without army plates: they have no canton, so there is no text to learn.
+    """Return the parameters without army plates: they have no canton, so there is no text to learn.
 
     Raises:
-        StageError: there are no others.
+        StageError: If there are no other plates.
     """
     weights = [
         0.0 if colour.name == ARMY_COLOUR else weight

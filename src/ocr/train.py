@@ -1,8 +1,8 @@
-"""Train the reader of params.yaml on the prepared set: `python -m src.ocr.train`.
+"""Train the recognizer of params.yaml on the prepared set: `python -m src.ocr.train`.
 
-Reads data/prepared/ocr, writes the weights with the best exact match to
+Reads data/prepared/ocr and writes the weights with the best exact match to
 out/models/ocr/model.safetensors, curves to out/runs/ocr and checkpoints to out/checkpoints/ocr,
-from which a killed training goes on. Parameters: TrainOCRParams.
+from which an interrupted training resumes. Parameters: TrainOCRParams.
 """
 
 from __future__ import annotations

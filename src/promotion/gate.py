@@ -1,8 +1,9 @@
-"""Whether a candidate is good enough to take the place of the promoted one.
+"""Decide whether a candidate is good enough to replace the promoted bundle.
 
-Both read the same plates. On one set the candidate must be better by McNemar's exact test of the plates
-that only one of both reads (McNemar, 1947); on the others it may not be worse by more than a margin, and on
-no slice of any set significantly so, at a level that is corrected for the number of slices (Holm, 1979).
+Both read the same plates. On the primary set, the candidate must be better by McNemar's exact test on
+the plates that only one of the two reads (McNemar, 1947). On the other sets it must not be worse by more
+than a margin. On no slice of any set may it be worse by more than the margin and significantly so, at a
+level corrected for the number of slices (Holm, 1979).
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from ..evaluation.end_to_end import Scores, given, texts_of
 from ..evaluation.paired import SIGNIFICANT, Comparison, compare, holm
 
 MARGIN = 0.005
-"""Share of a set's plates that a candidate may lose beside the primary set."""
+"""Largest drop in the share of plates read that is allowed on any set but the primary one."""
 LEAST_SLICE = 50
-"""Plates of a slice that is looked at."""
+"""Minimum number of plates in a slice that is compared."""
 MOST_GROWTH = {"size": 1.25, "latency": 1.25}
-"""Factors by which a candidate may be larger and slower."""
+"""Maximum factors by which a candidate may be larger and slower than the promoted bundle."""
 _HEIGHTS = [0, 15, 20, 30, 60, np.inf]
 _SLICES = ("canton", "length", "height", "format")
 RIGHT = "right"
@@ -30,13 +31,13 @@ RIGHT = "right"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says.
+    """Decision of the gate, with the comparisons behind it.
 
     Attributes:
-        sets: the primary one first.
-        slices: of all sets.
-        costs: promoted and candidate value by name.
-        reasons: why the candidate is refused; none if it is not.
+        sets: Comparisons on whole sets, the primary one first.
+        slices: Comparisons on the slices of all sets.
+        costs: Values of the promoted bundle and the candidate, by the name of the cost.
+        reasons: Reasons to refuse the candidate; empty if it passes.
     """
 
     sets: Sequence[Comparison]
@@ -46,11 +47,11 @@ class Verdict:
 
     @property
     def passes(self) -> bool:
-        """Whether the candidate may be promoted."""
+        """Return whether the candidate may be promoted."""
         return not self.reasons
 
     def to_dict(self) -> dict[str, Any]:
-        """For a manifest."""
+        """Return the verdict as plain values for a manifest."""
         return {
             "sets": [_entry(each) for each in self.sets],
             "slices": len(self.slices),
@@ -61,13 +62,13 @@ class Verdict:
 
 def _entry(each: Comparison) -> dict[str, Any]:
     values = asdict(each)
-    # As manifests call them.
+    # Manifests use these names.
     values["promoted"], values["candidate"] = values.pop("old"), values.pop("new")
     return {**values, "p_better": each.p_better, "p_worse": each.p_worse}
 
 
 def plates_right(scores: Scores) -> pd.DataFrame:
-    """A row for each plate with a text: right, and the slices that it is in."""
+    """Return one row per plate with a text: whether it is read correctly, and its slices."""
     texts = texts_of(scores)
     heights = pd.cut(texts["height"], _HEIGHTS, right=False)
     return pd.DataFrame(
@@ -82,7 +83,7 @@ def plates_right(scores: Scores) -> pd.DataFrame:
 
 
 def pictures_right(scores: Scores, threshold: float) -> pd.DataFrame:
-    """A row for each picture without a Swiss plate: right where no text is given."""
+    """Return one row per image without a Swiss plate, which is right if no text is given."""
     with_text = set(given(scores, threshold)["picture"])
     return pd.DataFrame({RIGHT: [i not in with_text for i in range(len(scores.found))]})
 
@@ -93,13 +94,13 @@ def judge(
     primary: str,
     costs: Mapping[str, tuple[float, float]],
 ) -> Verdict:
-    """Compare two models.
+    """Judge a candidate against the promoted bundle.
 
     Args:
-        promoted, candidate: for each set the table of ``plates_right`` or ``pictures_right``, of the
-            same plates in the same order.
-        primary: the set on which the candidate must be better.
-        costs: what each costs, by the names of MOST_GROWTH: promoted, candidate.
+        promoted, candidate: Table of ``plates_right`` or ``pictures_right`` for each set. The rows of
+            both must be the same plates or images in the same order.
+        primary: Name of the set on which the candidate must be better.
+        costs: Values of the promoted bundle and the candidate, by the names of ``MOST_GROWTH``.
     """
     names = [primary, *(name for name in promoted if name != primary)]
     sets = [
@@ -148,7 +149,7 @@ def _slices(name: str, promoted: pd.DataFrame, candidate: pd.DataFrame) -> list[
 
 
 def tabulate(verdict: Verdict) -> str:
-    """The comparison for people."""
+    """Format the comparison as a table to print."""
     header = f"{'set':<24}{'count':>7}{'promoted':>10}{'candidate':>11}{'gained':>8}{'lost':>6}  p"
     lines = [header]
     for number, each in enumerate(verdict.sets):

@@ -1,4 +1,4 @@
-"""The model card of a bundle (Mitchell et al., 2019), as the README.md beside it."""
+"""Model card of a bundle (Mitchell et al., 2019), written as README.md next to it."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ Texts where no Swiss plate is: {clutter}. A text is given from a probability of 
 
 
 def card(manifest: Manifest, metrics: Mapping[str, Any], version: str) -> str:
-    """The text of the card.
+    """Return the text of the model card.
 
     Args:
-        manifest: of the bundle.
-        metrics: of evaluate_stack, with its tables.
-        version: what the bundle is called.
+        manifest: Manifest of the bundle.
+        metrics: Metrics of ``evaluate_stack``, including its breakdowns.
+        version: Name of the bundle.
     """
     sets = {name: metrics if name == "val" else metrics.get(name) for name in SETS}
     measured = {name: values for name, values in sets.items() if values}

@@ -1,13 +1,13 @@
-"""Promote the exported bundle: write it to models, which is in Git and used by default, if it is better.
+"""Promote the exported bundle if it is better than the promoted one.
 
     python -m src.promote [--rev REV] [--labels CSV ...] [--primary SET] [--tag]
     python -m src.promote --restore
 
-The candidate is out/models/stack of the workspace, which must be what dvc.lock records, or that of a
-revision. It reads the same plates as the promoted bundle: the sets ``val``, ``shifted`` and ``clutter``
-of data/prepared/stack, and annotation files; src/promotion/gate.py decides. What is promoted gets the
-metrics of its evaluation, the commit, the sha256 of dvc.lock and the comparison into its manifest, and a
-model card.
+The candidate is ``out/models/stack`` of the workspace, which must match dvc.lock, or that of a revision.
+It is compared with the promoted bundle on the same images: the sets ``val``, ``shifted`` and ``clutter``
+of ``data/prepared/stack``, and any annotation files given. src/promotion/gate.py decides. The bundle is
+promoted by writing it to ``models``, which is tracked by Git and used by default, with a model card and
+a manifest that has the metrics of its evaluation, the commit, the sha256 of dvc.lock and the comparison.
 """
 
 from __future__ import annotations
@@ -59,28 +59,28 @@ STAGES = ("export_stack", "evaluate_stack")
 OWN_SETS = ("val", "shifted")
 CLUTTER = "clutter"
 LARGEST = 8_000_000
-"""Bytes of the bundle, at most: every clone has it."""
+"""Maximum size of the bundle in bytes, as every clone of the repository contains it."""
 ARTIFACT, STAGE = "bundle", "prod"
-"""Names in the registry of models."""
+"""Name of the artifact, and of its stage, in the model registry."""
 _TIMED, _ROUNDS = 30, 5
-"""Pictures whose latency is compared, and how often each is read."""
+"""Number of images used to compare latency, and number of times that each is read."""
 
 
 class RefusedError(StageError):
-    """The candidate is not better, or not good enough."""
+    """Raised if the candidate is not better than the promoted bundle, or not good enough."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for.
+    """Options of a promotion.
 
     Attributes:
-        target: folder of the promoted bundle.
-        rev: revision of the candidate; None is the workspace.
-        labels: annotation files that are read too.
-        primary: the set on which the candidate must be better.
-        hardware: what the networks were trained on, for the manifest.
-        tag: commit and tag it.
+        target: Folder of the promoted bundle.
+        rev: Revision of the candidate, or None for the workspace.
+        labels: Annotation files to compare on as well.
+        primary: Name of the set on which the candidate must be better.
+        hardware: Hardware that the networks were trained on, for the manifest.
+        tag: Whether to commit and tag the promoted bundle.
     """
 
     target: Path = Path("models")
@@ -93,13 +93,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A bundle, and where it comes from.
+    """A bundle and its provenance.
 
     Attributes:
-        bundle: as it was exported.
-        metrics: of evaluate_stack, with its tables.
-        revision: commit of the code that made it.
-        lock: sha256 of its dvc.lock.
+        bundle: The bundle as it was exported.
+        metrics: Metrics of ``evaluate_stack``, including its breakdowns.
+        revision: Commit of the code that produced the bundle.
+        lock: The sha256 of the bundle's dvc.lock.
     """
 
     bundle: Bundle
@@ -112,9 +112,9 @@ def promote(config: Config, options: Options) -> None:
     """Compare the candidate with the promoted bundle, and promote it if it is better.
 
     Raises:
-        RefusedError: it is not; nothing has changed.
-        StageError: something is missing, or cannot be written.
-        BundleError: a bundle is damaged.
+        RefusedError: The candidate is not better; nothing has been changed.
+        StageError: A file or a set is missing, or cannot be written.
+        BundleError: A bundle is damaged.
     """
     recover(options.target)
     check_committed(options.target)
@@ -148,12 +148,12 @@ def promote(config: Config, options: Options) -> None:
 
 
 def check_committed(path: Path) -> None:
-    """See to it that Git can restore what is about to be replaced.
+    """Check that Git can restore what is about to be replaced.
 
-    Outside of Git nothing is checked.
+    Outside a Git repository, nothing is checked.
 
     Raises:
-        StageError: there are changes that are not committed.
+        StageError: There are uncommitted changes.
     """
     done = _git("status", "--porcelain", "--", str(path))
     if done.returncode == 0 and done.stdout.strip():
@@ -165,11 +165,11 @@ def check_committed(path: Path) -> None:
 
 
 def from_workspace(config: Config) -> Candidate:
-    """The exported bundle of the workspace.
+    """Load the exported bundle of the workspace.
 
     Raises:
-        StageError: it is not what dvc.lock records, or was not evaluated.
-        BundleError: it is missing or damaged.
+        StageError: The bundle does not match dvc.lock, or has not been evaluated.
+        BundleError: The bundle is missing or damaged.
     """
     exported = Bundle.load(config.out("models", "stack"))
     check_recorded()
@@ -184,16 +184,16 @@ def from_workspace(config: Config) -> Candidate:
 
 
 def from_revision(config: Config, rev: str, folder: Path) -> Candidate:
-    """The exported bundle of a revision, from DVC's cache or its remote.
+    """Load the exported bundle of a revision, from DVC's cache or its remote.
 
     Args:
-        config: names its path.
-        rev: a commit, a branch, a tag or an experiment.
-        folder: an empty one to put it into.
+        config: Parameters of the pipeline, which determine the paths of the bundle and its metrics.
+        rev: A commit, branch, tag or experiment.
+        folder: Empty folder to write the bundle to.
 
     Raises:
-        StageError: there is no such revision, or nothing has its bundle.
-        BundleError: it is damaged.
+        StageError: There is no such revision, or its bundle is neither in the cache nor in the remote.
+        BundleError: The bundle is damaged.
     """
     place = folder / "stack"
     source = config.out("models", "stack").as_posix()
@@ -220,25 +220,25 @@ def from_revision(config: Config, rev: str, folder: Path) -> Candidate:
 
 
 def check(candidate: Bundle) -> None:
-    """See to it that a bundle runs and is small enough.
+    """Check that a bundle runs and is small enough.
 
     Raises:
-        StageError: it is too large.
+        StageError: The bundle is too large.
     """
     size = _size(candidate)
     if size > LARGEST:
         raise StageError(f"{candidate.path}: has {size:,} bytes; {LARGEST:,} are allowed")
-    # Whatever it finds in an even grey: that it runs at all is what counts.
+    # The result on a uniformly grey image does not matter, only that the bundle runs.
     PlateReader(candidate, "onnxruntime", 1).read(np.full((256, 256), 128, np.uint8))
 
 
 def check_recorded() -> None:
-    """See to it that the bundle and its evaluation are what dvc.lock records.
+    """Check that the bundle and its evaluation match dvc.lock.
 
-    Prepared sets and models that are not here do not matter: a training may have run elsewhere.
+    Missing prepared sets and models are ignored, as training may have run on another machine.
 
     Raises:
-        StageError: they are not.
+        StageError: The bundle or its evaluation does not match dvc.lock.
     """
     command = [sys.executable, "-m", "dvc", "status", "--json", *STAGES]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -251,7 +251,7 @@ def check_recorded() -> None:
 
 
 def changed_files(status: dict[str, list[Any]]) -> list[str]:
-    """What ``dvc status --json`` says of stages, without dependencies that are not here."""
+    """Return the changes listed by ``dvc status --json``, without missing dependencies."""
     changed = []
     for stage, entries in status.items():
         for entry in entries:
@@ -265,10 +265,10 @@ def changed_files(status: dict[str, list[Any]]) -> list[str]:
 
 
 def compare(config: Config, promoted: Bundle, candidate: Bundle, options: Options) -> gate.Verdict:
-    """Let both read the same pictures.
+    """Compare the candidate with the promoted bundle on the same images.
 
     Raises:
-        StageError: a set is missing, or there is no set of the primary one's name.
+        StageError: A set is missing, or there is no set with the name of the primary one.
     """
     sets = _sets(config, options.labels)
     if options.primary not in sets or options.primary == CLUTTER:
@@ -324,7 +324,7 @@ def _size(each: Bundle) -> int:
 def _latencies(
     readers: Sequence[PlateReader], pictures: Sequence[NDArray[np.uint8]]
 ) -> tuple[float, float]:
-    """Median milliseconds of a picture, of two readers in turn, so that both see the same machine."""
+    """Return the median milliseconds per image of two readers, timed in turn under equal conditions."""
     times: list[list[float]] = [[] for _ in readers]
     for _ in range(_ROUNDS):
         for picture in pictures:
@@ -337,7 +337,7 @@ def _latencies(
 
 
 def describe(candidate: Candidate, verdict: gate.Verdict | None, hardware: str | None) -> Manifest:
-    """The manifest of what is promoted."""
+    """Return the manifest of the bundle to promote."""
     exported = candidate.bundle.manifest
     comparison = {} if verdict is None else {"promotion": verdict.to_dict()}
     return msgspec.structs.replace(
@@ -350,7 +350,7 @@ def describe(candidate: Candidate, verdict: gate.Verdict | None, hardware: str |
 
 
 def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Metrics without their tables."""
+    """Return the metrics without their breakdowns."""
     return {
         name: _figures(value) if isinstance(value, dict) else value
         for name, value in metrics.items()
@@ -359,18 +359,19 @@ def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def name_of(each: Bundle) -> str:
-    """What a bundle is called: by its networks."""
+    """Return the name of a bundle, which is derived from the contents of its networks."""
     content = b"".join(each.contents[name] for name in sorted(each.contents))
     return f"bundle {sha256(content).hexdigest()[:12]}"
 
 
 def write(files: Mapping[str, bytes], target: Path) -> None:
-    """Put a bundle in the place of the last one; other files in the folder stay.
+    """Replace the promoted bundle, and keep the other files in its folder.
 
-    The folder is made beside the old one, checked, and then renamed: nobody sees half of it.
+    The new folder is written next to the old one, checked, and then renamed, so that an incomplete
+    bundle is never visible.
 
     Raises:
-        StageError: it cannot be written; the old one is as it was.
+        StageError: The bundle cannot be written; the old one is unchanged.
     """
     partial_, replaced = _beside(target)
     ours = {bundle.LOCALIZER, bundle.READER, *bundle.INT8.values(), bundle.MANIFEST, CARD}
@@ -401,19 +402,19 @@ def write(files: Mapping[str, bytes], target: Path) -> None:
 
 
 def recover(target: Path) -> None:
-    """Put the old bundle back where a promotion was killed between its two renames."""
+    """Put the old bundle back if a promotion was killed between its two renames."""
     _, replaced = _beside(target)
     if replaced.exists() and not target.exists():
         replaced.rename(target)
 
 
 def _beside(target: Path) -> tuple[Path, Path]:
-    """Where a bundle is made, and where the old one waits until the new one is in its place."""
+    """Return the temporary folders of the new bundle and of the old one while they are swapped."""
     return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
 
 
 def register(options: Options) -> None:
-    """Commit and tag what was promoted, or say how."""
+    """Commit and tag the promoted bundle, or print the commands for it."""
     gto = str(Path(sys.executable).with_name("gto"))
     commands = [
         ["git", "add", "--", str(options.target)],
@@ -439,10 +440,10 @@ def register(options: Options) -> None:
 
 
 def restore(target: Path) -> None:
-    """Put the bundle that was promoted before this one in its place, from Git's history.
+    """Restore the previously promoted bundle from the Git history.
 
     Raises:
-        StageError: there is none.
+        StageError: There is no earlier bundle.
     """
     recover(target)
     check_committed(target)
@@ -457,7 +458,7 @@ def restore(target: Path) -> None:
             try:
                 contents = Bundle.load(folder).contents
             except BundleError:
-                # Of another version of this program, or taken away by this commit.
+                # It belongs to another version of this program, or was removed by this commit.
                 continue
         if contents != now:
             write(files, target)
@@ -471,7 +472,7 @@ def restore(target: Path) -> None:
 
 
 def _committed(commit: str, target: Path) -> dict[str, bytes]:
-    """The files of a bundle as they were in a commit."""
+    """Return the files of a bundle as of a commit, by name."""
     names = _git("ls-tree", "--name-only", commit, f"{target.as_posix()}/").stdout.split()
     return {
         Path(name).name: subprocess.run(
@@ -510,7 +511,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(options: argparse.Namespace, config: Config) -> None:
-    """What the command does."""
+    """Promote or restore a bundle, as the command-line options say."""
     if options.restore:
         restore(Options.target)
         return
@@ -530,6 +531,6 @@ def command(arguments: list[str] | None = None) -> None:
     """Run the command.
 
     Raises:
-        SystemExit: The bundle is not promoted, which is told.
+        SystemExit: The bundle is not promoted; the reason has been printed.
     """
     run_stage(partial(main, parse(arguments)))

@@ -43,7 +43,7 @@ _TRAINED_ON = ("localize/train", "ocr/train")
 
 
 def main(config: Config, options: argparse.Namespace) -> None:
-    """Check what the command line names."""
+    """Check the sets or show the samples that the command line names."""
     sets = open_samples(options.place)
     title = f"Quality of {options.place}"
     if options.show:
@@ -72,10 +72,10 @@ def main(config: Config, options: argparse.Namespace) -> None:
 
 
 def networks_of(config: Config, model: Path | None) -> Networks:
-    """What there is to ask: a bundle, and the localizer for features where it was trained here.
+    """Return the networks of a bundle, with the trained localizer for features if it is available.
 
     Raises:
-        BundleError: the bundle is missing or damaged.
+        BundleError: The bundle is missing or damaged.
     """
     networks = bundle_networks(model)
     path = config.out("models", "localize") / "model.safetensors"
@@ -86,16 +86,19 @@ def networks_of(config: Config, model: Path | None) -> Networks:
 
 
 def look(samples: Samples, networks: Networks, config: Config) -> Evidence:
-    """A set as it is checked; of what a bundle was trained on, it would only repeat the labels."""
+    """Return the evidence for a set.
+
+    A training set is not marked as unseen: on it, a network would only repeat the labels it has learnt.
+    """
     unseen = not samples.place.as_posix().endswith(_TRAINED_ON)
     return evidence_of(samples, networks, config, unseen)
 
 
 def show(sets: list[Samples], numbers: list[int], out: Path) -> None:
-    """Write pictures of samples with the outlines of their labels.
+    """Write images of samples with their labels outlined.
 
     Raises:
-        StageError: there are several sets, or no such sample.
+        StageError: There are several sets, or a sample does not exist.
     """
     if len(sets) != 1:
         raise StageError(
@@ -113,7 +116,7 @@ def show(sets: list[Samples], numbers: list[int], out: Path) -> None:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog=program("quality"),
         description=__doc__,
@@ -138,10 +141,10 @@ def command(arguments: list[str] | None = None) -> None:
     """Run the command.
 
     Raises:
-        SystemExit: Something is wrong, which is told.
+        SystemExit: An error occurred; its message is shown to the user.
     """
     options = parse(arguments)
-    # Batches are small: threads of two libraries would wait for each other.
+    # Batches are small, so the thread pools of two libraries would wait for each other.
     cv2.setNumThreads(1)
     run_stage(partial(main, options=options))
 

@@ -1,4 +1,4 @@
-"""What a check is, what it is given, and what comes out of it."""
+"""Base classes of the quality checks: their input, their scores and their findings."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from .samples import FloatArray, Samples
 
 
 class NotCheckedError(Exception):
-    """A check has too little to say anything; the message says what it lacks. No failure."""
+    """Raised when a check lacks the data or network it needs; the message names it. Not a failure."""
 
 
 @dataclass(eq=False)
 class Evidence:
-    """A set to check, with what is known of it; what costs time is computed when it is first asked for.
+    """A set to check and everything computed from it.
 
-    What networks tell raises NotCheckedError where there is no network that tells it.
+    Expensive properties are computed on first access. Properties that need a network raise
+    ``NotCheckedError`` if no network provides them.
 
     Attributes:
-        whole: all of the set.
-        samples: those of it that pictures and networks are looked at of.
-        networks: that are asked.
-        config: the parameters.
-        unseen: whether the networks have not trained on it.
-        against: another set that it is compared with.
-        others: sets that it must share no picture with.
+        whole: The whole set.
+        samples: Subset of ``whole`` for the checks that read images or run networks.
+        networks: Networks that the checks query.
+        config: Parameters of the project.
+        unseen: True if the networks have not been trained on this set.
+        against: Another set that this one is compared with.
+        others: Sets that must not share an image with this one.
     """
 
     whole: Samples
@@ -51,41 +52,43 @@ class Evidence:
 
     @property
     def name(self) -> str:
-        """Of the set."""
+        """Name of the set."""
         return self.whole.name
 
     @property
     def params(self) -> QualityParams:
-        """Thresholds and sizes."""
+        """Thresholds and sizes of the checks."""
         return self.config.QualityParams
 
     def must_be_unseen(self) -> None:
-        """What a network thinks of labels is sound only where it has not learnt them.
+        """Require that the networks have not been trained on this set.
+
+        A network can judge labels only if it has not learnt them.
 
         Raises:
-            NotCheckedError: it has.
+            NotCheckedError: The networks have been trained on this set.
         """
         if not self.unseen:
             raise NotCheckedError("the network has trained on these samples")
 
     @cached_property
     def pictures(self) -> pd.DataFrame:
-        """A row a sample: what src/quality/measures.py measures."""
+        """Image statistics from src/quality/measures.py, one row per sample."""
         return measure(self.samples)
 
     @cached_property
     def digests(self) -> NDArray[np.bytes_]:
-        """``(n,)`` of all pictures of the whole set: equal where the pictures are."""
+        """Digests of all images of the whole set, shape ``(n,)``: equal for identical images."""
         return digests(self.whole)
 
     @cached_property
     def signatures(self) -> FloatArray:
-        """``(n, D)`` of the sampled pictures: alike where the pictures are."""
+        """Signatures of the sampled images, shape ``(n, D)``: similar for similar images."""
         return signatures(self.samples)
 
     @cached_property
     def features(self) -> FloatArray:
-        """``(n, D)`` of the network, of length 1."""
+        """L2-normalised network features of the samples, shape ``(n, D)``."""
         if self.networks.describe is None:
             raise NotCheckedError("there is no network that gives features")
         features = self.networks.describe(self.samples).astype(np.float64)
@@ -94,19 +97,19 @@ class Evidence:
 
     @cached_property
     def boxes(self) -> BoxOpinions:
-        """What is found in the pictures."""
+        """Plates found in the images, compared with the labelled boxes."""
         if self.networks.find is None:
             raise NotCheckedError("no network finds plates")
         return box_opinions(self.samples, self.networks.find)
 
     @property
     def is_read(self) -> bool:
-        """Whether texts are known, and a network reads them."""
+        """Whether the texts are known and a network can read them."""
         return self.networks.read is not None and self.samples.has_text
 
     @cached_property
     def texts(self) -> TextOpinions:
-        """What is read."""
+        """Texts read from the images, compared with the labelled texts."""
         if self.networks.read is None or not self.samples.has_text:
             raise NotCheckedError("no network reads, or no texts are given")
         networks = self.networks
@@ -120,7 +123,7 @@ def evidence_of(
     unseen: bool = True,
     count: int | None = None,
 ) -> Evidence:
-    """A set, of which ``count`` samples are looked at; by default as many as params.py says."""
+    """Return the evidence for a set, with ``count`` samples drawn from it (default: from params.py)."""
     params = config.QualityParams
     sample = samples.sampled(count or params.SAMPLES, params.SEED)
     return Evidence(samples, sample, networks, config, unseen)
@@ -128,17 +131,18 @@ def evidence_of(
 
 @dataclass(frozen=True)
 class Scores:
-    """What a check makes of a set.
+    """Scores that a check gives a set.
 
     Attributes:
-        each: ``(n,)`` one a sample, higher is worse; not a number where it does not apply.
-        why: says of a row why it is flagged.
-        value: what is compared with the limit; by default the share of flagged samples.
-        measures: for metrics.json.
-        tables: by name, for the report and for plots.
-        groups: by name, rows of examples that the report shows.
-        judged: whether there is enough to compare with the limit.
-        explanation: where no sample is to blame, what the gate says instead of the worst ones.
+        each: Score of each sample, shape ``(n,)``. Higher is worse; NaN where the check does not apply.
+        why: Function that returns the reason why a row is flagged.
+        value: Value to compare with the limit. Defaults to the fraction of flagged samples.
+        measures: Additional metrics for metrics.json.
+        tables: Tables for the report and the plots, by name.
+        groups: Rows of the examples that the report shows, by name of their group.
+        judged: False if there is too little evidence to compare the value with the limit.
+        explanation: Lines that the gate's message shows instead of the worst samples, for checks
+            that blame no single sample.
     """
 
     each: FloatArray
@@ -153,16 +157,18 @@ class Scores:
 
 @dataclass(frozen=True)
 class Check:
-    """A check of a set. A new one is a function, and a line in src/quality/suite.py.
+    """A check of a set.
+
+    A new check is a function that scores a set, and a line in src/quality/suite.py.
 
     Attributes:
-        name: in metrics.json.
-        title: what a flagged sample is, or what is measured; a few words.
-        score: scores a set; raises NotCheckedError where there is too little to say anything.
-        threshold: a sample whose score is higher is flagged.
-        limit: the gate: most of what is compared, as a rule the share of flagged samples.
-        whole: whether it looks at the whole set, and not at a sample of it.
-        least: fewest samples that it says something about.
+        name: Name of the check in metrics.json.
+        title: A few words on what a flagged sample is, or what is measured.
+        score: Function that scores a set. Raises ``NotCheckedError`` if it has too little to go by.
+        threshold: Samples with a higher score are flagged.
+        limit: Largest value that passes the gate; usually a fraction of flagged samples.
+        whole: True to check the whole set instead of a random sample of it.
+        least: Smallest number of samples for which the check is made.
     """
 
     name: str
@@ -174,7 +180,7 @@ class Check:
     least: int = field(default=1, kw_only=True)
 
     def __call__(self, evidence: Evidence) -> Finding:
-        """Check a set; one that is too small gives a warning."""
+        """Check a set; if it is too small, the finding holds a warning instead of scores."""
         samples = evidence.whole if self.whole else evidence.samples
         try:
             if len(samples) < self.least:
@@ -186,14 +192,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Finding:
-    """A check of a set.
+    """Result of a check of a set.
 
     Attributes:
-        set: its name.
-        check: that was made.
-        samples: that it looked at; rows below are theirs.
-        scores: what it made of them; None where it was not made.
-        warning: why it was not made.
+        set: Name of the set.
+        check: Check that produced the finding.
+        samples: Samples that were checked; all row numbers refer to them.
+        scores: Scores of the samples; None if the check was not made.
+        warning: Reason why the check was not made.
     """
 
     set: str
@@ -204,7 +210,7 @@ class Finding:
 
     @cached_property
     def flagged(self) -> NDArray[np.intp]:
-        """Rows whose score is beyond the threshold, the worst first."""
+        """Rows whose score exceeds the threshold, sorted by descending score."""
         if self.scores is None:
             return np.empty(0, np.intp)
         values = np.nan_to_num(self.scores.each, nan=-np.inf)
@@ -213,12 +219,12 @@ class Finding:
 
     @property
     def checked(self) -> int:
-        """Samples with a score."""
+        """Number of samples that have a score."""
         return 0 if self.scores is None else int((~np.isnan(self.scores.each)).sum())
 
     @property
     def value(self) -> float | None:
-        """What is compared with the limit; None where there is nothing."""
+        """Value to compare with the limit; None if there is none."""
         if self.scores is None:
             return None
         if self.scores.value is not None:
@@ -227,7 +233,11 @@ class Finding:
 
     @property
     def failed(self) -> bool:
-        """Whether it is beyond the limit; a share must be so beyond doubt (95 %), however few they are."""
+        """Whether the value exceeds the limit.
+
+        A fraction fails only if its 95 % Wilson interval lies above the limit, so that a few samples do
+        not fail a small set by chance.
+        """
         if self.scores is None or self.value is None or not self.scores.judged:
             return False
         if self.scores.value is not None:

@@ -1,7 +1,7 @@
-"""Stage check_localize: check the localizer's sets, with the localizer that was trained on one of them.
+"""Stage check_localize: check the localizer's sets with the localizer trained on one of them.
 
-Writes out/quality/localize: metrics.json, tables for ``dvc plots``, flagged.csv and a report with pictures;
-fails beyond the limits of QualityParams.
+Writes metrics.json, tables for ``dvc plots``, flagged.csv and a report with images to
+out/quality/localize. Fails if a limit of QualityParams is exceeded.
 
 python -m src.quality.check_localize
 """
@@ -16,7 +16,7 @@ from .suite import check_training
 
 
 def main(config: Config) -> None:
-    """Write out/quality/localize."""
+    """Check the localizer's sets and write the results to out/quality/localize."""
     localizer = load_localizer(config.out("models", "localize") / "model.safetensors")
     check_training("localize", torch_localizer(localizer), config)
 

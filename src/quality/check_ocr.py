@@ -1,6 +1,6 @@
-"""Stage check_ocr: check the reader's sets, with the reader that was trained on one of them.
+"""Stage check_ocr: check the recognizer's sets with the recognizer trained on one of them.
 
-Writes out/quality/ocr, as check_localize does out/quality/localize.
+Writes the same files as check_localize, to out/quality/ocr.
 
 python -m src.quality.check_ocr
 """
@@ -15,7 +15,7 @@ from .suite import check_training
 
 
 def main(config: Config) -> None:
-    """Write out/quality/ocr."""
+    """Check the recognizer's sets and write the results to out/quality/ocr."""
     reader = load_recognizer(config.out("models", "ocr") / "model.safetensors")
     check_training("ocr", torch_recognizer(reader), config)
 

@@ -1,9 +1,10 @@
 """Stage check_stack: check the sets on which both networks together are calibrated and evaluated.
 
-They are asked as they were exported; features are the localizer's. No set may share a picture with another
-one, nor with those of training. The locked set is looked at for that alone: nobody is to tune on it.
+The networks are the exported ones; the features are those of the localizer. No set may share an image
+with another one or with the training sets. The held-out test set is used for that comparison only,
+because nobody should tune on it.
 
-Writes out/quality/stack, as check_localize does out/quality/localize.
+Writes the same files as check_localize, to out/quality/stack.
 
 python -m src.quality.check_stack
 """
@@ -27,7 +28,7 @@ LOCKED = "locked"
 
 
 def main(config: Config) -> None:
-    """Write out/quality/stack."""
+    """Check the sets of the stack and write the results to out/quality/stack."""
     localizer = load_localizer(config.out("models", "localize") / "model.safetensors")
     networks = replace(
         bundle_networks(config.out("models", "stack")),

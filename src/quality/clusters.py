@@ -1,4 +1,4 @@
-"""Clusters of the network's features: what kinds of pictures there are, and which ones a set lacks."""
+"""Clusters of network features: which kinds of images exist, and which of them a set lacks."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ from .coverage import balance
 LEAST_SAMPLES = 50
 EXAMPLES = 3
 BEYOND_CHANCE = 4.0
-"""Standard deviations."""
+"""Number of standard deviations by which a count must fall short to count as lacking."""
 LEAST_SHARE = 0.6
-"""Clusters of two sets never coincide, so that what one lacks is part of one of both."""
+"""A set lacks a cluster only if it holds less than this fraction of the expected count.
+
+The clusters of two sets never coincide, so the images that one set lacks are only part of a joint
+cluster.
+"""
 _FIRST = 99.0
 
 
 def clusters(evidence: Evidence) -> Scores:
-    """k-means of features of length 1, which is by their cosine, of this set and another one together.
+    """Cluster the features of a set, and report clusters that it lacks compared with another set.
 
-    Scores by the distance from the nearest centre, 1 being that of the 99th percentile of the other
-    set (or of this one, alone): a sample beyond the threshold is unlike all clusters. What is compared
-    with the limit is the number of clusters that this set lacks: it has far fewer of its pictures than
-    it would have if it were like the other.
+    k-means runs on L2-normalised features (so it compares by cosine) of both sets together. The score
+    of a sample is its distance from the nearest centre, divided by the 99th percentile of those
+    distances in the other set (or in this set, if there is no other): a sample above the threshold is
+    unlike all clusters. The value compared with the limit is the number of clusters that this set
+    lacks, that is, of which it has far fewer images than it would have if it resembled the other set.
     """
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # no stubs
@@ -33,19 +38,19 @@ def clusters(evidence: Evidence) -> Scores:
     if against and len(against.samples) >= LEAST_SAMPLES:
         parts.append(against)
     compared = parts[-1]
-    # Centred: all pictures have most of their features in common, whose direction is no difference.
+    # Centre the features: all images share a large common component, which distinguishes none of them.
     centre = compared.features.mean(axis=0)
     points = [_directions(part.features - centre) for part in parts]
     total = len(points[0])
     count = min(evidence.params.CLUSTERS, total // 10)
-    # Threads that wait for each other take minutes where others use the processor too.
+    # On a busy CPU, threads that wait for each other take minutes.
     with threadpool_limits(1):
         means = KMeans(count, n_init=2, random_state=seed).fit(_balanced(points, seed))
     distances = [means.transform(part) for part in points]
     nearest = [part.argmin(axis=1) for part in distances]
     sizes = np.bincount(nearest[0], minlength=count)
     expected = np.bincount(nearest[-1], minlength=count) * total / len(nearest[-1])
-    # Beyond chance: about the standard deviation of the difference of two counts.
+    # The divisor approximates the standard deviation of the difference of two counts.
     deficit = (expected - sizes) / np.sqrt(expected + sizes + 1)
     lacking = (deficit > BEYOND_CHANCE) & (sizes < LEAST_SHARE * expected)
     least = [part.min(axis=1) for part in distances]
@@ -90,7 +95,7 @@ def _directions(points: np.ndarray) -> np.ndarray:
 
 
 def _balanced(parts: list[np.ndarray], seed: int) -> np.ndarray:
-    """Equally many of each part, so that the larger set does not make all clusters its own."""
+    """Draw equally many points of each part, so that the larger set does not dominate the clusters."""
     least = min(len(part) for part in parts)
     draws = np.random.default_rng(seed)
     return np.concatenate([part[draws.permutation(len(part))[:least]] for part in parts])

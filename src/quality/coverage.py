@@ -1,4 +1,4 @@
-"""How often each value occurs, and cells of the declared ranges with too few samples."""
+"""Coverage of the declared ranges: how often each value occurs, and bins with too few samples."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ..generators.plate import COLOURS, FORMATS
 from .base import Evidence, NotCheckedError, Scores
 
 LEAST_EXPECTED = 20.0
-"""Cells in which fewer samples are expected are not judged: none may be there by chance."""
+"""Bins with a lower expected count are not judged, because they may be empty by chance."""
 PAIRS = (("canton", "lines"), ("canton", "digits"), ("format", "digits"))
-"""Ranges whose cells are looked at together."""
+"""Pairs of ranges whose joint bins are checked."""
 TURNS = (-1.0, -0.5, 0.0, 0.5, 1.0)
-"""Edges of the cells of angles, as shares of the largest turn that is declared."""
+"""Edges of the angle bins, normalised to the largest declared rotation."""
 
 Shares = Mapping[str, float]
-"""Of a range's cells, as they are declared; together 1."""
+"""Declared proportion of each bin of a range; the proportions sum to 1."""
 
 
 @dataclass(frozen=True)
 class Declared:
-    """What the scenes of one style are declared to hold.
+    """Declared distribution of the scenes of one style.
 
     Attributes:
-        shares: of each range's cells, by the range's name.
-        turn: of plates in degrees, at most.
+        shares: Proportions of the bins of each range, by name of the range.
+        turn: Largest rotation of a plate in degrees.
     """
 
     shares: Mapping[str, Shares]
@@ -42,7 +42,7 @@ class Declared:
 
 
 def declared(config: Config) -> dict[str, Declared]:
-    """What params.py declares, by the style of scenes."""
+    """Return the distributions that params.py declares, by style of scene."""
     return {
         "scene": Declared(_shares(config.PlateParams, config), config.SceneParams.PLATE_ROTATION),
         "street": Declared(_shares(config.StreetPlateParams, config), config.StreetParams.ROLL),
@@ -62,7 +62,7 @@ def _shares(plates: PlateParams, config: Config) -> dict[str, Shares]:
         "format": formats,
         "lines": by_lines,
         "colour": _normalised([colour.name for colour in COLOURS], plates.COLOUR_WEIGHTS),
-        # Nothing is declared of what lies between: equally many at best.
+        # No distribution is declared between the edges, so a uniform one is the ideal.
         "height": _even(config.QualityParams.HEIGHTS),
         "light": _even(config.QualityParams.LIGHTS),
         "angle": _even(TURNS),
@@ -70,7 +70,10 @@ def _shares(plates: PlateParams, config: Config) -> dict[str, Shares]:
 
 
 def _digit_shares(weights: Sequence[float]) -> Shares:
-    """Of 0 to 9 among all digits: of each count the numbers are equally likely, and none begins with 0."""
+    """Return the proportion of each digit from 0 to 9 among all digits.
+
+    All numbers with the same count of digits are equally likely, and none begins with 0.
+    """
     names = [str(digit) for digit in range(10)]
     others = sum(weight * count for count, weight in enumerate(weights))
     return _normalised(names, [(name != "0") * sum(weights) / 9 + others / 10 for name in names])
@@ -91,8 +94,11 @@ def _names(edges: Sequence[float]) -> list[str]:
 
 
 def coverage(evidence: Evidence) -> Scores:
-    """What is compared with the limit is the number of holes: cells that hold less than a share of what
-    is declared. No sample is flagged, as those that lack are not there.
+    """Count the coverage gaps of a set.
+
+    A gap is a bin that holds less than a given fraction of the count expected from the declared
+    distribution; the number of gaps is compared with the limit. No sample is flagged, because the
+    samples at fault are the missing ones.
     """
     params, styles = evidence.params, declared(evidence.config)
     frame = _values(evidence, styles)
@@ -129,7 +135,7 @@ def coverage(evidence: Evidence) -> Scores:
 
 
 def _values(evidence: Evidence, styles: Mapping[str, Declared]) -> pd.DataFrame:
-    """A row a sample: its style, and its cell of each range, or none."""
+    """Return the style and the bin of each range (missing where unknown), one row per sample."""
     labels, params = evidence.whole.labels, evidence.params
     text = labels["plate"] != ""
     swiss = labels["format"].isin([plate.name for plate in FORMATS]) & labels["present"]
@@ -151,7 +157,11 @@ def _values(evidence: Evidence, styles: Mapping[str, Declared]) -> pd.DataFrame:
 def _cells(
     frame: pd.DataFrame, names: tuple[str, ...], styles: Mapping[str, Declared]
 ) -> pd.DataFrame:
-    """A row a declared cell: range, cell, count, what it may be by chance at most, and what is expected."""
+    """Return the counts of the declared bins, one row per bin.
+
+    Columns: the range, the bin (``cell``), the count, the upper 95 % confidence limit of the count
+    (``most``), and the expected count.
+    """
     known = frame[["style", *names]].dropna().astype(str)
     expected = [pd.Series(dtype=float)]
     for style, count in known["style"].value_counts().items():
@@ -178,12 +188,12 @@ def _product(first: Shares, second: Shares) -> Shares:
 
 
 def _binned(values: pd.Series, edges: Sequence[float]) -> pd.Series:
-    """Names of the cells between edges; none outside of them."""
+    """Return the name of the bin that each value falls into; missing outside of the edges."""
     return pd.cut(values, list(edges), right=False, labels=_names(edges)).astype(object)
 
 
 def balance(counts: pd.Series) -> float:
-    """Entropy of counts as a share of the highest possible one: 1 where all are equal."""
+    """Return the entropy of counts relative to its maximum: 1 if all counts are equal."""
     shares = counts[counts > 0] / max(counts.sum(), 1)
     if len(counts) < 2:
         return 1.0

@@ -1,8 +1,8 @@
-"""Pictures that are there twice: exactly, or nearly (saved again as JPEG, moved by some pixels).
+"""Exact and near duplicates of images, such as copies saved again as JPEG or shifted by some pixels.
 
-CleanVision calls near duplicates what has the same perceptual hash. A picture that was saved again and moved
-by two pixels of 84 has another one as a rule (bench/quality.py counts), so src/quality/fingerprints.py looks
-for them in another way.
+CleanVision defines near duplicates as images with the same perceptual hash. That hash usually changes
+when an image is saved again and shifted by two of 84 pixels (bench/quality.py counts how often), so
+src/quality/fingerprints.py uses another method.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from .fingerprints import matches, nearest
 from .samples import Picture
 
 CANDIDATES = 6
-"""Nearest pictures that are compared with each."""
+"""Number of nearest images that each image is compared with."""
 
 
 def in_set(evidence: Evidence) -> Scores:
-    """1 for a picture that was there before; the first of equal ones is kept."""
+    """Score 1 for an image that repeats an earlier one of the set; the first of equal images is kept."""
     samples = evidence.whole
     _, first, group = np.unique(evidence.digests, return_index=True, return_inverse=True)
     before = first[group]
-    # Several plates of one picture share it.
+    # Several plates of one image share it, which makes no duplicate.
     values = (samples.pictures != samples.pictures[before]).astype(float)
     return Scores(values, lambda row: f"the same picture as {samples.where(int(before[row]))}")
 
 
 def leaked(evidence: Evidence) -> Scores:
-    """1 for a picture that another set has too."""
+    """Score 1 for an image that another set contains too."""
     digests, places = _of_others(evidence, lambda other: other.digests, whole=True)
     order = np.argsort(digests, kind="stable")
     found = order[np.searchsorted(digests[order], evidence.digests).clip(max=len(order) - 1)]
@@ -43,7 +43,7 @@ def leaked(evidence: Evidence) -> Scores:
 
 
 def nearly_in_set(evidence: Evidence) -> Scores:
-    """The correlation with the likest picture before it."""
+    """Score each image by its highest correlation with an earlier image of the set."""
     samples = evidence.samples
     near = nearest(evidence.signatures, evidence.signatures, CANDIDATES, skip_self=True)
     pairs = {
@@ -56,7 +56,7 @@ def nearly_in_set(evidence: Evidence) -> Scores:
 
 
 def nearly_leaked(evidence: Evidence) -> Scores:
-    """The correlation with the likest picture of another set."""
+    """Score each image by its highest correlation with an image of another set."""
     signatures, places = _of_others(evidence, lambda other: other.signatures, whole=False)
     near = nearest(evidence.signatures, signatures, CANDIDATES, skip_self=False)
     pairs = [(row, other) for row, every in enumerate(near.tolist()) for other in every]
@@ -75,7 +75,7 @@ def nearly_leaked(evidence: Evidence) -> Scores:
 def _of_others(
     evidence: Evidence, what: Callable[[Evidence], np.ndarray], whole: bool
 ) -> tuple[np.ndarray, list[tuple[Evidence, int]]]:
-    """Arrays of all other sets behind each other, and of each row the set and the row in it."""
+    """Return the concatenated arrays of all other sets, and for each row its set and its row there."""
     if not evidence.others:
         raise NotCheckedError("there is no other set")
     places = [
@@ -92,7 +92,7 @@ def _likest(
     pairs: Sequence[tuple[int, int]],
     where: Callable[[int], str],
 ) -> Scores:
-    """Scores of the first ones of pairs by their best match with pictures of ``image``."""
+    """Score the first image of each pair by its best match among the second ones, given by ``image``."""
     values = np.zeros(len(evidence.samples))
     best = np.zeros(len(values), dtype=int)
     alike = matches(evidence.samples.image, image, pairs)

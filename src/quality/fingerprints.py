@@ -1,8 +1,8 @@
-"""What pictures are recognised by, and how alike two of them are.
+"""Fingerprints of images, and the similarity of two images.
 
-Candidates for near duplicates are alike in the amplitudes of their low frequencies, which do not change
-when a picture is moved; they are confirmed by the correlation of what is sharp in both, moved as it fits
-best.
+Candidates for near duplicates have similar amplitudes at low frequencies, which do not change when an
+image is shifted. A candidate is confirmed by the correlation of the sharp details of both images at the
+shift that fits best.
 """
 
 from __future__ import annotations
@@ -19,34 +19,37 @@ from numpy.typing import NDArray
 from .samples import FloatArray, Picture, Samples
 
 SIDE = 32
-"""Pictures are shrunk to this side to look for candidates, ..."""
+"""Side in pixels to which images are resized for the candidate search."""
 LOW = 9
-"""... of whose frequencies so many are kept in each direction."""
+"""Number of lowest frequencies kept in each direction for the candidate search."""
 SMALL = 64
-"""Side at which all candidates are compared, moved by up to ..."""
+"""Side in pixels to which candidates are resized for their first comparison."""
 _SMALL_REACH = 7
-"""... so many of its pixels in each direction; ..."""
+"""Largest shift in each direction in the first comparison, in pixels at ``SMALL``."""
 _WORTH_A_LOOK = 0.45
-"""... from this correlation on they are compared ..."""
+"""Correlation in the first comparison above which a pair is compared at its own size."""
 LARGEST = 128
-"""... at their own size, or at one whose longer side is this, moved by up to ..."""
+"""Longer side in pixels to which larger images are shrunk for the second comparison."""
 REACH = 4
-"""... so many pixels."""
+"""Largest shift in each direction in the second comparison, in pixels."""
 _FINE, _COARSE = 1.2, 4.0
-"""Standard deviations of the Gaussian filters between which details lie, in pixels."""
+"""Standard deviations, in pixels, of the Gaussian filters whose difference isolates the details."""
 _SHAPES = 0.2
-"""Pictures whose logarithms of width over height differ by more are no duplicates."""
+"""Pairs whose logarithms of width over height differ by this much or more are not duplicates."""
 _FAINT = 1.5
-"""Details weaker than so many grey values stay weak."""
+"""Details weaker than this many grey levels stay weak when details are normalised."""
 _ACTIVE, _LEAST_ACTIVE = 0.3, 0.03
-"""A picture with a smaller share of details that are stronger than this shows next to nothing."""
+"""Detail strength that counts as active, and the smallest fraction of active pixels.
+
+An image with a smaller fraction shows next to nothing.
+"""
 _ROWS_AT_ONCE = 1024
 
 
 def digests(samples: Samples) -> NDArray[np.bytes_]:
-    """``(n,)`` of the samples' pictures: equal where size and pixels are.
+    """Return digests of the samples' images, shape ``(n,)``: equal if size and pixels are equal.
 
-    What has no picture is like no other.
+    A sample without a usable image gets a digest that equals no other.
     """
     usable = (samples.labels["problem"] == "").tolist()
     numbers = samples.pictures.tolist()
@@ -65,7 +68,7 @@ def _picture_digest(picture: Picture) -> bytes:
 
 
 def _digest(*content: bytes | memoryview) -> bytes:
-    # 15 bytes and an end that is no zero, which numpy would cut off.
+    # numpy strips trailing zero bytes, so end the 15 bytes with a non-zero one.
     digest = hashlib.blake2b(digest_size=15)
     for part in content:
         digest.update(part)
@@ -73,7 +76,7 @@ def _digest(*content: bytes | memoryview) -> bytes:
 
 
 def signatures(samples: Samples) -> FloatArray:
-    """``(n, D)`` float32 logarithms of the amplitudes of low frequencies."""
+    """Return the log amplitudes of the low frequencies of each image, shape ``(n, D)``, float32."""
     window = np.outer(np.hanning(SIDE), np.hanning(SIDE)).astype(np.float32)
     parts = []
     for start in range(0, len(samples), _ROWS_AT_ONCE):
@@ -91,8 +94,10 @@ def signatures(samples: Samples) -> FloatArray:
 
 
 def details(picture: Picture, shape: tuple[int, ...]) -> FloatArray:
-    """A picture in ``shape``, float32: what is neither smooth nor finer than noise, equally strong
-    everywhere, as one hard edge would else outweigh all the rest.
+    """Return the details of an image resized to ``shape``, float32.
+
+    Details are what is neither smooth nor as fine as noise. They are normalised to the same local
+    strength everywhere, because otherwise a single hard edge would outweigh all the rest.
     """
     if picture.shape != shape:
         smaller = picture.shape[0] > shape[0]
@@ -107,10 +112,10 @@ def details(picture: Picture, shape: tuple[int, ...]) -> FloatArray:
 
 
 def correlation(first: FloatArray, second: FloatArray, reach: int) -> float:
-    """Of two ``details``, moved as it fits best by up to ``reach`` pixels in each direction.
+    """Return the correlation of two ``details`` at the shift that fits best.
 
-    It is 1 for the same and about 0 for pictures of other things. A picture that shows next to nothing
-    is like no other.
+    The shift is at most ``reach`` pixels in each direction. The correlation is 1 for equal images and
+    about 0 for images of different things, and 0 if one of the images shows next to nothing.
     """
     if min(float((np.abs(item) > _ACTIVE).mean()) for item in (first, second)) < _LEAST_ACTIVE:
         return 0.0
@@ -119,7 +124,7 @@ def correlation(first: FloatArray, second: FloatArray, reach: int) -> float:
 
 
 def alike(first: Picture, second: Picture) -> float:
-    """The ``correlation`` of two pictures at their own size, or at one of LARGEST."""
+    """Return the ``correlation`` of two images at their own size, or shrunk to ``LARGEST``."""
     scale = min(LARGEST / max(first.shape), 1.0)
     shape = tuple(max(round(side * scale), 8) for side in first.shape)
     reach = min(REACH, min(shape) // 6)
@@ -127,7 +132,10 @@ def alike(first: Picture, second: Picture) -> float:
 
 
 def nearest(wanted: FloatArray, among: FloatArray, count: int, skip_self: bool) -> NDArray[np.intp]:
-    """``(n, K)`` rows of ``among`` nearest to each of ``wanted``: ``count``, or all there are."""
+    """Return the rows of ``among`` nearest to each row of ``wanted``, shape ``(n, K)``.
+
+    K is ``count``, or the number of available rows if that is smaller.
+    """
     mean, scale = among.mean(axis=0), among.std(axis=0) + 1e-6
     a, b = (wanted - mean) / scale, (among - mean) / scale
     squares = np.square(b).sum(axis=1)
@@ -148,14 +156,14 @@ def matches(
     second: Callable[[int], Picture],
     pairs: Sequence[tuple[int, int]],
 ) -> FloatArray:
-    """``(P,)`` how alike the pictures of pairs of numbers are.
+    """Return the similarity of the two images of each pair, shape ``(P,)``.
 
-    Pairs are compared small first: that is quick, and tells most of them apart.
+    Pairs are first compared at a small size, which is fast and rules most of them out.
 
     Args:
-        first: the picture of a pair's first number.
-        second: the picture of its second number.
-        pairs: to compare.
+        first: Function that returns the image for the first number of a pair.
+        second: Function that returns the image for the second number of a pair.
+        pairs: Pairs of image numbers to compare.
     """
     mine, theirs = _small(first), _small(second)
     values = np.zeros(len(pairs))
@@ -169,7 +177,10 @@ def matches(
 
 
 def _small(image: Callable[[int], Picture]) -> Callable[[int], tuple[FloatArray, float]]:
-    """The small details of a number's picture, and the logarithm of its width over its height."""
+    """Return a cached function from an image's number to its details and its shape.
+
+    The details have side ``SMALL``; the shape is the natural logarithm of width over height.
+    """
 
     @lru_cache(maxsize=8192)
     def small(number: int) -> tuple[FloatArray, float]:

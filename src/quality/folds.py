@@ -1,8 +1,9 @@
-"""Predictions of networks that have not trained on the samples: k folds.
+"""K-fold predictions: each sample is judged by a network that was not trained on it.
 
-Each fold's network learns from the other folds alone and is asked about its own. It costs what (k - 1)
-trainings on the whole set for as many epochs cost, so that a set of a trained pipeline's validation, which
-its networks have not seen, is cheaper to ask about; folds are for the sets that one trains on.
+Each fold's network is trained on the other folds only, and predicts on its own fold. This costs as much
+as k - 1 trainings on the whole set with the same number of epochs. Folds are meant for training sets:
+the validation set of a trained pipeline is cheaper to check with the pipeline's networks, which have not
+seen it.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ Model = TypeVar("Model", Localizer, Recognizer)
 
 @dataclass(frozen=True)
 class Folds:
-    """How samples are split.
+    """Parameters of the k-fold training.
 
     Attributes:
-        count: of folds.
-        epochs: of each fold's training.
-        seed: of the split, the order and the weights.
+        count: Number of folds.
+        epochs: Number of epochs each fold's network is trained for.
+        seed: Random seed of the split, of the order of the samples and of the initial weights.
     """
 
     count: int
@@ -55,25 +56,30 @@ class Folds:
     seed: int
 
     def split(self, samples: int) -> NDArray[np.int_]:
-        """``(n,)`` the fold of each sample; all are equally large."""
+        """Return the fold of each sample, shape ``(n,)``; the folds differ by at most one in size."""
         return np.random.default_rng(self.seed).permutation(samples) % self.count
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What folds cost: seconds, and samples that were trained on, each as often as it was."""
+    """Cost of the k-fold training.
+
+    Attributes:
+        seconds: Wall-clock time in seconds.
+        samples: Number of samples trained on, counted once per network and epoch.
+    """
 
     seconds: float
     samples: int
 
 
 def by_folds(samples: Samples, config: Config, folds: Folds) -> tuple[list[Evidence], Cost]:
-    """A prepared set in parts, each with the network that has not trained on it.
+    """Split a prepared set into parts, each with a network that was not trained on it.
 
-    Crops are for readers, pictures of the localizer's size for localizers.
+    A set of crops trains recognizers; a set of images of the localizer's input size trains localizers.
 
     Raises:
-        StageError: the set is neither, or too small.
+        StageError: The set is neither of these, or it is too small.
     """
     folder, count = samples.place, len(samples)
     if count < folds.count * config.BATCH_SIZE:
@@ -91,7 +97,7 @@ def by_folds(samples: Samples, config: Config, folds: Folds) -> tuple[list[Evide
 
 
 def _kind(samples: Samples, config: Config) -> tuple[Callable[[], Any], Callable[[Any], Networks]]:
-    """What builds a network that learns from such samples, and what asks it."""
+    """Return a function that builds a network for such samples, and one that wraps it for the checks."""
     if samples.crops:
         return partial(build_recognizer, config.models.reader, config), torch_recognizer
     if list(samples.image(0).shape) == config.LocalizeParams.IMG_SHAPE[1:]:
@@ -104,7 +110,7 @@ def _kind(samples: Samples, config: Config) -> tuple[Callable[[], Any], Callable
 def train(
     network: Model, folder: Path, rows: NDArray[np.intp], config: Config, epochs: int, seed: int
 ) -> Model:
-    """Train a network on rows of a prepared set, by AdamW with one cycle of the learning rate."""
+    """Train a network on rows of a prepared set, using AdamW and a one-cycle learning rate schedule."""
     device = best_device()
     params: TrainParams = config.TrainLocalizeParams
     data: Any
@@ -162,7 +168,7 @@ def _loss(network: Localizer | Recognizer, batch: Any) -> torch.Tensor:
 
 
 def write_set(samples: Samples, folder: Path) -> Path:
-    """Write samples, as they are labelled now, as a prepared set that networks can train on."""
+    """Write samples with their current labels as a prepared set for training, and return its folder."""
     columns = ["plate", "present", "style", "format", "colour", "lines", "plate_height", "angle"]
     labels = samples.labels[[*columns, *BOX_COLUMNS, *CORNER_COLUMNS]]
 

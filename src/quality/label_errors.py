@@ -1,9 +1,10 @@
-"""Labels that the networks contradict: texts and boxes.
+"""Label errors: texts and boxes that the networks contradict.
 
-Sound only where the networks have not trained on the samples. Confident learning (Northcutt, Jiang, Chuang,
-JAIR 2021) compares a label's probability with the mean of its class. A text is one class of millions, whose
-own mean confidence cannot be known; so all texts have one threshold. Of characters there are few, and
-CleanLab says by confident learning which one of a suspected text is wrong.
+The scores are valid only if the networks have not been trained on the samples. Confident learning
+(Northcutt, Jiang, Chuang, JAIR 2021) compares a label's probability with the mean confidence of its
+class. A text is one of millions of classes, whose mean confidence cannot be estimated, so all texts
+share one threshold. Characters form few classes, so CleanLab uses confident learning to find the wrong
+character of a suspected text.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ from .opinions import TextOpinions, is_reliable
 
 LEAST_SAMPLES = 200
 LEAST_ERROR = 0.04
-"""What centres of boxes that were found are off by at any rate, in widths of the box."""
+"""Minimum localization error of the centre of a detected box, in widths of the labelled box."""
 _LOG10 = float(np.log(10))
 
 
 def wrong_text(evidence: Evidence) -> Scores:
-    """How much likelier another text is: ``log10(other³ / given)`` of their probabilities.
+    """Score texts by how much likelier another text is.
 
-    The ratio alone suspects texts of which the network can make nothing; so it counts more that the
-    network does not doubt the other text than that it does not see the given one.
+    The score is ``log10(other³ / given)`` of the two probabilities. The plain ratio would also suspect
+    texts that the network cannot read at all. With the cube, the network's confidence in the other text
+    counts more than its failure to see the given one.
     """
     evidence.must_be_unseen()
     texts, plates = evidence.texts, evidence.samples.labels["plate"].tolist()
     values = np.where(texts.asked, (3 * texts.other - texts.given) / _LOG10, np.nan)
-    # Agreement: no other text is likelier.
+    # The network agrees with a label if no other text is likelier.
     agree = texts.asked & np.isneginf(texts.other)
     has_text = np.array([bool(plate) for plate in plates])
     _listen_to(agree, texts.asked & has_text, texts.asked & ~has_text)
@@ -55,10 +57,14 @@ def wrong_text(evidence: Evidence) -> Scores:
 
 
 def _listen_to(agree: NDArray[np.bool_], *kinds: NDArray[np.bool_]) -> None:
-    """A network that contradicts too many labels of one of the kinds knows too little to accuse them.
+    """Require that the network agrees with enough labels of each kind for its objections to count.
+
+    Args:
+        agree: Mask of the samples whose label the network agrees with, shape ``(n,)``.
+        *kinds: Masks of the samples of each kind, shape ``(n,)``.
 
     Raises:
-        NotCheckedError: so it is.
+        NotCheckedError: The network contradicts too many labels of one of the kinds.
     """
     counts = [(int((agree & kind).sum()), int(kind.sum())) for kind in kinds if kind.any()]
     for right, asked in counts or [(0, 0)]:
@@ -70,7 +76,10 @@ def _listen_to(agree: NDArray[np.bool_], *kinds: NDArray[np.bool_]) -> None:
 
 
 def _doubtful_characters(plates: list[str], texts: TextOpinions) -> dict[int, int]:
-    """By row, the number of the character that CleanLab suspects most, of texts as long as was read."""
+    """Return the position of the character that CleanLab suspects most, by row.
+
+    Only rows whose label has as many characters as the text that was read are included.
+    """
     from cleanlab.token_classification.filter import (  # type: ignore[import-untyped]  # no stubs
         find_label_issues,
     )
@@ -84,15 +93,15 @@ def _doubtful_characters(plates: list[str], texts: TextOpinions) -> dict[int, in
     if not labels:
         return {}
     with warnings.catch_warnings():
-        # Of classes that a small set lacks.
+        # CleanLab warns of classes that a small set lacks.
         warnings.simplefilter("ignore")
         issues = find_label_issues(labels, [texts.characters[row] for row in rows], n_jobs=1)
-    # The most suspected one comes first.
+    # Issues are sorted by descending suspicion; in reverse, the most suspected character of a row wins.
     return {rows[number]: int(character) for number, character in reversed(issues)}
 
 
 def _confused(plates: list[str], texts: TextOpinions, rows: NDArray[np.intp]) -> pd.DataFrame:
-    """How often a character is given and another one read, of suspected texts of the same length."""
+    """Count the pairs of given and read characters that differ, in suspected texts of equal length."""
     pairs = [
         (CHARSET.tokens[given], CHARSET.tokens[read])
         for row in rows.tolist()
@@ -106,10 +115,11 @@ def _confused(plates: list[str], texts: TextOpinions, rows: NDArray[np.intp]) ->
 
 
 def wrong_box(evidence: Evidence) -> Scores:
-    """The shift of the box, in standard deviations of what the network is unsure by, times its score.
+    """Score boxes by their shift from the detected box relative to the network's uncertainty.
 
-    These are twice those over its looks, and LEAST_ERROR beside. Pictures in which it finds nothing
-    have a score of 0; those in which it finds a plate where the label has none are ``missed_plate``'s.
+    The score is the shift in standard deviations, times the detection score. The standard deviation
+    combines twice the spread over the augmented passes with ``LEAST_ERROR``. The score is 0 where the
+    network finds nothing; plates found where the label has none are left to ``missed_plate``.
     """
     values = _shifts(evidence)
     boxes = evidence.boxes
@@ -124,10 +134,10 @@ def wrong_box(evidence: Evidence) -> Scores:
 
 
 def _shifts(evidence: Evidence) -> NDArray[np.float64]:
-    """``(n,)`` scores of boxes, not a number where there is none, by a network that knows plates.
+    """Return the scores of the boxes, shape ``(n,)``; NaN where the label has no plate.
 
     Raises:
-        NotCheckedError: it finds too few plates where they are.
+        NotCheckedError: The network finds too few of the labelled plates.
     """
     evidence.must_be_unseen()
     boxes = evidence.boxes
@@ -140,7 +150,7 @@ def _shifts(evidence: Evidence) -> NDArray[np.float64]:
 
 
 def missed_plate(evidence: Evidence) -> Scores:
-    """The localizer's score in pictures that are said to have no plate."""
+    """Score images labelled as having no plate by the localizer's detection score."""
     values = _shifts(evidence)
     empty = np.isnan(values)
     if not empty.any():

@@ -1,4 +1,4 @@
-"""Labels that break a rule: whatever the picture shows, they cannot be right."""
+"""Labels that break a rule and so cannot be right, whatever the image shows."""
 
 from __future__ import annotations
 
@@ -13,27 +13,30 @@ from .base import Evidence, NotCheckedError, Scores
 from .samples import FloatArray
 
 LEAST_SIDE = 2.0
-"""Pixels; a box that is narrower or lower holds no plate."""
+"""Minimum side of a box in pixels; a plate cannot be smaller."""
 LEAST_VISIBLE = 0.25
-"""Share of a box that must lie in its picture: a plate may be cut off by the edge."""
+"""Minimum fraction of a box inside the image; the edge of the image may cut off the rest of a plate."""
 FOREIGN = ("foreign", "sign", "nothing")
-"""Formats of prepared sets that are no Swiss plates."""
+"""Formats in prepared sets that are not Swiss plates."""
 _LINES = {plate.name: plate.lines for plate in FORMATS}
 
 
 def _rule(broken: Sequence[str]) -> Scores:
-    """Scores 1 where there is a reason, 0 where it is empty: the rule holds."""
+    """Score 1 where a reason is given, and 0 where the reason is empty because the rule holds."""
     values = np.array([float(bool(reason)) for reason in broken])
     return Scores(values, lambda row: broken[row])
 
 
 def unusable(evidence: Evidence) -> Scores:
-    """Only rows of annotation files can be so; the other checks leave them out."""
+    """Flag samples that cannot be used.
+
+    Only rows of annotation files can be unusable. The other checks leave them out.
+    """
     return _rule(evidence.whole.labels["problem"].tolist())
 
 
 def grammar(evidence: Evidence) -> Scores:
-    """A text that no plate can have."""
+    """Flag texts that no plate can have."""
     if not evidence.whole.has_text:
         raise NotCheckedError("no texts are given")
     texts = evidence.whole.labels["plate"].tolist()
@@ -44,7 +47,7 @@ def grammar(evidence: Evidence) -> Scores:
 
 
 def box(evidence: Evidence) -> Scores:
-    """A box without area, or outside of the picture."""
+    """Flag boxes that are too thin or lie outside of the image."""
     samples = evidence.whole
     boxes, sizes = samples.boxes, samples.sizes
     edges = box_to_xyxy(boxes)
@@ -59,7 +62,11 @@ def box(evidence: Evidence) -> Scores:
 
 
 def corners(evidence: Evidence) -> Scores:
-    """How far the corners' upright box is from the given one, as a share of its longer side."""
+    """Score corners by the distance between their upright box and the given box.
+
+    The distance is a fraction of the longer side of the given box. It is infinite if the corners do not
+    run clockwise around a convex quadrilateral.
+    """
     samples = evidence.whole
     quads, boxes = samples.corners, samples.boxes
     known = ~np.isnan(quads).any(axis=(1, 2)) & samples.labels["present"].to_numpy(bool)
@@ -82,7 +89,11 @@ def corners(evidence: Evidence) -> Scores:
 
 
 def _clockwise(quads: FloatArray) -> np.ndarray:
-    """``(n,)`` whether ``(n, 4, 2)`` corners run clockwise around a convex quadrilateral (y is down)."""
+    """Return whether corners run clockwise around a convex quadrilateral, shape ``(n,)``.
+
+    Args:
+        quads: Corners, shape ``(n, 4, 2)``, with y pointing down.
+    """
     edges = np.roll(quads, -1, axis=1) - quads
     after = np.roll(edges, -1, axis=1)
     turns = edges[..., 0] * after[..., 1] - edges[..., 1] * after[..., 0]
@@ -90,7 +101,7 @@ def _clockwise(quads: FloatArray) -> np.ndarray:
 
 
 def format_of_plate(evidence: Evidence) -> Scores:
-    """A text that contradicts the format."""
+    """Flag labels whose format contradicts the text, the number of lines or the presence of a plate."""
     labels = evidence.whole.labels
     if not any(labels["format"]) and labels["present"].all():
         raise NotCheckedError("no formats are given")

@@ -1,8 +1,9 @@
-"""Measures of pictures: brightness, contrast, sharpness, entropy, size and shape.
+"""Image statistics: brightness, contrast, sharpness, entropy, size and aspect ratio.
 
-What is measured, and how scores are made of it, is CleanVision's, but for blur: its measure is of how strong
-edges are, so that it takes pictures of little contrast for blurred ones and finds few of those that are
-(bench/quality.py counts). CleanVision's scores are turned round here: higher is worse, as in all checks.
+The statistics and their scores are those of CleanVision, except for blur. CleanVision measures the
+strength of edges, so it mistakes images with little contrast for blurred ones and finds few of the
+blurred ones (bench/quality.py counts them). CleanVision's scores are inverted here: higher is worse, as
+in all checks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from PIL import Image
 from .samples import Picture, Samples
 
 LONGEST = 256
-"""Larger pictures are shrunk to this side before they are measured."""
+"""Longer side in pixels to which larger images are shrunk before they are measured."""
 _SCORES: dict[str, dict[str, float]] = {
     "dark": {},
     "light": {},
@@ -26,7 +27,7 @@ _SCORES: dict[str, dict[str, float]] = {
     "odd_size": {"iqr_factor": 3.0},
     "odd_aspect_ratio": {},
 }
-"""CleanVision's names, and the constants that it makes scores of measures with by default."""
+"""CleanVision's names, with the constants it uses by default to turn measures into scores."""
 
 
 _SAYS = {
@@ -40,16 +41,17 @@ _SAYS = {
 
 
 def explanation(name: str, row: pd.Series) -> str:
-    """Why a row of ``measure`` has its score of that name."""
+    """Return an explanation of the score called ``name`` in a row of ``measure``."""
     return _SAYS[name].format_map(row)
 
 
 def measure(samples: Samples) -> pd.DataFrame:
-    """Measure the picture of each sample.
+    """Measure the image of each sample.
 
     Returns:
-        a row a sample: brightness and contrast (mean and standard deviation of the grey values, 0 to
-        1), entropy, and the scores, higher is worse: blurry, and those of ``_SCORES``.
+        Table with one row per sample: brightness and contrast (mean and standard deviation of the grey
+        values, 0 to 1), entropy, and the scores ``blurry`` and those of ``_SCORES``, where higher is
+        worse.
     """
     properties, sizes = _properties(), samples.sizes
     rows = []
@@ -59,7 +61,7 @@ def measure(samples: Samples) -> pd.DataFrame:
         values: dict[str, Any] = {"contrast": float(picture.std()) / 255, "blurry": blur(picture)}
         for item in properties.values():
             values |= item.calculate(image)
-        # Of the picture as it is, whatever it was shrunk to.
+        # The size is that of the original image, not of the shrunk one.
         values["size"] = float(np.sqrt(sizes[row].prod()))
         rows.append(values)
     raw = pd.DataFrame(rows)
@@ -72,7 +74,7 @@ def measure(samples: Samples) -> pd.DataFrame:
 
 @cache
 def _properties() -> dict[str, Any]:
-    # It imports Matplotlib: a second that only those pay who measure.
+    # CleanVision imports Matplotlib, which takes a second, so import it only where it is needed.
     from cleanvision.issue_managers import image_property as properties
 
     return {
@@ -85,13 +87,14 @@ def _properties() -> dict[str, Any]:
 
 
 _BOX = 9
-"""Pixels of the blur that a picture is compared with."""
+"""Kernel size, in pixels, of the box blur that an image is compared with."""
 
 
 def blur(picture: Picture) -> float:
-    """How little a picture changes when it is blurred, from 0 (sharp) to 1, whatever its contrast.
+    """Return how little an image changes when it is blurred, from 0 (sharp) to 1.
 
-    The measure of Crété-Roffet et al. (The blur effect, SPIE 2007).
+    The measure does not depend on contrast. It is that of Crété-Roffet et al. (The blur effect, SPIE
+    2007).
     """
     grey = picture.astype(np.float32)
     worst = 0.0
@@ -104,7 +107,16 @@ def blur(picture: Picture) -> float:
 
 
 def moved(picture: Picture, dx: float, dy: float, zoom: float = 1.0) -> Picture:
-    """A picture of the same size, zoomed from its upper left corner, then moved; its edge goes on."""
+    """Return an image zoomed from its upper left corner, then shifted, at the same size.
+
+    The pixels at the edge are replicated into the area that the shift uncovers.
+
+    Args:
+        picture: Image, shape ``(H, W)``.
+        dx: Shift to the right in pixels.
+        dy: Shift down in pixels.
+        zoom: Zoom factor.
+    """
     matrix = np.array([[zoom, 0, dx], [0, zoom, dy]], dtype=np.float64)
     size = picture.shape[::-1]
     return np.asarray(

@@ -1,4 +1,7 @@
-"""The networks as checks ask them, pictures in and arrays out; and those of the pipeline in PyTorch."""
+"""Interface of the networks to the checks, and its implementation for the pipeline's PyTorch models.
+
+The networks take images and return arrays.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ BATCH_SIZE = 64
 
 
 class Found(NamedTuple):
-    """Plates that were found, one a picture.
+    """Detected plates, one per image.
 
     Attributes:
-        corners: ``(n, 4, 2)``, normalised coordinates.
-        score: ``(n,)`` probability that there is a plate; 0 where none was found.
-        lines: ``(n,)`` 1 or 2.
+        corners: Corners in normalised coordinates, shape ``(n, 4, 2)``.
+        score: Probability that the image has a plate, shape ``(n,)``; 0 where none was found.
+        lines: Number of lines of text, 1 or 2, shape ``(n,)``.
     """
 
     corners: FloatArray
@@ -37,18 +40,32 @@ class Found(NamedTuple):
 
 
 Find = Callable[[Sequence[Picture], FloatArray], Found]
-"""Finds the best plate of each picture ``(H, W)`` uint8. ``(n, 4)`` boxes cx, cy, w, h as shares say which:
-of several plates the one is meant that overlaps its box most, where there is a box."""
+"""Function that finds the best plate of each image.
+
+Its arguments are the images, shape ``(H, W)``, uint8, and boxes cx, cy, w, h in normalised coordinates,
+shape ``(n, 4)``. Of several plates in an image, the one that overlaps the image's box most is meant, if
+it has a box.
+"""
 Read = Callable[[Sequence[Picture], FloatArray, Sequence[int], bool], FloatArray]
-"""Log-probabilities ``(n, T, C)`` of plates: of pictures, with corners ``(n, 4, 2)`` as shares of them and
-the lines of each plate; and whether the network drops out units, where it can."""
+"""Function that reads plates and returns log-probabilities, shape ``(n, T, C)``.
+
+Its arguments are the images, the corners of the plates in normalised coordinates, shape ``(n, 4, 2)``,
+the number of lines of each plate, and whether to apply dropout if the network has it.
+"""
 Describe = Callable[[Samples], FloatArray]
-"""Features ``(n, D)`` of samples."""
+"""Function that returns the features of samples, shape ``(n, D)``."""
 
 
 @dataclass(frozen=True)
 class Networks:
-    """What there is to ask; ``drops`` says whether ``read`` can drop out units."""
+    """Networks that the checks can query.
+
+    Attributes:
+        find: Function that finds plates; None if no network does.
+        read: Function that reads plates; None if no network does.
+        describe: Function that computes features; None if no network does.
+        drops: True if ``read`` can apply dropout.
+    """
 
     find: Find | None = None
     read: Read | None = None
@@ -57,7 +74,7 @@ class Networks:
 
 
 def torch_localizer(localizer: Localizer) -> Networks:
-    """A localizer finds plates and describes pictures."""
+    """Wrap a localizer, which finds plates and computes features of images."""
     device = best_device()
     localizer = localizer.to(device).eval()
     size = np.array(localizer.input_shape[:0:-1])
@@ -80,7 +97,7 @@ def torch_localizer(localizer: Localizer) -> Networks:
 
 
 def torch_recognizer(reader: Recognizer) -> Networks:
-    """A reader reads plates, with dropout where it has it, and describes crops."""
+    """Wrap a recognizer, which reads plates (with dropout if it has it) and describes crops."""
     device = best_device()
     reader = reader.to(device).eval()
     drops = [module for module in reader.modules() if isinstance(module, nn.Dropout)]
@@ -113,14 +130,24 @@ def torch_recognizer(reader: Recognizer) -> Networks:
 
 
 def _crop(reader: Recognizer, picture: Picture, corners: FloatArray, lines: int) -> Picture:
-    """What a reader sees of a plate whose ``(4, 2)`` corners are normalised coordinates."""
+    """Return the recognizer's crop of a plate.
+
+    Args:
+        reader: Recognizer whose input shape and rectification the crop follows.
+        picture: Image, shape ``(H, W)``.
+        corners: Corners of the plate in normalised coordinates, shape ``(4, 2)``.
+        lines: Number of lines of the plate.
+    """
     quad = corners * picture.shape[::-1]
     return recognizer_crop(picture, quad, reader.rectification, reader.input_shape, lines)
 
 
 @contextmanager
 def _features(model: Localizer | Recognizer) -> Iterator[list[FloatArray]]:
-    """A list of the features ``(N, D)`` of each batch: the mean over the last convolution's places."""
+    """Collect the features of each batch in a list, shape ``(N, D)`` each, while the context is active.
+
+    Features are the means over all positions of the trunk's last convolution, after ReLU.
+    """
     parts: list[FloatArray] = []
     trunk = model.get_submodule("trunk")
     last = [module for module in trunk.modules() if isinstance(module, nn.Conv2d)][-1]

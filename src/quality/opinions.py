@@ -1,8 +1,8 @@
-"""What networks think of labels: is there a plate at the box, and is the text what they read?
+"""Compare labels with the networks' predictions: the box with what is found, the text with what is read.
 
-A network is asked once about every sample, and several more times, with the picture or the corners moved a
-little, where it contradicts the label: an error of the network changes with the picture, one of the label
-does not.
+A network predicts once on every sample. Where it contradicts the label, it predicts several more times
+with the image or the corners shifted a little (test-time augmentation): an error of the network changes
+with the image, an error of the label does not.
 """
 
 from __future__ import annotations
@@ -24,32 +24,37 @@ from .networks import Find, Found, Read
 from .samples import FloatArray, Samples
 
 MOVES, MOVED_SIDE = ((2, 1), (-1, 2), (1, -2), (-2, -1)), 84
-"""Pixels that a picture is moved by, x and y, when a localizer looks again, if its longer side has so many,
-..."""
+"""Shifts x, y in the localizer's augmented passes, in pixels at a longer side of ``MOVED_SIDE``.
+
+They scale with the longer side of the image.
+"""
 ZOOMS = (0.85, 1.15, 1.3)
-"""... and how much it is zoomed around the given box when it does once more."""
+"""Factors by which an image is zoomed around the given box in further augmented passes."""
 SHIFTED = 0.05
-"""Boxes whose centre is farther from what was found than this share of their width are looked at again."""
+"""Shift of the centre, in widths of the given box, above which the augmented passes are made.
+
+The shift is the larger of its horizontal and vertical component.
+"""
 READINGS = 20
-"""How often a text is read again."""
+"""Number of further readings of a text that the network contradicts."""
 CORNER_ERROR = 0.035
-"""Standard deviation of the corners' errors then, in plate sizes: less than a localizer's."""
+"""Standard deviation of the corner noise in those readings, in plate sizes; less than a localizer's."""
 LEAST_RIGHT = 0.6
-"""Share of labels that a network must agree with before it is listened to."""
+"""Minimum fraction of labels that a network must agree with for its objections to count."""
 LEAST_LOG = -80.0
-"""No logarithm of a text's probability counts as less."""
+"""Lower bound on the natural logarithm of a text's probability."""
 
 
 @dataclass(frozen=True)
 class BoxOpinions:
-    """Where a plate was found, beside where the label says that it is.
+    """Detected plates compared with the labelled boxes.
 
     Attributes:
-        found: the first look.
-        shift: ``(n, 2)`` of the centre, found less given, in widths of the given box: the mean of all
-            looks; not a number where there is no plate or none was found.
-        spread: ``(n, 2)`` standard deviation of the shift over the looks.
-        score: ``(n,)`` mean probability that there is a plate.
+        found: Plates found in the first pass, on the unmodified images.
+        shift: Mean over all passes of the centre's shift from the given to the detected box, in widths
+            of the given box, shape ``(n, 2)``. NaN where there is no plate or none was found.
+        spread: Standard deviation of the shift over the passes, shape ``(n, 2)``.
+        score: Mean probability that there is a plate, shape ``(n,)``.
     """
 
     found: Found
@@ -60,20 +65,22 @@ class BoxOpinions:
 
 @dataclass(frozen=True)
 class TextOpinions:
-    """What was read, beside the given text; logarithms are natural.
+    """Texts read by the network compared with the given texts; all logarithms are natural.
 
     Attributes:
-        texts: likeliest other text than the given one (or that one where nothing else was likelier);
-            empty where most speaks for nothing to read.
-        given: ``(n,)`` logarithm of the given text's mean probability over all readings; of an empty
-            text, that nothing is read.
-        other: ``(n,)`` likewise of ``texts``, where that is another text; else minus infinity.
-        first: the likeliest text of the first reading.
-        confidence: ``(n,)`` its probability.
-        characters: for each sample the ``(K, classes)`` probabilities of the classes at its K
-            characters, of the first reading.
-        asked: ``(n,)`` whether there was a place to read at.
-        corners: ``(n, 4, 2)`` and lines ``(n,)`` where it was read.
+        texts: Likeliest text other than the given one, or the given text if no other was likelier.
+            Empty if the likeliest result is that there is nothing to read.
+        given: Logarithm of the given text's mean probability over all readings, shape ``(n,)``. For an
+            empty text, the probability is that nothing is read.
+        other: Logarithm of the mean probability of ``texts`` over all readings, shape ``(n,)``. Minus
+            infinity where ``texts`` is the given text.
+        first: Likeliest text of the first reading.
+        confidence: Confidence of ``first``, shape ``(n,)``.
+        characters: Probabilities of the classes at each of the K characters of ``first``, shape
+            ``(K, classes)`` for each sample.
+        asked: Mask of the samples that were read, shape ``(n,)``.
+        corners: Corners at which the plates were read, shape ``(n, 4, 2)``.
+        lines: Number of lines with which the plates were read, shape ``(n,)``.
     """
 
     texts: list[str]
@@ -88,19 +95,21 @@ class TextOpinions:
 
 
 def is_reliable(right: int, asked: int) -> bool:
-    """Whether a network may know enough to accuse labels: of some few, it may be right.
+    """Return whether a network agrees with enough labels for its objections to count.
 
-    Else it is not asked again, which is most of the work.
+    The upper end of the 95 % Wilson interval is used, so a network that was asked about few labels gets
+    the benefit of the doubt. Augmented passes, which are most of the work, are skipped for an unreliable
+    network.
 
     Args:
-        right: labels that it agrees with.
-        asked: of so many.
+        right: Number of labels that the network agrees with.
+        asked: Number of labels that the network was asked about.
     """
     return asked > 0 and wilson(right, asked)[1] >= LEAST_RIGHT
 
 
 def box_opinions(samples: Samples, find: Find) -> BoxOpinions:
-    """Ask what finds plates about the boxes of samples."""
+    """Compare the boxes of samples with the plates that ``find`` detects."""
     given, sizes = samples.boxes, samples.sizes
     pictures = [samples.image(i) for i in range(len(samples))]
     found = find(pictures, given)
@@ -133,7 +142,7 @@ def box_opinions(samples: Samples, find: Find) -> BoxOpinions:
 
 
 def _shift(corners: FloatArray, given: FloatArray, sizes: FloatArray) -> FloatArray:
-    """``(n, 2)`` of the centres of what was found from the given boxes, in widths of these."""
+    """Return the shifts from given to detected centres, in widths of the given box, shape ``(n, 2)``."""
     centres = corners_to_box(corners)[:, :2]
     with np.errstate(divide="ignore", invalid="ignore"):
         shift = (centres - given[:, :2]) * sizes / (given[:, 2:3] * sizes[:, :1])
@@ -141,15 +150,16 @@ def _shift(corners: FloatArray, given: FloatArray, sizes: FloatArray) -> FloatAr
 
 
 def text_opinions(samples: Samples, read: Read, find: Find | None, seed: int) -> TextOpinions:
-    """Ask what reads plates about the texts of samples.
+    """Compare the texts of samples with what ``read`` reads.
 
-    Where no corners are given, it reads at those that are found; without a finder at those of the box.
+    Where no corners are given, the plate is read at the detected corners, or at those of the given box
+    if ``find`` is None or finds no plate there.
     """
     pictures = [samples.image(i) for i in range(len(samples))]
     corners, lines = places(samples, pictures, find)
     asked = ~np.isnan(corners).any(axis=(1, 2))
     given = samples.labels["plate"].tolist()
-    # What breaks the grammar cannot be spelled: another check tells it.
+    # A text that breaks the grammar cannot be encoded; another check reports it.
     asked &= np.array([not text or CHARSET.is_valid(text) for text in given], dtype=bool)
     rows = np.flatnonzero(asked)
     texts = [given[i] for i in rows]
@@ -196,9 +206,9 @@ def text_opinions(samples: Samples, read: Read, find: Find | None, seed: int) ->
 def places(
     samples: Samples, pictures: Sequence[NDArray[np.uint8]], find: Find | None
 ) -> tuple[FloatArray, NDArray[np.int_]]:
-    """Where each sample is read: corners ``(n, 4, 2)``, and lines ``(n,)``."""
+    """Return where each sample is read: corners, shape ``(n, 4, 2)``, and lines, shape ``(n,)``."""
     corners = samples.corners
-    # Sets of crops keep the place without a plate, where a reader must read nothing.
+    # Crops without a plate have corners too: there the recognizer must read nothing.
     lines = samples.labels["lines"].to_numpy(np.int64).copy()
     lacking = np.isnan(corners).any(axis=(1, 2)) & samples.labels["present"].to_numpy(bool)
     rows = np.flatnonzero(lacking & ~np.isnan(samples.boxes).any(axis=1))
@@ -215,14 +225,14 @@ def places(
 
 
 def _centre_within(corners: FloatArray, boxes: FloatArray) -> NDArray[np.bool_]:
-    """``(n,)`` whether the centre of what was found lies in the given box."""
+    """Return whether the centre of each detected plate lies in the given box, shape ``(n,)``."""
     edges = box_to_xyxy(boxes)
     centre = corners_to_box(corners)[:, :2]
     return np.asarray(((edges[:, :2] < centre) & (centre < edges[:, 2:])).all(axis=1))
 
 
 def _jittered(corners: FloatArray, sizes: FloatArray, draws: np.random.Generator) -> FloatArray:
-    """Corners ``(n, 4, 2)`` a little off, as normalised coordinates."""
+    """Return corners with random noise added, in normalised coordinates, shape ``(n, 4, 2)``."""
     pixels = corners * sizes[:, None]
     errors = draws.normal(0, CORNER_ERROR, pixels.shape)
     errors += draws.normal(0, CORNER_ERROR, (len(pixels), 1, 2))
@@ -230,7 +240,7 @@ def _jittered(corners: FloatArray, sizes: FloatArray, draws: np.random.Generator
 
 
 def _log_probability(log_probs: FloatArray, texts: Sequence[str]) -> FloatArray:
-    """``(n,)`` logarithms of the texts' probabilities, over all their CTC paths."""
+    """Return the logarithms of the texts' probabilities over all their CTC paths, shape ``(n,)``."""
     if not texts:
         return np.empty(0)
     classes = [CHARSET.encode(text) if text else [] for text in texts]
@@ -246,19 +256,20 @@ def _log_probability(log_probs: FloatArray, texts: Sequence[str]) -> FloatArray:
 
 
 def _mean(logs: Sequence[FloatArray]) -> FloatArray:
-    """Logarithm of the mean of probabilities."""
+    """Return the logarithm of the mean of probabilities that are given as logarithms."""
     return np.asarray(np.logaddexp.reduce(np.stack(logs), axis=0) - np.log(len(logs)))
 
 
 def _characters(log_probs: FloatArray, text: str) -> FloatArray:
-    """``(K, classes)``: at each character of a text, the probabilities of all, the blank left out.
+    """Return the class probabilities, without the blank, at each character, shape ``(K, classes)``.
 
-    The character's place is the step, after that of the one before, at which it is likeliest.
+    A character's position is the step at which it is likeliest, after the step of the previous
+    character.
     """
     classes, start, rows = CHARSET.encode(text), 0, []
     steps = len(log_probs)
     for position, index in enumerate(classes):
-        # The rest needs steps too.
+        # Leave a step for each of the remaining characters.
         end = steps - (len(classes) - 1 - position)
         step = start + int(log_probs[start:end, index].argmax()) if start < end else steps - 1
         chances = np.exp(log_probs[step, : CHARSET.blank].astype(np.float64))

@@ -1,4 +1,4 @@
-"""What comes out of the checks: metrics, tables for plots, a page with pictures, the gate's message."""
+"""Results of the checks: metrics, tables for plots, an HTML report, and the gate's message."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from .base import Check, Finding
 from .samples import Samples
 
 SHOWN = 6
-"""Flagged samples of a check whose pictures are in the report, ..."""
+"""Maximum number of flagged samples per check whose images are in the report."""
 LISTED = 200
-"""... that are in flagged.csv, ..."""
+"""Maximum number of flagged samples per check in flagged.csv."""
 EXPLAINED = 3
-"""... and that the gate's message names, or holes."""
+"""Maximum number of flagged samples, or of coverage gaps, per check in the gate's message."""
 _TEMPLATE = Path(__file__).with_name("report.html")
 _RIM = (40, 110, 240)
 _EMPTY = {
     "clusters": pd.DataFrame(columns=["cluster", "count", "expected", "lacking"]),
     "reliability": evaluation.reliability(np.empty(0), np.empty(0, bool)),
 }
-"""Tables for plots, where no check gives them."""
+"""Empty tables for the plots that no check provides data for."""
 
 
 def write_results(folder: Path, title: str, findings: Sequence[Finding]) -> None:
-    """Write metrics.json, plots/*.csv, flagged.csv and report.html; they appear together.
+    """Write metrics.json, plots/*.csv, flagged.csv and report.html; they appear all at once.
 
     Raises:
-        StageError: the folder cannot be written.
+        StageError: The folder cannot be written.
     """
     with evaluation.results_folder(folder) as temporary:
-        # Pictures are in the page.
+        # The images are embedded in the page.
         (temporary / "plots" / "images").rmdir()
         evaluation.write_metrics(temporary, metrics(findings))
         for name, table in plot_tables(findings).items():
@@ -55,7 +55,7 @@ def write_results(folder: Path, title: str, findings: Sequence[Finding]) -> None
 
 
 def metrics(findings: Sequence[Finding]) -> dict[str, Any]:
-    """By set and check, what was found; and how many checks are beyond their limits."""
+    """Return the results by set and check, and the numbers of checks that failed or were not made."""
     result: dict[str, Any] = {
         "failed": sum(finding.failed for finding in findings),
         "not_checked": sum(finding.scores is None for finding in findings),
@@ -79,7 +79,7 @@ def _measures(finding: Finding) -> dict[str, Any]:
 
 
 def plot_tables(findings: Sequence[Finding]) -> dict[str, pd.DataFrame]:
-    """For ``dvc plots``: the share of flagged samples by check, clusters, reliability."""
+    """Return the tables for ``dvc plots``: fractions of flagged samples, clusters and reliability."""
     made = [(item, item.scores) for item in findings if item.scores is not None]
     shares = [
         (item.set, item.check.name, len(item.flagged) / max(item.checked, 1))
@@ -98,7 +98,7 @@ def plot_tables(findings: Sequence[Finding]) -> dict[str, pd.DataFrame]:
 
 
 def flagged(findings: Sequence[Finding]) -> pd.DataFrame:
-    """The worst flagged samples of each check: set, check, sample, score, and why."""
+    """Return the worst flagged samples of each check, with set, check, sample, score and reason."""
     rows = [
         (
             item.set,
@@ -115,7 +115,10 @@ def flagged(findings: Sequence[Finding]) -> pd.DataFrame:
 
 
 def gate_message(findings: Sequence[Finding], folder: Path) -> str:
-    """What is beyond its limit, which samples, why, and how to see them; nothing where all is well."""
+    """Return the gate's message; empty if all checks are within their limits.
+
+    The message tells which limits are exceeded, by which samples, why, and how to see them.
+    """
     failed = [(item, item.scores) for item in findings if item.failed and item.scores is not None]
     if not failed:
         return ""
@@ -133,7 +136,7 @@ def gate_message(findings: Sequence[Finding], folder: Path) -> str:
 
 
 def verdict(finding: Finding) -> str:
-    """What was found and what is allowed, in words."""
+    """Return what was found and what is allowed, in words."""
     if finding.scores is None:
         return finding.warning
     limit, found = _limit(finding), _short(finding)
@@ -145,7 +148,7 @@ def verdict(finding: Finding) -> str:
 
 
 def _short(finding: Finding) -> str:
-    """What is compared with the limit; a dash where there is nothing."""
+    """Return the value that is compared with the limit as text; a dash if there is none."""
     if finding.value is None or finding.scores is None:
         return "–"
     if finding.scores.value is not None or finding.value == 0:
@@ -154,7 +157,7 @@ def _short(finding: Finding) -> str:
 
 
 def _limit(finding: Finding) -> str:
-    """What is allowed; nothing where all is."""
+    """Return the limit as text; empty if there is no limit."""
     limit = finding.check.limit
     if not math.isfinite(limit):
         return ""
@@ -163,12 +166,12 @@ def _limit(finding: Finding) -> str:
 
 
 def page(title: str, findings: Sequence[Finding]) -> str:
-    """The report: HTML with all pictures in it."""
+    """Return the report as an HTML page with all images embedded."""
     environment = Environment(
         autoescape=select_autoescape(default=True), trim_blocks=True, lstrip_blocks=True
     )
     checks: dict[str, Check] = {item.check.name: item.check for item in findings}
-    # What was made last tells best whether a limit is one of a share.
+    # Findings with scores come last, and so win: only they tell whether the limit is a fraction.
     limits = {item.check.name: _limit(item) for item in sorted(findings, key=_is_made)}
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         title=title,
@@ -219,7 +222,10 @@ def _number(value: Any) -> str:
 
 
 def _picture(samples: Samples, row: int, side: int) -> Markup:
-    """A sample's picture as the source of an HTML image: a PNG of 16 colours, as a report has hundreds."""
+    """Return a sample's image as a data URL for an HTML image.
+
+    The image is a PNG of 16 colours to save space, because a report has hundreds of images.
+    """
     try:
         picture = draw(samples, row, side)
     except ImageError:
@@ -239,7 +245,16 @@ def _palette() -> Image.Image:
 
 
 def draw(samples: Samples, row: int, side: int) -> np.ndarray:
-    """A sample's picture with the outline of its label, ``(h, w, 3)`` BGR, its longer side ``side``."""
+    """Draw the outline of a sample's label on its image.
+
+    Args:
+        samples: Samples to draw from.
+        row: Row of the sample.
+        side: Longer side of the result in pixels.
+
+    Returns:
+        BGR image, shape ``(h, w, 3)``.
+    """
     picture = samples.image(row)
     scale = side / max(picture.shape)
     size = [max(round(length * scale), 1) for length in picture.shape[::-1]]

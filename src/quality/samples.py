@@ -1,7 +1,7 @@
-"""What is checked: prepared sets, annotation files and other sets of real pictures, all as one table.
+"""Samples to check: prepared sets, annotation files and other sets of real images, all as one table.
 
-Annotation files are those of src/datasets/annotations.py. Here a row that breaks their rules is no error but
-something to report: it stays in the table, with what is wrong in it.
+Annotation files are those of src/datasets/annotations.py. A row that breaks their rules is not an error
+here but a result to report: it stays in the table, together with a description of the problem.
 """
 
 from __future__ import annotations
@@ -38,26 +38,27 @@ _PLACE = [*BOX_COLUMNS, *CORNER_COLUMNS]
 
 
 class SamplesError(UserError):
-    """There is nothing to check in a place, or it cannot be told what."""
+    """Raised when a place contains nothing to check, or nothing that is recognised."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Plates, and pictures without one.
+    """Table of plates and of images without a plate.
 
     Attributes:
-        name: of the set.
-        labels: a row a plate, or a picture without one, numbered from 0: ``sample`` (its number in the
-            set, or the line of the annotation file), ``picture``, ``plate`` (empty: nothing to read),
-            ``present``, ``lines`` (0: not known), ``format``, ``colour``, ``style`` (empty: not
-            known), the box ``cx cy w h`` and the corners ``x0 y0 … x3 y3`` as normalised coordinates
-            (not a number where not known), ``width`` and ``height`` of the picture in pixels,
-            ``plate_height`` and ``angle`` as in prepared sets, ``problem`` (why it cannot be used).
-        load: the picture of a number, ``(H, W)`` uint8.
-        place: where the set lies; with a sample's number it says how to see it.
-        has_text: whether texts are known.
-        crops: whether pictures are cut around a plate.
-        total: rows of the whole set that these are of.
+        name: Name of the set.
+        labels: Table with one row per plate or per image without a plate, numbered from 0. Columns:
+            ``sample`` (number in the set, or line of the annotation file), ``picture`` (number of the
+            image), ``plate`` (text; empty if there is nothing to read), ``present`` (True if there is a
+            plate), ``lines`` (0 if unknown), ``format``, ``colour`` and ``style`` (empty if unknown),
+            the box ``cx cy w h`` and the corners ``x0 y0 … x3 y3`` in normalised coordinates (NaN if
+            unknown), ``width`` and ``height`` of the image in pixels, ``plate_height`` and ``angle`` as
+            in prepared sets, and ``problem`` (reason why the row cannot be used; empty if it can).
+        load: Function that returns the image of a given number, shape ``(H, W)``, uint8.
+        place: Path of the set; together with a sample's number it identifies the sample to the user.
+        has_text: True if the texts are known.
+        crops: True if the images are crops around a plate.
+        total: Number of rows of the whole set that these rows were taken from.
     """
 
     name: str
@@ -72,20 +73,20 @@ class Samples:
         return len(self.labels)
 
     def image(self, row: int) -> Picture:
-        """Picture of a row, ``(H, W)`` uint8."""
+        """Return the image of a row, shape ``(H, W)``, uint8."""
         return self.load(int(self.pictures[row]))
 
     @cached_property
     def pictures(self) -> NDArray[np.int64]:
-        """``(n,)`` numbers of the pictures."""
+        """Numbers of the images, shape ``(n,)``."""
         return self.labels["picture"].to_numpy(np.int64)
 
     def take(self, rows: ArrayLike) -> Samples:
-        """Some of the rows, by their numbers."""
+        """Return the rows with the given numbers."""
         return replace(self, labels=self.labels.iloc[np.asarray(rows)].reset_index(drop=True))
 
     def sampled(self, count: int, seed: int) -> Samples:
-        """At most ``count`` rows that can be used, drawn by a seed, in their order."""
+        """Draw at most ``count`` usable rows with the random seed ``seed``, and keep their order."""
         usable = np.flatnonzero(self.labels["problem"].to_numpy() == "")
         if len(usable) > count:
             drawn = np.random.default_rng(seed).choice(usable, count, replace=False)
@@ -93,36 +94,38 @@ class Samples:
         return self.take(usable)
 
     def where(self, row: int) -> str:
-        """How a sample is called in messages."""
+        """Return the name of a sample for messages: its set's path and its number."""
         return f"{self.place}, {self.number(row)}"
 
     def number(self, row: int) -> str:
-        """What the sample is in its place."""
+        """Return the number of a sample in its set, or its line in the annotation file, as text."""
         number = int(self.labels["sample"].iloc[row])
         return f"{'line' if self.place.suffix else 'sample'} {number}"
 
     @property
     def boxes(self) -> FloatArray:
-        """``(n, 4)`` as cx, cy, w, h, normalised coordinates; not a number where not known."""
+        """Boxes cx, cy, w, h in normalised coordinates, shape ``(n, 4)``; NaN where unknown."""
         return self.labels[BOX_COLUMNS].to_numpy(np.float64)
 
     @property
     def corners(self) -> FloatArray:
-        """``(n, 4, 2)``, normalised coordinates; not a number where not known."""
+        """Corners in normalised coordinates, shape ``(n, 4, 2)``; NaN where unknown."""
         return self.labels[CORNER_COLUMNS].to_numpy(np.float64).reshape(-1, 4, 2)
 
     @property
     def sizes(self) -> FloatArray:
-        """``(n, 2)`` width and height of the pictures in pixels."""
+        """Width and height of the images in pixels, shape ``(n, 2)``."""
         return self.labels[["width", "height"]].to_numpy(np.float64)
 
 
 def open_samples(path: Path) -> list[Samples]:
-    """All sets of a place: a prepared set, an annotation file, a set of pictures, or a folder of these.
+    """Open all sets at a path.
+
+    The path is a prepared set, an annotation file, a set of real images, or a folder of these.
 
     Raises:
-        SamplesError: it is none of these.
-        DatasetError: a set is damaged, or an annotation file cannot be read at all.
+        SamplesError: The path is none of these.
+        DatasetError: A set is damaged, or an annotation file cannot be read at all.
     """
     if path.is_file():
         return [read_table(path)]
@@ -135,13 +138,13 @@ def open_samples(path: Path) -> list[Samples]:
     if len(tables) == 1:
         return [read_table(tables[0], path.name)]
     if tables:
-        # A split of a small export may hold a heading alone.
+        # A split of a small export may consist of the header line alone.
         return [read_table(table) for table in tables if len(table.read_bytes().splitlines()) > 1]
     return _real(path)
 
 
 def _real(path: Path) -> list[Samples]:
-    """Sets of real pictures, in whatever format."""
+    """Open the sets of real images at a path, in any supported format."""
     if not path.exists():
         raise SamplesError(f"{path}: there is no such folder")
     folders = find_sets(path)
@@ -155,10 +158,10 @@ def _real(path: Path) -> list[Samples]:
 
 
 def prepared(folder: Path) -> Samples:
-    """A prepared set; a picture with several plates counts by its first one.
+    """Open a prepared set; an image with several plates is represented by its first plate.
 
     Raises:
-        DatasetError: it is missing or damaged.
+        DatasetError: The set is missing or damaged.
     """
     data = ShardedSet(folder)
     labels = data.labels
@@ -180,10 +183,10 @@ def prepared(folder: Path) -> Samples:
 
 
 def read_table(path: Path, name: str | None = None) -> Samples:
-    """An annotation file, whatever is wrong in its rows.
+    """Read an annotation file, including rows that are invalid.
 
     Raises:
-        DatasetError: it is no CSV, or lacks a column.
+        DatasetError: The file is not a CSV file, has no rows, or lacks a column.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
@@ -207,7 +210,7 @@ def read_table(path: Path, name: str | None = None) -> Samples:
     sizes = pd.DataFrame([_size(opened, number) for number in range(len(files))], index=files)
     labels = _labels(table, sizes.loc[table["file"]].reset_index(drop=True))
     numbers = table["file"].map({file: i for i, file in enumerate(files)})
-    # The heading is line 1.
+    # The header is line 1, so the first row is line 2.
     labels = labels.assign(sample=np.arange(len(table)) + 2, picture=numbers)
     return Samples(
         name or path.stem,
@@ -221,7 +224,7 @@ def read_table(path: Path, name: str | None = None) -> Samples:
 
 
 def _of_split(split: Split, place: Path) -> Samples:
-    """The plates of a split; pictures are opened again where they are looked at."""
+    """Return the plates of a split; images are not kept in memory, but opened again when needed."""
     rows: list[dict[str, object]] = []
     files = []
     for number, true in enumerate(split.pictures()):
@@ -255,7 +258,13 @@ def _of_split(split: Split, place: Path) -> Samples:
 
 
 def _pose(quads: FloatArray, heights: ArrayLike) -> dict[str, FloatArray]:
-    """Height of plates in pixels and angle in degrees, of ``(n, 4, 2)`` corners or else of their boxes."""
+    """Return the height of plates in pixels and their angle in degrees, each of shape ``(n,)``.
+
+    Args:
+        quads: Corners in pixels, shape ``(n, 4, 2)``; NaN where unknown.
+        heights: Heights of the boxes in pixels, shape ``(n,)``, which are used where the corners are
+            unknown; the angle is NaN there.
+    """
     known = plate_height(quads)
     return {
         "plate_height": np.where(np.isnan(known), heights, known),
@@ -264,7 +273,10 @@ def _pose(quads: FloatArray, heights: ArrayLike) -> dict[str, FloatArray]:
 
 
 def _size(opened: Callable[[int], LoadedPicture], number: int) -> dict[str, float | str]:
-    """Size of a picture, displayed pixels for each of its own, and why it cannot be read."""
+    """Return the size and scale of an image, or the reason why it cannot be read.
+
+    The scale is the number of displayed pixels per pixel of the loaded image.
+    """
     try:
         picture = opened(number)
     except ImageError as error:
@@ -274,7 +286,10 @@ def _size(opened: Callable[[int], LoadedPicture], number: int) -> dict[str, floa
 
 
 def _labels(table: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
-    """Labels of an annotation file's rows: what is no number there is none here."""
+    """Return the labels of the rows of an annotation file.
+
+    Coordinates that are not finite numbers become NaN.
+    """
     known = set(table.columns)
     text = table.reindex(columns=_PLACE, fill_value="")
     numbers = text.apply(pd.to_numeric, errors="coerce").astype(float)
@@ -287,7 +302,7 @@ def _labels(table: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
         if set(CORNER_COLUMNS) <= known:
             box = corners_to_box(corners)
         else:
-            # x1, y1, x2, y2 are a box then.
+            # Without all corner columns, x1, y1, x2, y2 are a box, not corners.
             box = xyxy_to_box(corners[:, 1:3].reshape(-1, 4))
             corners = np.full_like(corners, np.nan)
     present = (text != "").any(axis=1)

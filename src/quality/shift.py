@@ -1,4 +1,4 @@
-"""Whether two sets are of one kind: training against feedback, this version against the last."""
+"""Distribution shift between two sets, such as training and feedback, or two versions of a set."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ _LABEL = ("width", "height", "plate_height", "angle", "w", "h")
 
 
 def shift(evidence: Evidence) -> Scores:
-    """A classifier two-sample test (Lopez-Paz and Oquab, ICLR 2017), and tests of single statistics.
+    """Test whether two sets differ in distribution.
 
-    A logistic regression on features is to tell this set's samples from the other's, in folds that it
-    has not learnt from. What is compared with the limit is its area under the ROC curve: 0.5 where the
-    sets are of one kind. It is no share of chance but a size of the difference: of large sets any
-    difference is significant. Scores by the chance of a sample to be of this set: those beyond the
-    threshold are unlike the other set.
+    The test is a classifier two-sample test (Lopez-Paz and Oquab, ICLR 2017), along with tests of single
+    statistics. A logistic regression on features tells this set's samples from the other's; it predicts
+    on folds that it was not trained on. The value compared with the limit is its area under the ROC
+    curve, 0.5 if the sets do not differ. This is an effect size and not a p-value, because in large sets
+    any difference is significant. The score of a sample is its probability of belonging to this set:
+    samples above the threshold are unlike the other set.
     """
     against = evidence.against
     if against is None:
@@ -46,7 +47,7 @@ def shift(evidence: Evidence) -> Scores:
 
 
 def _told_apart(mine: np.ndarray, theirs: np.ndarray, seed: int) -> tuple[np.ndarray, float, float]:
-    """``(n,)`` chances to be of this set, the area under the curve, and its p-value."""
+    """Return the probabilities of belonging to this set, shape ``(n,)``, the ROC AUC and its p-value."""
     from scipy.stats import mannwhitneyu
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -56,7 +57,7 @@ def _told_apart(mine: np.ndarray, theirs: np.ndarray, seed: int) -> tuple[np.nda
 
     points = np.concatenate([mine, theirs])
     is_mine = np.arange(len(points)) < len(mine)
-    # The smaller set counts as much as the larger one.
+    # Balance the classes, so that the smaller set counts as much as the larger one.
     regression = LogisticRegression(C=0.1, max_iter=200, class_weight="balanced")
     model = make_pipeline(StandardScaler(), regression)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
@@ -68,9 +69,10 @@ def _told_apart(mine: np.ndarray, theirs: np.ndarray, seed: int) -> tuple[np.nda
 
 
 def _statistics(mine: Evidence, theirs: Evidence) -> pd.DataFrame:
-    """Of each statistic the Kolmogorov-Smirnov distance, its p-value (for all of them together), and means.
+    """Return the Kolmogorov-Smirnov distance, the p-value and both means of each statistic.
 
-    The p-values are those of Benjamini and Hochberg: a share of the ones that are called significant.
+    The p-values are adjusted for all statistics together by the method of Benjamini and Hochberg: a
+    threshold on them limits the expected fraction of false positives among the significant ones.
     """
     from scipy.stats import false_discovery_control, ks_2samp
 

@@ -1,4 +1,4 @@
-"""All checks, with the thresholds of params.py, over the sets of a task.
+"""Run all checks, with the thresholds of params.py, on the sets of a task.
 
 A new check is a function that scores a set (src/quality/base.py), and a line in ``checks_of``.
 """
@@ -20,15 +20,15 @@ from .report import gate_message, write_results
 from .samples import prepared
 
 _RULE = (0.5, 0.0)
-"""Threshold and limit: one sample that breaks a rule is an error."""
+"""Threshold and limit of rules: a single sample that breaks one is an error."""
 _SHOWN = float("inf")
-"""The limit of what is shown and fails nothing: what a network does not know may be right."""
+"""Limit of checks that are shown but never fail: a label that the network is unsure of may be right."""
 _OF_SET = 0.5
-"""The threshold where no sample is flagged."""
+"""Threshold of checks of the set as a whole, which flag no sample."""
 
 
 def checks_of(config: Config) -> list[Check]:
-    """All checks, in the order of the report."""
+    """Return all checks in the order of the report."""
     params = config.QualityParams
     doubted = partial(Check, least=label_errors.LEAST_SAMPLES)
     compared = partial(Check, least=clusters.LEAST_SAMPLES)
@@ -95,10 +95,15 @@ def _picture(name: str, title: str, limits: Sequence[float], least: int = 1) -> 
 
 
 def check_training(task: str, networks: Networks, config: Config) -> None:
-    """Check a task's sets of training and validation, beside each other, with what learnt from the first.
+    """Check a task's training and validation sets, and compare them with each other.
+
+    Args:
+        task: Name of the task, ``localize`` or ``ocr``.
+        networks: Networks trained on the training set.
+        config: Parameters of the project.
 
     Raises:
-        StageError: one is beyond a limit.
+        StageError: A set exceeds a limit.
     """
     train, val = (
         evidence_of(prepared(config.prepared(task) / name), networks, config, name == "val")
@@ -110,16 +115,16 @@ def check_training(task: str, networks: Networks, config: Config) -> None:
 
 
 def run(sets: Sequence[Evidence], config: Config, folder: Path, title: str) -> None:
-    """Make all checks of all sets, write what came out, and fail beyond the limits.
+    """Make all checks of all sets, write the results, and fail if a limit is exceeded.
 
     Args:
-        sets: to check.
-        config: the parameters.
-        folder: of the results.
-        title: of the report.
+        sets: Sets to check.
+        config: Parameters of the project.
+        folder: Folder for the results.
+        title: Title of the report.
 
     Raises:
-        StageError: a set is beyond a limit; all results are written before.
+        StageError: A set exceeds a limit. All results are written before the error is raised.
     """
     findings = check(sets, config)
     write_results(folder, title, findings)

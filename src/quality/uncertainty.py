@@ -1,4 +1,4 @@
-"""What the network knows least, and what its confidence is worth."""
+"""Samples about which the network is most uncertain, and the calibration of its confidence."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from .opinions import LEAST_RIGHT, MOVED_SIDE, MOVES, places
 from .samples import FloatArray
 
 RIGHT_IOU = 0.5
-"""A box that was found is right from this overlap on."""
+"""Minimum IoU with the labelled box for a detected box to be correct."""
 
 
 def doubt(evidence: Evidence) -> Scores:
-    """One less the mean confidence over passes: what the network knows least.
+    """Score samples by the network's uncertainty: 1 minus the mean confidence over several passes.
 
-    Texts are read in passes with dropout, where the reader has it; else, as boxes are found, in passes
-    with the picture moved a little. The spread is the standard deviation of the confidence.
+    Texts are read with dropout in each pass if the recognizer has it, otherwise with the corners shifted
+    a little. Boxes are detected with the image shifted a little. The spread is the standard deviation
+    of the confidence over the passes.
     """
     order = np.random.default_rng(evidence.params.SEED).permutation(len(evidence.samples))
     rows = np.sort(order[: evidence.params.DOUBT_SAMPLES])
@@ -42,7 +43,7 @@ def doubt(evidence: Evidence) -> Scores:
         values,
         lambda row: f"confidence {1 - values[row]:.2f} ± {spreads[row]:.2f} over the passes",
         measures={
-            # Not all that the other checks look at.
+            # This check uses only some of the samples that the other checks use.
             "samples": len(rows),
             "asked": "texts" if evidence.is_read else "boxes",
             "passes": len(confidence),
@@ -53,7 +54,7 @@ def doubt(evidence: Evidence) -> Scores:
 
 
 def _texts(evidence: Evidence, read: Read, rows: NDArray[np.intp]) -> FloatArray:
-    """``(passes, R)`` confidences of texts; not a number where there is none to read."""
+    """Return the confidences of texts, shape ``(passes, R)``; NaN where there is nothing to read."""
     samples, networks = evidence.samples.take(rows), evidence.networks
     pictures = [samples.image(row) for row in range(len(rows))]
     corners, lines = places(samples, pictures, networks.find)
@@ -63,7 +64,7 @@ def _texts(evidence: Evidence, read: Read, rows: NDArray[np.intp]) -> FloatArray
         raise NotCheckedError("no sample has a text")
     confidence = np.full((evidence.params.PASSES, len(rows)), np.nan)
     for number in range(len(confidence)):
-        # Where nothing can be dropped, the corners are moved.
+        # Without dropout, the corners are shifted instead.
         steps = _steps(0 if networks.drops else number, samples.sizes[asked])
         quads = corners[asked] + (steps / samples.sizes[asked])[:, None]
         asked_pictures = [pictures[row] for row in asked]
@@ -73,7 +74,7 @@ def _texts(evidence: Evidence, read: Read, rows: NDArray[np.intp]) -> FloatArray
 
 
 def _boxes(evidence: Evidence, find: Find, rows: NDArray[np.intp]) -> FloatArray:
-    """``(passes, R)`` confidences that there is a plate, or that there is none where that is the label."""
+    """Return the confidences that a plate is present or absent, as labelled, shape ``(passes, R)``."""
     samples = evidence.samples
     present = samples.labels["present"].to_numpy(bool)[rows]
     passes = []
@@ -88,7 +89,7 @@ def _boxes(evidence: Evidence, find: Find, rows: NDArray[np.intp]) -> FloatArray
 
 
 def _steps(number: int, sizes: FloatArray) -> FloatArray:
-    """Pixels ``(n, 2)`` by which pictures of these sizes are moved in a pass; not at all in the first."""
+    """Return the shifts of images of these sizes in a pass, in pixels, shape ``(n, 2)``; 0 in pass 0."""
     if number == 0:
         return np.zeros_like(sizes)
     ring, place = divmod(number - 1, len(MOVES))
@@ -97,10 +98,10 @@ def _steps(number: int, sizes: FloatArray) -> FloatArray:
 
 
 def calibration(evidence: Evidence) -> Scores:
-    """What is compared with the limit is the expected calibration error of the first look.
+    """Compare the expected calibration error of the first pass with the limit.
 
-    A network that is mostly wrong, or less sure than it is right, is shown and not judged: that is not the
-    data's fault, but that of a short training.
+    A network that is mostly wrong, or underconfident, is shown but not judged: the cause is then a short
+    training and not the data.
     """
     evidence.must_be_unseen()
     confidence, right = _answers(evidence)
@@ -120,7 +121,10 @@ def calibration(evidence: Evidence) -> Scores:
 
 
 def _answers(evidence: Evidence) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """``(n,)`` confidences, not a number where there is nothing to answer, and whether they are right."""
+    """Return the confidences of the answers and whether the answers are right, each of shape ``(n,)``.
+
+    The confidence is NaN where there is no text to read.
+    """
     labels = evidence.samples.labels
     if evidence.is_read:
         plates, texts = labels["plate"].to_numpy(str), evidence.texts

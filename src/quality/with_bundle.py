@@ -1,4 +1,4 @@
-"""The networks of an exported bundle: they take pictures of any size, with any number of plates."""
+"""Networks of an exported bundle, which take images of any size with any number of plates."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .samples import FloatArray, Picture
 
 
 def bundle_networks(path: Path | None) -> Networks:
-    """An exported bundle finds and reads, by default the promoted one.
+    """Wrap the networks of an exported bundle (by default the promoted one), which find and read plates.
 
     Raises:
-        BundleError: it is missing or damaged.
+        BundleError: The bundle is missing or damaged.
     """
     bundle = Bundle.load(path)
     stack = PlateReader.load(path)
@@ -39,7 +39,7 @@ def bundle_networks(path: Path | None) -> Networks:
             if plates:
                 boxes = xyxy_to_box(np.array([plate.box for plate in plates]) / np.tile(size, 2))
                 overlap = np.nan_to_num(box_iou(boxes, np.broadcast_to(near[i], boxes.shape)))
-                # Of those that overlap it equally, as not at all, the one with the highest confidence.
+                # Of plates that overlap the box equally (such as not at all), take the highest score.
                 order = np.lexsort((np.array([plate.score for plate in plates]), overlap))
                 plate = plates[int(order[-1])]
                 corners[i], score[i] = np.array(plate.corners) / size, plate.score

@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from ..inference.reader import Plate, PlateReader
 
 AHEAD = 1000
-"""Paths that are looked for in advance."""
+"""Maximum number of paths found ahead of reading."""
 INTERRUPTED, BROKEN_PIPE = 130, 141
-"""Exit status, as shells give it for SIGINT and SIGPIPE."""
+"""Exit statuses that shells use for SIGINT and SIGPIPE."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a path: plates, or an error; both where a drawing could not be written."""
+    """Result for a path: plates or an error, or both if a drawing could not be written."""
 
     path: str
     plates: Sequence[Plate] = ()
@@ -52,14 +52,14 @@ class Result:
 
 
 def find_files(arguments: Sequence[str], left_out: Path | None = None) -> Iterator[Result]:
-    """The files of all arguments, in their order; those of a folder sorted.
+    """Yield the files of all arguments in order; files of a folder are sorted.
 
     Args:
-        arguments: as on the command line.
-        left_out: a folder that is not searched.
+        arguments: Paths, folders or patterns as on the command line.
+        left_out: Folder that is not searched.
 
     Yields:
-        Paths to read, and errors where there is nothing.
+        Paths to read, and errors for arguments without files.
     """
     from ..core.images import SUFFIXES
 
@@ -68,11 +68,11 @@ def find_files(arguments: Sequence[str], left_out: Path | None = None) -> Iterat
             for line in sys.stdin:
                 if path := line.rstrip("\r\n"):
                     yield from _files_of(path, left_out)
-        # Not pathlib: it raises for names that are too long, and takes no pattern that starts with a slash.
+        # Not pathlib: it raises for overlong names and does not accept patterns that start with a slash.
         elif glob.has_magic(argument) and not os.path.exists(argument):  # noqa: PTH110
             matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207
             if "**" in argument:
-                # It matches folders, and what is in them as well; at the end, all that is in them.
+                # ``**`` matches folders and their contents; at the end, it matches files of any kind.
                 matches = [path for path in matches if not os.path.isdir(path)]  # noqa: PTH112
             if argument.endswith("**"):
                 matches = [path for path in matches if Path(path).suffix.lower() in SUFFIXES]
@@ -85,7 +85,7 @@ def find_files(arguments: Sequence[str], left_out: Path | None = None) -> Iterat
 
 
 def _files_of(path: str, left_out: Path | None) -> Iterator[Result]:
-    """The path itself, or the pictures of a folder."""
+    """Yield the path itself, or the images of a folder."""
     from ..core.images import SUFFIXES
 
     if not os.path.isdir(path):  # noqa: PTH112  # as above
@@ -99,7 +99,7 @@ def _files_of(path: str, left_out: Path | None) -> Iterator[Result]:
             if left_out is None or Path(folder, name).absolute() != left_out.absolute()
         )
         for name in sorted(files):
-            # A dot in front is the sign of what systems and programs keep beside pictures.
+            # A leading dot marks files that systems and programs keep beside images.
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield Result(str(Path(folder, name)))
     for error in failed:
@@ -109,15 +109,15 @@ def _files_of(path: str, left_out: Path | None) -> Iterator[Result]:
 
 
 class Paths:
-    """Looks for files in a thread of its own, ahead of the reading, so that their number is known.
+    """Finds files in a separate thread ahead of reading, so that their number is known.
 
     Args:
-        found: Paths to read, and errors where there is nothing.
+        found: Paths to read, and errors for arguments without files.
     """
 
     def __init__(self, found: Iterator[Result]) -> None:
         self.count = 0
-        """Paths that were found so far."""
+        """Number of paths found so far."""
         self.is_complete = False
         self._queue: queue.Queue[Result | BaseException | None] = queue.Queue(AHEAD)
         threading.Thread(target=self._fill, args=(found,), daemon=True).start()
@@ -143,14 +143,14 @@ class Paths:
 
 
 class NotFoundError(UserError):
-    """There is nothing to read at a path."""
+    """A path has nothing to read."""
 
 
 def read_files(
     reader: PlateReader, paths: Iterable[Result], min_confidence: float | None = None
 ) -> Iterator[Result]:
-    """Read all paths; results come in their order, as soon as they are there."""
-    # The stream knows images only, so the paths are remembered until their results come.
+    """Read all paths; yield results in the same order, as soon as they are ready."""
+    # The stream handles only images, so keep the paths until their results arrive.
     taken: deque[Result] = deque()
 
     def sources() -> Iterator[str | NotFoundError]:
@@ -170,19 +170,19 @@ def read_files(
 
 
 def with_drawings(results: Iterable[Result], folder: Path) -> Iterator[Result]:
-    """Write the drawing of each result that was read; a failure becomes its error."""
+    """Write the drawing of each image that was read; a failure becomes the error of its result."""
     for result in results:
         if result.is_read:
             try:
                 _write_drawing(result, folder)
             except Exception as failure:
-                # OpenCV and memory have errors of their own.
+                # OpenCV and memory shortage raise exceptions of other types.
                 result = replace(result, error=f"{result.path}: no drawing: {failure}")  # noqa: PLW2901
         yield result
 
 
 def _write_drawing(result: Result, folder: Path) -> None:
-    """Write the picture with its plates below ``folder``, where no other picture's can be."""
+    """Write the image with its plates below ``folder``, under a path unique to the image."""
     import cv2
 
     from ..core.images import load_colour
@@ -203,7 +203,7 @@ def _write_drawing(result: Result, folder: Path) -> None:
 
 
 def drawing_path(path: str, folder: Path) -> Path:
-    """Where the drawing of a picture goes: its path from here, or from the root, below ``folder``."""
+    """Return the drawing's path: the image's path, relative to here or the root, below ``folder``."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  # a link keeps its name
     try:
         relative = absolute.relative_to(Path.cwd())
@@ -216,7 +216,7 @@ def drawing_path(path: str, folder: Path) -> Path:
 
 
 def as_json(result: Result) -> str:
-    """One object, as documented: ``path``, and ``plates`` or ``error``."""
+    """Return one JSON object with ``path``, and ``plates`` or ``error``."""
     if not result.is_read:
         return json.dumps({"path": result.path, "error": result.error})
     plates = [
@@ -236,7 +236,7 @@ def as_json(result: Result) -> str:
 
 
 def as_text(result: Result) -> str:
-    """A line for each plate, or one that says that there is none."""
+    """Return a line for each plate, or one that says that no plate was found."""
     if not result.is_read:
         return ""
     lines = [
@@ -250,7 +250,7 @@ def as_text(result: Result) -> str:
 
 def _progress(stream: TextIO) -> tqdm[Any]:
     on_terminal = stream.isatty()
-    # What is done at once needs no bar; a log gets a line now and then.
+    # Fast runs need no bar; a log gets a line only now and then.
     return tqdm(
         unit=" pictures", file=stream, delay=1.0, mininterval=0.3 if on_terminal else 10.0,
         smoothing=0.1,
@@ -258,14 +258,14 @@ def _progress(stream: TextIO) -> tqdm[Any]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read all that is asked for; the exit status.
+    """Read all requested files and return the exit status.
 
     Raises:
-        UserError: the bundle cannot be used.
+        UserError: The bundle cannot be used.
     """
     from ..inference.reader import PlateReader
 
-    # Pillow's remarks on odd files; what is wrong with one is its error.
+    # Silence Pillow's warnings about odd files; real faults are reported as errors.
     warnings.filterwarnings("ignore", module="PIL")
     reader = PlateReader.load(options.model)
     paths = Paths(find_files(options.paths, options.draw))
@@ -275,7 +275,7 @@ def run(options: argparse.Namespace) -> int:
     show = as_json if options.json else as_text
     status = 0
     with _progress(sys.stderr) as progress:
-        # A bar on a terminal makes room for what is written there.
+        # A progress bar on a terminal must make room for other output.
         write = progress.write if sys.stderr.isatty() else print
         for result in results:
             if result.error is not None:
@@ -320,9 +320,9 @@ def _probability(text: str) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status."""
+    """Run the command and return the exit status."""
     options = parse(arguments)
-    # Names of files are any bytes.
+    # File names may contain arbitrary bytes.
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="surrogateescape")
@@ -335,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # Nobody reads on. Python would complain when it flushes the stream at its end.
+        # The output is closed. Without this, Python would fail to flush it at exit and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:
@@ -343,10 +343,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
-    """Run the command as a process: it ends at once where nobody wants its results any more."""
+    """Run the command as a process, which ends at once when its results are no longer wanted."""
     status = main(arguments)
     if status in {INTERRUPTED, BROKEN_PIPE}:
-        # Whatever the threads wait for; that may be standard input.
+        # Do not wait for threads, which may be blocked on standard input.
         os._exit(status)
     return status
 

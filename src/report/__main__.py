@@ -1,7 +1,8 @@
-"""What a change has changed, for a pull request: ``python -m src.report [--base main] [--out report/]``.
+"""Report what a pull request changes: ``python -m src.report [--base main] [--out report/]``.
 
-Writes report.md and the PNGs that it links: the workspace beside a base, in parameters, metrics, curves,
-pictures, data, size and latency. What one of both does not have is said, and is no error.
+This writes report.md and the PNG files it links, which compare the workspace with a base revision:
+parameters, metrics, curves, images, data, size and latency. Anything that one of the two lacks is
+reported as missing and is not an error.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ REPORT = "report.md"
 STACK = "evaluations/stack/metrics.json"
 MAIN = "val_acc"
 MAIN_SET = "val"
-"""The set that the main metric is of."""
+"""Name of the set that the main metric is measured on."""
 HEADLINES = (
     (STACK, MAIN, "plates read, scenes like the original's"),
     (STACK, "formats.accuracy", "plates read, all formats"),
@@ -41,17 +42,17 @@ HEADLINES = (
     ("evaluations/ocr/metrics.json", "accuracy", "texts read at true corners"),
     (STACK, "latency.median_ms", "latency of a scene in ms"),
 )
-"""File, name and words of the metrics that stand at the top."""
+"""File, name and description of each metric at the top of the report."""
 CURVES = ("train/loss.tsv", "val/loss.tsv", "val/iou.tsv", "val/exact_match.tsv")
 RESULTS = ("stack_accuracy_by_height", "stack_reliability", "stack_risk_coverage")
 DATA = ("formats", "digits", "sizes", "angles")
 STAGES = ("localize", "ocr", "stack")
 PICTURES = 4
-"""Pictures of each stage that are shown."""
+"""Number of images shown for each stage."""
 MOST_METRICS = 200
-"""A comment on GitHub has 65,536 characters at most."""
+"""Maximum number of metrics listed, as a GitHub comment has at most 65,536 characters."""
 PACKAGES = ("torch", "lightning", "onnxruntime", "numpy", "opencv-python-headless", "dvc")
-# Apart for colour-blind eyes too (Okabe and Ito, 2008).
+# Distinct for colour-blind people too (Okabe and Ito, 2008).
 _COLOURS = {"base": "#0072B2", "head": "#E69F00"}
 _BETTER, _WORSE, _SAME = "▲ better", "▼ worse", "= same"
 _WIDTH = 240
@@ -62,15 +63,15 @@ def write_report(base: str, out: Path) -> str:
     """Write the report of the workspace.
 
     Args:
-        base: revision to compare with; one that Git does not know is said to be missing.
-        out: folder that is replaced.
+        base: Revision to compare with; if Git does not know it, the report says so.
+        out: Folder that is replaced by the report.
 
     Returns:
-        The verdict, one line.
+        The verdict in one line.
 
     Raises:
-        RevisionError: this is no Git repository, or DVC fails.
-        StageError: the folder cannot be written.
+        RevisionError: There is no Git repository here, or DVC fails.
+        StageError: The folder cannot be written.
     """
     check_folder(out)
     head = read_revision()
@@ -101,20 +102,20 @@ def write_report(base: str, out: Path) -> str:
 
 
 def check_folder(out: Path) -> None:
-    """See to it that what is replaced is a report.
+    """Check that a folder to be replaced is empty or holds a report.
 
     Raises:
-        RevisionError: it is another folder.
+        RevisionError: The folder holds something else.
     """
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / REPORT).exists())):
         raise RevisionError(f"{out}: holds something that is no report; choose another --out")
 
 
 def check_links(report: Path) -> None:
-    """See to it that every picture that a report links is there.
+    """Check that every image linked in a report exists.
 
     Raises:
-        RevisionError: one is not.
+        RevisionError: A linked image is missing.
     """
     for link in re.findall(r"!\[[^]]*\]\(([^)]+)\)", report.read_text(encoding="utf-8")):
         if not (report.parent / link).is_file():
@@ -122,7 +123,7 @@ def check_links(report: Path) -> None:
 
 
 def judge(base: Revision | None, head: Revision) -> str:
-    """Better, worse or same: the gate's paired test on the plates of the main set."""
+    """Return the verdict (better, worse or same) of the gate's paired test on the main set."""
     new, old = _metric(head, STACK, MAIN), _metric(base, STACK, MAIN)
     if new is None or old is None or base is None:
         lack = f"the workspace has no {MAIN}"
@@ -144,7 +145,7 @@ def judge(base: Revision | None, head: Revision) -> str:
 
 
 def _paired(base: Revision | None, head: Revision) -> str:
-    """A table of the sets of which both have read the same plates."""
+    """Return a table of the sets on which both revisions have read the same plates."""
     rows = [
         (
             each.name, str(each.count), f"{each.old / each.count:.4f}", f"{each.new / each.count:.4f}",
@@ -161,7 +162,7 @@ def _paired(base: Revision | None, head: Revision) -> str:
 
 
 def _metric(revision: Revision | None, file: str, name: str) -> float | None:
-    """A metric by the end of its file's path, which depends on a parameter."""
+    """Return a metric by the end of its file's path, as the path's start depends on a parameter."""
     if revision is None:
         return None
     for path, values in revision.metrics.items():
@@ -195,7 +196,7 @@ def _headlines(base: Revision | None, head: Revision) -> str:
 
 
 def mark(name: str, old: Any, new: Any) -> str:
-    """What a change of a metric means, in a sign and a word."""
+    """Return a symbol and a word for the change of a metric, such as ``▲ better``."""
     if old is None or new is None:
         return "new" if old is None else "gone"
     if old == new:
@@ -232,13 +233,13 @@ def _curves(plots: Plots, folder: Path, base: Revision | None) -> str:
 
 
 def _words(path: str) -> Iterable[str]:
-    """Stage, split and metric of ``out/runs/STAGE/plots/metrics/SPLIT/METRIC.tsv``."""
+    """Return stage, split and metric of a path ``out/runs/STAGE/plots/metrics/SPLIT/METRIC.tsv``."""
     parts = Path(path).parts
     return (parts[-5], parts[-2], Path(path).stem.replace("_", " "))
 
 
 def _chart(spec: dict[str, Any], folder: Path, base: Revision | None, title: str) -> str:
-    """Draw a chart and link it."""
+    """Render a chart to a PNG file and return a Markdown link to it."""
     spec = {**spec, "title": title, "width": 320, "height": 220}
     revisions = sorted({row.get("rev") for row in spec["data"].get("values", [])} - {None})
     commit = base.commit if base else None
@@ -286,7 +287,7 @@ def _predictions(plots: Plots, folder: Path, base: Revision | None) -> str:
 def side_by_side(
     paths: Sequence[str], pictures: dict[str, dict[str, Path]], commit: str | None
 ) -> Image.Image:
-    """Pictures of both revisions, the base's above the head's; "missing" where there is none."""
+    """Arrange the images of both revisions, base above head; absent ones are marked "missing"."""
     rows = [("base", commit)] if commit else []
     rows.append(("head", "workspace"))
     sheet = Image.new("RGB", (_WIDTH * len(paths), (_WIDTH + _CAPTION) * len(rows)), "white")
@@ -378,7 +379,7 @@ def _megabytes(revision: Revision | None, path: str) -> str:
 
 
 def _all_metrics(base: Revision | None, head: Revision) -> str:
-    """Those that differ, without the tables by height and the like, which are plots."""
+    """List the metrics that differ, except breakdowns (such as by height), which are shown as plots."""
     old = base.metrics if base else {}
     rows = []
     for path in sorted(old.keys() | head.metrics.keys()):
@@ -436,7 +437,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def command(arguments: list[str] | None = None) -> int:
-    """Write the report; return the exit status."""
+    """Write the report and return the exit status."""
     options = parse(arguments)
     try:
         print(write_report(options.base, options.out))

@@ -1,4 +1,4 @@
-"""Which metrics are better when they are higher, by the field's names of them."""
+"""Whether a higher or a lower value is better, by the name of the metric."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ LOWER = {
     "p95_ms", "with_box", "with_text", "wrong",
 }  # fmt: skip
 _PARTS = {"share", "mean", "median", "p95", "low", "high"}
-"""Names of parts of a metric, which has the name before."""
+"""Names of a metric's parts; the name of the metric itself is at the level above."""
 
 
 def direction(name: str) -> int:
-    """1 where higher is better, -1 where lower is, 0 where neither.
+    """Return 1 if a higher value of a metric is better, -1 if a lower one is, and 0 if neither.
 
     Args:
-        name: with a dot for each level, such as ``shifted.at_threshold.wrong.share``.
+        name: Name of the metric, with levels separated by dots, such as
+            ``shifted.at_threshold.wrong.share``.
     """
     levels = name.split(".")
     while (len(levels) > 1 and levels[-1] in _PARTS) or (

@@ -1,8 +1,8 @@
-"""Make a report fit for a comment: ``python -m src.publish report/ [--branch reports]``.
+"""Prepare a report for a GitHub comment: ``python -m src.publish report/ [--branch reports]``.
 
-Comments on GitHub show pictures that are somewhere on the web, and nothing else. So the pictures of the
-report are pushed to a branch of the repository, which has nothing to do with the code, and comment.md is
-the report with links to them. No third party sees them, and who may not see the repository cannot either.
+Comments on GitHub can only show images that are hosted somewhere. The images of the report are therefore
+pushed to a separate branch of the repository, unrelated to the code, and comment.md is the report with
+links to them. No third party sees the images, nor does anyone without access to the repository.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .__main__ import REPORT
 COMMENT = "comment.md"
 BRANCH = "reports"
 LONGEST = 60_000
-"""Characters of a comment: GitHub takes 65536, of which CML's mark is one part."""
+"""Maximum length of a comment in characters; GitHub allows 65536, including the marker of CML."""
 _LINK = re.compile(r"(!\[[^]]*\]\()([^):]+)(\))")
 _ATTEMPTS = 3
 _AUTHOR = {
@@ -34,22 +34,22 @@ _AUTHOR = {
 
 
 class PublishError(UserError):
-    """The report cannot be published."""
+    """Raised if the report cannot be published."""
 
 
 def publish(report: Path, branch: str = BRANCH, remote: str = "origin") -> Path:
-    """Push the pictures of a report and write the comment beside it.
+    """Push the images of a report and write the comment next to it.
 
     Args:
-        report: folder of the report.
-        branch: where the pictures go; it is made where it does not exist.
-        remote: of this repository.
+        report: Folder of the report.
+        branch: Branch to push the images to, which is created if it does not exist.
+        remote: Name of the Git remote to push to.
 
     Returns:
-        The comment's file.
+        Path of the comment file.
 
     Raises:
-        PublishError: there is no report, or Git cannot push.
+        PublishError: There is no report, or Git cannot push.
     """
     try:
         text = (report / REPORT).read_text(encoding="utf-8")
@@ -66,11 +66,11 @@ def publish(report: Path, branch: str = BRANCH, remote: str = "origin") -> Path:
             _git("push", "--quiet", remote, f"{commit}:refs/heads/{branch}")
             break
         except PublishError:
-            # Another report may have been pushed in between.
+            # Another report may have been pushed in the meantime.
             if attempt == _ATTEMPTS:
                 raise
     comment = report / COMMENT
-    # By the commit, so that a comment shows its own pictures for ever.
+    # Link by commit, so that a comment keeps showing its own images.
     linked = _LINK.sub(
         lambda found: f"{found[1]}{url}/raw/{commit}/{folder}/{found[2]}{found[3]}", text
     )
@@ -81,7 +81,7 @@ def publish(report: Path, branch: str = BRANCH, remote: str = "origin") -> Path:
 
 
 def fitted(text: str) -> str:
-    """A report as long as a comment may be: folded parts that find no room are left out, and it says so."""
+    """Fit a report into a comment by leaving out folded parts that are too long, with a note."""
     kept, *parts = re.split(r"^(?=<details>)", text, flags=re.MULTILINE)
     left_out = 0
     for part in parts:
@@ -98,12 +98,13 @@ def fitted(text: str) -> str:
 
 
 def web_address(remote: str) -> str:
-    """The address of the repository's pages.
+    """Return the web address of the repository.
 
-    GitHub's workflows name it; else it follows from the remote, by HTTPS or by SSH.
+    GitHub workflows provide it in the environment; otherwise, it is derived from the HTTPS or SSH
+    address of the remote.
 
     Raises:
-        PublishError: the remote has none.
+        PublishError: No web address can be derived from the remote.
     """
     server, repository = os.getenv("GITHUB_SERVER_URL"), os.getenv("GITHUB_REPOSITORY")
     if server and repository:
@@ -121,7 +122,7 @@ def web_address(remote: str) -> str:
 
 
 def _tip(remote: str, branch: str) -> str | None:
-    """The commit that the branch is at, fetched; None where there is no such branch."""
+    """Fetch the tip of a branch and return its commit, or None if there is no such branch."""
     if not _git("ls-remote", "--heads", remote, f"refs/heads/{branch}"):
         return None
     _git("fetch", "--quiet", "--depth", "1", remote, f"refs/heads/{branch}")
@@ -129,7 +130,7 @@ def _tip(remote: str, branch: str) -> str | None:
 
 
 def _commit(pictures: list[Path], folder: str, parent: str | None) -> str:
-    """A commit that adds pictures in a folder, made beside the index and the workspace."""
+    """Create a commit that adds images in a folder, without touching the index or the workspace."""
     with tempfile.TemporaryDirectory() as temporary:
         index = {"GIT_INDEX_FILE": str(Path(temporary) / "index")}
         _git("read-tree", *([parent] if parent else ["--empty"]), **index)
@@ -174,7 +175,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Publish the report; the exit status."""
+    """Publish the report and return the exit status."""
     options = parse(arguments)
     try:
         written = publish(options.report, options.branch, options.remote)

@@ -1,4 +1,4 @@
-"""What DVC knows of a revision: parameters, metrics, plots, sizes of models (no torch)."""
+"""Parameters, metrics, plots and model sizes of a revision, read through DVC without PyTorch."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..core.errors import UserError
 from ..evaluation.paired import FILE, Outcomes, parse_outcomes
 
 WORKSPACE = "workspace"
-"""What DVC calls the files as they are."""
+"""DVC's name for the current state of the files."""
 PARAMETERS = ("params.py", "params.yaml")
 
 
 class RevisionError(UserError):
-    """DVC or Git cannot say what is asked."""
+    """Raised if DVC or Git cannot provide what is asked for."""
 
 
 @dataclass
@@ -32,12 +32,12 @@ class Revision:
     """A commit, or the workspace.
 
     Attributes:
-        name: as it was asked for.
-        commit: its hash; of the workspace that of HEAD. None where there is no commit.
-        parameters: flat, by names such as ``TrainOCRParams.LR``.
-        metrics: flat, by file and then by names such as ``doubt.ece``.
-        sizes: bytes of models and other outputs by path, as dvc.lock has them.
-        outcomes: Which plates the stack reads, by set; none where no evaluation has written that.
+        name: Name of the revision as it was requested.
+        commit: Hash of the commit, or of HEAD for the workspace; None if there is no commit.
+        parameters: Parameters, flattened to names such as ``TrainOCRParams.LR``.
+        metrics: Metrics by file, flattened to names such as ``doubt.ece``.
+        sizes: Size in bytes of models and other outputs by path, as recorded in dvc.lock.
+        outcomes: Which plates of each set the stack reads; empty if no evaluation has written them.
     """
 
     name: str
@@ -53,9 +53,9 @@ class Plots:
     """Plots of two revisions.
 
     Attributes:
-        charts: Vega-Lite specifications with their data, by the names of dvc.yaml.
-        pictures: files by path and revision.
-        missing: one line for each plot that a revision does not have.
+        charts: Vega-Lite specifications with their data, by their names in dvc.yaml.
+        pictures: Image files by path and revision.
+        missing: One line for each plot that a revision lacks.
     """
 
     charts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -64,13 +64,14 @@ class Plots:
 
 
 def resolve(name: str) -> str | None:
-    """The commit of a revision, or None if there is none of this name.
+    """Return the commit of a revision, or None if there is no revision of this name.
 
     Args:
-        name: as Git takes it; with ``...`` at its end, as in ``git diff``, where HEAD has left it.
+        name: Revision in Git's syntax. With a trailing ``...``, as in ``git diff``, it means the merge
+            base of the revision and HEAD.
 
     Raises:
-        RevisionError: Git is missing, or this is no repository.
+        RevisionError: Git is not installed, or this is not a repository.
     """
     try:
         if name.endswith("..."):
@@ -85,12 +86,12 @@ def resolve(name: str) -> str | None:
 
 
 def read_revision(name: str = WORKSPACE) -> Revision:
-    """Parameters, metrics and sizes of a commit, or of the workspace.
+    """Read the parameters, metrics, sizes and outcomes of a commit, or of the workspace.
 
-    What a revision does not have is left out.
+    Anything that the revision lacks is left out.
 
     Raises:
-        RevisionError: the revision is unknown.
+        RevisionError: The revision is unknown.
     """
     commit = resolve("HEAD" if name == WORKSPACE else name)
     if commit is None and name != WORKSPACE:
@@ -101,7 +102,7 @@ def read_revision(name: str = WORKSPACE) -> Revision:
         if _text(path, at) is not None:
             revision.parameters |= _flatten(_asked(dvc.api.params_show, path, at))
     for path in _metric_files(at, revision.parameters):
-        # Not metrics_show: of a commit, it fails where the workspace has no such file.
+        # Not metrics_show, which fails for a commit if the workspace has no such file.
         if _text(path, at) is not None:
             revision.metrics[path] = _flatten(json.loads(_asked(dvc.api.read, path, at)))
         file = str(Path(path).with_name(FILE))
@@ -117,11 +118,11 @@ def read_revision(name: str = WORKSPACE) -> Revision:
 
 
 def read_plots(base: str | None, folder: Path) -> Plots:
-    """Plots of the workspace, and of a commit beside it.
+    """Read the plots of the workspace and, if given, of a commit to compare with.
 
     Args:
-        base: the commit, if any.
-        folder: where DVC writes pictures.
+        base: Commit to compare with, or None.
+        folder: Folder that DVC writes images to.
 
     Raises:
         RevisionError: DVC fails.
@@ -153,7 +154,7 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _text(path: str, commit: str | None) -> str | None:
-    """The content of a file in Git or in the workspace, None where it is not there."""
+    """Return the content of a file in a commit or the workspace, or None if it does not exist."""
     if commit is None:
         return Path(path).read_text(encoding="utf-8") if Path(path).is_file() else None
     done = _git("show", f"{commit}:{path}")
@@ -168,7 +169,7 @@ def _asked(ask: Any, path: str, commit: str | None) -> Any:
 
 
 def _metric_files(commit: str | None, parameters: Mapping[str, Any]) -> list[str]:
-    """Metrics that dvc.yaml names."""
+    """Return the paths of the metrics files that dvc.yaml names."""
     pipeline = yaml.safe_load(_text("dvc.yaml", commit) or "") or {}
     return [
         re.sub(r"\$\{(\w+)\}", lambda found: str(parameters.get(found[1], found[0])), path)

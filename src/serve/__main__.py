@@ -16,7 +16,7 @@ from .settings import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the server until it is told to stop; the exit status."""
+    """Run the server until it is told to stop, and return the exit status."""
     complaints = io.StringIO()
     try:
         with redirect_stderr(complaints):
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         print(_without_urls(complaints.getvalue()), end="", file=sys.stderr)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    # Some lines at each start that tell nothing.
+    # Alembic logs several uninformative lines at each start.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         if settings.engine == "mlem":
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _explain(error: SettingsError | ValidationError) -> str:
-    """Which setting, what is wrong, and what it is."""
+    """Return a message that names the setting, what is wrong with it, and its value."""
     if isinstance(error, SettingsError):
         return str(error)
     item = error.errors()[0]
@@ -62,7 +62,7 @@ def _explain(error: SettingsError | ValidationError) -> str:
 
 
 def _without_urls(text: str) -> str:
-    """A misspelled flag or a wrong value is told, but not the password that a URL may hold."""
+    """Mask the URLs in a message about a wrong flag or value, since they may hold a password."""
     return re.sub(r"\S*://\S*", "<URL>", text)
 
 

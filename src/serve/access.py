@@ -1,4 +1,4 @@
-"""Who may send, and how much: API keys, and a token bucket for each sender."""
+"""Access control: API keys, and rate limits by a token bucket for each sender."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from ..core.errors import UserError
 from .refusals import RefusedError
 
 _MOST_SENDERS = 10_000
-"""Senders that are remembered; who has not sent for longest is forgotten first, with a full bucket."""
+"""Maximum number of senders that are remembered.
+
+The sender that was inactive for longest is forgotten first, and would start again with a full bucket.
+"""
 
 
 class Keys:
-    """The keys of a file, of which only digests are held.
+    """The API keys in a file, of which only digests are held in memory.
 
     Args:
-        path: a key a line; empty lines and lines that begin with # do not count.
+        path: File with one key per line; empty lines and lines that begin with # are ignored.
 
     Raises:
-        UserError: the file cannot be read, or holds no key.
+        UserError: The file cannot be read, or contains no key.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,13 +39,13 @@ class Keys:
             raise UserError(f"--api-keys: {path}: holds no key; write one a line")
 
     def check(self, key: str | None) -> str:
-        """The name by which a key's sender is counted.
+        """Check a key and return the name under which its sender is counted.
 
         Raises:
-            RefusedError: the key is missing or unknown.
+            RefusedError: The key is missing or unknown.
         """
         digest = _digest(key or "")
-        # All of them are compared, each in constant time.
+        # Compare with all of them, each in constant time.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not key or not any(matches):
             raise RefusedError(401, "unauthorized", "the header X-API-Key is missing or unknown")
@@ -54,12 +57,12 @@ def _digest(key: str) -> bytes:
 
 
 class Buckets:
-    """A token bucket for each sender: ``rate`` tokens a second, ``burst`` of them at most.
+    """A token bucket for each sender, refilled at ``rate`` tokens per second up to ``burst``.
 
     Args:
-        rate: pictures a second; 0 is any number.
-        burst: pictures at once.
-        clock: seconds.
+        rate: Number of images per second; 0 means no limit.
+        burst: Maximum number of images at once.
+        clock: Function that returns the time in seconds.
     """
 
     def __init__(
@@ -69,16 +72,16 @@ class Buckets:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, sender: str, pictures: int, in_debt: bool = False) -> None:
-        """Take a token for each picture.
+        """Take one token per image from a sender's bucket.
 
         Args:
-            sender: whose bucket.
-            pictures: how many.
-            in_debt: whether the bucket may become less than empty, as it must where the number of
-                pictures is known only after the first was let in.
+            sender: Name of the sender.
+            pictures: Number of images.
+            in_debt: Whether the number of tokens may become negative. This is needed where the number of
+                images is known only after the first one was admitted.
 
         Raises:
-            RefusedError: there are not so many.
+            RefusedError: The bucket has too few tokens.
         """
         if not self._rate or not pictures:
             return

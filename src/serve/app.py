@@ -1,4 +1,4 @@
-"""The routes: reading pictures, the bundle's manifest, health, metrics, and the page."""
+"""HTTP routes for reading images, the bundle's manifest, health, metrics and the web page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parent / "page"
 
 _GONE = 499
-"""Nginx's status of a request whose client has gone; nobody sees it but the log and the metrics."""
+"""Nginx's status for a request whose client has disconnected; only the log and metrics show it."""
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "damaged, or no picture at all"},
     401: {"description": "the API key is missing or unknown"},
@@ -54,7 +54,7 @@ log = logging.getLogger("plates")
 
 
 def _body(field: str, schema: dict[str, Any], raw: bool) -> dict[str, Any]:
-    """OpenAPI's words for what ``read_uploads`` takes."""
+    """Return the OpenAPI description of the bodies that ``read_uploads`` accepts."""
     form = {"type": "object", "properties": {field: schema}, "required": [field]}
     content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
     if raw:
@@ -66,14 +66,14 @@ def _body(field: str, schema: dict[str, Any], raw: bool) -> dict[str, Any]:
 def create_app(
     settings: Settings, on_failure: Callable[[BaseException], None] = lambda _: None
 ) -> FastAPI:
-    """The application; ``app.state.engine`` reads.
+    """Create the application; ``app.state.engine`` is the engine that reads images.
 
     Args:
-        settings: of the server.
-        on_failure: is told why the engine could not be started.
+        settings: Settings of the server.
+        on_failure: Callback that receives the error if the engine cannot be started.
 
     Raises:
-        UserError: the file of API keys, or the store of feedback, cannot be used.
+        UserError: The file of API keys or the feedback store cannot be used.
     """
     measures = Measures()
     engine = Engine(settings, measures)
@@ -81,16 +81,16 @@ def create_app(
     recorder = _recorder(settings, measures)
     buckets = Buckets(settings.rate, settings.burst)
 
-    # Not async, it would go through a pool of threads at each request.
+    # Async, because FastAPI would run a plain function in a thread pool at each request.
     async def sender(request: Request) -> str:
-        """By whose key or address pictures are counted."""
+        """Return the key or address under which the images of a request are counted."""
         if keys is not None:
             return keys.check(request.headers.get("x-api-key"))
         return request.client.host if request.client else "unknown"
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # In the background: /livez and /readyz answer meanwhile.
+        # Start in the background, so that /livez and /readyz respond meanwhile.
         starting = asyncio.create_task(engine.start())
         starting.add_done_callback(
             lambda task: on_failure(error) if (error := task.exception()) else None
@@ -126,7 +126,7 @@ def create_app(
 
 
 def _recorder(settings: Settings, measures: Measures) -> Recorder | None:
-    """What keeps pictures; None where nothing is kept, and then no database is imported either."""
+    """Return the recorder, or None, without importing a database, where nothing is kept."""
     if settings.feedback_url is None:
         return None
     from ..flywheel.store import Store
@@ -150,11 +150,11 @@ def _reading(
     buckets: Buckets,
     sender: Callable[[Request], Awaitable[str]],
 ) -> APIRouter:
-    """The routes that take pictures."""
+    """Return the router of the routes that accept images."""
     router = APIRouter(tags=["reading"])
 
     async def admitted(request: Request, who: str = Depends(sender)) -> str:
-        """The sender, who may send at least one picture more, for which there is room."""
+        """Return the sender if they may send one more image and the queue has room for it."""
         buckets.take(who, 1)
         engine.check_room(1)
         return who
@@ -227,7 +227,7 @@ def _reading(
 def _status(
     engine: Engine, measures: Measures, sender: Callable[[Request], Awaitable[str]]
 ) -> APIRouter:
-    """The routes that tell about the server."""
+    """Return the router of the routes that describe the server."""
     router = APIRouter(tags=["status"])
 
     @router.get("/v1/model", summary="What the server reads with", dependencies=[Depends(sender)])
@@ -259,7 +259,7 @@ _NO_CACHE = {"Cache-Control": "no-cache"}
 
 
 def _index_text(settings: Settings) -> str:
-    """The page; what is kept stands in it without a script, so that it is always told."""
+    """Return the page, which states without a script what is kept, so that it is always shown."""
     days = settings.feedback_days
     kept = f"Pictures and readings are kept for {days} {'day' if days == 1 else 'days'}."
     text = (PAGE / "index.html").read_text(encoding="utf-8")
@@ -300,10 +300,10 @@ def _add_handlers(app: FastAPI, measures: Measures) -> None:
 async def _answers(
     request: Request, futures: Sequence[asyncio.Future[Answer]]
 ) -> list[Answer | RefusedError]:
-    """What becomes of the pictures; those not computed in time, or for nobody, are given up.
+    """Wait for the answers to images, and give up at the deadline or if the client disconnects.
 
     Raises:
-        ClientDisconnect: nobody is there any more.
+        ClientDisconnect: The client has disconnected.
     """
     waiting = asyncio.gather(*futures, return_exceptions=True)
     leaving = asyncio.create_task(_disconnected(request.receive))

@@ -1,7 +1,7 @@
-"""Reads pictures of concurrent requests in batches, off the event loop, with a bound on what waits.
+"""Batched reading of images from concurrent requests, off the event loop, with a bounded queue.
 
-A batch is what waits when a worker gets free, so batches grow with the load by themselves; a worker
-that is free while requests are still arriving waits a few milliseconds for them.
+A batch consists of the images that wait when a worker becomes free, so batches grow with the load by
+themselves. A worker that is free while requests are still arriving waits a few milliseconds for them.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ from .settings import Settings
 
 FORMATS = ("JPEG", "PNG", "WebP")
 BATCH_BYTES = 4_000_000
-"""Files of a batch have so many bytes together, unless it is one: large photographs are read one by
-one, with all cores, and nobody waits for another's."""
+"""Maximum total size in bytes of the files in a batch, unless it is a single file.
+
+Large photos are thus read one at a time with all cores, and no request waits for another's.
+"""
 WARM_UP = ((256, 256), (480, 640))
-"""Heights and widths that a reader sees before it is used."""
+"""Heights and widths of the blank images that warm up a reader before it is used."""
 
 _NICENESS = 10
 
@@ -41,14 +43,15 @@ log = logging.getLogger("plates")
 
 @dataclass(frozen=True)
 class Answer:
-    """What was read in a picture.
+    """The plates that were read in an image.
 
     Attributes:
-        plates: sorted by descending confidence.
-        width, height: of the picture as it is displayed.
-        version: of the bundle.
-        queue_ms: that the picture waited.
-        compute_ms: of the batch that it was in.
+        plates: Plates sorted by descending confidence.
+        width: Width of the displayed image in pixels.
+        height: Height of the displayed image in pixels.
+        version: Version of the bundle.
+        queue_ms: Time that the image waited, in milliseconds.
+        compute_ms: Time to decode and read the batch with the image, in milliseconds.
     """
 
     plates: Sequence[Plate]
@@ -72,8 +75,8 @@ class Model:
     """A reader in use.
 
     Attributes:
-        reader: checked and warmed up.
-        version: of its bundle, as answers name it.
+        reader: Reader that has been checked and warmed up.
+        version: Version of its bundle as given in responses.
     """
 
     reader: PlateReader
@@ -81,11 +84,11 @@ class Model:
 
 
 def load_model(path: Path | None) -> Model:
-    """The model of a bundle's folder, checked and warmed up.
+    """Load the model in a bundle's folder, check it and warm it up.
 
     Raises:
-        BundleError: the bundle is missing or damaged.
-        RuntimeUnavailableError: nothing here can run it.
+        BundleError: The bundle is missing or damaged.
+        RuntimeUnavailableError: No installed runtime can run the bundle.
     """
     reader = PlateReader.load(path)
     for shape in WARM_UP:
@@ -97,8 +100,8 @@ def load_model(path: Path | None) -> Model:
 
 
 def _step_back() -> None:
-    """Let the event loop go first: what it answers at once must not wait for pictures."""
-    # On Linux this is the thread's own; elsewhere it would be the whole process's.
+    """Give the event loop priority, so that its immediate responses do not wait for images."""
+    # On Linux the niceness applies to the thread; elsewhere it would apply to the whole process.
     if sys.platform == "linux":
         os.nice(_NICENESS)
 
@@ -108,11 +111,11 @@ def _starting() -> RefusedError:
 
 
 class Engine:
-    """A queue, and workers that empty it.
+    """A queue of images, and workers that read them.
 
     Args:
-        settings: its bounds.
-        measures: are told what it does.
+        settings: Settings of the server, with the limits of the queue.
+        measures: Metrics to record.
     """
 
     def __init__(self, settings: Settings, measures: Measures) -> None:
@@ -120,52 +123,52 @@ class Engine:
         self._model: Model | None = None
         self._waiting: deque[_Job] = deque()
         self._pending = 0
-        """Pictures that wait or are computed."""
+        """Number of images that wait or are being read."""
         self._arrived = asyncio.Event()
         self._idle = settings.workers
-        """Workers that have nothing to do."""
+        """Number of workers that have nothing to do."""
         self._freed = asyncio.Event()
         self._pool = ThreadPoolExecutor(settings.workers, "read", _step_back)
         self._dispatcher: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.arriving = 0
-        """Requests whose bodies are on their way."""
+        """Number of requests whose bodies are still arriving."""
         self.is_draining = False
 
     @property
     def is_ready(self) -> bool:
-        """Whether a warm model is there, and work is taken."""
+        """Whether a warmed-up model is loaded and work is accepted."""
         return self._model is not None and not self.is_draining
 
     @property
     def model(self) -> Model:
-        """The one that the next batch is read with."""
+        """Model that the next batch is read with."""
         if self._model is None:
             raise _starting()
         return self._model
 
     @property
     def is_full(self) -> bool:
-        """Whether there is no room for a single picture."""
+        """Whether there is no room for another image."""
         return self._pending >= self._settings.queue
 
     @property
     def pending(self) -> int:
-        """Pictures that wait or are computed."""
+        """Number of images that wait or are being read."""
         return self._pending
 
     async def start(self) -> None:
-        """Load the bundle and begin.
+        """Load the bundle and start to read batches.
 
         Raises:
-            UserError: the bundle cannot be used.
+            UserError: The bundle cannot be used.
         """
         self._model = await asyncio.to_thread(load_model, self._settings.model)
         self._measures.reloads.labels("loaded").inc()
         self._dispatcher = asyncio.create_task(self._dispatch())
 
     async def reload(self) -> None:
-        """Load the bundle anew; what is wrong with it is logged, and the old one goes on."""
+        """Reload the bundle; if it cannot be used, log the error and keep the old one."""
         try:
             model = await asyncio.to_thread(load_model, self._settings.model)
         except UserError as error:
@@ -177,7 +180,7 @@ class Engine:
         log.info("bundle %s is used from now on", model.version)
 
     async def stop(self) -> None:
-        """Compute what waits, then end."""
+        """Read the images that wait, then stop."""
         self.is_draining = True
         while self._pending:
             await asyncio.sleep(0.01)
@@ -186,25 +189,25 @@ class Engine:
         await asyncio.to_thread(self._pool.shutdown)
 
     def check_room(self, pictures: int) -> None:
-        """Raise the ``RefusedError`` that would keep so many pictures from being read."""
+        """Raise a ``RefusedError`` if this many images would not be accepted."""
         if self._model is None:
             raise _starting()
         if self._pending + pictures > self._settings.queue:
             raise overloaded()
 
     def submit(self, contents: Sequence[bytes], deadline: float) -> list[asyncio.Future[Answer]]:
-        """Queue pictures of one request.
+        """Queue the images of one request.
 
         Args:
-            contents: of files.
-            deadline: of ``time.monotonic``; after it nothing is computed.
+            contents: Contents of the files.
+            deadline: Time of ``time.monotonic`` after which nothing is computed.
 
         Returns:
-            A future for each: its answer, or a ``RefusedError``. Those that are cancelled before their turn
-            are not computed.
+            A future for each image, with its answer or a ``RefusedError``. Images whose futures are
+            cancelled before their turn are not read.
 
         Raises:
-            RefusedError: there is no room for them.
+            RefusedError: The queue has no room for the images.
         """
         self.check_room(len(contents))
         loop = asyncio.get_running_loop()
@@ -215,7 +218,7 @@ class Engine:
         self._arrived.set()
         return [job.answer for job in jobs]
 
-    # On the event loop
+    # Methods that run on the event loop
 
     async def _dispatch(self) -> None:
         while True:
@@ -233,11 +236,11 @@ class Engine:
             while not self._waiting:
                 self._arrived.clear()
                 await self._arrived.wait()
-            # While others are computed there are several clients: those just answered ask again.
+            # Images being read mean that there are several clients: those just answered send again.
             busy = self.arriving or self._pending > len(self._waiting)
             if busy and len(self._waiting) < self._settings.batch:
                 await asyncio.sleep(self._settings.window_ms / 1000)
-            # What waits is shared among the workers that are idle.
+            # Share the waiting images among the idle workers.
             most = min(self._settings.batch, math.ceil(len(self._waiting) / self._idle))
             batch: list[_Job] = []
             size = 0
@@ -287,7 +290,7 @@ class Engine:
             else:
                 job.answer.set_exception(outcome)
 
-    # In a worker's thread
+    # Methods that run in a worker's thread
 
     def _compute(self, jobs: Sequence[_Job], model: Model) -> list[Answer | RefusedError]:
         started = time.monotonic()
@@ -335,7 +338,7 @@ class Engine:
                 return [model.reader.read(pictures[0])]
             return [*model.reader.read_batch(pictures)]
         except Exception:
-            # A fault of this program; the pictures that it is not in must not suffer from it.
+            # A bug in this program: the images that do not trigger it must not fail because of it.
             if len(pictures) > 1:
                 return [self._read([picture], model)[0] for picture in pictures]
             log.exception("a picture of %d x %d", pictures[0].width, pictures[0].height)

@@ -1,4 +1,4 @@
-"""The routes of feedback: what a user says of a picture that was read, and its deletion."""
+"""HTTP routes for feedback on an image that was read, and for deleting the image."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _BODY = {
 def routes(
     recorder: Recorder | None, buckets: Buckets, sender: Callable[[Request], Awaitable[str]]
 ) -> APIRouter:
-    """The router of feedback.
+    """Return the router of the feedback routes.
 
     Args:
-        recorder: stores it; None where nothing is kept.
-        buckets: of the senders; feedback counts as a picture.
-        sender: dependency that checks who sends.
+        recorder: Recorder that stores the feedback; None where nothing is kept.
+        buckets: Token buckets of the senders, in which feedback counts as an image.
+        sender: Dependency that checks who sends the request.
     """
     router = APIRouter(tags=["feedback"])
 
@@ -70,7 +70,7 @@ def routes(
         dependencies=[Depends(admit)],
     )
     async def give(request: Request) -> StoredFeedback:
-        """The answer comes when the feedback is on the disk. It may be given again: the latest counts."""
+        """The response is sent when the feedback is on disk. If given again, the latest counts."""
         given = await _given(request)
         corners = None if given.corners is None else tuple(given.corners)
         correction = Correction(given.text, corners, given.lines)
@@ -100,7 +100,7 @@ def routes(
         dependencies=[Depends(admit)],
     )
     async def delete(picture: str, request: Request) -> None:
-        """With its files, what was read in it and all feedback on it."""
+        """Delete a picture with its files, what was read in it and all feedback on it."""
         try:
             await recording().delete(picture, request.state.deadline)
         except UnknownEntryError as error:
@@ -110,7 +110,7 @@ def routes(
 
 
 async def _given(request: Request) -> GivenFeedback:
-    # Another site's page could send a form, but not this without being asked first.
+    # Another site's page could send a form, but JSON only after the browser has asked (CORS preflight).
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != "application/json":
         raise RefusedError(415, "unsupported_media_type", "send JSON as application/json")

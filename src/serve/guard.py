@@ -1,4 +1,4 @@
-"""What every request passes: its number, its size, its time, and what is counted and logged of it."""
+"""ASGI middleware for all requests: request ids, limits on size and time, metrics and the log."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 READING = frozenset({"/predict", "/v1/read"})
-"""Paths that take pictures."""
+"""Paths that accept images."""
 FEEDBACK = "/v1/feedback"
 _BODIES = READING | {FEEDBACK}
 _ROUTES = _BODIES | {"/", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/v1/model"}
 _FEEDBACK_BYTES = 16 * 1024
-"""Of a body with feedback, at most; it is a few hundred."""
+"""Maximum size of a feedback body in bytes; a typical one has a few hundred."""
 
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -35,7 +35,7 @@ _CSP = (
     "frame-ancestors 'none'"
 )
 _DOCS_CSP = _CSP.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
-"""Swagger's interface puts styles into its elements."""
+"""Policy for /docs, where Swagger UI sets inline styles on its elements."""
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -50,20 +50,21 @@ log = logging.getLogger("plates.access")
 
 
 class Guard:
-    """ASGI middleware around everything else.
+    """ASGI middleware around the whole application.
 
     Args:
-        app: what is guarded.
-        settings: limits.
-        engine: knows whether the server is stopping; is told what is arriving.
-        measures: are told of each request.
+        app: Application to guard.
+        settings: Settings of the server, with the limits.
+        engine: Engine that knows whether the server is stopping, and is told how many requests are
+            arriving.
+        measures: Metrics that record each request.
     """
 
     def __init__(self, app: App, settings: Settings, engine: Engine, measures: Measures) -> None:
         self._app, self._settings = app, settings
         self._engine, self._measures = engine, measures
         self._held = 0
-        """Bytes of bodies."""
+        """Total size in bytes of the bodies that are held."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -110,7 +111,7 @@ class Guard:
             )  # fmt: skip
 
     def _refusal(self, scope: Scope, headers: list[tuple[bytes, bytes]]) -> RefusedError | None:
-        """Why a request is refused before anything of its body is read."""
+        """Return why a request is refused before its body is read, or None if it is not."""
         settings = self._settings
         most = settings.max_header_kib * 1024
         size = sum(len(name) + len(value) for name, value in headers)
@@ -126,7 +127,7 @@ class Guard:
         if self._engine.is_draining:
             return draining()
         if scope["path"] in READING and self._engine.is_full:
-            # Here, where it costs least: under overload most of the work is to refuse.
+            # Refuse here, where it costs least: under overload most of the work is refusing requests.
             return overloaded()
         length = next((value for name, value in headers if name == b"content-length"), b"")
         if length.isdigit() and int(length) > self.most(scope["path"]):
@@ -134,20 +135,20 @@ class Guard:
         return None
 
     def most(self, path: str) -> int:
-        """Bytes of a body that is sent to a path."""
+        """Return the maximum size in bytes of a body that is sent to a path."""
         return self._settings.max_body if path in READING else _FEEDBACK_BYTES
 
     def too_large(self, path: str) -> RefusedError:
-        """A body has more."""
+        """Return the refusal of a body that exceeds the maximum size for a path."""
         limit = "max_body_mib" if path in READING else None
         most = self.most(path)
         return RefusedError(413, "body_too_large", f"the body has more than {most} bytes", limit)
 
     def hold(self, size: int) -> None:
-        """Count bytes of bodies that are held, or with a minus sign that are not any more.
+        """Add to the number of body bytes held; a negative size releases bytes.
 
         Raises:
-            RefusedError: they are too many.
+            RefusedError: Too many bytes would be held.
         """
         if size > 0 and self._held + size > self._settings.max_pending:
             raise RefusedError(
@@ -156,19 +157,19 @@ class Guard:
         self._held += size
 
     def arriving(self, change: int) -> None:
-        """Tell the engine that one more, or one fewer, request is on its way."""
+        """Tell the engine that one more (1) or one fewer (-1) request is arriving."""
         self._engine.arriving += change
 
 
 def _route(path: str) -> str:
-    """A path as it is counted and logged: without an id, and nothing that anybody may write there."""
+    """Return a path as it is counted and logged, without ids and without arbitrary text from clients."""
     if path in _ROUTES:
         return path
     return f"{FEEDBACK}/{{id}}" if path.startswith(f"{FEEDBACK}/") else "other"
 
 
 class _Body:
-    """The body of one request: counted as it comes, and waited for only so long."""
+    """The body of one request, counted as it arrives and awaited only until the deadline."""
 
     def __init__(self, guard: Guard, receive: Receive, deadline: float, path: str) -> None:
         self._guard, self._receive, self._deadline = guard, receive, deadline
@@ -206,7 +207,7 @@ class _Body:
         self._is_arriving = False
 
     def close(self) -> None:
-        """Let go of what was held."""
+        """Release the bytes that are held."""
         self._arrived()
         self._guard.hold(-self._size)
         self._size = 0

@@ -1,4 +1,4 @@
-"""What /metrics tells: of requests and probabilities, never of what was read."""
+"""Metrics at /metrics, on requests and probabilities but never on the texts that were read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class Measures:
-    """All measures of one server, in a registry of their own."""
+    """All metrics of one server, in a registry of their own."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
@@ -64,11 +64,11 @@ class Measures:
         self._read = self._empty = 0
 
     def picture(self, texts: int, confidences: list[float]) -> None:
-        """Count a picture that was read.
+        """Count an image that was read.
 
         Args:
-            texts: how many of its plates have one.
-            confidences: of its plates.
+            texts: Number of its plates with a text.
+            confidences: Confidences of all its plates.
         """
         self._read += 1
         self._empty += not confidences

@@ -1,4 +1,4 @@
-"""Serving by MLEM, in an environment of its own."""
+"""Serving with MLEM, which runs in an environment of its own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def serve(settings: Settings) -> NoReturn:
-    """Become MLEM's server of what was saved.
+    """Replace this process with MLEM's server of the saved stack.
 
     Raises:
-        UserError: MLEM's environment is missing, nothing was saved, or pictures should be kept.
+        UserError: MLEM's environment is missing, no stack was saved, or the settings ask to keep images.
     """
     if settings.feedback_url is not None:
         raise UserError("--feedback: MLEM's server keeps nothing; use --engine native.")

@@ -1,6 +1,7 @@
-"""Keeps pictures that were read, behind the answers: off the event loop, in batches, with a bound.
+"""Background storage of images that were read: off the event loop, batched, with a bounded queue.
 
-A store that fails or is full never fails a reading: the answer has no id, and that is counted.
+A store that fails or is full never makes a reading fail: the response then has no id, and this is
+counted.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from .refusals import RefusedError
 
 _WAITING = 64
 _WAITING_BYTES = 64 * 2**20
-"""Pictures that wait, at most, and the size of their files together."""
+"""Maximum number of images that wait, and maximum total size of their files in bytes."""
 _BATCH = 16
-"""Pictures that are stored in one transaction, at most."""
+"""Maximum number of images that are stored in one transaction."""
 _PAUSE_S = 5.0
-"""After a failure no picture is kept for so long: the store has no use for more work."""
+"""Seconds after a failure in which no image is kept, to spare the store more work."""
 _PURGE_S = 3600.0
 _THREADS = 4
-"""For feedback and deletions, which somebody waits for."""
+"""Number of threads for feedback and deletions, which clients wait for."""
 
 _T = TypeVar("_T")
 
@@ -44,8 +45,8 @@ class Recorder:
     """A queue in front of a store.
 
     Args:
-        store: is open; the recorder closes it.
-        measures: are told what is kept.
+        store: Open store, which the recorder closes.
+        measures: Metrics that record what is kept.
     """
 
     def __init__(self, store: Store, measures: Measures) -> None:
@@ -53,10 +54,10 @@ class Recorder:
         self._waiting: deque[Capture] = deque()
         self._waiting_bytes = 0
         self._unsaved: dict[str, asyncio.Future[None]] = {}
-        """By id of the picture; done when it is stored, or will never be."""
+        """Futures by id of the image, done when the image is stored or will never be."""
         self._arrived = asyncio.Event()
         self._refusal: str | None = None
-        """Why nothing is kept until ``_refused_until``."""
+        """Reason why nothing is kept until ``_refused_until``."""
         self._refused_until = 0.0
         self._logged: set[str] = set()
         self._saver = ThreadPoolExecutor(1, "keep")
@@ -64,11 +65,11 @@ class Recorder:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to keep, and to delete what is too old."""
+        """Start to store images and to delete those that are too old."""
         self._tasks = [asyncio.create_task(self._save()), asyncio.create_task(self._purge())]
 
     async def stop(self, seconds: float) -> None:
-        """Store what waits, for so long at most, then end."""
+        """Store the images that wait, for at most ``seconds``, then stop."""
         self._refusal, self._refused_until = "stopping", math.inf
         if self._unsaved:
             await asyncio.wait(self._unsaved.values(), timeout=seconds)
@@ -80,14 +81,14 @@ class Recorder:
         self._store.close()
 
     def keep(self, content: bytes, answer: Answer) -> str | None:
-        """Queue a picture.
+        """Queue an image to be stored.
 
         Args:
-            content: the file as it was sent.
-            answer: what was read.
+            content: Content of the file as it was sent.
+            answer: Plates that were read in the image.
 
         Returns:
-            Its id, or None: it is not kept.
+            The id of the image, or None if it is not kept.
         """
         if self._refusal is not None and time.monotonic() < self._refused_until:
             self._measures.captures.labels(self._refusal).inc()
@@ -116,19 +117,19 @@ class Recorder:
     async def add_feedback(
         self, entry: str, plate: int | None, verdict: str, correction: Correction, deadline: float
     ) -> Feedback:
-        """Store feedback; it is on the disk when this returns.
+        """Store feedback, which is on disk when this method returns.
 
         Args:
-            entry: id of a picture, which may still be waiting.
-            plate: which of its plates, or None.
-            verdict: as in ``Store.add_feedback``.
-            correction: likewise.
-            deadline: of ``time.monotonic``.
+            entry: Id of an image, which may still be waiting.
+            plate: Index of the plate in the image, or None.
+            verdict: Verdict as in ``Store.add_feedback``.
+            correction: Correction as in ``Store.add_feedback``.
+            deadline: Deadline as a time of ``time.monotonic``.
 
         Raises:
-            UnknownEntryError: there is no such picture or plate.
-            CorrectionError: the feedback contradicts itself, or breaks the grammar.
-            RefusedError: the store fails, or took too long.
+            UnknownEntryError: The image or the plate does not exist.
+            CorrectionError: The feedback contradicts itself, or violates the plate grammar.
+            RefusedError: The store fails, or took too long.
         """
         feedback = await self._in_time(
             entry, deadline, lambda: self._store.add_feedback(entry, plate, verdict, correction)
@@ -137,20 +138,20 @@ class Recorder:
         return feedback
 
     async def delete(self, entry: str, deadline: float) -> None:
-        """Delete a picture with all that belongs to it.
+        """Delete an image with everything that belongs to it.
 
         Args:
-            entry: its id.
-            deadline: of ``time.monotonic``.
+            entry: Id of the image.
+            deadline: Deadline as a time of ``time.monotonic``.
 
         Raises:
-            UnknownEntryError: there is no such picture.
-            RefusedError: the store fails, or took too long.
+            UnknownEntryError: The image does not exist.
+            RefusedError: The store fails, or took too long.
         """
         await self._in_time(entry, deadline, lambda: self._store.delete(entry))
 
     async def _in_time(self, entry: str, deadline: float, work: Callable[[], _T]) -> _T:
-        """Do what concerns a picture, when that is stored."""
+        """Run work on an image once it is stored, and give up at the deadline."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(max(deadline - time.monotonic(), 0.0)):
@@ -167,7 +168,7 @@ class Recorder:
                 503, "store_failed", "the server cannot store that now; try again"
             ) from None
 
-    # Behind the answers
+    # Background tasks
 
     async def _save(self) -> None:
         while True:
@@ -190,7 +191,7 @@ class Recorder:
         except StoreError as error:
             self._pause(outcome, str(error))
         except Exception:
-            # A fault of this program; the pictures that come next must not suffer from it.
+            # A bug in this program: the images that come next must not fail because of it.
             log.exception("pictures could not be kept")
         finally:
             for capture in batch:
@@ -220,7 +221,7 @@ class Recorder:
         self._log(outcome, reason)
 
     def _log(self, kind: str, reason: str) -> None:
-        """Log the first of a kind; /metrics counts the others."""
+        """Log only the first error of a kind; /metrics counts the others."""
         if kind not in self._logged:
             self._logged.add(kind)
             log.error("%s (told once; /metrics counts)", reason)

@@ -1,23 +1,23 @@
-"""Why a request is refused: a status, a word for programs, a sentence for people."""
+"""Reasons to refuse a request: an HTTP status, a code for programs and a message for people."""
 
 from __future__ import annotations
 
 from starlette.responses import JSONResponse
 
 RETRY_AFTER = "1"
-"""Seconds: what is full now has room again in less."""
+"""Value of the Retry-After header in seconds; a full queue has room again sooner."""
 FEEDBACK_OFF = "feedback_off"
-"""The one 503 that waiting does not fix."""
+"""Code of the only 503 response that waiting does not resolve."""
 
 
 class RefusedError(Exception):
-    """A request, or one of its pictures, is refused.
+    """A request, or one of its images, is refused.
 
     Args:
-        status: of HTTP.
-        code: the reason in a word, as it is counted by /metrics too.
-        message: what is wrong and what is allowed.
-        limit: the setting that says what is allowed, if one does.
+        status: HTTP status.
+        code: Reason in one word, which /metrics also counts by.
+        message: Description of what is wrong and what is allowed.
+        limit: Name of the setting that defines what is allowed, if there is one.
     """
 
     def __init__(self, status: int, code: str, message: str, limit: str | None = None) -> None:
@@ -25,40 +25,40 @@ class RefusedError(Exception):
         self.status, self.code, self.message, self.limit = status, code, message, limit
 
     def content(self) -> dict[str, str | None]:
-        """As it stands in an answer."""
+        """Return the error as it appears in a response."""
         return {"code": self.code, "message": self.message, "limit": self.limit}
 
     def headers(self) -> dict[str, str]:
-        """That the answer has."""
+        """Return the additional headers of the response."""
         if self.status in (429, 503) and self.code != FEEDBACK_OFF:
             return {"Retry-After": RETRY_AFTER}
         if self.status in (408, 413):
-            # What is left of the body is not waited for.
+            # The server does not wait for the rest of the body.
             return {"Connection": "close"}
         return {"WWW-Authenticate": "ApiKey"} if self.status == 401 else {}
 
     def response(self) -> JSONResponse:
-        """The answer to a request that is refused as a whole."""
+        """Return the response to a request that is refused as a whole."""
         return JSONResponse({"error": self.content()}, self.status, self.headers())
 
 
 def overloaded() -> RefusedError:
-    """More pictures wait than may."""
+    """Return the refusal for images that the queue has no room for."""
     return RefusedError(503, "queue_full", "too many pictures are waiting; try again", "queue")
 
 
 def late() -> RefusedError:
-    """A request was not answered in time."""
+    """Return the refusal for a request that was not answered in time."""
     return RefusedError(
         503, "deadline", "the picture could not be read in time; try again", "deadline_s"
     )
 
 
 def draining() -> RefusedError:
-    """The server is about to stop."""
+    """Return the refusal for requests to a server that is stopping."""
     return RefusedError(503, "draining", "the server is stopping; try again")
 
 
 def feedback_off() -> RefusedError:
-    """Nothing is kept that feedback could be given on."""
+    """Return the refusal of feedback by a server that keeps no images."""
     return RefusedError(503, FEEDBACK_OFF, "this server keeps nothing (--feedback)", "feedback")

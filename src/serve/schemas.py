@@ -1,4 +1,4 @@
-"""The answers, as /docs shows them."""
+"""Schemas of feedback and of responses, as shown in /docs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class BestPlate(_Schema):
 
     @classmethod
     def of(cls, plates: Sequence[Plate]) -> BestPlate:
-        """The first plate with a text, or nulls."""
+        """Return the schema of the first plate with a text, or of nulls if there is none."""
         for plate in plates:
             if plate.plate is not None:
                 return cls(
@@ -92,9 +92,9 @@ class Timings(_Schema):
     """Milliseconds."""
 
     queue_ms: float
-    """That the picture waited."""
+    """Time that the picture waited."""
     compute_ms: float
-    """To decode and read the batch that it was in."""
+    """Time to decode and read the batch that it was in."""
 
 
 class Result(_Schema):
@@ -103,7 +103,7 @@ class Result(_Schema):
     name: str
     """Of the file, as it was sent."""
     id: str | None = None
-    """To give feedback by; only where the picture is kept."""
+    """Id to give feedback with; only where the picture is kept."""
     plates: list[FoundPlate] | None = None
     """Sorted by descending confidence; none is an empty list."""
     width: int | None = None
@@ -124,7 +124,7 @@ class Result(_Schema):
             ),
         )
         if entry is not None:
-            # What is not set is left out of the answer.
+            # Fields that are not set are left out of the response.
             result.id = entry
         return result
 

@@ -1,4 +1,4 @@
-"""uvicorn with bounded headers, an orderly end on SIGTERM, and a new bundle on SIGHUP."""
+"""uvicorn with bounded headers, graceful shutdown on SIGTERM and bundle reload on SIGHUP."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ log = logging.getLogger("plates")
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """HTTP whose headers end some time: the parser itself would collect them for ever."""
+    """HTTP protocol that bounds the size of headers, which the parser itself would collect forever."""
 
     max_header_bytes = 64 * 1024
     _header_bytes = 0
     _in_headers = True
 
     def data_received(self, data: bytes) -> None:
-        # Of data in which a request ends, what comes behind it is not counted: it is little.
+        # Data that follows the end of a request in the same chunk is not counted: it is little.
         self._header_bytes += len(data)
         super().data_received(data)
         if not self._in_headers or self.transport.is_closing():
@@ -45,13 +45,13 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """A server of one application.
+    """A server for one application.
 
     Args:
-        settings: of the server.
+        settings: Settings of the server.
 
     Raises:
-        UserError: a file that the settings name cannot be used.
+        UserError: A file that the settings name cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -99,7 +99,7 @@ class Server(uvicorn.Server):
         task.add_done_callback(self._reloads.discard)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal ends new work, a second one everything."""
+        """Refuse new work at the first signal, and stop everything at the second."""
         if self._drained_at is None and not self.should_exit:
             self.engine.is_draining = True
             self._captured_signals.append(sig)

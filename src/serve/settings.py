@@ -1,4 +1,4 @@
-"""What the server can be told: by flags, or by variables of the environment (PLATES_PORT and so on)."""
+"""Settings of the server, from flags or environment variables (PLATES_PORT and so on)."""
 
 from __future__ import annotations
 
@@ -88,20 +88,20 @@ class Settings(BaseSettings):
 
     @property
     def feedback_url(self) -> str | None:
-        """Of the database, with its password; None where nothing is kept."""
+        """URL of the database with its password; None where nothing is kept."""
         return (self.feedback and self.feedback.get_secret_value()) or None
 
     @property
     def max_body(self) -> int:
-        """Bytes."""
+        """Maximum size of a request's body in bytes."""
         return round(self.max_body_mib * 2**20)
 
     @property
     def max_pending(self) -> int:
-        """Bytes."""
+        """Maximum total size of all bodies that are held, in bytes."""
         return round(self.max_pending_mib * 2**20)
 
     @property
     def max_feedback(self) -> int:
-        """Bytes."""
+        """Maximum total size of all images that are kept, in bytes."""
         return round(self.max_feedback_mib * 2**20)

@@ -1,4 +1,4 @@
-"""The pictures of a request's body: the files of a form, or the body itself."""
+"""Uploaded images in a request's body: the files of a form, or the body itself."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .refusals import RefusedError
 from .settings import Settings
 
 _FIELDS = 32
-"""Fields of a form that are no files, at most; none is looked at."""
+"""Maximum number of form fields that are not files; these fields are ignored."""
 _FIELD_BYTES = 16_384
 _NAME = 255
-"""Characters of a file's name that are given back."""
+"""Maximum number of characters of a file's name that are returned."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Upload:
     """A file as it was sent.
 
     Attributes:
-        field: of the form; empty where the body is the file.
-        name: that the sender gave it.
-        content: its bytes.
+        field: Name of the form's field; empty if the body is the file.
+        name: File name given by the sender.
+        content: Content of the file.
     """
 
     field: str
@@ -34,16 +34,16 @@ class Upload:
 
 
 class _InMemory(MultiPartParser):
-    # Bodies are bounded, and small: a file on disk for each would cost more.
+    # Bodies are small and bounded in size, so writing each to a file on disk would cost more.
     spool_max_size = 2**62
 
 
 async def read_uploads(request: Request, settings: Settings) -> list[Upload]:
-    """The files of a request, at least one.
+    """Return the files of a request, at least one.
 
     Raises:
-        RefusedError: there is none, there are too many, or the body is no form and no picture.
-        ClientDisconnect: nobody is there any more.
+        RefusedError: There is no file, there are too many, or the body is neither a form nor an image.
+        ClientDisconnect: The client has disconnected.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":

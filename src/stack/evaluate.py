@@ -1,14 +1,15 @@
-"""Stage evaluate_stack: measure what was exported, end to end, on all sets of data/prepared/stack.
+"""Stage evaluate_stack: measure the exported bundle end to end on all sets of data/prepared/stack.
 
-Writes out/evaluations/stack: metrics.json, tables for ``dvc plots``, ten pictures and sheets of
-failures. The measures of ``val``, the scenes like the original's, stand at the top of metrics.json
-(``val_acc`` is the share of plates read without error); below their names those of ``formats`` (all
+Writes out/evaluations/stack: metrics.json, tables for ``dvc plots``, ten images and sheets of failures.
+The metrics of ``val``, scenes like the original's, are at the top level of metrics.json (``val_acc`` is
+the fraction of plates read without error). The other sets are nested under their names: ``formats`` (all
 formats, colours and lights), ``shifted`` (letters, backgrounds and degradations that training never
-sees), ``locked`` (of other make; for final figures only) and ``clutter`` (no Swiss plate anywhere).
-Run it with ``dvc repro evaluate_stack``, or ``python -m src.stack.evaluate``.
+sees), ``locked`` (the held-out test set from a different generator, for final figures only) and
+``clutter`` (no Swiss plate anywhere). Run it with ``dvc repro evaluate_stack``, or
+``python -m src.stack.evaluate``.
 
-``python -m src.stack.evaluate --labels CSV [--model DIR] [--json]`` measures the same on the pictures
-of any annotation file (src/datasets/annotations.py says what it holds), prints it, and writes nothing.
+``python -m src.stack.evaluate --labels CSV [--model DIR] [--json]`` computes the same metrics on the
+images of any annotation file (format in src/datasets/annotations.py), prints them, and writes nothing.
 """
 
 from __future__ import annotations
@@ -50,25 +51,25 @@ from ..inference.runtimes import installed_runtimes
 
 MAIN = "val"
 READ = (MAIN, "formats", "shifted", "locked")
-"""Sets whose plates are to be read."""
+"""Sets with plates to be read."""
 CLUTTER = "clutter"
 OTHER_RUNTIMES = (MAIN, "formats", "shifted")
-"""Sets that are read with every runtime."""
+"""Sets that are evaluated with every runtime."""
 SHEETS = {
     MAIN: "worst_failures",
     "formats": "failures_formats",
     "shifted": "failures_shifted",
     CLUTTER: "failures_clutter",
 }
-"""Sets whose failures are shown. Those of ``locked`` are not: nobody is to tune on them."""
+"""Failure sheets by set. There is none for ``locked``, so that nobody tunes on its failures."""
 TIMED = 100
-"""Pictures whose latency is measured."""
+"""Number of images whose latency is measured."""
 CURVE = 200
-"""Points of a risk-coverage curve, at most."""
+"""Approximate number of points to which a risk-coverage curve is thinned."""
 
 
 def draw(item: AnnotatedImage, scores: Scores, case: Case) -> Image.Image:
-    """A plate in its picture, and what the stack made of it."""
+    """Draw a plate in its image, with what the stack found and read."""
     values: Any = None if case.row is None else scores.table.iloc[case.row]
     plate = None if values is None or pd.isna(values.plate) else values.plate
     true = None if values is None else item.plates[values.number].corners
@@ -133,7 +134,7 @@ def main(config: Config) -> None:
 def _other_runtimes(
     folder: Path, used: str, truths: dict[str, PreparedAnnotations]
 ) -> dict[str, dict[str, float | None]]:
-    """Plates read by each other runtime, by sets: not every machine has the one that is measured."""
+    """Measure accuracy by set with each other runtime, as not every machine has the one in use."""
     accuracies: dict[str, dict[str, float | None]] = {}
     for runtime in installed_runtimes(Bundle.load(folder).has_int8):
         if runtime == used:
@@ -146,7 +147,7 @@ def _other_runtimes(
 
 
 def _accuracy(reader: PlateReader, truth: PreparedAnnotations, name: str) -> float | None:
-    """Share of the plates with a text that are read; None where no plate has one."""
+    """Return the fraction of plates with a text that are read correctly; None if no plate has one."""
     texts = texts_of(score(reader, truth, name, reads_true_corners=False))
     return float(texts["right"].mean()) if len(texts) else None
 
@@ -160,7 +161,7 @@ def _cards(truth: PreparedAnnotations, scores: Scores, cases: list[Case]) -> lis
 
 
 def _write_plots(folder: Path, sets: dict[str, Scores]) -> None:
-    """Tables for ``dvc plots``: a file a set, so that each set is a line of the plot."""
+    """Write tables for ``dvc plots``, one file per set, so that each set is a line of the plot."""
     confusions = []
     for name, scores in sets.items():
         texts = texts_of(scores)
@@ -183,14 +184,14 @@ def _write_plots(folder: Path, sets: dict[str, Scores]) -> None:
 
 
 def measure_labels(path: Path, model: Path | None, as_json: bool, config: Config) -> None:
-    """Print the metrics of an annotation file's pictures.
+    """Print the metrics of an annotation file's images.
 
     Args:
-        path: of the annotation file.
-        model: folder of the bundle; by default the pipeline's own, or the promoted one where the
-            pipeline has made none.
-        as_json: print one JSON object instead of tables.
-        config: where the pipeline's own bundle lies.
+        path: Path of the annotation file.
+        model: Folder of the bundle; by default the pipeline's own, or the promoted one if the pipeline
+            has not produced any.
+        as_json: If True, print one JSON object instead of tables.
+        config: Configuration that locates the pipeline's own bundle.
     """
     if model is None:
         own = config.out("models", "stack")
@@ -206,7 +207,7 @@ def measure_labels(path: Path, model: Path | None, as_json: bool, config: Config
 
 
 def tabulate(metrics: dict[str, Any]) -> str:
-    """Metrics for people: a line a number, and a table for what is broken down."""
+    """Format metrics for the terminal: a line for each number, and a table for each breakdown."""
     lines, tables = _lines(metrics, ""), []
     for name, value in metrics.items():
         if name == "notes":
@@ -218,7 +219,7 @@ def tabulate(metrics: dict[str, Any]) -> str:
 
 
 def _lines(metrics: dict[str, Any], prefix: str) -> list[str]:
-    """A line for each number, also of those within others."""
+    """Return a line for each number, including nested ones."""
     lines: list[str] = []
     for key, value in metrics.items():
         name = f"{prefix}{key}"

@@ -1,10 +1,11 @@
-"""Stage export_stack: both networks as ONNX, with what is needed to use them.
+"""Stage export_stack: export both networks to ONNX, with everything needed to use them.
 
-Writes out/models/stack, a bundle (src/inference/bundle.py). The exported networks are compared with
-PyTorch's on samples of the validation sets, and made once more as int8, which are left out where those
-lose too much. Then they read data/prepared/stack/calibration, from which follows how likely a text is
-right, and data/prepared/stack/negatives, where there is no Swiss plate, from which follows the probability
-that a text is given from. Run it with ``dvc repro export_stack``, or ``python -m src.stack.export``.
+Writes out/models/stack, a bundle (src/inference/bundle.py). The exported networks are compared with the
+PyTorch ones on samples of the validation sets. They are also quantized to int8; the int8 models are left
+out if they lose too much. The networks then read data/prepared/stack/calibration, which determines how
+likely a text is right, and data/prepared/stack/negatives, which has no Swiss plates and determines the
+probability from which a text is returned. Run it with ``dvc repro export_stack``, or
+``python -m src.stack.export``.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from ..models.registry import LOCALIZERS, RECOGNIZERS, load_localizer, load_reco
 
 _BATCH = 64
 _QUANTIZED_BY = 150
-"""Pictures that ranges for int8 are taken of."""
+"""Number of images from which the int8 ranges are determined."""
 
 
 def main(config: Config) -> None:
@@ -98,7 +99,7 @@ def main(config: Config) -> None:
 
 
 def weights(config: Config, task: str) -> Path:
-    """File of the weights of ``localize`` or ``ocr``: the fine-tuned ones, where there are some."""
+    """Return the weights file of ``localize`` or ``ocr``: the fine-tuned one, if it exists."""
     tuned, trained = (
         config.out("models", name) / "model.safetensors" for name in (f"{task}_finetuned", task)
     )
@@ -108,11 +109,11 @@ def weights(config: Config, task: str) -> Path:
 def quantize(
     manifest: Manifest, localizer: bytes, reader: bytes, samples: ShardedSet
 ) -> tuple[bytes, bytes]:
-    """Both networks as int8, for what they are given when the first samples are read."""
+    """Quantize both networks to int8, with ranges from their inputs when reading the first samples."""
     count = min(_QUANTIZED_BY, len(samples))
     pictures = [samples.image(i) for i in range(count)]
     found, read = inputs(localizer, reader, manifest, pictures)
-    # Without a plate that is found nothing is read: an untrained localizer.
+    # An untrained localizer may find no plate, and then nothing is read.
     blank = np.zeros((1, *manifest.reader.input_shape[1:]), np.uint8)
     return (
         quantized(localizer, found, keep_last=True),
@@ -121,7 +122,7 @@ def quantize(
 
 
 def describe(localizer: Localizer, reader: Recognizer) -> Manifest:
-    """The manifest of what has no files yet, and is not calibrated."""
+    """Return the manifest of a bundle that has no files yet and is not calibrated."""
     graphics = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -151,7 +152,7 @@ def describe(localizer: Localizer, reader: Recognizer) -> Manifest:
 
 
 def _name(model: Localizer | Recognizer) -> str:
-    """In the registry; a model that was loaded from a file is there."""
+    """Return a model's name in the registry, which has every model that was loaded from a file."""
     modules: dict[str, object] = {name: entry.module for name, entry in LOCALIZERS.items()}
     modules |= {name: entry.module for name, entry in RECOGNIZERS.items()}
     return next(name for name, module in modules.items() if module is type(model))
@@ -164,18 +165,18 @@ def _parameters(model: torch.nn.Module) -> int:
 def calibrate(
     reader: PlateReader, known: ShardedSet, clutter: ShardedSet
 ) -> tuple[Calibration, Threshold]:
-    """How likely a text is right, and from which probability on it is given.
+    """Fit the probability that a text is right, and the threshold from which it is returned.
 
     Args:
-        reader: of the bundle; its own calibration does not matter.
-        known: pictures whose plates are known, one each at most.
-        clutter: pictures without a Swiss plate.
+        reader: Reader of the bundle; its own calibration is not used.
+        known: Annotated images with at most one plate each.
+        clutter: Images without a Swiss plate.
     """
     values, right = [], []
     for plate, candidates in zip(known.plates, _read(reader, known), strict=True):
         for candidate in candidates:
             values.append(candidate.features)
-            # On no plate, or on one without a text, every text is wrong.
+            # Where there is no plate, or one without a text, every text is wrong.
             right.append(candidate.reading.text == plate)
     calibration = fit_calibration(np.array(values).reshape(-1, len(FEATURES)), right)
     highest = [
@@ -189,7 +190,7 @@ def calibrate(
 
 
 def _read(reader: PlateReader, samples: ShardedSet) -> Iterator[list[Candidate]]:
-    """What was found in each picture of a set."""
+    """Yield the candidates found in each image of a set."""
     with tqdm(total=len(samples), unit=" pictures", desc=samples.folder.name) as progress:
         for start in range(0, len(samples), _BATCH):
             batch = range(start, min(start + _BATCH, len(samples)))

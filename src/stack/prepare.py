@@ -1,14 +1,16 @@
-"""Stage prepare_stack: whole pictures that measure localizer and reader together.
+"""Stage prepare_stack: whole images that measure localizer and recognizer together.
 
-They are composed over the backgrounds of validation, which no training set uses.
+They are composed over the validation backgrounds, which no training set uses.
 
-- ``val``: the original's scenes, on which its accuracy was measured.
-- ``formats``: street scenes, all formats and colours in the shares of StreetPlateParams.
-- ``shifted``: street scenes with the glyph family, textures and degradations that training never sees.
-- ``locked``: scenes of another make (src/generators/holdout/scene.py), for final figures only.
-- ``clutter``: no Swiss plates: foreign ones, signs and nothing.
-- ``calibration``: both kinds of scenes, from which export_stack derives probabilities.
-- ``negatives``: no Swiss plates, but mostly foreign ones, from which it derives the threshold.
+- ``val``: Scenes of the original, on which its accuracy was measured.
+- ``formats``: Street scenes with all formats and colours in the proportions of StreetPlateParams.
+- ``shifted``: Street scenes with the glyph family, textures and degradations that training never sees.
+- ``locked``: Held-out test set from a different generator (src/generators/holdout/scene.py), for final
+  figures only.
+- ``clutter``: Scenes without Swiss plates: foreign plates, signs and nothing.
+- ``calibration``: Both kinds of scenes, from which export_stack derives probabilities.
+- ``negatives``: Scenes without Swiss plates, mostly with foreign ones, from which export_stack derives
+  the threshold.
 
 python -m src.stack.prepare
 """
@@ -32,7 +34,7 @@ from ..datasets.shards import Shard
 from ..generators.glyphs import FAMILIES
 from ..generators.holdout.scene import HoldoutScenes
 
-# Of MAX_IMAGES, which counts the original's scenes.
+# Sizes of the other sets relative to MAX_IMAGES, the number of the original's scenes.
 SHARES = {
     "formats": 0.4,
     "shifted": 0.4,
@@ -45,12 +47,12 @@ HELD_OUT_FAMILY = "grotesk"
 NO_SWISS_PLATE = [0.0, 0.3, 0.3, 0.4]
 """Weights of Swiss plates, foreign plates, signs and nothing in ``clutter``."""
 MOSTLY_FOREIGN = [0.0, 0.7, 0.2, 0.1]
-"""In ``negatives``: where anything is like a Swiss plate, it is another one."""
+"""The same weights in ``negatives``, where the objects most like a Swiss plate are foreign plates."""
 
 
 @dataclass(frozen=True)
 class LockedShards:
-    """Makes shards of the locked set."""
+    """Callable that generates shards of the held-out test set."""
 
     seed: int
 

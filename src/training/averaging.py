@@ -1,4 +1,4 @@
-"""The moving average of the weights, which is what is validated and kept."""
+"""Exponential moving average of the weights, which is what is validated and saved."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch import nn
 
 
 class AveragedWeights(WeightAveraging):
-    """The moving average of the weights and of batch norm's statistics; it is what is validated.
+    """Maintain and validate a moving average of the weights and the batch norm statistics.
 
-    Early on the average is over few steps, so that a short training is not held at its start.
+    The average covers few steps early in training, so that a short run is not held back by its initial
+    weights.
     """
 
     def __init__(self, decay: float) -> None:
@@ -21,14 +22,14 @@ class AveragedWeights(WeightAveraging):
         self._decay = decay
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        # The module itself is moved to the GPU later: its average would stay in main memory.
+        # The module itself is moved to the GPU later; without this, its average would stay on the CPU.
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any
     ) -> None:
-        # In place of AveragedModel's own update, which counts on the GPU and waits for it.
+        # Replaces AveragedModel's own update, whose step counter on the GPU forces a synchronisation.
         if self._average_model is not None and trainer.global_step > self._latest_update_step:
             update_average(
                 self._average_model.module, pl_module, self._latest_update_step, self._decay
@@ -36,7 +37,7 @@ class AveragedWeights(WeightAveraging):
             self._latest_update_step = trainer.global_step
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Each process has statistics of its own batches; the model that is measured has their mean.
+        # Each process has the statistics of its own batches; validate with their mean.
         if self._average_model is not None and trainer.world_size > 1:
             for buffer in self._average_model.module.buffers():
                 if buffer.is_floating_point():
@@ -49,10 +50,11 @@ def update_average(average: nn.Module, module: nn.Module, steps: int, decay: flo
     """Move an average towards a module's parameters and buffers.
 
     Args:
-        average: of the first ``steps`` steps; of none, it becomes a copy.
-        module: after one step more.
-        steps: that were averaged before.
-        decay: of an average over many steps.
+        average: Average over the first ``steps`` steps, updated in place. It becomes a copy of the
+            module if ``steps`` is 0.
+        module: The module after one more step.
+        steps: Number of steps that have been averaged so far.
+        decay: Decay that the average reaches after many steps.
     """
     weight = 1 - min(decay, (1 + steps) / (10 + steps)) if steps else 1.0
     pairs = list(

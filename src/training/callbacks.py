@@ -1,4 +1,4 @@
-"""Callbacks of a training: progress and figures, and when it stops."""
+"""Callbacks for training: progress, logged metrics and early stopping."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tqdm import tqdm
 from .module import TrainingModule
 
 LOG_EVERY = 10
-"""Steps between two figures."""
+"""Number of steps between two log entries."""
 
 
 class ResumedEarlyStopping(EarlyStopping):
-    """Also ends a training that was killed after its last validation and is resumed from it."""
+    """Stop early, also when a run that was killed after its last validation is resumed."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -26,12 +26,12 @@ class ResumedEarlyStopping(EarlyStopping):
 
 
 def validates(trainer: pl.Trainer) -> bool:
-    """Whether a validation follows the step that was taken just now."""
+    """Return whether a validation follows the step that has just been taken."""
     return trainer.global_step % int(trainer.val_check_batch or 1) == 0
 
 
 class Progress(pl.Callback):
-    """The bar, with samples a second and the time left; loss, rate and throughput in the logs."""
+    """Show a progress bar, and log the loss, the learning rate and the throughput."""
 
     def __init__(self, module: TrainingModule) -> None:
         self._module = module
@@ -43,7 +43,7 @@ class Progress(pl.Callback):
             initial=self._module.global_step * self._module.batch_size,
             unit=" samples",
             desc="train",
-            # A log gets a line now and then, a terminal a bar that moves.
+            # A terminal gets a moving bar, a log file only an occasional line.
             mininterval=0.5 if sys.stderr.isatty() else 10.0,
             disable=not trainer.is_global_zero,
         )
@@ -51,7 +51,7 @@ class Progress(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
         self._bar.update(self._module.batch_size)
         step = self._module.global_step
-        # Before each validation too, so that no weights are kept whose loss is no number.
+        # Also before each validation, so that no weights with a non-finite loss are saved.
         if step % LOG_EVERY and not validates(trainer):
             return
         metrics = self._module.mean_loss(step - self._logged)
@@ -66,7 +66,7 @@ class Progress(pl.Callback):
         self._bar.set_postfix_str(f"loss {metrics['train/loss']:.4f}", refresh=False)
 
     def on_validation_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        # Validation is no training: its time is not counted.
+        # The throughput covers training only, so the time spent in validation is not counted.
         self._paused = time.monotonic()
 
     def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:

@@ -1,7 +1,7 @@
-"""Checkpoints of a training: how they are written, and which one a killed training goes on with.
+"""Writing checkpoints, and resuming a killed training run from them.
 
-Each validation writes ``last.ckpt``, with which a killed training goes on where it was, and ``best.ckpt``
-where the measure is the best so far; the network's file is made of the latter.
+Each validation writes ``last.ckpt``, from which a killed run is resumed, and also ``best.ckpt`` if the
+monitored metric is the best so far. The model file is made from the latter.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from .hardware import Precision, is_first, processes
 from .module import TrainingModule
 
 CHECKPOINT_SECONDS = 60.0
-"""A killed training loses this much at most, also where validations are hours apart."""
+"""Most training time that a killed run loses, even if validations are hours apart."""
 _DAMAGED = (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError)
-"""What reading a checkpoint raises that is damaged, missing or of another program."""
+"""Exceptions raised on reading a checkpoint that is damaged, missing or from another program."""
 
 
 class ResumePoints(Checkpoint):
-    """Writes ``last.ckpt`` after each validation and once a minute between two.
+    """Write ``last.ckpt`` after each validation, and once a minute in between.
 
-    It is a ``Checkpoint`` because Lightning calls those last and in their order: ``last.ckpt`` must
-    know the best score of the validation before it, whose ``best.ckpt`` is then written already.
+    It is a ``Checkpoint`` because Lightning calls these callbacks last and in the given order:
+    ``last.ckpt`` must contain the best score of the preceding validation, whose ``best.ckpt`` has been
+    written by then.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,8 +49,8 @@ class ResumePoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any
     ) -> None:
-        # Processes ask each other, which costs: now and then is enough. Where a validation
-        # follows, the checkpoint follows it, or Lightning would skip the validation when resuming.
+        # The broadcast between processes costs time, so check only once in a while. If a validation
+        # follows, the checkpoint is written after it; otherwise Lightning would skip it on resuming.
         if trainer.global_step % LOG_EVERY or validates(trainer):
             return
         late = time.monotonic() - self._written > CHECKPOINT_SECONDS
@@ -65,7 +66,7 @@ class ResumePoints(Checkpoint):
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """A checkpoint appears when all of it is written, beside it and not on another disk before."""
+    """Write checkpoints atomically, through a temporary file in the same folder."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -108,15 +109,15 @@ def fingerprint(
     code: Path,
     tuned_by: Sequence[Path] = (),
 ) -> dict[str, str]:
-    """What a checkpoint must share with this training to be resumed from, part by part."""
+    """Return, by part, what a checkpoint must have in common with this run to be resumed from."""
     parameters = {
         "model": module.model.parameters_of_class,
         "training": module.params.model_dump(),
         "batch_size": module.batch_size,
     }
-    # The precision that params.yaml names: with auto, a resumed training keeps what it began with.
+    # The precision as params.yaml names it: with auto, a resumed run keeps the one it started with.
     trainer = [config.trainer.precision, *processes(config)]
-    # Each set's meta.json has a digest of its pictures and labels, which are gigabytes.
+    # Each set's meta.json has a digest of its images and labels, which are gigabytes in size.
     sets = [config.prepared(task) / split / "meta.json" for split in ("train", "val")]
     return {
         "model": name,
@@ -134,11 +135,11 @@ def _digest(files: list[Path]) -> str:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a killed training goes on.
+    """The point at which a killed training run is resumed.
 
     Attributes:
-        step: Number of steps that were taken, at least 1.
-        precision: What it began with, and keeps.
+        step: Number of steps taken so far, at least 1.
+        precision: Precision that the run started with, and keeps.
     """
 
     step: int
@@ -146,11 +147,14 @@ class ResumePoint:
 
 
 def resume_point(path: Path, wanted: dict[str, str]) -> ResumePoint | None:
-    """Read the checkpoint of a killed training, or say why it is not resumed from.
+    """Read the checkpoint of a killed training run, or print why it cannot be resumed from.
 
     Args:
-        path: The checkpoint; None is returned where there is none.
-        wanted: Fingerprint that it has to have.
+        path: Path of the checkpoint.
+        wanted: Fingerprint that the checkpoint must have.
+
+    Returns:
+        The point to resume at, or None if there is no usable checkpoint.
     """
     if not path.is_file():
         return None

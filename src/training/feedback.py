@@ -1,4 +1,4 @@
-"""Whether there is feedback to learn from, asked before anything that takes seconds to import."""
+"""Check for feedback to learn from, before importing anything that takes seconds to load."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from ..core.files import complete_folder
 
 
 def has_feedback(config: Config, task: str) -> bool:
-    """Whether there is something to learn; where not, that is said, and written in the model's place.
+    """Return whether there is feedback to fine-tune on.
+
+    If there is none, this is printed, and placeholder files are written in place of the model and its
+    metrics.
 
     Args:
-        config: the parameters.
-        task: ``localize`` or ``ocr``.
+        config: Parameters of the pipeline.
+        task: Task of the model, ``localize`` or ``ocr``.
     """
     if count(config, task, "train"):
         return True
@@ -26,6 +29,6 @@ def has_feedback(config: Config, task: str) -> bool:
 
 
 def count(config: Config, task: str, split: str) -> int:
-    """Samples of a prepared set of feedback."""
+    """Return the number of samples in a prepared feedback set."""
     meta = config.prepared("feedback") / task / split / "meta.json"
     return int(json.loads(meta.read_text(encoding="utf-8"))["count"])

@@ -1,4 +1,4 @@
-"""What fine-tuning both models shares: from what it learns, how long, and what it keeps."""
+"""Fine-tuning shared by both models: the data, the schedule and the weight interpolation."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from .module import TrainingModule
 Model = TypeVar("Model", bound=nn.Module)
 
 VALIDATIONS = 6
-"""Of a fine-tuning, at equal distances; its epochs."""
+"""Number of evenly spaced validations in a fine-tuning run; each ends an epoch."""
 _VALIDATED = 1000
-"""Samples of feedback, and as many synthetic ones, that the curves are of."""
+"""Number of feedback samples, and of synthetic samples, that the validation curves are based on."""
 
 
 def tunable(model: Model) -> Model:
-    """A model in training mode, but for its statistics of batch norm, which stay what they were.
+    """Set a model to training mode, but freeze its batch norm statistics.
 
-    They would become those of the mixture, and what the model knows would be seen in another scale.
+    Otherwise they would adapt to the mixture of samples, and the features that the model has already
+    learnt would be scaled differently.
     """
     model.train()
     for module in model.modules():
@@ -46,14 +47,15 @@ def mixed_data(
     params: FinetuneLocalizeParams | FinetuneOCRParams,
     open_set: Callable[[Path, bool], Any],
 ) -> TrainingData:
-    """Feedback and synthetic samples to train with, and the parameters to do it by.
+    """Return the mixture of feedback and synthetic samples, with the parameters to train on it.
 
     Args:
-        config: the parameters.
-        task: ``localize`` or ``ocr``.
-        base: parameters of the training.
-        params: what is other when fine-tuning.
-        open_set: opens a prepared set by its folder; fixed for validation.
+        config: Parameters of the pipeline.
+        task: Task of the model, ``localize`` or ``ocr``.
+        base: Parameters of the original training.
+        params: Parameters that differ when fine-tuning.
+        open_set: Function that opens a prepared set, given its folder and whether its samples are to be
+            fixed, as they are for validation.
     """
     real, synthetic = config.prepared("feedback") / task, config.prepared(task)
     feedback = open_set(real / "train", False)
@@ -81,16 +83,16 @@ def finetune(
     kept: float,
     code: Path,
 ) -> None:
-    """Train, and write the mean of the weights before and after to out/models/<task>_finetuned.
+    """Fine-tune a model and write the interpolated weights to ``out/models/<task>_finetuned``.
 
     Args:
-        module: the trained model and its loss.
-        data: of ``mixed_data``.
-        config: the parameters.
-        task: ``localize`` or ``ocr``.
-        load: opens a model's file.
-        kept: share of the weights before.
-        code: The module that calls this, as in ``train``.
+        module: The trained model and its loss.
+        data: Data returned by ``mixed_data``.
+        config: Parameters of the pipeline.
+        task: Task of the model, ``localize`` or ``ocr``.
+        load: Function that loads a model file.
+        kept: Weight of the original parameters in the interpolation, from 0 to 1.
+        code: Path of the calling module, as in ``train``.
     """
     trained = config.out("models", task) / "model.safetensors"
     feedback = config.prepared("feedback") / task
@@ -106,16 +108,16 @@ def finetune(
 def blend(
     model: Localizer | Recognizer, trained: Localizer | Recognizer, kept: float, path: Path
 ) -> None:
-    """Write the mean of the weights before and after fine-tuning.
+    """Interpolate between the weights before and after fine-tuning, and write the result.
 
-    It keeps more of what was known than it loses of what was learnt (Wortsman et al. 2022: Robust
-    fine-tuning of zero-shot models).
+    Weight interpolation (WiSE-FT) retains more of the original abilities than it loses of what was
+    learnt (Wortsman et al. 2022: Robust fine-tuning of zero-shot models).
 
     Args:
-        model: after.
-        trained: before.
-        kept: share of that.
-        path: of the file.
+        model: The model after fine-tuning, changed in place.
+        trained: The model before fine-tuning.
+        kept: Weight of ``trained`` in the interpolation, from 0 to 1.
+        path: File that the interpolated model is written to.
     """
     for new, old in zip(model.parameters(), trained.parameters(), strict=True):
         new.lerp_(old, kept)

@@ -1,7 +1,7 @@
-"""A training from its sets to the file of its network.
+"""Training of a model, from its data sets to its model file.
 
-A whole training is one run of batches, validated every so many steps, with which a killed one goes on at the
-next call.
+A training is a single pass over a stream of batches, validated at regular steps. A run that was killed
+is resumed at the next call.
 """
 
 from __future__ import annotations
@@ -41,17 +41,18 @@ def train(
     """Train a model and write its best weights to ``out/models/<task>/model.safetensors``.
 
     Args:
-        module: the model and its loss.
-        data: what the module was made for.
-        config: the parameters.
-        task: ``localize`` or ``ocr``.
-        name: of the model in the registry.
-        code: The module that calls this: a checkpoint of other code than it imports is not resumed from.
-        tuned_by: of a model that is fine-tuned, the files that this depends on beside the task's own
-            sets; what is written gets ``_finetuned`` behind the task's name.
+        module: The model and its loss.
+        data: Data that the module was created with.
+        config: Parameters of the pipeline.
+        task: Task of the model, ``localize`` or ``ocr``.
+        name: Name of the model in the registry.
+        code: Path of the calling module. A checkpoint is resumed only if this module and everything it
+            imports are unchanged.
+        tuned_by: Files that fine-tuning depends on in addition to the task's own sets; empty for
+            ordinary training. If given, the outputs get ``_finetuned`` appended to the task's name.
 
     Raises:
-        StageError: the loss is no number any more, or a parameter does not fit the processes.
+        StageError: The loss is no longer finite, or a parameter does not fit the number of processes.
     """
     _quiet()
     local, nodes = processes(config)
@@ -75,7 +76,7 @@ def train(
     point = resume_point(last, module.fingerprint)
     data.start = point.step if point else 0
     if data.start == 0 and is_first():
-        # DVC keeps the folder: what is of another training must not be taken for this one's.
+        # DVC keeps the folder: checkpoints of another run must not be mistaken for those of this one.
         for path in (last, best):
             path.unlink(missing_ok=True)
     one_thread()
@@ -91,7 +92,7 @@ def train(
         accelerator=device,
         devices=local,
         num_nodes=nodes,
-        # Statistics of batch norm are averaged before each validation instead of at each step.
+        # Batch norm statistics are averaged before each validation instead of at each step.
         strategy=DDPStrategy(broadcast_buffers=False) if local * nodes > 1 else "auto",
         precision=module.precision.name,  # type: ignore[arg-type]  # checked by Lightning
         max_epochs=1,
@@ -116,31 +117,31 @@ def train(
             ModelCheckpoint(
                 checkpoints,
                 filename="best",
-                # Feedback is too little to choose by: of a fine-tuning, the end is the best.
+                # There is too little feedback to select by, so fine-tuning keeps its last weights.
                 monitor=None if tuned_by else f"val/{module.measure}",
                 mode="max",
                 save_top_k=1,
                 save_on_train_epoch_end=False,
                 enable_version_counter=False,
             ),
-            # After the best one: see there.
+            # Must come after ModelCheckpoint; ResumePoints says why.
             ResumePoints(last),
         ],
     )
     trainer.fit(module, data, ckpt_path=last if data.start else None, weights_only=True)
     if trainer.is_global_zero:
         write_best(module, best, config.out("models", place) / "model.safetensors")
-        # A finished training is not gone on with: the next one starts anew.
+        # A finished run is not resumed: the next one starts from scratch.
         last.unlink(missing_ok=True)
 
 
 def training_step(module: TrainingModule, data: TrainingData, samples: int) -> Step:
-    """Make a step of a training that changes a copy of the module, to be timed.
+    """Return a training step for timing, which works on a copy of the module.
 
     Args:
-        module: The model and its loss; it stays as it is.
-        data: The sets that it is trained on.
-        samples: Number of samples in the step's batch, which is the same each time.
+        module: The model and its loss, which are not changed.
+        data: Data that the module is trained on.
+        samples: Number of samples in the batch, which is the same for each step.
     """
     trained = copy.deepcopy(module)
     optimizer = trained.configure_optimizers()["optimizer"]
@@ -159,14 +160,14 @@ def training_step(module: TrainingModule, data: TrainingData, samples: int) -> S
 
 
 def _quiet() -> None:
-    """Hide Lightning's remarks on what is meant as it is; its warnings of trouble stay."""
+    """Hide Lightning's messages about intended behaviour, but keep its warnings about real problems."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*your dataloader is not resumable.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*treespec, LeafSpec.*",
-        # Statistics of batch norm, when a model is fine-tuned.
+        # Batch norm layers are in evaluation mode while a model is fine-tuned.
         ".*eval mode at the start of training.*",
     ):
         warnings.filterwarnings("ignore", message)

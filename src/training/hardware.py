@@ -1,8 +1,8 @@
-"""What a training runs on: the device, the processes, and the precision, which is measured.
+"""Training hardware: the device, the processes, and the precision, which is chosen by measurement.
 
-What a processor can do does not tell what is fast on it: some multiply matrices of bf16 (AMX), some only
-have vector instructions for it, and which of both precisions is faster there depends on the network. So a
-few steps of the real training are timed in both.
+The capabilities of a CPU do not tell which precision is faster on it: some have AMX-BF16, some only
+vector instructions for bf16, and which precision is faster there depends on the network. A few steps of
+the real training are therefore timed in both.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from ..config import Config
 from ..core.errors import StageError
 
 FLOAT32, BF16 = "32-true", "bf16-mixed"
-"""Lightning's names of the precisions that ``auto`` chooses between."""
+"""Lightning's names for the precisions that ``auto`` chooses between."""
 GAIN = 1.1
-"""bf16 rounds more, so it has to be this much faster to be taken."""
+"""Speedup that bf16 must reach to be chosen, as it rounds more coarsely than float32."""
 MEASURED_SECONDS = 2.0
 _MEASURED_STEPS = 10
 
 Step = Callable[[AbstractContextManager[object]], object]
-"""A training step: forward and loss within the context, then backward and optimizer without it."""
+"""A training step: forward pass and loss inside the context, backward pass and optimizer outside it."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The precision of a training, by Lightning's name, and what it was chosen by.
+    """The precision of a training run, and the measurements it was chosen by.
 
     Attributes:
-        name: Lightning's name of the precision.
-        samples_per_second: Measured rate of each precision; empty where nothing was measured.
+        name: Lightning's name for the precision.
+        samples_per_second: Measured throughput of each precision; empty if nothing was measured.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Precision:
 
 
 def processes(config: Config) -> tuple[int, int]:
-    """Return the number of processes on each node, and of nodes; torchrun overrides params.yaml."""
+    """Return the numbers of processes per node and of nodes; torchrun overrides params.yaml."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         return local, int(os.environ["WORLD_SIZE"]) // local
@@ -56,15 +56,15 @@ def processes(config: Config) -> tuple[int, int]:
 
 
 def is_first() -> bool:
-    """Return whether this process is the one that writes, before Lightning has started the others."""
+    """Return whether this process is the one that writes; works before Lightning starts the others."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 def accelerator(config: Config) -> str:
-    """Return Lightning's name of the device to train on: ``cuda`` or ``cpu``.
+    """Return Lightning's name for the device to train on, ``cuda`` or ``cpu``.
 
     Raises:
-        StageError: params.yaml asks for a device that is not here, or for more GPUs than there are.
+        StageError: params.yaml asks for a device that does not exist here, or for too many GPUs.
     """
     name = config.trainer.accelerator
     if name == "auto":
@@ -81,18 +81,18 @@ def accelerator(config: Config) -> str:
 
 
 def choose_precision(config: Config, make_step: Callable[[], Step], samples: int) -> Precision:
-    """Return the precision that params.yaml asks for, or by ``auto`` the faster one.
+    """Return the precision that params.yaml asks for, or the faster one for ``auto``.
 
-    On GPUs ``auto`` is bf16 where they compute in it. On CPUs it is measured: bf16 is taken where it is
-    faster by a tenth. All processes take what the first one measures.
+    On GPUs, ``auto`` means bf16 if they support it natively. On CPUs, both precisions are timed, and
+    bf16 is chosen if it is at least 10 % faster. All processes use what the first one measures.
 
     Args:
-        config: The parameters.
-        make_step: Makes a training step whose model and optimizer are used for nothing else.
+        config: Parameters of the pipeline.
+        make_step: Function that makes a training step with a model and optimizer of its own.
         samples: Number of samples in one step of this process.
 
     Raises:
-        StageError: There is no such hardware here, or not enough of it.
+        StageError: The requested hardware does not exist here, or there is not enough of it.
     """
     device = accelerator(config)
     if config.trainer.precision != "auto":
@@ -106,16 +106,16 @@ def choose_precision(config: Config, make_step: Callable[[], Step], samples: int
     elif torch.distributed.is_initialized() or "TORCHELASTIC_RUN_ID" in os.environ:
         seconds = _seconds_of_first_process(make_step)
     else:
-        # Lightning starts the other processes later, and each would measure for itself.
+        # Lightning starts the other processes later, and each of them would measure on its own.
         return Precision(FLOAT32)
     rates = {name: samples / value for name, value in seconds.items()}
     return Precision(BF16 if rates[BF16] >= GAIN * rates[FLOAT32] else FLOAT32, rates)
 
 
 def _seconds_of_first_process(make_step: Callable[[], Step]) -> dict[str, float]:
-    """Return what the first process measures, while the others leave the cores to it."""
+    """Return the timings of the first process, while the others leave the cores to it."""
     if not torch.distributed.is_initialized():
-        # Lightning takes over a group that is there.
+        # Lightning uses an existing process group.
         torch.distributed.init_process_group("gloo")
     seconds = dict.fromkeys((FLOAT32, BF16), 0.0)
     if torch.distributed.get_rank() == 0:
@@ -126,14 +126,14 @@ def _seconds_of_first_process(make_step: Callable[[], Step]) -> dict[str, float]
 
 
 def _seconds_per_step(step: Step) -> dict[str, float]:
-    """Time a step on the CPU in both precisions in turn, after one of each that is not counted."""
+    """Time a step on the CPU in both precisions alternately, after one warm-up step of each."""
     contexts: dict[str, Callable[[], AbstractContextManager[object]]] = {
         FLOAT32: partial(torch.autocast, "cpu", torch.bfloat16, enabled=False),
-        # As Lightning's plugin does it.
+        # The same arguments as in Lightning's precision plugin.
         BF16: partial(torch.autocast, "cpu", torch.bfloat16, cache_enabled=False),
     }
     times: dict[str, list[float]] = {name: [] for name in contexts}
-    # Kernels are chosen and memory is taken at the first step.
+    # Kernels are selected and memory is allocated in the first step.
     for context in contexts.values():
         _timed(step, context)
     end, pair = time.perf_counter() + MEASURED_SECONDS, 0.0
@@ -141,7 +141,7 @@ def _seconds_per_step(step: Step) -> dict[str, float]:
         for name, context in contexts.items():
             times[name].append(_timed(step, context))
         pair = sum(seconds[-1] for seconds in times.values())
-    # What else runs only makes a step slower, so the fastest is what the hardware can do.
+    # Other load only makes a step slower, so the fastest one shows what the hardware can do.
     return {name: min(seconds) for name, seconds in times.items()}
 
 

@@ -1,4 +1,4 @@
-"""How the localizer is trained: its loss, and how it is measured."""
+"""Training of the localizer: its loss and its validation metrics."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from ..inference.detection import best, quality
 from ..models.base import Localizer, LocalizerTargets
 from .module import TrainingModule
 
-# Scores are counted in these bins of their logits.
+# Scores are counted in bins over their logits.
 _LARGEST_LOGIT, _BINS = 15.0, 600
 
 
 class LocalizerTraining(TrainingModule):
-    """A localizer, measured by what it makes of each picture.
+    """Train a localizer and validate it by the mean quality of its detections.
 
-    The measure is ``quality`` of src/inference/detection.py in the mean of all pictures: the IoU of the best
-    plate that is found, and whether nothing is found where there is nothing. Beside it are ``iou`` and
-    ``corner_error_px`` of the best plate, whatever its score, where there is one; and
-    ``average_precision``, how well its score tells pictures with a plate from those without.
+    The monitored metric is ``quality`` from src/inference/detection.py, averaged over all images: the
+    IoU of the best detection in an image with a plate, and in an image without one, whether nothing is
+    detected. Also logged are ``iou`` and ``corner_error_px`` of the best detection, whatever its score,
+    in images with a plate, and ``average_precision``, which says how well the score separates images
+    with a plate from those without.
     """
 
     model: Localizer
@@ -34,10 +35,10 @@ class LocalizerTraining(TrainingModule):
 
     def batch_sums(self, batch: LocalizeBatch) -> dict[str, Tensor]:
         maps = self.model(self.pictures(batch.images))
-        # As plates are found in use, in numpy: few values, once a validation.
+        # Decode in NumPy, exactly as in inference; these are few values, and only in validation.
         corners, score, _ = best(maps.cpu().numpy())
         present, true = batch.present.cpu().numpy(), batch.corners.cpu().numpy()
-        # The boxes end where the picture does.
+        # Boxes are clipped to the image.
         size = batch.images.shape[:0:-1]
         boxes = (corners_to_box(each[present].clip(0, size)) for each in (corners, true))
         iou = box_iou(*boxes)
@@ -59,7 +60,10 @@ class LocalizerTraining(TrainingModule):
         }
 
     def figures(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        """Of the sums of ``batch_sums``; what needs plates, or pictures without, only where some are."""
+        """Return the metrics from the sums of ``batch_sums``.
+
+        Metrics that need images with a plate, or images without one, are left out if there are none.
+        """
         figures = super().figures({name: sums[name] for name in ("loss", "quality")})
         plates = float(sums["plates"])
         if plates:
@@ -79,11 +83,11 @@ def _logit(chance: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def average_precision(right: Tensor, wrong: Tensor) -> float:
-    """Area below the curve of precision over recall.
+    """Return the area under the precision-recall curve.
 
     Args:
-        right: ``(B,)`` how many with a plate have a score in each bin, from the lowest to the highest.
-        wrong: ``(B,)`` how many without.
+        right: Number of images with a plate in each score bin, shape ``(B,)``, lowest scores first.
+        wrong: Number of images without a plate in each score bin, shape ``(B,)``.
     """
     right, wrong = right.flip(0), wrong.flip(0)
     found = right.cumsum(0)

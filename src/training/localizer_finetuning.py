@@ -1,4 +1,4 @@
-"""How the localizer learns from feedback what it did not know, and keeps what it knew."""
+"""Fine-tuning of the localizer on feedback, without forgetting what it has learnt before."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .finetuning import finetune, mixed_data, tunable
 from .localizer import LocalizerTraining
 
 AGREEING = 0.5
-"""IoU with a given box from which on the model's own corners of it are believed."""
+"""IoU with an annotated box from which on the model's own corners are used as pseudo-labels."""
 _BATCH = 256
 
 
 def pseudo_label_corners(dataset: LocalizeDataset, model: Localizer) -> None:
-    """Give plates whose box alone is known the corners that the model finds there.
+    """Replace the corners of plates that have only a box by those that the model predicts.
 
-    A box's own corners would teach that all plates are upright. They stay where the model finds no plate
-    with this box.
+    The corners of the box itself would teach the model that all plates are upright. They are kept only
+    where the model finds no plate that matches the box.
 
     Args:
-        dataset: its corners are changed.
-        model: as it was trained.
+        dataset: Dataset whose corners are changed in place.
+        model: The trained model, before fine-tuning.
     """
     labels = dataset.samples.labels
     if "has_corners" not in labels:
@@ -48,7 +48,7 @@ def pseudo_label_corners(dataset: LocalizeDataset, model: Localizer) -> None:
 
 
 def tune(config: Config) -> None:
-    """Train out/models/localize_finetuned from prepared feedback and synthetic samples."""
+    """Train ``out/models/localize_finetuned`` on prepared feedback and synthetic samples."""
     base = config.TrainLocalizeParams
     torch.manual_seed(base.SEED)
     weights = config.out("models", "localize") / "model.safetensors"

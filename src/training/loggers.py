@@ -1,4 +1,4 @@
-"""Where figures of a training go: DVCLive, TensorBoard and, where asked for, Weights & Biases."""
+"""Loggers for training metrics: DVCLive, TensorBoard and, optionally, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .module import TrainingModule
 
 
 class LiveLogger(DVCLiveLogger):
-    """DVCLive's logger without its look at the stack, which takes 60 ms each time."""
+    """DVCLive's logger without its inspection of the call stack, which takes 60 ms each time."""
 
     def log_metrics(
         self,
@@ -28,7 +28,7 @@ class LiveLogger(DVCLiveLogger):
         step: int | None = None,
         sync: bool | None = False,
     ) -> None:
-        # ``write`` says when to sync; DVCLive's own would guess it by who has called.
+        # ``TrainingModule.write`` decides when to sync; DVCLive would guess it from the caller.
         DVCLiveFabricLogger.log_metrics(self, metrics, step, sync)
 
 
@@ -48,10 +48,15 @@ def loggers(runs: Path, start: int) -> list[Logger]:
 
 
 def trackers(module: TrainingModule, config: Config, place: str) -> list[Logger]:
-    """Weights & Biases, if params.yaml asks for it; runs of a kind share the name of their place.
+    """Return the Weights & Biases logger if params.yaml asks for it.
+
+    Args:
+        module: Module whose parameters are logged.
+        config: Parameters of the pipeline.
+        place: Name of the output folder, which is the job type that all runs of a kind share.
 
     Raises:
-        StageError: it is not installed, or cannot start.
+        StageError: Weights & Biases is not installed, or cannot start.
     """
     if config.tracker == "none":
         return []
@@ -62,7 +67,7 @@ def trackers(module: TrainingModule, config: Config, place: str) -> list[Logger]
     except ModuleNotFoundError as error:
         raise StageError(f"{parameter} it is not installed; `make wandb` does that") from error
     try:
-        # Now, and not in the middle of the training.
+        # This starts the run, so that any error occurs now and not in the middle of training.
         logger.log_hyperparams(module.params.model_dump())
     except Exception as error:
         raise StageError(
@@ -72,16 +77,16 @@ def trackers(module: TrainingModule, config: Config, place: str) -> list[Logger]
 
 
 def _rewind(runs: Path, step: int) -> None:
-    """Drop what a killed training had plotted after the step that it is resumed from.
+    """Drop what a killed run has logged after the step that it is resumed from.
 
-    DVCLive writes in place, so that the kill may have left half a line, or half a summary.
+    DVCLive writes in place, so the kill may have left an incomplete line or an incomplete summary.
     """
     for path in (runs / "plots" / "metrics").rglob("*.tsv"):
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
         kept = [row for row in rows if all(row.values()) and int(row["step"]) <= step]
         if not kept:
-            # DVCLive writes its heading again.
+            # DVCLive then writes the header again.
             path.unlink()
             continue
         with path.open("w", newline="") as file:

@@ -1,4 +1,4 @@
-"""A network with its loss, its measure, its optimizer and its schedule."""
+"""Lightning module of a model with its loss, its metrics, its optimizer and its schedule."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .data import TrainingData
 from .hardware import FLOAT32, Precision
 
 GRADIENT_NORM = 1.0
-"""Gradients are clipped to this norm."""
+"""Norm that gradients are clipped to."""
 
 
 class TrainingModule(pl.LightningModule, ABC):
-    """A model with its loss and measure.
+    """Base class for training a model with its loss and its validation metrics.
 
     Args:
-        model: what is trained.
-        data: what it is trained on; only its sizes and parameters are kept.
+        model: The model to train.
+        data: Data to train on; the module keeps only its sizes and parameters.
     """
 
     measure: str
-    """Name of the figure that chooses the best weights: the higher the better."""
+    """Name of the metric that selects the best weights; higher is better."""
 
     def __init__(self, model: Localizer | Recognizer, data: TrainingData) -> None:
         super().__init__()
@@ -47,27 +47,27 @@ class TrainingModule(pl.LightningModule, ABC):
 
     @abstractmethod
     def batch_loss(self, batch: Any) -> Tensor:
-        """The scalar to minimise."""
+        """Return the loss of a batch, a scalar to minimise."""
 
     @abstractmethod
     def batch_sums(self, batch: Any) -> dict[str, Tensor]:
-        """Sums over a batch's samples, of any shape, that ``figures`` makes its figures of."""
+        """Return sums over a batch's samples, of any shape, that ``figures`` computes metrics from."""
 
     def figures(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        """The measure and what else is worth a plot, of the sums over the whole validation set.
+        """Return the monitored metric and others to plot, from the sums over the whole validation set.
 
-        By default each sum by sample.
+        By default, each sum is divided by the number of samples.
         """
         return {name: float(value) / self.validation_count for name, value in sums.items()}
 
     def pictures(self, images: Tensor) -> Tensor:
-        """``(N, H, W)`` uint8 to ``(N, 1, H, W)`` float in [0, 1]."""
+        """Convert uint8 images ``(N, H, W)`` to model input: float in [0, 1], shape ``(N, 1, H, W)``."""
         return images[:, None].float().div(255).contiguous(memory_format=torch.channels_last)
 
     # Training
 
     def on_train_start(self) -> None:
-        # Not by ``write``: it is known once and is no curve.
+        # Not through ``write``: these values are constant and not a curve.
         metrics = {"name": self.precision.name, **self.precision.samples_per_second}
         for logger in self.loggers:
             if isinstance(logger, DVCLiveLogger) and self.trainer.is_global_zero:
@@ -75,11 +75,11 @@ class TrainingModule(pl.LightningModule, ABC):
                     logger.experiment.log_metric(f"precision/{name}", value, plot=False)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # Dropout of a step depends on the step alone, so that a resumed training is the same one.
+        # Seed dropout by step and process only, so that a resumed run equals an uninterrupted one.
         rank = self.trainer.global_rank
         torch.manual_seed(self.params.SEED + self.global_step * self.trainer.world_size + rank)
         if self.global_step + 1 == self.steps:
-            # The last step is validated too, also where VALIDATE_EVERY does not divide the steps.
+            # Validate after the last step even if VALIDATE_EVERY does not divide the number of steps.
             self.trainer.val_check_batch = batch_idx + 1
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -91,10 +91,13 @@ class TrainingModule(pl.LightningModule, ABC):
         self._gradient_norm = torch.nn.utils.clip_grad_norm_(self.parameters(), GRADIENT_NORM)
 
     def mean_loss(self, steps: int) -> dict[str, float]:
-        """Loss and gradient since the last call, which was ``steps`` ago, as they are logged.
+        """Return the mean loss since the last call and the latest gradient norm, by their logged names.
+
+        Args:
+            steps: Number of steps since the last call.
 
         Raises:
-            StageError: the loss is not a finite number any more.
+            StageError: The loss is no longer finite.
         """
         loss = float(self._reduce(self._loss, "mean")) / steps
         self._loss = torch.zeros(())
@@ -119,7 +122,7 @@ class TrainingModule(pl.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def rate(self, step: int) -> float:
-        """Share of the highest learning rate: a line up, then a cosine down to almost nothing."""
+        """Return the learning rate factor at a step: linear warm-up, then cosine decay to almost 0."""
         warmup = max(1, round(self.params.WARMUP * self.steps))
         if step < warmup:
             return (step + 1) / warmup
@@ -144,7 +147,7 @@ class TrainingModule(pl.LightningModule, ABC):
         return self.trainer.strategy.reduce(value.to(self.device), reduce_op=operation)
 
     def write(self, metrics: dict[str, float]) -> None:
-        """Hand metrics to the loggers, by the step."""
+        """Pass metrics to the loggers, with the current step."""
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.global_step)
             if isinstance(logger, DVCLiveLogger) and self.trainer.is_global_zero:

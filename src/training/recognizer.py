@@ -1,4 +1,4 @@
-"""How the reader is trained: its loss, and how it is measured."""
+"""Training of the recognizer: its loss and its validation metrics."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .module import TrainingModule
 
 
 class RecognizerTraining(TrainingModule):
-    """A reader, measured by the share of crops that greedy decoding gets wholly right.
+    """Train a recognizer and validate it by the share of crops whose whole text is decoded correctly.
 
-    Nothing is right where there is nothing to read.
+    Decoding is greedy. For a crop without text, the empty text is correct.
     """
 
     model: Recognizer
@@ -33,24 +33,25 @@ class RecognizerTraining(TrainingModule):
 
 
 def greedy(logits: Tensor, blank: int, length: int) -> Tensor:
-    """The classes of the likeliest CTC path: repeats merged, blanks removed.
+    """Return the classes along the most likely CTC path, with repeats merged and blanks removed.
 
-    src/inference/decoding.py has the same in numpy, for texts. Here the logits stay where they are, on the
-    GPU: only a sum leaves it, once a validation.
+    src/inference/decoding.py does the same in NumPy and returns texts. Here the logits stay on the GPU,
+    and only a sum leaves it, once per validation.
 
     Args:
-        logits: ``(N, T, C)``.
-        blank: class of the blank.
-        length: of the longest text.
+        logits: Output of the recognizer, shape ``(N, T, C)``.
+        blank: Class index of the CTC blank.
+        length: Length of the longest text.
 
     Returns:
-        ``(N, length)`` classes padded with the blank; -1, which no text has, where there are more.
+        Classes padded with the blank, shape ``(N, length)``. A row that would be longer is -1
+        throughout, which matches no text.
     """
     path = logits.argmax(dim=-1)
     kept = path != blank
     kept[:, 1:] &= path[:, 1:] != path[:, :-1]
     count = kept.sum(dim=1, keepdim=True)
-    # What is dropped goes to a column of its own, behind all others.
+    # Dropped classes are scattered to an extra column behind all others.
     places = torch.where(kept, kept.cumsum(dim=1) - 1, path.shape[1])
     classes = torch.full((len(path), path.shape[1] + 1), blank, device=path.device)
     classes = classes.scatter(1, places, path)[:, :length]

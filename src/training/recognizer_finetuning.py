@@ -1,4 +1,4 @@
-"""How the reader learns from feedback what it did not know, and keeps what it knew."""
+"""Fine-tuning of the recognizer on feedback, without forgetting what it has learnt before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .recognizer import RecognizerTraining
 
 
 def tune(config: Config) -> None:
-    """Train out/models/ocr_finetuned from prepared feedback and synthetic samples."""
+    """Train ``out/models/ocr_finetuned`` on prepared feedback and synthetic samples."""
     base = config.TrainOCRParams
     torch.manual_seed(base.SEED)
     weights = config.out("models", "ocr") / "model.safetensors"

@@ -1,6 +1,6 @@
-"""How Alembic runs the files in versions/: in the transaction that src/flywheel/database.py began.
+"""Run Alembic's migrations in versions/ in the transaction begun by src/flywheel/database.py.
 
-Alembic runs this file by its path, outside of any package, so all that it needs is handed over.
+Alembic runs this file by its path, outside any package, so everything it needs is passed in.
 """
 
 from __future__ import annotations

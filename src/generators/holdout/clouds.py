@@ -1,4 +1,4 @@
-"""Smooth fractal noise, of which clouds, plaster and dirt are made."""
+"""Smooth fractal noise, the basis of clouds, plaster and dirt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...core.random import SampleDraws
 
 
 def clouds(draws: SampleDraws, shape: tuple[int, int], octaves: int) -> NDArray[np.float32]:
-    """Return fractal noise ``shape`` in [0, 1]: octaves of half the size and strength each."""
+    """Return fractal noise of ``shape`` in [0, 1]; each octave has half the size and strength."""
     total = np.zeros(shape, np.float32)
     for octave in range(octaves):
         cells = 2 ** (octave + 1)

@@ -1,9 +1,9 @@
-"""Plates of the locked validation set: another typeface, other arms and another layout.
+"""Plates of the held-out test set: another typeface, other coats of arms and another layout.
 
-Nothing here comes from the drawing that the networks learn from but the sizes of the formats, which
-are the law's. The characters are those of the outline font that Pillow brings along, a grotesque,
-squeezed to the narrow proportions of Swiss plates and made bolder; the arms are plain fields with
-plain charges. Lengths are millimetres, colours RGB.
+Apart from the format sizes, which are set by law, nothing here comes from the code that draws the
+training plates. The characters come from the outline font bundled with Pillow, a grotesque, squeezed to
+the narrow proportions of Swiss plates and emboldened; the arms are plain fields with plain charges.
+Lengths are in millimetres, colours in RGB.
 """
 
 from __future__ import annotations
@@ -42,20 +42,23 @@ COLOURS: dict[str, tuple[float, Colour, Colour]] = {
     "black": (0.02, (34, 34, 34), (226, 226, 222)),
     "red": (0.02, (186, 40, 42), (20, 16, 16)),
 }
-"""Share, ground and ink. Black is the army's: its text is no canton's."""
+"""Share, ground and ink of each colour. Black plates are the army's and carry no canton code."""
 DIGIT_WEIGHTS = (0.02, 0.03, 0.06, 0.15, 0.25, 0.46, 0.03)
 DOT = "·"
 _ARMY = "M"
 
 _CAP = 128
-"""Height of a capital in pixels at which glyphs are kept."""
+"""Cap height, in pixels, at which glyphs are cached."""
 _ROOM = 12
-"""Pixels kept free around a glyph, for what reaches over and for boldness."""
+"""Padding around a glyph in pixels, for overshoot and for bolder strokes."""
 _LETTER_SQUEEZE, _DIGIT_SQUEEZE = 0.72, 0.84
 _BOLDNESS = ((7, 3), (9, 5), (11, 6))
-"""Pixels of a capital of _CAP that strokes gain, across and along: squeezed stems get even again."""
+"""Width and height of the dilation kernels, in pixels at a cap height of ``_CAP``.
+
+The kernels are wider than high, so that squeezed stems are again as thick as the horizontal strokes.
+"""
 _LEAST_SQUEEZE = 0.7
-"""Characters narrowed further than this get smaller instead."""
+"""Lower limit for narrowing characters; beyond it they are made smaller instead."""
 
 _W, _K, _R, _B = (248, 248, 246), (20, 20, 20), (190, 24, 28), (40, 84, 176)
 _G, _Y = (30, 130, 62), (246, 206, 40)
@@ -81,7 +84,7 @@ _STAFF = ((-4, 38), (-4, -12), (-14, -20), (-12, -34), (4, -38), (16, -28), (12,
 _CROSS = ((-8, -26), (8, -26), (8, -8), (26, -8), (26, 8), (8, 8), (8, 26), (-8, 26), (-8, 8),
           (-26, 8), (-26, -8), (-8, -8))  # fmt: skip
 _SHIELD = (72, 88)
-"""Width and height of a shield's own grid."""
+"""Width and height of the grid on which shields are defined."""
 _DEALERS = ("GARAGE MEIER AG", "AUTO CENTER SUD", "www.garage-luzi.ch", "MOTOR HAUS 24",
             "Carrosserie Dubois SA", "NORDRING GARAGE", "Tel. 044 300 20 10")  # fmt: skip
 _FRAME_SIDE, _FRAME_TEXT = 7.0, 20.0
@@ -89,14 +92,14 @@ _FRAME_SIDE, _FRAME_TEXT = 7.0, 20.0
 
 @dataclass(frozen=True)
 class Plate:
-    """A plate to draw: what its text is, and how it looks.
+    """Text and appearance of a plate to draw.
 
     Attributes:
-        format: its size.
-        colour: a name of COLOURS.
-        letters: the canton's code, or the army's letter.
-        digits: the number.
-        frame: "" without a dealer's frame, else "above" or "below": where its text stands.
+        format: Format, which gives the plate's size.
+        colour: Name of the colour, a key of ``COLOURS``.
+        letters: Canton code, or the army's letter.
+        digits: Number, as a string of digits.
+        frame: Position of the text on the dealer's frame, "above" or "below"; "" without a frame.
     """
 
     format: PlateFormat
@@ -107,12 +110,12 @@ class Plate:
 
     @property
     def text(self) -> str:
-        """Canton and number; "" where there is no canton."""
+        """Canton code and number; "" where there is no canton."""
         return self.letters + self.digits if self.letters in CANTONS else ""
 
     @property
     def outline(self) -> tuple[float, float, float, float]:
-        """x1, y1, x2, y2 of what is drawn: the plate, from 0 and 0, with its frame."""
+        """Box x1, y1, x2, y2 of the plate with its frame; the plate's top left is at (0, 0)."""
         width, height = self.format.width, self.format.height
         if not self.frame:
             return 0.0, 0.0, width, height
@@ -123,12 +126,12 @@ class Plate:
 
 
 def draw_plate_of(draws: SampleDraws) -> Plate:
-    """What a plate is, drawn by its weights."""
+    """Sample a plate by the weights of formats, colours and numbers of digits."""
     weights = [FORMAT_WEIGHTS[plate.name] for plate in FORMATS]
     plate = FORMATS[draws.index(weights)]
     colour = list(COLOURS)[draws.index([weight for weight, *_ in COLOURS.values()])]
     letters = _ARMY if colour == "black" else CANTONS[draws.integer(0, len(CANTONS) - 1)]
-    # The narrowest plates are for small numbers.
+    # The narrowest plates carry only small numbers.
     count = min(draws.index(DIGIT_WEIGHTS) + 1, 7 if plate.width > 100 else 6)
     digits = str(draws.integer(10 ** (count - 1), 10**count - 1))
     framed = draws.chance(0.5 if plate.lines == 1 or plate.width == 300 else 0.1)
@@ -137,7 +140,7 @@ def draw_plate_of(draws: SampleDraws) -> Plate:
 
 @lru_cache(maxsize=1)
 def _font() -> tuple[ImageFont.FreeTypeFont, float]:
-    """The font, large, and its size for a capital of one pixel."""
+    """Return the font at a large size, and the font size per pixel of cap height."""
     probe = ImageFont.load_default(1000)
     if not isinstance(probe, ImageFont.FreeTypeFont):
         raise TypeError("Pillow was built without FreeType: there is no outline font to draw with")
@@ -147,7 +150,11 @@ def _font() -> tuple[ImageFont.FreeTypeFont, float]:
 
 @lru_cache(maxsize=256)
 def _glyph(char: str, boldness: int) -> Gray:
-    """``(_CAP + 2 * _ROOM, w)`` ink of a character, squeezed and bold, its sides cut off."""
+    """Return the ink of a character, squeezed, emboldened and trimmed at its sides.
+
+    Returns:
+        Coverage from 0 to 255, shape ``(_CAP + 2 * _ROOM, w)``.
+    """
     font, size = _font()
     font = font.font_variant(size=_CAP * size)
     left, _, right, _ = font.getbbox(char, anchor="ls")
@@ -165,7 +172,7 @@ def _glyph(char: str, boldness: int) -> Gray:
 
 @lru_cache(maxsize=64)
 def small_text(text: str) -> Gray:
-    """``(h, w)`` ink of a line of text, its capitals some 40 pixels high."""
+    """Return the ink of a line of text, shape ``(h, w)``, with a cap height of about 40 pixels."""
     font, size = _font()
     font = font.font_variant(size=40 * size)
     left, top, right, bottom = font.getbbox(text)
@@ -175,11 +182,11 @@ def small_text(text: str) -> Gray:
 
 
 class _Face:
-    """A plate's face as it is painted.
+    """The face of a plate while it is painted.
 
     Args:
-        plate: to paint.
-        scale: pixels a millimetre.
+        plate: Plate to paint.
+        scale: Resolution in pixels per millimetre.
     """
 
     def __init__(self, plate: Plate, scale: float) -> None:
@@ -187,7 +194,7 @@ class _Face:
         self.left, self.top, right, bottom = plate.outline
         size = (bottom - self.top, right - self.left)
         self.shape = tuple(max(2, round(value * scale)) for value in size)
-        # Exact scales, as the picture has whole pixels.
+        # Exact scales along x and y, because the image has whole pixels.
         self.fit = np.array([self.shape[1] / size[1], self.shape[0] / size[0]])
         self.picture = np.zeros((*self.shape, 3), np.uint8)
         self.relief = np.zeros(self.shape, np.uint8)
@@ -195,7 +202,7 @@ class _Face:
     def points(
         self, values: Sequence[tuple[float, float]] | NDArray[np.floating]
     ) -> NDArray[np.int32]:
-        """Points in millimetres as OpenCV's fixed-point pixels."""
+        """Convert points in millimetres to OpenCV's fixed-point pixel coordinates."""
         pixels = (np.asarray(values, float) - [self.left, self.top]) * self.fit - 0.5
         return np.round(pixels * 16).astype(np.int32)
 
@@ -210,7 +217,7 @@ class _Face:
             cv2.polylines(image, [self.points(values)], True, value, thickness, cv2.LINE_AA, 4)
 
     def stamp(self, ink: Gray, box: tuple[float, float, float, float], colour: Colour) -> None:
-        """Paint ``(h, w)`` ink into a box x1, y1, x2, y2 in millimetres, and press it."""
+        """Paint ink ``(h, w)`` into a box x1, y1, x2, y2 in millimetres, and add it to the relief."""
         low = (np.array(box[:2]) - [self.left, self.top]) * self.fit
         high = (np.array(box[2:]) - [self.left, self.top]) * self.fit
         first = np.floor(low).astype(int).clip(0)
@@ -219,7 +226,7 @@ class _Face:
         if width < 1 or height < 1:
             return
         grown = (high - low) / [ink.shape[1], ink.shape[0]]
-        # Averaged where it shrinks: the ink of one pixel is the mean of what it covers.
+        # Average where the ink shrinks, so that a pixel is the mean of the area it covers.
         small = max(1, round(1 / max(grown.max(), 1e-6)))
         if small > 1:
             shrunk = (max(1, ink.shape[1] // small), max(1, ink.shape[0] // small))
@@ -236,7 +243,7 @@ class _Face:
 
 
 def _rounded(x1: float, y1: float, x2: float, y2: float, radius: float) -> NDArray[np.float64]:
-    """``(32, 2)`` outline of a box with round corners."""
+    """Return the outline of a box with round corners, shape ``(32, 2)``."""
     turn = np.radians(np.linspace(0, 90, 8))
     arc = np.stack([np.cos(turn), np.sin(turn)], axis=1) * radius
     middles = ((x2 - radius, y2 - radius), (x1 + radius, y2 - radius),
@@ -249,7 +256,11 @@ def _rounded(x1: float, y1: float, x2: float, y2: float, radius: float) -> NDArr
 
 
 def _draw_arms(code: str, height: int) -> tuple[NDArray[np.uint8], Gray]:
-    """``(height, w, 3)`` colours and ``(height, w)`` coverage of arms; "CH" are the country's."""
+    """Draw the arms of a canton, or of the country for "CH" and any code without arms of its own.
+
+    Returns:
+        Colours, shape ``(height, w, 3)``, and coverage, shape ``(height, w)``.
+    """
     width, tall = _SHIELD
     zoom = height / tall
     size = (max(2, round(width * zoom)), max(2, height))
@@ -307,13 +318,13 @@ def _place_arms(face: _Face, code: str, centre: tuple[float, float], height: flo
 
 @dataclass(frozen=True)
 class _Row:
-    """Characters of a line: their ink, and the gap before each in cap heights."""
+    """Characters of a line: the ink of each, and the gap before it in cap heights."""
 
     inks: list[Gray]
     gaps: list[float]
 
     def width(self, squeeze: float, gap: float) -> float:
-        """In cap heights."""
+        """Return the width of the line in cap heights."""
         ink = sum(image.shape[1] for image in self.inks) / _CAP
         return ink * squeeze + gap * sum(self.gaps)
 
@@ -328,9 +339,10 @@ def _row(chars: str, boldness: int, gap: float, grouped: bool) -> _Row:
 
 
 def _write(face: _Face, row: _Row, cap: float, middle: tuple[float, float], free: float) -> float:
-    """Write a line centred at ``middle`` within ``free`` millimetres; gives its length.
+    """Write a line centred at ``middle`` within ``free`` millimetres, and return its length.
 
-    First the gaps get smaller, then the characters narrower, at last the whole line smaller.
+    A line that is too long is fitted by narrowing the gaps first, then the characters, and finally by
+    shrinking the whole line.
     """
     gap, squeeze = 1.0, 1.0
     if row.width(squeeze, gap) * cap > free:
@@ -358,7 +370,7 @@ def _write_lines(face: _Face, draws: SampleDraws) -> None:
         size.cap_height * draws.uniform(0.96, 1.03),
         0.05 * min(size.height, size.width) + 5,
     )
-    # On the narrow plates the arms leave room for the letters.
+    # On narrow plates the arms are smaller, to leave room for the letters.
     wide = min(cap * draws.uniform(0.5, 0.62), 0.17 * size.width)
     shield = wide * _SHIELD[1] / _SHIELD[0]
     army = plate.letters == _ARMY
@@ -366,7 +378,7 @@ def _write_lines(face: _Face, draws: SampleDraws) -> None:
     free, middle = size.width - 2 * margin, size.width / 2
     if size.lines == 1:
         arms = wide + 0.1 * cap if size.arms else 0.0
-        # Few digits stand further apart.
+        # Few digits are spaced further apart.
         gap *= 1.0 + 0.25 * max(0, 5 - len(plate.digits)) / 4
         row = _row(f"{plate.letters}{DOT}{plate.digits}", boldness, gap, grouped)
         length = _write(face, row, cap, (middle, size.height / 2), free - 2 * arms)
@@ -391,12 +403,12 @@ def paint_plate(plate: Plate, scale: float, draws: SampleDraws) -> tuple[NDArray
     """Paint the face of a plate with its frame, seen from the front.
 
     Args:
-        plate: to paint.
-        scale: pixels a millimetre, about.
-        draws: of how it looks.
+        plate: Plate to paint.
+        scale: Approximate resolution in pixels per millimetre.
+        draws: Random generator for the plate's appearance.
 
     Returns:
-        ``(h, w, 3)`` RGB and ``(h, w)`` coverage, both over ``plate.outline``.
+        RGB image, shape ``(h, w, 3)``, and coverage, shape ``(h, w)``, both spanning ``plate.outline``.
     """
     face, size = _Face(plate, scale), plate.format
     _, ground, ink = COLOURS[plate.colour]
@@ -439,7 +451,7 @@ def _paint_frame(face: _Face, draws: SampleDraws) -> None:
 
 
 def _press(face: _Face, draws: SampleDraws) -> None:
-    """Light and shadow on the edges of what is pressed out of the sheet."""
+    """Add light and shadow to the edges of the embossed parts."""
     depth = max(0.6, 1.3 * face.scale)
     soft = cv2.GaussianBlur(face.relief, (0, 0), depth * 0.6).astype(np.float32)
     turn = np.radians(draws.uniform(35, 145))
@@ -463,7 +475,7 @@ def _screw(face: _Face, draws: SampleDraws) -> None:
 
 
 def _soil(face: _Face, draws: SampleDraws) -> None:
-    """Dust and splashes, more of them at the bottom."""
+    """Add dust and splashes, more of them towards the bottom."""
     height, width = face.shape
     share = clouds(draws, (height, width), 4)
     share = np.clip((share - draws.uniform(0.45, 0.6)) * 2.2, 0, 1)

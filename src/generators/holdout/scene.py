@@ -1,15 +1,17 @@
-"""A validation set of other make, looked at for final figures only.
+"""Scenes of the held-out test set, from an independent generator, evaluated for final figures only.
 
-What a network has learnt from drawings may be the drawing's own habits. So these pictures are made by
-code that shares nothing with the generator of the training sets but the characters, the formats' sizes
-and the random numbers: another typeface, arms and layout (src/generators/holdout/plate.py), and a real
-pinhole camera before vehicles and walls (src/generators/holdout/street.py).
+A network trained on synthetic images may learn the habits of their generator. These images are
+therefore made by code that shares nothing with the generator of the training sets except the characters,
+the format sizes and the random numbers: it has another typeface, other arms and another layout
+(src/generators/holdout/plate.py), and a real pinhole camera in front of vehicles and walls
+(src/generators/holdout/street.py).
 
-Shares: of pictures without a plate, with one and with two: COUNT_WEIGHTS; of the surroundings:
-STYLE_WEIGHTS; of formats, colours and numbers of digits: src/generators/holdout/plate.py. A plate's box
-is 50 to 400 pixels wide, all widths being equally likely by their logarithm, where its height leaves
-room; it is seen from up to 40 degrees beside, from 15 below to 30 above, and turned by up to 10.
-Blur grows with the characters: a plate that nobody could read would measure nothing.
+``COUNT_WEIGHTS`` sets the shares of images with no, one and two plates, ``STYLE_WEIGHTS`` those of the
+surroundings, and src/generators/holdout/plate.py those of formats, colours and numbers of digits. A
+plate's box is 50 to 400 pixels wide, uniformly distributed on a log scale, where its height leaves room.
+It is seen from up to 40 degrees to the side, from 15 degrees below to 30 degrees above, and rotated by
+up to 10 degrees. Blur scales with the size of the characters: a plate that nobody could read would
+measure nothing.
 """
 
 from __future__ import annotations
@@ -40,37 +42,37 @@ from .street import Camera, Canvas
 
 WIDTH, HEIGHT = 640, 480
 COUNT_WEIGHTS = (0.06, 0.88, 0.06)
-"""No plate, one, two."""
+"""Weights of images with no, one and two plates."""
 STYLE_WEIGHTS = {"vehicle": 0.7, "wall": 0.15, "clouds": 0.15}
 WIDTHS = (50.0, 400.0)
-"""Of a plate's box in pixels."""
+"""Range of the width of a plate's box in pixels."""
 YAW, PITCH, ROLL = (-40.0, 40.0), (-15.0, 30.0), (-10.0, 10.0)
-"""Degrees from which a plate is seen: from the side, from above, and turned about the line of sight."""
+"""Viewing angles in degrees: from the side, from above, and about the line of sight."""
 LARGEST = 0.85
-"""No box is higher than this share of the picture."""
+"""Maximum height of a box, as a fraction of the image height."""
 
 _ZOOM = 2
-"""Pictures are painted this many times larger and averaged."""
+"""Supersampling factor: images are painted this many times larger, then averaged."""
 _EDGE = 6.0
-"""Pixels kept free between a plate's box and the picture's edge."""
+"""Margin in pixels between a plate's box and the edge of the image."""
 _STREAM = "locked"
 _NOISE_ROOM = 256
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue (ITU-R BT.601)."""
 _HANGING_OUT = 14.0
-"""A plate stands this many millimetres before what it is fixed to."""
+"""Distance in millimetres between a plate and the surface it is fixed to."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """A plate before its camera.
+    """A plate placed in front of its camera.
 
     Attributes:
-        plate: what it is.
-        camera: in pixels of the picture as it is painted.
-        corners: ``(4, 2)`` in pixels of the picture as it is given.
+        plate: Plate to paint.
+        camera: Camera, in pixels of the supersampled image that is painted.
+        corners: Corners of the plate in pixels of the final image, shape ``(4, 2)``.
     """
 
     plate: Plate
@@ -79,7 +81,7 @@ class _Placed:
 
     @property
     def cap(self) -> float:
-        """Height of a capital in pixels, about."""
+        """Approximate cap height in pixels of the final image."""
         return (
             float(plate_height(self.corners))
             * self.plate.format.cap_height
@@ -88,22 +90,26 @@ class _Placed:
 
 
 class HoldoutScenes:
-    """The pictures of a seed, by their numbers.
+    """Generator of the held-out images of one random seed, by index.
 
     Args:
-        seed: of the set.
+        seed: Random seed of the set.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def make(self, indices: Iterable[int]) -> tuple[list[NDArray[np.uint8]], pd.DataFrame]:
-        """Paint pictures.
+        """Paint the images of the given indices.
+
+        Args:
+            indices: Indices of the images within the set.
 
         Returns:
-            ``(480, 640)`` uint8 pictures, and a row of labels for each: those of the other sets, with
-            ``present``, ``style`` "locked" and ``others``, a JSON list of the labels of further plates
-            ("" where there are none). Lengths are pixels of the picture.
+            Images, uint8, shape ``(480, 640)``, and a table with one row of labels per image. Its
+            columns are those of the other sets, with ``present``, ``style`` "locked" and ``others``, a
+            JSON list of the labels of further plates ("" where there are none). Lengths are in pixels of
+            the image.
         """
         pictures, rows = [], []
         for index in indices:
@@ -148,7 +154,7 @@ def _label(placed: _Placed | None) -> dict[str, Any]:
 
 
 def _place(draws: SampleDraws, plate: Plate, left: float, right: float) -> _Placed:
-    """Put a plate before a camera, its box between two normalised x coordinates."""
+    """Place a plate in front of a camera, its box between two normalised x coordinates."""
     turn = street.rotation(draws.uniform(*YAW), draws.uniform(*PITCH), draws.uniform(*ROLL))
     focal = _ZOOM * WIDTH * draws.uniform(0.9, 2.4)
     low, high = np.log(WIDTHS)
@@ -158,7 +164,7 @@ def _place(draws: SampleDraws, plate: Plate, left: float, right: float) -> _Plac
     share = np.array([draws.uniform(), draws.uniform()])
     corners = np.zeros((4, 2))
     target = centre
-    # Twice: the box's height, and so its place, is known when its width is.
+    # Two passes: the box's height, and hence its position, is known only once its width is.
     for _ in range(2):
         camera = street.aim(turn, size, _ZOOM * width, target, focal, centre)
         corners = camera.project(street.plane_corners(size)) / _ZOOM
@@ -177,14 +183,14 @@ def _place(draws: SampleDraws, plate: Plate, left: float, right: float) -> _Plac
 def _make(draws: SampleDraws) -> tuple[NDArray[np.uint8], list[_Placed]]:
     count = draws.index(COUNT_WEIGHTS)
     halves = ((0.0, 1.0),) if count < 2 else ((0.0, 0.5), (0.5, 1.0))
-    # Where there is no plate there still is what one would hang on.
+    # An image without a plate still shows what a plate would be fixed to.
     places = [_place(draws, draw_plate_of(draws), *half) for half in halves]
     style = list(STYLE_WEIGHTS)[draws.index(list(STYLE_WEIGHTS.values()))]
     canvas = Canvas(np.empty((_ZOOM * HEIGHT, _ZOOM * WIDTH, 3), np.uint8))
     _paint_surroundings(canvas, draws, style, places)
     night = draws.chance(0.08)
     if night:
-        # The plate throws the light back, all else does not.
+        # The plate reflects the light; everything else does not.
         canvas.picture[:] = cv2.convertScaleAbs(canvas.picture, alpha=draws.uniform(0.12, 0.4))
     placed = places if count else []
     for item in placed:
@@ -220,13 +226,13 @@ def _paste_plate(canvas: Canvas, draws: SampleDraws, item: _Placed) -> None:
     x1, y1, x2, y2 = plate.outline
     middle = np.array([plate.format.width / 2, plate.format.height / 2, 0.0])
     corners = np.array([[x1, y1, 0], [x2, y1, 0], [x2, y2, 0], [x1, y2, 0]]) - middle
-    # Its shadow on what it hangs on.
+    # The plate's shadow on the surface it is fixed to.
     shift = np.array([draws.uniform(-12, 12), draws.uniform(2, 16), _HANGING_OUT])
     dark = np.zeros((8, 8, 3), np.uint8)
     canvas.paste(camera, dark, np.full((8, 8), draws.integer(60, 180), np.uint8), corners + shift)
     seen = camera.project(street.plane_corners((plate.format.width, plate.format.height)))
     edges = edge_lengths(seen)
-    # As fine as its finest edge: where it is turned away, warping averages too little otherwise.
+    # As fine as the finest edge, no finer: else warping averages too little where it is turned away.
     longest = np.array([edges[[0, 2]].max(), edges[[1, 3]].max()])
     scale = float((longest / [plate.format.width, plate.format.height]).max())
     face, alpha = paint_plate(plate, scale, draws)
@@ -236,8 +242,18 @@ def _paste_plate(canvas: Canvas, draws: SampleDraws, item: _Placed) -> None:
 def _light(
     picture: NDArray[np.uint8], draws: SampleDraws, placed: list[_Placed], night: bool
 ) -> NDArray[np.float32]:
-    """Gradients, shadows and glare on ``(H, W, 3)`` colours, then ``(H, W)`` grey, 255 being white."""
-    # From -0.5 to 0.5 across the picture.
+    """Convert colours to grey, and add gradients, shadows, glare and mist.
+
+    Args:
+        picture: RGB image, shape ``(H, W, 3)``.
+        draws: Random generator of the scene.
+        placed: Plates in the image.
+        night: Whether it is a night scene.
+
+    Returns:
+        Grey image, shape ``(H, W)``, where 255 is white; values may exceed it.
+    """
+    # Coordinates from -0.5 to 0.5 across the image.
     x = ((np.arange(WIDTH, dtype=np.float32) + 0.5) / WIDTH - 0.5)[None, :]
     y = ((np.arange(HEIGHT, dtype=np.float32) + 0.5) / HEIGHT - 0.5)[:, None]
     turn, slope = draws.uniform(0, 2 * np.pi), draws.uniform(0, 0.5)
@@ -248,7 +264,7 @@ def _light(
     tint = np.array([draws.uniform(0.92, 1.08), 1.0, draws.uniform(0.9, 1.1)], np.float32)
     grey = picture.reshape(-1, 3).astype(np.float32) @ (_GREY * tint)
     lit = grey.reshape(HEIGHT, WIDTH) * field
-    # The camera exposes for the middle of the picture, and not always well.
+    # The camera exposes for the middle of the image, and not always well.
     wanted = draws.uniform(35, 80) if night else draws.uniform(80, 150)
     lit *= min(wanted / max(float(lit[HEIGHT // 4 : -HEIGHT // 4].mean()), 1.0), 2.2)
     if draws.chance(0.08):
@@ -264,9 +280,13 @@ def _light(
 def _shadow(
     draws: SampleDraws, placed: list[_Placed], x: NDArray[np.floating], y: NDArray[np.floating]
 ) -> NDArray[np.float32]:
-    """Factor of a shadow with one straight edge, which often runs through a plate.
+    """Return the brightness factor of a shadow whose straight edge often runs through a plate.
 
-    ``x`` and ``y`` are places in the picture, ``(1, W)`` and ``(H, 1)`` from -0.5 to 0.5.
+    Args:
+        draws: Random generator of the scene.
+        placed: Plates in the image.
+        x: Horizontal coordinates from -0.5 to 0.5, shape ``(1, W)``.
+        y: Vertical coordinates from -0.5 to 0.5, shape ``(H, 1)``.
     """
     turn = draws.uniform(0, 2 * np.pi)
     through = np.array([draws.uniform(-0.4, 0.4), draws.uniform(-0.4, 0.4)])
@@ -280,7 +300,13 @@ def _shadow(
 
 
 def _expose(lit: NDArray[np.float32], draws: SampleDraws, cap: float) -> NDArray[np.uint8]:
-    """What the camera makes of light: blur, noise, clipping, JPEG. ``cap`` is a capital's height."""
+    """Simulate the camera: blur, noise, clipping and JPEG.
+
+    Args:
+        lit: Grey image, shape ``(H, W)``, where 255 is white.
+        draws: Random generator of the scene.
+        cap: Cap height in pixels, which the strength of the blur scales with.
+    """
     kind = draws.index((0.45, 0.35, 0.2))
     strength = draws.uniform()
     if kind == 0:
@@ -305,13 +331,16 @@ def _expose(lit: NDArray[np.float32], draws: SampleDraws, cap: float) -> NDArray
 
 @cache
 def _noise() -> NDArray[np.float32]:
-    """Normal noise that all pictures take their cut of: drawing it anew takes longer than all else."""
+    """Return the normal noise that all images take a crop of.
+
+    Drawing new noise for every image would take longer than everything else.
+    """
     shape = (HEIGHT + _NOISE_ROOM, WIDTH + _NOISE_ROOM)
     return Draws(0, f"{_STREAM} noise", [0]).normal(shape)[0].astype(np.float32)
 
 
 def _disc(radius: float) -> NDArray[np.float32]:
-    """Kernel of a lens out of focus."""
+    """Return the blur kernel of a lens out of focus."""
     reach = int(np.ceil(radius))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     kernel = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1)
@@ -319,7 +348,7 @@ def _disc(radius: float) -> NDArray[np.float32]:
 
 
 def _streak(length: float, turn: float) -> NDArray[np.float32]:
-    """Kernel of a camera that moved."""
+    """Return the motion blur kernel of a camera that moved."""
     reach = int(np.ceil(length / 2)) + 1
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     along = np.abs(x * np.cos(turn) + y * np.sin(turn))

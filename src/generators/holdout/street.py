@@ -1,8 +1,8 @@
-"""Surroundings of the locked validation set: a pinhole camera, and what stands before it.
+"""Surroundings of the held-out test set: a pinhole camera and the objects in front of it.
 
-Vehicles, walls and streets are flat shapes in space, given in millimetres around a plate's middle (x to
-the right, y down, z away from the camera), that the camera projects into the picture. They need not be
-beautiful: they put edges, lamps, grilles, letters and gradients where those of a photograph are.
+Vehicles, walls and streets are flat shapes in space, given in millimetres around a plate's centre (x to
+the right, y down, z away from the camera), which the camera projects into the image. They need not be
+beautiful: they put edges, lamps, grilles, letters and gradients where a photo has them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 Colour = tuple[float, float, float]
 
 _FAR = 9000.0
-"""Projected points are clipped to this many pixels, as OpenCV's fixed-point coordinates are."""
+"""Projected points are clipped to this many pixels, as OpenCV's fixed-point coordinates are limited."""
 _PAINTS: tuple[Colour, ...] = (
     (232, 233, 235), (196, 199, 203), (150, 154, 160), (96, 100, 106), (40, 42, 46), (24, 26, 30),
     (146, 22, 28), (24, 52, 116), (58, 104, 156), (34, 78, 56), (120, 96, 70), (222, 190, 60),
@@ -37,10 +37,10 @@ class Camera:
     """A pinhole camera that looks at a plate.
 
     Attributes:
-        rotation: ``(3, 3)`` from the plate's directions to the camera's.
-        position: ``(3,)`` of the plate's middle, in millimetres before the camera.
-        focal: in pixels.
-        centre: ``(2,)`` the picture's middle in pixels.
+        rotation: Rotation from the plate's axes to the camera's, shape ``(3, 3)``.
+        position: Position of the plate's centre in the camera's axes, in millimetres, shape ``(3,)``.
+        focal: Focal length in pixels.
+        centre: Centre of the image in pixels, shape ``(2,)``.
     """
 
     rotation: Floats
@@ -49,15 +49,22 @@ class Camera:
     centre: Floats
 
     def project(self, points: Floats) -> Floats:
-        """``(n, 3)`` millimetres around the plate to ``(n, 2)`` pixels, edges at 0."""
+        """Project points in space to pixels.
+
+        Args:
+            points: Points in millimetres around the plate's centre, shape ``(n, 3)``.
+
+        Returns:
+            Pixel coordinates, shape ``(n, 2)``; the image starts at 0, the edge of its first pixel.
+        """
         seen = points @ self.rotation.T + self.position
-        # What stands beside or behind the camera is far out of the picture.
+        # The lower limit puts points beside or behind the camera far outside the image.
         depth = np.maximum(seen[:, 2:], 0.08 * self.position[2])
         return seen[:, :2] / depth * self.focal + self.centre
 
     @property
     def homography(self) -> Floats:
-        """``(3, 3)`` from the plane of the plate (x, y, 1) to the picture."""
+        """Homography from the plane of the plate (x, y, 1) to the image, shape ``(3, 3)``."""
         columns = np.stack([self.rotation[:, 0], self.rotation[:, 1], self.position], axis=1)
         return np.array(
             [[self.focal, 0, self.centre[0]], [0, self.focal, self.centre[1]], [0, 0, 1]]
@@ -65,9 +72,17 @@ class Camera:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> Floats:
-    """``(3, 3)`` turn by degrees about the vertical, then the horizontal, then the line of sight.
+    """Return the rotation about the vertical, then the horizontal, then the line of sight.
 
     With a positive pitch a plate is seen from above: its upper edge is nearer.
+
+    Args:
+        yaw: Angle about the vertical axis in degrees.
+        pitch: Angle about the horizontal axis in degrees.
+        roll: Angle about the line of sight in degrees.
+
+    Returns:
+        Rotation matrix, shape ``(3, 3)``.
     """
     a, b, c = np.radians([yaw, pitch, roll])
     about_y = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
@@ -84,12 +99,15 @@ def aim(
     focal: float,
     centre: Floats,
 ) -> Camera:
-    """The camera for which a plate's box is ``width`` pixels wide and centred at ``target``.
+    """Return the camera for which a plate's box is ``width`` pixels wide and centred at ``target``.
 
     Args:
-        turn: ``(3, 3)`` the plate's rotation.
-        size: of the plate in millimetres.
-        width, target, focal, centre: in pixels.
+        turn: Rotation of the plate, shape ``(3, 3)``.
+        size: Width and height of the plate in millimetres.
+        width: Width of the plate's box in pixels.
+        target: Centre of the plate's box in pixels, shape ``(2,)``.
+        focal: Focal length in pixels.
+        centre: Centre of the image in pixels, shape ``(2,)``.
     """
     corners = plane_corners(size)
     camera = Camera(turn, np.array([0, 0, focal * size[0] / width]), focal, centre)
@@ -97,7 +115,7 @@ def aim(
         seen = camera.project(corners)
         low, high = seen.min(axis=0), seen.max(axis=0)
         depth = camera.position[2] * (high[0] - low[0]) / width
-        # The middle of the box, not of the plate, is to be at the target.
+        # The target is the centre of the box, not of the plate.
         missing = target - (low + high) / 2
         ray = camera.position[:2] / camera.position[2] + missing / focal
         camera = Camera(turn, np.array([*(ray * depth), depth]), focal, centre)
@@ -105,16 +123,16 @@ def aim(
 
 
 def plane_corners(size: tuple[float, float]) -> Floats:
-    """``(4, 3)`` corners of a rectangle around the origin, clockwise from its top left."""
+    """Return the corners of a rectangle around the origin, clockwise from its top left, ``(4, 3)``."""
     x, y = size[0] / 2, size[1] / 2
     return np.array([[-x, -y, 0], [x, -y, 0], [x, y, 0], [-x, y, 0]])
 
 
 class Canvas:
-    """A picture ``(H, W, 3)`` RGB that shapes are painted on.
+    """An RGB image that shapes are painted on.
 
     Args:
-        picture: is painted over.
+        picture: RGB image, uint8, shape ``(H, W, 3)``, painted in place.
     """
 
     def __init__(self, picture: NDArray[np.uint8]) -> None:
@@ -123,7 +141,14 @@ class Canvas:
     def fill(
         self, camera: Camera, points: Floats, top: Colour, bottom: Colour | None = None
     ) -> None:
-        """Fill a shape, ``(n, 3)`` millimetres, with a colour or a gradient from top to bottom."""
+        """Fill a shape with a colour, or with a gradient from top to bottom.
+
+        Args:
+            camera: Camera that projects the shape.
+            points: Outline of the shape in millimetres, shape ``(n, 3)``.
+            top: Colour, or the gradient's colour at the top.
+            bottom: Colour of the gradient at the bottom. None fills the shape with ``top``.
+        """
         seen = camera.project(points).clip(-_FAR, _FAR)
         height, width = self.picture.shape[:2]
         low = np.floor(seen.min(axis=0)).astype(int).clip(0)
@@ -145,7 +170,7 @@ class Canvas:
         cv2.copyTo(shades, mask, part)
 
     def line(self, camera: Camera, points: Floats, colour: Colour, width: float) -> None:
-        """An open line of a width in millimetres."""
+        """Draw an open line with a width in millimetres."""
         seen = camera.project(points).clip(-_FAR, _FAR)
         pixels = max(1, round(width * camera.focal / camera.position[2]))
         fixed = [np.round((seen - 0.5) * 8).astype(np.int32)]
@@ -154,7 +179,7 @@ class Canvas:
     def write(
         self, camera: Camera, text: str, at: Sequence[float], height: float, colour: Colour
     ) -> None:
-        """A line of text whose capitals are ``height`` millimetres high, from its top left."""
+        """Write a line of text ``height`` millimetres high, with its top left at ``at``."""
         ink = small_text(text)
         wide = height * ink.shape[1] / ink.shape[0]
         middle = np.add(at, (wide / 2, height / 2, 0))
@@ -164,7 +189,14 @@ class Canvas:
     def paste(
         self, camera: Camera, face: NDArray[np.uint8], alpha: NDArray[np.uint8], corners: Floats
     ) -> None:
-        """Paste ``(h, w, 3)`` with coverage ``(h, w)`` at ``(4, 3)`` millimetres."""
+        """Paste a flat image in perspective.
+
+        Args:
+            camera: Camera that projects the image.
+            face: RGB image, shape ``(h, w, 3)``.
+            alpha: Coverage of the image, shape ``(h, w)``.
+            corners: Corners of the image in millimetres, shape ``(4, 3)``.
+        """
         seen = camera.project(corners).clip(-_FAR, _FAR)
         height, width = self.picture.shape[:2]
         low = np.floor(seen.min(axis=0)).astype(int).clip(0)
@@ -177,7 +209,7 @@ class Canvas:
         )
         matrix = cv2.getPerspectiveTransform(source, (seen - low - 0.5).astype(np.float32))
         size = tuple((high - low).tolist())
-        # The face goes on beyond its edge, so that none of the outside mixes into it.
+        # Replicate the border, so that nothing from outside the face mixes into its edge.
         colour = cv2.warpPerspective(face, matrix, size, borderMode=cv2.BORDER_REPLICATE)
         share = cv2.warpPerspective(alpha, matrix, size)[..., None].astype(np.float32) / 255
         part = self.picture[low[1] : high[1], low[0] : high[0]]
@@ -195,13 +227,13 @@ def _shade(colour: Colour, factor: float) -> Colour:
 
 
 def _flat(points: Sequence[tuple[float, float]] | Floats, depth: float) -> Floats:
-    """``(n, 2)`` to ``(n, 3)`` at one depth."""
+    """Extend points ``(n, 2)`` to ``(n, 3)`` at one depth."""
     flat = np.asarray(points, float)
     return np.column_stack([flat, np.full(len(flat), depth)])
 
 
 def _box(x: float, y: float, width: float, height: float, radius: float, depth: float) -> Floats:
-    """A box with round corners around (x, y)."""
+    """Return the outline of a box with round corners, centred at (x, y)."""
     radius = min(radius, width / 2, height / 2)
     turn = np.linspace(0, 2 * np.pi, 24, endpoint=False) + np.pi / 24
     round_part = np.stack([np.cos(turn), np.sin(turn)], axis=1) * radius
@@ -215,14 +247,14 @@ def _oval(x: float, y: float, width: float, height: float, depth: float) -> Floa
 
 
 def _mirrored(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The right half of an outline, from top to bottom, with its mirror image."""
+    """Complete the right half of an outline, given from top to bottom, by its mirror image."""
     return [*points, *((-x, y) for x, y in reversed(points))]
 
 
 def paint_distance(canvas: Canvas, draws: SampleDraws) -> None:
-    """Sky, houses or hedges, and the road: what is behind all vehicles."""
+    """Paint the background of all vehicles: sky, houses or hedges, and the road."""
     height, width = canvas.picture.shape[:2]
-    # It is far away: painted at half of the size, its edges are soft.
+    # The background is far away: painting it at half size makes its edges soft.
     height, width = height // 2, width // 2
     horizon = round(height * draws.uniform(0.15, 0.5))
     sky = np.array(draws.pick(((206, 216, 228), (168, 188, 214), (188, 190, 192), (140, 144, 150))))
@@ -243,14 +275,14 @@ def paint_distance(canvas: Canvas, draws: SampleDraws) -> None:
 
 
 def _spread(canvas: Canvas, picture: NDArray[np.float32]) -> None:
-    """Enlarge a picture to the whole canvas."""
+    """Enlarge an image to the whole canvas."""
     size = canvas.picture.shape[1::-1]
     whole = picture.clip(0, 255).astype(np.uint8)
     cv2.resize(whole, size, dst=canvas.picture, interpolation=cv2.INTER_LINEAR)
 
 
 def _paint_house(behind: NDArray[np.float32], draws: SampleDraws, horizon: int) -> None:
-    """A house with windows, or a hedge, that ends at the horizon."""
+    """Paint a house with windows, or a hedge, that ends at the horizon."""
     width = behind.shape[1]
     x, wide = draws.uniform(-0.2, 0.9) * width, draws.uniform(0.2, 0.9) * width
     top = horizon * draws.uniform(-0.2, 0.8)
@@ -267,7 +299,7 @@ def _paint_house(behind: NDArray[np.float32], draws: SampleDraws, horizon: int) 
 
 
 def paint_clouds(canvas: Canvas, draws: SampleDraws) -> None:
-    """Nothing but smooth noise, with the patches and stripes of no particular thing."""
+    """Paint smooth noise with abstract patches and stripes, without any object."""
     height, width = canvas.picture.shape[:2]
     share = clouds(draws, (height // 4, width // 4), 7)
     first, second = (np.array(draws.pick(_PAINTS)) * draws.uniform(0.7, 1.2) for _ in range(2))
@@ -284,7 +316,7 @@ def paint_clouds(canvas: Canvas, draws: SampleDraws) -> None:
 
 
 def paint_wall(canvas: Canvas, camera: Camera, draws: SampleDraws) -> None:
-    """Planks, tiles or sheet metal in the plane of the plate."""
+    """Paint a wall of planks, tiles or sheet metal, parallel to the plate and just behind it."""
     height, width = canvas.picture.shape[:2]
     tone = np.array(draws.pick(_PAINTS), float)
     share = clouds(draws, (height // 4, width // 4), 7) - 0.5
@@ -303,7 +335,7 @@ def paint_wall(canvas: Canvas, camera: Camera, draws: SampleDraws) -> None:
 def paint_car(
     canvas: Canvas, camera: Camera, draws: SampleDraws, plate: tuple[float, float]
 ) -> None:
-    """The front or the rear of a car around a plate of a size in millimetres."""
+    """Paint the front or the rear of a car around a plate, whose size is given in millimetres."""
     paint = draws.pick(_PAINTS)
     front = draws.chance(0.5 if plate[1] < 100 else 0.15)
     half, roof = draws.uniform(780, 910), -draws.uniform(700, 1050)
@@ -434,7 +466,7 @@ def _paint_tail(
 def paint_motorcycle(
     canvas: Canvas, camera: Camera, draws: SampleDraws, plate: tuple[float, float]
 ) -> None:
-    """The rear of a motorcycle: mudguard, lamp, indicators and tyre around a plate."""
+    """Paint the rear of a motorcycle around a plate: mudguard, lamp, indicators and tyre."""
     paint, (wide, tall) = draws.pick(_PAINTS), plate
     tyre = _box(0, tall / 2 + 130, draws.uniform(90, 190), 620, 80, 300)
     canvas.fill(camera, tyre, (34, 34, 36), (18, 18, 18))

@@ -1,4 +1,4 @@
-"""Pictures, predictions, feedback and reviews."""
+"""Create the tables of pictures, predictions, feedback and reviews."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _of_picture(table: str) -> sa.ForeignKeyConstraint:
 
 
 def _judgement(table: str) -> list[sa.schema.SchemaItem]:
-    """What feedback and reviews begin with."""
+    """Return the leading columns and the constraints that feedback and reviews share."""
     return [
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("picture_id", sa.String(32), nullable=False),

@@ -1,8 +1,9 @@
-"""What each trick of reading is worth: the stack without it, or with more of it, on the evaluation sets.
+"""Measure what each inference technique contributes: the stack without it, or with more of it.
 
     python bench/ablations.py [--model DIR] [--data data/prepared/stack] [--json]
 
-Nothing is trained. docs/ablations.md has the figures, and those of trainings without a trick.
+The stack is run on the evaluation sets; nothing is trained. docs/ablations.md has the figures, and those
+of models trained without one of the training techniques.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ VARIANTS: dict[str, list[tuple[ModuleType, str, Any]]] = {
     ],
     "lines as the localizer says": [(recognizer, "ONE_LINE", 0.5), (recognizer, "TWO_LINES", 0.5)],
 }  # fmt: skip
-"""Constants that are changed for each."""
+"""Module constants that each variant changes."""
 
 
 @contextmanager
 def changed(changes: list[tuple[ModuleType, str, Any]]) -> Iterator[None]:
-    """Constants of modules, until the end."""
+    """Change module constants while the block runs, then restore them."""
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]
     try:
         for module, name, value in changes:
@@ -56,7 +57,7 @@ def changed(changes: list[tuple[ModuleType, str, Any]]) -> Iterator[None]:
 
 
 def measure(reader: PlateReader, data: Path) -> dict[str, float]:
-    """Shares of the texts that are right, by sets, and pictures of all sets a second."""
+    """Return the accuracy of the texts on each set, and the images per second over all sets."""
     result, pictures, seconds = {}, 0, 0.0
     for name in SETS:
         samples = ShardedSet(data / name)

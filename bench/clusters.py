@@ -49,7 +49,7 @@ from src.quality.samples import FloatArray, Samples, prepared
 
 PLACE = Path("experiments/clusters")
 SMALL = {"CRNN_CHANNELS": [16, 16, 32, 32, 48, 48, 64, 64], "CRNN_HIDDEN_SIZE": 64}
-"""A reader that learns something in a minute."""
+"""Model parameters of a recognizer small enough to learn something in a minute."""
 
 
 class ExperimentError(UserError):
@@ -61,14 +61,14 @@ class Settings:
     """Parameters of the experiment.
 
     Attributes:
-        train: clean, noisy, one or two.
-        clusters: how many there are.
-        pool: crops of the training set that are put into clusters, at most.
-        samples: that are trained on, each epoch.
-        epochs: of the training.
-        tested: crops of the validation set that are read, at most.
-        passes: with dropout.
-        seed: of all that is drawn.
+        train: Kind of training: clean, noisy, one or two.
+        clusters: Number of clusters.
+        pool: Maximum number of crops of the training set that are clustered.
+        samples: Number of training samples per epoch.
+        epochs: Number of training epochs.
+        tested: Maximum number of crops of the validation set that are read.
+        passes: Number of passes with dropout.
+        seed: Random seed of the experiment.
     """
 
     train: str
@@ -82,13 +82,16 @@ class Settings:
 
 
 def with_text(samples: Samples, count: int, seed: int) -> Samples:
-    """At most ``count`` samples that have a text, drawn by a seed."""
+    """Return a random selection of at most ``count`` samples that have a text."""
     part = samples.take(np.flatnonzero(samples.labels["plate"] != ""))
     return part.sampled(count, seed)
 
 
 def clusters_of(parts: Sequence[FloatArray], count: int, seed: int) -> list[NDArray[np.int_]]:
-    """The cluster of each row of features; 0 is the largest of the first part, 1 the next."""
+    """Return the cluster of each row of features, by part.
+
+    k-means is fitted to the first part. Clusters are numbered by descending size in that part, from 0.
+    """
     from sklearn.cluster import KMeans
 
     mean = parts[0].mean(axis=0)
@@ -100,10 +103,13 @@ def clusters_of(parts: Sequence[FloatArray], count: int, seed: int) -> list[NDAr
 
 
 def chosen(samples: Samples, clusters: NDArray[np.int_], settings: Settings) -> Samples:
-    """What is trained on: as many samples of the clusters that are meant, their texts noisy or not.
+    """Return the training samples of an experiment: equally many for each kind of training.
+
+    They are drawn from the clusters that the kind of training uses. For ``noisy``, the texts of the
+    largest cluster are exchanged.
 
     Raises:
-        ExperimentError: there is no such training, or the clusters hold fewer.
+        ExperimentError: The kind of training is unknown, or its clusters hold too few samples.
     """
     used = {"clean": settings.clusters, "noisy": settings.clusters, "one": 1, "two": 2}
     if settings.train not in used:
@@ -120,7 +126,7 @@ def chosen(samples: Samples, clusters: NDArray[np.int_], settings: Settings) -> 
     if settings.train == "noisy":
         noisy = draws.permutation(np.flatnonzero(clusters[rows] == 0))
         plates = part.labels["plate"].to_numpy(object, copy=True)
-        # Moved on by one, each has another's.
+        # Rotated by one, so that each sample gets the text of another.
         plates[noisy] = np.roll(plates[noisy], 1)
         part = replace(part, labels=part.labels.assign(plate=plates))
     return part
@@ -129,9 +135,9 @@ def chosen(samples: Samples, clusters: NDArray[np.int_], settings: Settings) -> 
 def measures(
     reader: Recognizer, samples: Samples, clusters: NDArray[np.int_], passes: int
 ) -> dict[str, Any]:
-    """How many texts are read, in which clusters, and how sure of them the reader is."""
+    """Return the accuracy, overall and by cluster, and how confident the recognizer is."""
     read = torch_recognizer(reader).read
-    assert read is not None  # noqa: S101  # a reader reads
+    assert read is not None  # noqa: S101  # a recognizer has ``read``
     pictures = [samples.image(row) for row in range(len(samples))]
     lines = samples.labels["lines"].tolist()
     readings = decode(read(pictures, samples.corners, lines, False))
@@ -154,12 +160,12 @@ def measures(
 
 
 def run(config: Config, settings: Settings, describe: Describe) -> dict[str, Any]:
-    """The experiment: the measures of the reader that was trained, and what it cost.
+    """Run the experiment and return the measures of the trained recognizer and the cost of its training.
 
     Args:
-        config: the pipeline's parameters; the reader is smaller.
-        settings: the experiment's.
-        describe: gives the features that clusters are made of.
+        config: Parameters of the pipeline; the recognizer is smaller than they say.
+        settings: Parameters of the experiment.
+        describe: Function that computes the features to cluster by.
     """
     folder, seed = config.prepared("ocr"), settings.seed
     pool, tested = (
@@ -188,7 +194,7 @@ def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     ).parse_args()
-    # Pictures are small: threads of two libraries would wait for each other.
+    # The images are small: the threads of two libraries would wait for each other.
     cv2.setNumThreads(1)
     try:
         config = load_config()
@@ -196,7 +202,7 @@ def main() -> None:
         settings = Settings(**yaml.safe_load(text))
         trained = load_recognizer(config.out("models", "ocr") / "model.safetensors")
         describe = torch_recognizer(trained).describe
-        assert describe is not None  # noqa: S101  # a reader gives features
+        assert describe is not None  # noqa: S101  # a recognizer has features
         result = run(config, settings, describe)
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -45,11 +45,12 @@ STEPS = {
     "scenes": (SceneRenderer, "render"),
     "streets": (StreetRenderer, "render"),
 }
-"""All numbers and geometry; the painting of the original's scenes, and of street scenes."""
+"""Timed functions by step: all random numbers and geometry, then the painting of the original's scenes
+and of street scenes."""
 
 
 def calibrate(repeats: int = 3000) -> float:
-    """Bicubic resizes of a 250x250 colour picture to 84x84 a second."""
+    """Return how many bicubic resizes of a 250x250 colour image to 84x84 run per second."""
     numbers = Draws(0, "calibration", np.arange(250)).integers(0, 255, (750,))
     picture = numbers.astype(np.uint8).reshape(250, 250, 3)
     start = time.perf_counter()
@@ -60,7 +61,7 @@ def calibrate(repeats: int = 3000) -> float:
 
 @contextmanager
 def timed_steps(spent: dict[str, float]) -> Iterator[None]:
-    """Add up the seconds of each step while the block runs."""
+    """Add up the seconds spent in each step while the block runs."""
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -82,12 +83,12 @@ def timed_steps(spent: dict[str, float]) -> Iterator[None]:
 
 
 def measure(config: Config, task: str, samples: int) -> dict[str, Any]:
-    """Rate and shares of the steps of one task.
+    """Return the rate of one task, and the fraction of the time that each step takes.
 
     Args:
-        config: the parameters.
-        task: ``localize`` or ``ocr``.
-        samples: how many are made, in shards, as the stage does.
+        config: Parameters of the generator.
+        task: Task to generate samples for: ``localize`` or ``ocr``.
+        samples: Number of samples to generate, in shards as in the stage.
     """
     cv2.setNumThreads(1)
     params = config.PrepareLocalizeParams if task == "localize" else config.PrepareOCRParams
@@ -114,7 +115,7 @@ def measure(config: Config, task: str, samples: int) -> dict[str, Any]:
     for first in range(0, samples, SHARD):
         make(range(first, min(first + SHARD, samples)))
     total = time.perf_counter() - start
-    # The steps are timed in a pass of their own, so that the clock does not slow the rate.
+    # The steps are timed in a separate pass, so that the timers do not lower the rate.
     spent = dict.fromkeys(STEPS, 0.0)
     start = time.perf_counter()
     with timed_steps(spent):
@@ -131,7 +132,7 @@ def measure(config: Config, task: str, samples: int) -> dict[str, Any]:
 
 
 def with_backgrounds(config: Config, folder: Path) -> Config:
-    """The parameters as they are where backgrounds are there, else with ones drawn into ``folder``."""
+    """Return the parameters, with backgrounds drawn into ``folder`` where there are none."""
     try:
         load_backgrounds(config.backgrounds_folder, "train")
     except DatasetError:
@@ -149,7 +150,7 @@ def run(config: Config, samples: int) -> dict[str, Any]:
         "opencv": cv2.__version__,
     }
     for task in ("localize", "ocr"):
-        # A process of its own, so that all that is made once is made, and counted.
+        # A new process for each task, so that the cost of everything that is made only once is counted.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             result[task] = pool.submit(measure, config, task, samples).result()
     rate = result["calibration_per_second"] = (before + calibrate()) / 2

@@ -22,14 +22,14 @@ import aiohttp
 import numpy as np
 
 PATIENCE = 30.0
-"""Seconds after which a request that was not answered counts as lost."""
+"""Seconds after which an unanswered request counts as lost."""
 
 _BOUNDARY = "picture-of-a-plate"
 _HEADERS = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
 
 
 def _form(picture: bytes) -> bytes:
-    """A form with a picture in the field ``file``."""
+    """Return a form with an image in the field ``file``."""
     head = (
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="x.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n"
@@ -38,19 +38,19 @@ def _form(picture: bytes) -> bytes:
 
 
 class Load:
-    """Requests, and what became of them.
+    """Send requests and record their outcomes.
 
     Args:
-        url: of POST /predict.
-        pictures: contents of files, sent in turn.
+        url: URL of POST /predict.
+        pictures: Contents of image files, which are sent in turn.
     """
 
     def __init__(self, url: str, pictures: list[bytes]) -> None:
         self._url = url
-        # Encoded once: the client shares the machine, and its work is not what is measured.
+        # Encoded once: the client shares the machine with the server, and its work must not be measured.
         self._forms = itertools.cycle([_form(picture) for picture in pictures])
         self.answers: list[tuple[int, float]] = []
-        """Status, 0 for a request that was lost, and seconds."""
+        """Status and seconds of each request; the status of a lost request is 0."""
 
     async def ask(self, session: aiohttp.ClientSession) -> int:
         started = time.perf_counter()
@@ -71,7 +71,7 @@ class Load:
         async def client() -> None:
             while time.perf_counter() < end:
                 if await self.ask(session) == 503:
-                    # As it is told: a client that asks again at once measures nothing but itself.
+                    # Wait, as the server asks: a client that retries at once measures only itself.
                     await asyncio.sleep(0.05)
 
         await asyncio.gather(*(client() for _ in range(clients)))
@@ -89,7 +89,7 @@ class Load:
 
 
 def summary(answers: list[tuple[int, float]], seconds: float) -> dict[str, object]:
-    """Throughput of what was answered with 200, latencies in milliseconds, counts by status."""
+    """Return the throughput of answers with status 200, latencies in milliseconds, counts by status."""
     counts = Counter(status for status, _ in answers)
     good = np.array([taken for status, taken in answers if status == 200]) * 1000
     refused = np.array([taken for status, taken in answers if status == 503]) * 1000

@@ -27,11 +27,14 @@ from src.evaluation.metrics import rounded
 from src.inference.reader import PlateReader
 
 GROWN = 0.1
-"""Share of a box's sides that is painted on each of its sides as well: labels are drawn by hand."""
+"""Margin that is painted over on each side of a box, as a fraction of its width and height.
+
+There is one because the boxes are drawn by hand.
+"""
 
 
 class Masked:
-    """Pictures of an annotation file without their plates."""
+    """Images of an annotation file with their plates painted over."""
 
     has_corners = False
     has_text = True
@@ -51,7 +54,7 @@ class Masked:
 
 
 def paint_over(picture: np.ndarray, box: np.ndarray) -> None:
-    """Fill a box x1, y1, x2, y2 of a ``(H, W)`` picture with the mean of what is around it."""
+    """Fill a box x1, y1, x2, y2 of a ``(H, W)`` image with the mean of its surroundings."""
     size = np.tile(box[2:] - box[:2], 2)
     signs = np.array([-1, -1, 1, 1])
     limits = np.tile(picture.shape[::-1], 2)

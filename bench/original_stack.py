@@ -1,11 +1,11 @@
-"""The original's two networks as MLEM serves them: PyTorch, one picture at a time (bench/serve.py).
+"""The original's two networks as MLEM serves them: PyTorch, one image at a time (bench/serve.py).
 
-Imported in MLEM's environment. PyTorch is that of .venv, which is looked at last, so that MLEM finds
-the pydantic that it needs.
+This module is imported in MLEM's environment. PyTorch is that of .venv, which is searched last, so that
+MLEM finds the version of pydantic that it needs.
 
-Its types are annotated: else MLEM would call it to see them when it is saved, and then look for what
-PyTorch needs in every module that this has loaded, which takes minutes. MLEM reads annotations as values:
-they must not be left as texts here.
+The types of ``predict`` are annotated. Otherwise MLEM would call it when it is saved to infer them, and
+then search every module that this has loaded for what PyTorch needs, which takes minutes. MLEM reads
+annotations as values, so they must not be strings here.
 """
 
 import sys
@@ -22,11 +22,11 @@ ANSWER = DictType(item_types={"plate": PrimitiveType(ptype="str")})
 
 
 class OriginalStack:
-    """Localizer, crop of the box, reader, greedy decoding.
+    """The original's pipeline: localizer, crop of the box, recognizer, greedy decoding.
 
     Args:
-        folder: of the traced networks.
-        packages: folder of the packages that has PyTorch.
+        folder: Folder of the traced networks.
+        packages: Folder of the installed packages that include PyTorch.
     """
 
     def __init__(self, folder: str, packages: str) -> None:
@@ -39,7 +39,7 @@ class OriginalStack:
     def _load(self) -> Any:
         if self.networks is None:
             sys.path.append(self.packages)
-            # MLEM would follow an import statement when it saves this.
+            # MLEM would follow an import statement when it saves this object.
             self.torch = import_module("torch")
             self.networks = [
                 self.torch.jit.load(f"{self.folder}/{name}.pt").eval()
@@ -54,12 +54,12 @@ class OriginalStack:
             return network(pixels)[0].float().numpy()
 
     def predict(self, data: ANY_PICTURE) -> ANSWER:  # type: ignore[valid-type]  # MLEM's are values
-        """A text of any kind: the weights are not trained."""
+        """Return a text, which is meaningless because the weights are not trained."""
         localizer, reader = self._load()
         picture: np.ndarray = np.asarray(data)
         grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         height, width = grey.shape
-        # Its maps have one place; the last eight channels are corners in pixels of its input.
+        # The output has one cell; its last eight channels are corners in pixels of the network's input.
         corners = self._run(localizer, grey)[2:].reshape(4, 2) / 84
         x1, y1 = (corners.min(axis=0).clip(0, 0.7) * (width, height)).astype(int)
         x2, y2 = (corners.max(axis=0).clip(0.3, 1) * (width, height)).astype(int)

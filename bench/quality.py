@@ -48,29 +48,30 @@ from src.quality.samples import Picture, Samples, prepared
 from src.quality.suite import checks_of
 
 SHIFT = 0.15
-"""Of a box's width."""
+"""Shift of the planted boxes, as a fraction of their width."""
 MOVES = ((2, 0), (0, 2), (-2, 0), (0, -2), (2, 2), (-2, -2))
-"""Pixels by which near duplicates are moved."""
+"""Shifts of near duplicates in pixels, along x and y."""
 CLUSTERS, TRIED, LEAST_CLUSTER = 16, 8, 0.02
-"""Clusters; those that are taken out, one at a time; and the least share of the pictures that one has."""
+"""Number of clusters, maximum number of clusters that are removed, one at a time, and the minimum
+fraction of the images that such a cluster holds."""
 BLUR = 0.03
-"""Sigma of the blur, as a share of the picture's longer side."""
+"""Sigma of the blur, as a fraction of the longer side of the image."""
 TARGETS = {
     "wrong_text": (0.95, 0.9),
     "wrong_box": (0.9, 0.8),
     "exact_duplicates": (1.0, 1.0),
     "near_duplicates": (0.95, 0.95),
 }
-"""Recall and precision that are asked for."""
+"""Target recall and precision of the checks."""
 
 
 @dataclass(frozen=True)
 class Planted:
-    """A set with errors in it.
+    """A set with planted errors.
 
     Attributes:
-        samples: all of it.
-        rows: where the errors are.
+        samples: All samples of the set.
+        rows: Rows that have an error.
     """
 
     samples: Samples
@@ -82,12 +83,12 @@ Change = Callable[[Picture, int], Picture]
 
 
 def chosen(rows: NDArray[np.intp], rate: float, draws: np.random.Generator) -> NDArray[np.intp]:
-    """A share of rows, at least one."""
+    """Return a random fraction of the rows, at least one, sorted."""
     return np.sort(draws.choice(rows, max(round(rate * len(rows)), 1), replace=False))
 
 
 def wrong_text(text: str, kind: int, other: str, draws: np.random.Generator) -> str:
-    """Another text that obeys the grammar, by one of six kinds of error."""
+    """Return a different text that obeys the grammar, made by one of six kinds of error."""
     canton, digits = text[:2], text[2:]
     place = int(draws.integers(len(digits)))
     made = [
@@ -104,7 +105,7 @@ def wrong_text(text: str, kind: int, other: str, draws: np.random.Generator) -> 
 
 
 def plant_texts(samples: Samples, rate: float, seed: int) -> Planted:
-    """Wrong texts among those with one, of each kind equally many."""
+    """Plant wrong texts in samples that have a text, equally many of each kind of error."""
     draws = np.random.default_rng(seed)
     plates = samples.labels["plate"].tolist()
     with_text = np.flatnonzero(samples.labels["plate"] != "")
@@ -116,7 +117,7 @@ def plant_texts(samples: Samples, rate: float, seed: int) -> Planted:
 
 
 def plant_boxes(samples: Samples, rate: float, seed: int) -> Planted:
-    """Boxes, and their corners with them, shifted along x (three of four) or y."""
+    """Shift boxes, together with their corners, along x (three of four) or y."""
     draws = np.random.default_rng(seed)
     labels = samples.labels.copy()
     rows = chosen(np.flatnonzero(labels["present"]), rate, draws)
@@ -130,7 +131,7 @@ def plant_boxes(samples: Samples, rate: float, seed: int) -> Planted:
 
 
 def with_pictures(samples: Samples, pictures: dict[int, Picture]) -> Samples:
-    """The same with other pictures of some numbers, and their sizes."""
+    """Return the samples with the images of some numbers, and their sizes, replaced."""
 
     def load(number: int) -> Picture:
         return pictures[number] if number in pictures else samples.load(number)
@@ -142,10 +143,10 @@ def with_pictures(samples: Samples, pictures: dict[int, Picture]) -> Samples:
 
 
 def plant_copies(samples: Samples, rate: float, seed: int, change: Change) -> Planted:
-    """Copies of pictures behind the set, changed."""
+    """Append changed copies of images to the set."""
     count = len(samples)
     rows = chosen(np.arange(count), rate, np.random.default_rng(seed))
-    # Numbers that no picture has.
+    # Numbers that no image has.
     numbers = samples.pictures.max() + 1 + np.arange(len(rows))
     copies = samples.labels.iloc[rows].assign(picture=numbers, sample=numbers)
     pictures = {
@@ -161,14 +162,14 @@ def identity_collate(picture: Picture, _: int) -> Picture:
 
 
 def saved_and_moved(picture: Picture, number: int) -> Picture:
-    """Saved as a JPEG of quality 70, and moved by two pixels."""
+    """Return the image moved by two pixels and compressed as a JPEG of quality 70."""
     shifted = moved(picture, *MOVES[number % len(MOVES)])
     content = cv2.imencode(".jpg", shifted, [cv2.IMWRITE_JPEG_QUALITY, 70])[1]
     return np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
 def plant_blur(samples: Samples, rate: float, seed: int) -> Planted:
-    """Pictures that are blurred beyond recognition."""
+    """Blur images beyond recognition."""
     rows = chosen(np.arange(len(samples)), rate, np.random.default_rng(seed))
     blurred = {
         int(samples.pictures[row]): np.asarray(
@@ -181,7 +182,7 @@ def plant_blur(samples: Samples, rate: float, seed: int) -> Planted:
 
 
 def plant_broken(samples: Samples, rate: float, seed: int, check: str) -> Planted:
-    """Labels that break one of the rules."""
+    """Plant labels that break one of the rules."""
     draws = np.random.default_rng(seed)
     labels = samples.labels.copy()
     wanted = labels["plate"] != "" if check in ("grammar", "format") else labels["present"]
@@ -201,7 +202,7 @@ def plant_broken(samples: Samples, rate: float, seed: int, check: str) -> Plante
 
 
 def figures(planted: Iterable[Any], flagged: Iterable[Any], warning: str = "") -> dict[str, Any]:
-    """Precision and recall of what is flagged, with the interval of the latter."""
+    """Return the precision and recall of what is flagged, with the interval of the recall."""
     wanted, found = set(planted), set(flagged)
     hits = len(wanted & found)
     return {
@@ -215,11 +216,11 @@ def figures(planted: Iterable[Any], flagged: Iterable[Any], warning: str = "") -
 
 
 class Bench:
-    """The checks, and what they are tried on.
+    """Apply the checks to sets with planted errors.
 
     Args:
-        config: the parameters; of them the thresholds.
-        rate: of what is planted.
+        config: Parameters, of which the thresholds are used.
+        rate: Fraction of the samples in which an error is planted.
     """
 
     def __init__(self, config: Config, rate: float) -> None:
@@ -232,7 +233,7 @@ class Bench:
     def check(
         self, name: str, planted: Planted, networks: Networks | None = None
     ) -> dict[str, Any]:
-        """A check of all samples."""
+        """Run a check on all samples and compare what it flags with what was planted."""
         start = time.perf_counter()
         found = self.checks[name](self.evidence(planted.samples, networks))
         seconds = round(time.perf_counter() - start, 2)
@@ -240,7 +241,7 @@ class Bench:
         return {**row, "samples": len(planted.samples), "seconds": seconds}
 
     def pictures_and_rules(self, samples: Samples) -> dict[str, Any]:
-        """What needs no network."""
+        """Measure the checks that need no network."""
         rate, seed = self.rate, self.seed
         planted = {
             name: plant_broken(samples, rate, seed, name)
@@ -257,7 +258,7 @@ class Bench:
         return rows
 
     def leak(self, name: str, samples: Samples, change: Change) -> dict[str, Any]:
-        """Pictures of the first half of a set, planted into the second."""
+        """Plant images of the first half of a set in the second half and measure how many are found."""
         half = len(samples) // 2
         first, second = samples.take(np.arange(half)), samples.take(np.arange(half, len(samples)))
         rows = chosen(np.arange(len(second)), self.rate, np.random.default_rng(self.seed))
@@ -270,7 +271,7 @@ class Bench:
         return figures(rows.tolist(), self.checks[name](evidence).flagged.tolist())
 
     def by_folds(self, name: str, samples: Samples, plant: Plant, folds: Folds) -> dict[str, Any]:
-        """Suspected labels by networks of folds, which train on the planted set itself."""
+        """Measure a check with networks of cross-validation folds, trained on the planted set itself."""
         planted = plant(samples, self.rate, self.seed)
         with tempfile.TemporaryDirectory() as folder:
             path = write_set(planted.samples, Path(folder) / samples.place.parent.name / "planted")
@@ -292,7 +293,7 @@ class Bench:
         }
 
     def missing(self, samples: Samples) -> dict[str, Any]:
-        """Two cantons and a format that were taken out, beside the holes of single ranges."""
+        """Remove two cantons and a format and compare them with the coverage gaps of single ranges."""
         draws, labels = np.random.default_rng(self.seed), samples.labels
         cantons = sorted(draws.choice(CANTONS, 2, replace=False).tolist())
         kept = ~(labels["plate"].str[:2].isin(cantons) | (labels["format"] == "rear_high"))
@@ -304,8 +305,9 @@ class Bench:
         return figures([*cantons, "rear_high"], single["cell"])
 
     def missing_clusters(self, samples: Samples, networks: Networks) -> dict[str, Any]:
-        """Whole clusters, by k-means of another seed, taken out of one half, which is compared with the
-        other.
+        """Remove whole clusters from one half of a set and compare it with the other half.
+
+        The clusters are those of k-means with a random seed that the check does not use.
         """
         from sklearn.cluster import KMeans
 
@@ -326,12 +328,15 @@ class Bench:
             less.features, less.against = features[rows], other
             if self.checks["clusters"](less).failed:
                 found.append(number)
-        # Cluster -1 is the whole half, of which nothing was taken.
+        # Cluster -1 stands for the complete half, from which nothing was removed.
         return figures(tried, found)
 
 
 def equal_hashes(planted: Planted) -> float:
-    """Share of the planted near duplicates that have a perceptual hash of the set's: CleanVision's way."""
+    """Return the fraction of planted near duplicates whose perceptual hash is in the set.
+
+    This is how CleanVision finds them.
+    """
     import imagehash
 
     samples = planted.samples
@@ -348,7 +353,7 @@ def equal_hashes(planted: Planted) -> float:
 
 
 def blurred_by_cleanvision(planted: Planted) -> dict[str, float]:
-    """Recall and precision of CleanVision's own measure of blur, at its own threshold."""
+    """Return the recall and precision of CleanVision's own measure of blur, at its own threshold."""
     from cleanvision.issue_managers.image_property import BlurrinessProperty
 
     item, samples = BlurrinessProperty(), planted.samples
@@ -362,13 +367,13 @@ def blurred_by_cleanvision(planted: Planted) -> dict[str, float]:
 
 
 def run(config: Config, samples: int, rate: float, folds: Folds | None) -> dict[str, Any]:
-    """All of it.
+    """Measure all checks.
 
     Args:
-        config: the parameters, with the folders of prepared sets and models.
-        samples: of each set, at most.
-        rate: of what is planted.
-        folds: whether and how networks are trained.
+        config: Parameters, with the folders of prepared sets and models.
+        samples: Maximum number of samples of each set.
+        rate: Fraction of the samples in which an error is planted.
+        folds: Cross-validation folds that networks are trained on, or None to train none.
     """
     bench = Bench(config, rate)
     split = "train" if folds else "val"
@@ -407,7 +412,7 @@ def run(config: Config, samples: int, rate: float, folds: Folds | None) -> dict[
 
 
 def table(result: dict[str, Any]) -> str:
-    """The figures for people."""
+    """Return the figures as a readable table."""
     lines = [f"planted at {result['rate']:.1%} of at most {result['samples']} samples"]
     for task in ("ocr", "localize"):
         for name, row in result.get(task, {}).items():
@@ -455,7 +460,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    # Pictures are small: threads of two libraries would wait for each other.
+    # The images are small: the threads of two libraries would wait for each other.
     cv2.setNumThreads(1)
     try:
         config = load_config()

@@ -41,25 +41,25 @@ from src.read.__main__ import Paths, as_json, find_files, read_files
 
 Picture = NDArray[np.uint8]
 SCENE_SIDE, PHOTO_SIDE = 256, 3464
-"""Pixels; the photograph has 12 million."""
+"""Sides of scenes and of the photograph in pixels; the photograph has 12 megapixels."""
 PHOTO_QUALITY = 95
 
 
 def draw(config: Config, count: int, side: int, mix: StreetMix) -> list[Picture]:
-    """Scenes over backgrounds that no training has seen."""
+    """Return scenes over backgrounds that were never trained on."""
     source = SceneSource(config, 0, "bench", "val", side, 0.0, mix)
     return list(WholeScenes(source)(range(count)).images)
 
 
 def coloured(grey: Picture) -> Picture:
-    """``(H, W, 3)`` BGR, in colours that change slowly."""
+    """Return a grey image tinted with slowly varying colours, as BGR of shape ``(H, W, 3)``."""
     tint = np.random.default_rng(0).uniform(0.85, 1.15, (12, 16, 3)).astype(np.float32)
     tint = cv2.resize(tint, grey.shape[::-1], interpolation=cv2.INTER_CUBIC)
     return np.clip(grey[..., None] * tint, 0, 255).astype(np.uint8)
 
 
 def timed(call: Callable[[int], object], seconds: float, least: int = 5) -> NDArray[np.float64]:
-    """Seconds of each call with 0, 1, 2, …, repeated for a while, after some that are not counted."""
+    """Return the seconds of each call with 0, 1, 2, …, after some warm-up calls that do not count."""
     for number in range(least):
         call(number)
     times: list[float] = []
@@ -72,12 +72,12 @@ def timed(call: Callable[[int], object], seconds: float, least: int = 5) -> NDAr
 
 
 def taken(scenes: list[Picture], size: int, number: int) -> list[Picture]:
-    """A batch of its own for each number, until all scenes were in one."""
+    """Return the batch of a number; batches differ until all scenes have been used."""
     return [scenes[(number * size + i) % len(scenes)] for i in range(size)]
 
 
 def spread(times: NDArray[np.float64]) -> dict[str, float]:
-    """Median and 95th percentile in milliseconds."""
+    """Return the median and the 95th percentile in milliseconds."""
     return {
         "median_ms": 1000 * float(np.median(times)),
         "p95_ms": 1000 * float(np.percentile(times, 95)),
@@ -92,15 +92,15 @@ def measure(
     size: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """What one runtime does.
+    """Measure one runtime.
 
     Args:
-        reader: with that runtime.
-        scenes: 256x256.
-        photo: a JPEG.
-        folder: of many small files.
-        size: of a batch.
-        seconds: of each measurement, about.
+        reader: Plate reader with that runtime.
+        scenes: Scenes of 256x256 pixels.
+        photo: Path of a large JPEG.
+        folder: Folder of many small files.
+        size: Number of scenes per batch.
+        seconds: Approximate duration of each measurement.
     """
     one = timed(lambda i: reader.read(scenes[i % len(scenes)]), seconds)
     batches = timed(lambda i: reader.read_batch(taken(scenes, size, i)), seconds)
@@ -124,7 +124,7 @@ def measure(
 def measure_original(
     config: Config, scenes: list[Picture], size: int, seconds: float
 ) -> dict[str, Any]:
-    """What the original's two networks do, with PyTorch on the processor."""
+    """Measure the original's two networks with PyTorch on the CPU."""
     import torch
 
     from src.evaluation.inference import localizer_maps, read_log_probs
@@ -162,7 +162,7 @@ def measure_original(
 
 @contextmanager
 def files(scenes: list[Picture], photo: Picture) -> Iterator[tuple[Path, Path]]:
-    """A photograph, and a folder with the scenes, on disk for a while."""
+    """Write a photograph and a folder of scenes to disk while the block runs."""
     with tempfile.TemporaryDirectory() as name:
         path, folder = Path(name) / "photo.jpg", Path(name) / "scenes"
         cv2.imwrite(str(path), coloured(photo), [cv2.IMWRITE_JPEG_QUALITY, PHOTO_QUALITY])
@@ -173,14 +173,14 @@ def files(scenes: list[Picture], photo: Picture) -> Iterator[tuple[Path, Path]]:
 
 
 def run(config: Config, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure all runtimes that are there, and the original's networks.
+    """Measure all installed runtimes, and the original's networks.
 
     Args:
-        config: of the generator.
-        options: of the command line.
+        config: Parameters of the generator.
+        options: Options of the command line.
 
     Raises:
-        UserError: the bundle cannot be used.
+        UserError: The bundle cannot be used.
     """
     stack = Bundle.load(options.model)
     scenes = draw(config, options.scenes, SCENE_SIDE, StreetMix(0.0))
@@ -221,7 +221,7 @@ def run(config: Config, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The figures for people."""
+    """Return the figures as a readable table."""
     columns = {**result["runtimes"], "original's (PyTorch)": result["original"]}
 
     def row(name: str, value: Callable[[dict[str, Any]], float | None], digits: int) -> str:

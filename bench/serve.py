@@ -43,12 +43,12 @@ ROOT = HERE.parent
 SCENES, PHOTOGRAPHS = 64, 8
 SCENE_SIDE, PHOTOGRAPH_SIDE = 256, 1414
 OVERLOAD = 4
-"""Times what the server can do, in the open loop."""
+"""Request rate of the open loop, as a multiple of what the server can handle."""
 READY_SECONDS = 60
 
 
 def write_pictures(config: Config, folder: Path) -> tuple[Path, Path]:
-    """Folders of scenes and of photographs, as JPEG."""
+    """Write JPEG files and return the folder of the scenes and that of the photographs."""
     scenes, photographs = folder / "scenes", folder / "photographs"
     drawn = draw(config, SCENES, SCENE_SIDE, StreetMix(0.0))
     streets = draw(config, PHOTOGRAPHS, PHOTOGRAPH_SIDE, StreetMix(1.0))
@@ -63,7 +63,7 @@ def write_pictures(config: Config, folder: Path) -> tuple[Path, Path]:
 
 
 def trace_seed(config: Config, folder: Path) -> None:
-    """Write the original's two networks, as PyTorch runs them without their code."""
+    """Trace the original's two networks into files that PyTorch runs without their code."""
     import torch
 
     from src.models.registry import build_localizer, build_recognizer
@@ -77,19 +77,19 @@ def trace_seed(config: Config, folder: Path) -> None:
 
 
 class Server:
-    """A server's process.
+    """The process of a server.
 
     Args:
-        command: that starts it.
-        port: that it listens at.
-        ready: path that answers 200 when it does.
-        folder: that it runs in.
+        command: Command that starts the server.
+        port: Port that the server listens on.
+        ready: Path that answers 200 once the server is ready.
+        folder: Working directory of the server.
     """
 
     def __init__(self, command: list[str], port: int, ready: str, folder: Path = ROOT) -> None:
         self._port = port
         self.url = f"http://127.0.0.1:{port}"
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # open while the process runs
         self.process = subprocess.Popen(
             command, cwd=folder, stdout=self._log, stderr=subprocess.STDOUT
         )
@@ -109,9 +109,9 @@ class Server:
             return False
 
     def latency(self, path: str) -> float:
-        """Seconds of a request on a connection of its own, from this process.
+        """Return the seconds of a request on a new connection from this process.
 
-        By http.client: httpx would load certificates first, which is no work of the server's.
+        It uses http.client because httpx would load certificates first, which is not the server's work.
         """
         started = time.perf_counter()
         connection = HTTPConnection("127.0.0.1", self._port, timeout=5.0)
@@ -127,7 +127,7 @@ class Server:
         return time.perf_counter() - started
 
     def memory(self) -> int:
-        """Resident MiB."""
+        """Return the resident memory of the server in MiB."""
         return psutil.Process(self.process.pid).memory_info().rss >> 20
 
     def stop(self) -> None:
@@ -150,7 +150,7 @@ def running(*arguments: Any) -> Iterator[Server]:
 
 
 def load(url: str, pictures: Path, *options: str) -> dict[str, Any]:
-    """What bench/load.py prints."""
+    """Run bench/load.py and return what it prints."""
     command = [sys.executable, str(HERE / "load.py"), url, str(pictures), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -159,7 +159,7 @@ def load(url: str, pictures: Path, *options: str) -> dict[str, Any]:
 
 
 def measure(server: Server, pictures: Path, clients: list[int], seconds: float) -> dict[str, Any]:
-    """Closed loops, after one that warms up."""
+    """Run closed loops after a warm-up loop."""
     load(server.url, pictures, "--clients", "2", "--seconds", "2")
     return {
         str(count): load(server.url, pictures, "--clients", str(count), "--seconds", str(seconds))
@@ -169,7 +169,7 @@ def measure(server: Server, pictures: Path, clients: list[int], seconds: float) 
 
 
 def overload(server: Server, pictures: Path, rate: float, seconds: float) -> dict[str, Any]:
-    """An open loop beyond what the server can do, with a look at its health meanwhile."""
+    """Run an open loop beyond what the server can handle, and check its health meanwhile."""
     before = server.memory()
     options = ["--rate", f"{rate:.0f}", "--seconds", f"{seconds:.0f}"]
     command = [sys.executable, str(HERE / "load.py"), server.url, str(pictures), *options]
@@ -197,7 +197,7 @@ def native_command(port: int) -> list[str]:
 
 
 def mlem_command(config: Config, folder: Path, port: int) -> list[str]:
-    """Save the original's stack with MLEM; what serves it."""
+    """Save the original's stack with MLEM and return the command that serves it."""
     binaries = ROOT / ".venv-mlem" / "bin"
     if not (binaries / "mlem").exists():
         raise UserError("MLEM's environment is missing: make mlem")
@@ -252,7 +252,7 @@ def main() -> None:
 
 
 def show(results: dict[str, Any], clients: list[int]) -> None:
-    """A table for people."""
+    """Print the results as a readable table."""
     print(f"{results['machine']}, Python {results['python']}")
     print(f"{'':12} {'clients':>7} {'200/s':>8} {'p50 ms':>8} {'p95':>8} {'p99':>8} {'lost':>5} "
           f"{'MiB':>6}  statuses")  # fmt: skip

@@ -37,28 +37,32 @@ from src.inference.reader import PlateReader
 from src.stack.prepare import HELD_OUT_FAMILY
 
 DRAWN = [i for i, plate in enumerate(FORMATS) if plate.name != "front_long"]
-"""Formats that are drawn: that one is the original project's, and on no car."""
+"""Formats that are drawn: all but ``front_long``, which is the original project's and on no car."""
 SHAPES = np.log([FORMATS[i].width / FORMATS[i].height for i in DRAWN])
 GROWN = 0.03
-"""Share of a box's sides that the new plate reaches beyond it on each side: labels are drawn by hand."""
+"""Margin by which the new plate exceeds a box on each side, as a fraction of its width and height.
+
+There is one because the boxes are drawn by hand.
+"""
 TURNED = 0.02
-"""Standard deviation of its corners, as a share of its height."""
+"""Standard deviation of the new plate's corners, as a fraction of its height."""
 FINER = 4
-"""The plate is drawn and pasted with so many pixels for each of the picture's, and then reduced."""
+"""Supersampling factor: the plate is drawn and pasted at this multiple of the image's resolution."""
 DARK, LIGHT, LEAST_CONTRAST = 4, 85, 50
-"""Percentiles of the old plate that are the ink and the ground of the new one, and their least distance."""
+"""Percentiles of the old plate's grey levels that become the ink and the ground of the new plate, and
+the minimum difference of the two."""
 BLUR, NOISE = (0.3, 0.8), 2.0
-"""Standard deviations: of the blur in pixels, of the noise in grey levels."""
+"""Standard deviations of the blur in pixels (a range), and of the noise in grey levels."""
 HEIGHTS = (0, 15, 20, 30)
-"""Limits of the rows of the table, in pixels."""
+"""Limits of the plate heights in the rows of the table, in pixels."""
 
 
 class Swapped:
-    """Pictures of an annotation file with drawn plates in the places of theirs.
+    """Images of an annotation file with drawn plates in place of their own.
 
     Args:
-        path: of the annotation file.
-        seed: of all that is chosen.
+        path: Path of the annotation file.
+        seed: Random seed of all that is chosen.
     """
 
     has_corners = True
@@ -81,7 +85,7 @@ class Swapped:
 def draw_over(
     picture: NDArray[np.uint8], box: NDArray[np.floating], rng: np.random.Generator
 ) -> AnnotatedPlate:
-    """Draw a plate over the one in a box x1, y1, x2, y2 of a ``(H, W)`` picture, in place."""
+    """Draw a plate over the one in a box x1, y1, x2, y2 of a ``(H, W)`` image, in place."""
     limits = np.tile(picture.shape[::-1], 2)
     low, high = np.split(np.clip(box, 0, limits), 2)
     width, height = high - low
@@ -95,7 +99,7 @@ def draw_over(
     corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
     corners += rng.normal(0, TURNED * height, (4, 2))
 
-    # A window around the plate, so that large photographs take no longer.
+    # Work in a window around the plate, so that large photographs take no longer.
     left, top = np.floor(corners.min(axis=0)).astype(int) - 4
     right, bottom = np.ceil(corners.max(axis=0)).astype(int) + 4
     size = (int(right - left), int(bottom - top))
@@ -144,7 +148,7 @@ def draw_over(
 
 
 def measured(scores: Scores, threshold: float) -> dict[str, Any]:
-    """Plates whose text is given and right, by height, and texts that are wrong."""
+    """Count the plates whose text is given and right, by height, and the wrong texts."""
     texts = texts_of(scores)
     read = texts["right"].to_numpy(bool) & (texts["confidence"].to_numpy() >= threshold)
     row = np.searchsorted(HEIGHTS, texts["height"].to_numpy(), side="right") - 1

@@ -51,15 +51,15 @@ from src.training.recognizer import RecognizerTraining
 
 SEED_BATCH = 32
 WARM_UP = 5
-"""Steps that are not counted."""
+"""Number of warm-up steps, which are not counted."""
 
 
 class Stopwatch(pl.Callback):
-    """Averages the weights after each step, as training does, and stops after some time.
+    """Average the weights after each step, as training does, and stop after some time.
 
     Args:
-        seconds: to count steps for.
-        decay: of the average.
+        seconds: Seconds during which steps are counted.
+        decay: Decay of the weight average.
     """
 
     def __init__(self, seconds: float, decay: float) -> None:
@@ -78,7 +78,7 @@ class Stopwatch(pl.Callback):
             self._start = self._now()
         elif trainer.global_step > WARM_UP:
             self.steps += 1
-            # Asking a GPU for the time makes it wait.
+            # No ``_now`` here: synchronising with a GPU makes it wait.
             late = time.perf_counter() - self._start > self._seconds
             if late or trainer.global_step == trainer.max_steps:
                 self.elapsed = self._now() - self._start
@@ -93,7 +93,7 @@ class Stopwatch(pl.Callback):
 def measure(
     module: TrainingModule, data: TrainingData, device: str, precision: Precision, seconds: float
 ) -> dict[str, Any]:
-    """Train for a while."""
+    """Train a network for some time and return its rate in samples per second."""
     watch = Stopwatch(seconds, module.params.EMA_DECAY)
     trainer = pl.Trainer(
         accelerator=device,
@@ -148,11 +148,11 @@ NETWORKS: dict[str, tuple[Make, str, str]] = {
     "localizer": (localizer_training, "plate_net", "plate_localizer_v3"),
     "reader": (reader_training, "crnn", "plate_ocr_v2"),
 }
-"""How each is made; this project's, and the original's."""
+"""Function that builds each training, with the names of this project's network and the original's."""
 
 
 def run(config: Config, seconds: float) -> dict[str, Any]:
-    """Measure all four on the prepared sets of ``config``."""
+    """Measure all four networks on the prepared sets of ``config``."""
     device = accelerator(config)
     graphics = torch.cuda.get_device_name() if device == "cuda" else None
     result: dict[str, Any] = {"machine": machine(graphics), "device": device}
@@ -172,7 +172,7 @@ def run(config: Config, seconds: float) -> dict[str, Any]:
 
 
 def drawn(config: Config, folder: Path, samples: int) -> Config:
-    """Draw sets of ``samples`` into a folder; the parameters with it, and with epochs without end."""
+    """Draw sets of ``samples`` into a folder; return parameters that use them, with endless epochs."""
     sizes = {
         name: getattr(config, name).model_copy(update={"MAX_IMAGES": samples})
         for name in ("PrepareLocalizeParams", "PrepareOCRParams")
@@ -189,7 +189,7 @@ def drawn(config: Config, folder: Path, samples: int) -> Config:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The figures for people."""
+    """Return the figures as a readable table."""
     lines = [f"{result['machine']}; {result['device']}"]
     for kind, (_, *names) in NETWORKS.items():
         for name in names:
@@ -213,7 +213,7 @@ def main() -> None:
     options = parser.parse_args()
     # As in training: crops are small, and the threads of two libraries wait for each other.
     cv2.setNumThreads(0)
-    # Lightning's remarks on what is meant as it is.
+    # Lightning warns about settings that are intended here.
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:

@@ -1,6 +1,7 @@
-"""Write into dvc.yaml what stages depend on by their imports: ``make deps``; with ``--check``, compare only.
+"""Write the dependencies that stages have by their imports into dvc.yaml: ``make deps``.
 
-Dependencies on data are kept as they are; src/core/dependencies.py computes those on code.
+With ``--check``, they are compared only. Dependencies on data are kept as they are;
+src/core/dependencies.py computes those on code.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ def computed(name: str, stage: dict[str, Any], package: Path) -> list[str]:
 
 
 def outdated(pipeline: Path, package: Path) -> dict[str, list[str]]:
-    """Return, by stage, the computed dependencies of those whose dependencies differ in a dvc.yaml."""
+    """Return the computed dependencies, by stage, of the stages whose entry in a dvc.yaml differs."""
     stages = _yaml().load(pipeline)["stages"]
     wanted = {name: computed(name, stage, package) for name, stage in stages.items()}
     return {name: deps for name, deps in wanted.items() if deps != stages[name].get("deps")}
 
 
 def write(pipeline: Path, found: dict[str, list[str]]) -> None:
-    """Write dependencies of stages into a dvc.yaml; its comments stay."""
+    """Write dependencies of stages into a dvc.yaml, and keep its comments."""
     yaml = _yaml()
     content = yaml.load(pipeline)
     for name, deps in found.items():
@@ -72,7 +73,7 @@ def _yaml() -> YAML:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status: 1 where dvc.yaml is outdated and only compared."""
+    """Run the command and return its exit status: 1 where dvc.yaml is outdated and only compared."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.dependencies",
         description="Write into dvc.yaml what stages depend on by their imports.",

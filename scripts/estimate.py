@@ -1,7 +1,7 @@
-"""How long the stages will take, told before they start.
+"""Estimate how long the stages will take before they start.
 
-A stage takes some seconds to start, and some time for each sample. Both were measured on two cores; more
-cores are faster where a stage uses them, and a GPU trains faster than is told here.
+A stage takes some seconds to start, and some time per sample. Both were measured on two cores; more
+cores are faster where a stage uses them, and a GPU trains faster than estimated here.
 """
 
 from __future__ import annotations
@@ -10,25 +10,30 @@ from src.config import Config
 from src.core.machine import available_cores
 
 MEASURED_CORES = 2
-"""Of an AMD EPYC with AVX512-BF16 and without AMX; the figures below are of its `make run`."""
+"""Cores of an AMD EPYC with AVX512-BF16 and without AMX; `make run` on it gave the figures below."""
 START = {
     "fetch_backgrounds": 7.0, "prepare": 3.0, "train": 12.0, "evaluate": 8.0, "check": 10.0,
     "export_stack": 30.0, "evaluate_stack": 30.0, "none": 1.5,
 }  # fmt: skip
-"""Seconds to import what a kind of stage needs, to do what does not depend on the number of samples, and to
-let DVC take in what was written."""
+"""Seconds that a kind of stage takes regardless of the number of samples.
+
+They include the imports and the time in which DVC records what was written.
+"""
 DRAWN = {"localize": 2300.0, "ocr": 1900.0, "stack": 50.0}
-"""Samples a second that are drawn by both cores; of stack those of ``val``, with its other sets."""
+"""Samples drawn per second by both cores.
+
+For ``stack``, only samples of ``val`` are counted; the time for its other sets is included.
+"""
 TRAINED = {"localize": 590.0, "ocr": 540.0}
-"""Samples a second that are trained on; validation is in it."""
+"""Training samples per second; the time for validation is included."""
 EVALUATED = {"localize": 1600.0, "ocr": 1600.0, "stack": 25.0}
-"""Samples a second that are read and measured."""
+"""Samples read and measured per second."""
 CHECKED = {"localize": 400.0, "ocr": 400.0, "stack": 30.0}
-"""Samples a second that the quality checks look at."""
+"""Samples inspected per second by the quality checks."""
 
 
 def estimate(config: Config) -> dict[str, float]:
-    """Return seconds by stage of a run in which every stage runs and nothing is fine-tuned."""
+    """Return the seconds of each stage in a run in which every stage runs and nothing is fine-tuned."""
     cores = available_cores() / MEASURED_CORES
     drawing = cores if config.MULTIPROCESSING else 1 / MEASURED_CORES
     seconds = {"fetch_backgrounds": START["fetch_backgrounds"]}

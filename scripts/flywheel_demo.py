@@ -51,21 +51,21 @@ Gray = NDArray[np.uint8]
 FOLDER = Path("flywheel-demo")
 SEED = 20260718
 MISTAKES = 0.05
-"""Share of the user's corrections that are wrong by a digit."""
+"""Fraction of the user's corrections in which one digit is wrong."""
 TESTED = 1000
-"""Pictures of the camera by which the gain is measured; nobody corrects them."""
+"""Number of the camera's images that measure the gain; nobody corrects them."""
 _SAME = 0.5
-"""IoU from which on a plate that was found is the one that is in the picture."""
+"""Minimum IoU at which a detected plate counts as the plate in the image."""
 _EXACT = 0.8
-"""IoU from which on the user leaves the corners as they are."""
+"""Minimum IoU at which the user leaves the corners as they are."""
 _COPIED = ("params.py", "params.yaml", "dvc.lock", "out")
-"""What the last run may have changed in the workspace."""
+"""Files and folders of the workspace that the last run may have changed."""
 _READY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture of the camera, and the plate in it."""
+    """An image of the camera, and the plate in it."""
 
     picture: Gray
     plate: AnnotatedPlate
@@ -98,17 +98,17 @@ def main() -> None:
 
 
 class Demo:
-    """A clone of the project, and what is done in it.
+    """A clone of the project, and the steps of the demonstration in it.
 
     Args:
-        folder: of the clone; it is made anew.
+        folder: Folder of the clone, which is created anew.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def clone(self) -> None:
-        """Clone the project with what was trained; train it quickly where nothing was."""
+        """Clone the project with its trained models; run a quick training where there are none."""
         shutil.rmtree(self.folder, ignore_errors=True)
         say(f"A clone in {self.folder.name}")
         run(["git", "clone", "--quiet", "--no-hardlinks", ".", str(self.folder)], Path())
@@ -137,7 +137,7 @@ class Demo:
             self._commit("A quick run")
 
     def shots(self, count: int) -> list[Shot]:
-        """Pictures of the camera."""
+        """Return images of the camera."""
         say(f"{count} pictures of another camera")
         config = load_config(self.folder)
         backgrounds = str(self.folder / config.dataset_path)
@@ -152,7 +152,7 @@ class Demo:
         ]
 
     def promote_first(self) -> None:
-        """Put what was trained in the place of the promoted bundle: it is what the user has."""
+        """Make the trained bundle the promoted one, because it is what the user has."""
         say("The trained bundle is promoted, as it is")
         self._run("git", "rm", "--quiet", "-r", "models")
         self._commit("No bundle")
@@ -160,7 +160,7 @@ class Demo:
         self._commit("The first bundle")
 
     def accuracy(self, shots: Sequence[Shot], bundle: str = "models") -> dict[str, float]:
-        """Share of the plates that are read wholly right, of the camera and of the original set."""
+        """Return the fraction of plates read without any error, for the camera and the original set."""
         reader = PlateReader.load(self.folder / bundle)
         original = PreparedAnnotations(ShardedSet(self.folder / "data/prepared/stack/val"))
         sets: dict[str, Truth] = {"the new camera": _Shots(shots), "the original set": original}
@@ -170,7 +170,7 @@ class Demo:
         }
 
     def collect(self, shots: Sequence[Shot]) -> None:
-        """Let the server read and keep the pictures, the user say what is right, and review it."""
+        """Let the server read and keep the images, collect the user's feedback, and review it."""
         database = f"sqlite:///{self.folder / 'feedback.db'}"
         said = 0
         with self._server(database) as client:
@@ -196,13 +196,13 @@ class Demo:
         self._commit("Feedback")
 
     def learn(self) -> None:
-        """Fine-tune, export and evaluate, by the pipeline."""
+        """Fine-tune, export and evaluate with the pipeline."""
         say("Fine-tuning")
         self._run("dvc", "repro", "evaluate_stack")
         self._commit("A fine-tuned reader")
 
     def promote(self) -> bool:
-        """Ask the gate."""
+        """Promote the new bundle if the gate accepts it; return whether it was promoted."""
         say("The gate")
         labels = ["--labels", "data/feedback/reviewed/locked.csv", "--primary", "locked"]
         return self._try(sys.executable, "-m", "src.promote", *labels).returncode == 0
@@ -235,7 +235,7 @@ class Demo:
 
 
 class _Shots:
-    """Pictures of the camera with their truth."""
+    """Images of the camera with their annotations."""
 
     has_corners = True
     has_text = True
@@ -252,7 +252,7 @@ class _Shots:
 
 
 def sideways(picture: Gray, plate: AnnotatedPlate) -> Shot:
-    """A picture as a camera takes it that somebody mounted on its side: turned left by a right angle."""
+    """Return the image that a camera mounted on its side takes: turned left by a right angle."""
     assert plate.corners is not None  # noqa: S101  # for the type checker
     width = picture.shape[1]
     x1, y1, x2, y2 = plate.box
@@ -262,7 +262,7 @@ def sideways(picture: Gray, plate: AnnotatedPlate) -> Shot:
 
 
 def labelled(row: Mapping[Any, Any], shape: tuple[int, ...]) -> AnnotatedPlate:
-    """The plate of a row of labels, in pixels of a picture of ``shape``."""
+    """Return the plate of a row of labels, in pixels of an image of ``shape``."""
     size = np.array(shape[::-1])
     corners = np.array([row[name] for name in CORNER_COLUMNS], float).reshape(4, 2)
     box = box_to_xyxy(np.array([row[name] for name in BOX_COLUMNS], float))
@@ -274,12 +274,12 @@ def labelled(row: Mapping[Any, Any], shape: tuple[int, ...]) -> AnnotatedPlate:
 def opinion(
     plate: AnnotatedPlate, found: Sequence[dict[str, Any]], dice: NDArray[np.float64]
 ) -> dict[str, Any]:
-    """What the user says of an answer, as POST /v1/feedback takes it.
+    """Return the user's feedback on an answer, in the form that POST /v1/feedback expects.
 
     Args:
-        plate: the true one.
-        found: plates of the answer.
-        dice: ``(3,)`` numbers in [0, 1) that decide on mistakes.
+        plate: Ground-truth plate.
+        found: Plates of the answer.
+        dice: Random numbers in [0, 1) that decide on mistakes, shape ``(3,)``.
     """
     assert plate.text is not None  # noqa: S101  # for the type checker
     assert plate.corners is not None  # noqa: S101
@@ -296,13 +296,13 @@ def opinion(
 
 
 def overlap(plate: AnnotatedPlate, found: dict[str, Any]) -> float:
-    """IoU of the true plate with one of an answer."""
+    """Return the IoU of the ground-truth plate with a plate of an answer."""
     box = xyxy_to_box(np.array(found["box"], float))
     return float(box_iou(xyxy_to_box(plate.box), box))
 
 
 def mistaken(text: str, dice: NDArray[np.float64]) -> str:
-    """A text with one digit that is another one; the first is never 0."""
+    """Return the text with one digit replaced by another; the first digit is never 0."""
     place = 2 + int(dice[0] * (len(text) - 2))
     digit = (int(text[place]) + 1 + int(dice[1] * 8)) % 10
     if digit == 0 and place == 2:
@@ -311,7 +311,7 @@ def mistaken(text: str, dice: NDArray[np.float64]) -> str:
 
 
 def review(store: Store) -> None:
-    """Decide on all that waits: the reviewer believes the user, and rejects what nobody spoke of."""
+    """Decide on all pending items: accept the user's word, and reject what has no feedback."""
     say("The review")
     while True:
         with store.reading() as session:
@@ -335,10 +335,10 @@ def _decision(item: Item) -> tuple[str, Correction]:
 
 
 def wait_until_ready(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
-    """Wait for the server.
+    """Wait until the server is ready.
 
     Raises:
-        DemoError: it has ended, or takes too long.
+        DemoError: The server has ended, or takes too long.
     """
     end = time.monotonic() + _READY_SECONDS
     while time.monotonic() < end and server.poll() is None:
@@ -355,7 +355,7 @@ def run(command: list[str], folder: Path) -> None:
     """Run a command.
 
     Raises:
-        DemoError: it fails.
+        DemoError: The command fails.
     """
     done = subprocess.run(command, cwd=folder, env=stage_environment(), check=False)
     if done.returncode:
@@ -369,7 +369,7 @@ def say(text: str) -> None:
 def report(
     before: dict[str, float], after: dict[str, float], promoted: bool, seconds: float
 ) -> None:
-    """Print what came of it."""
+    """Print the results of the demonstration."""
     shifted, original = before
     lost = before[original] - before[shifted]
     recovered = (after[shifted] - before[shifted]) / lost if lost > 0 else 0.0

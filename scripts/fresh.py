@@ -1,10 +1,11 @@
-"""Say whether dvc.lock fits code, data and parameters: ``make fresh``.
+"""Report whether dvc.lock matches code, data and parameters: ``make fresh``.
 
-Each stage's state is DVC's own. ``dvc repro --dry --allow-missing`` ends with 0 whatever it would run, and
-stops with an error where data are missing, as in a fresh clone. Here, missing data make no stage stale:
-DVC can pull them. What a stage reads of a missing folder's inside cannot be compared, though.
+The state of each stage is DVC's own. ``dvc repro --dry --allow-missing`` exits with 0 whatever it would
+run, and stops with an error where data is missing, as in a fresh clone. Here, missing data makes no
+stage stale, because DVC can pull it. Files that a stage reads inside a missing folder cannot be
+compared, though.
 
-Ends with 0 if the lock is fresh, with 3 if stages would run, with 1 if that cannot be told.
+The exit status is 0 if the lock is fresh, 3 if stages would run, and 1 if that cannot be determined.
 """
 
 from __future__ import annotations
@@ -26,24 +27,24 @@ from dvc.repo.reproduce import get_active_graph
 from src.core.errors import UserError
 
 STALE = 3
-"""Exit status where stages would run."""
+"""Exit status when stages would run."""
 LABEL = "run-pipeline"
-"""Label of a pull request that has the self-hosted runner run the pipeline."""
+"""Label of a pull request that makes the self-hosted runner run the pipeline."""
 _MISSING = {"deleted", "not in cache"}
 
 
 class FreshError(UserError):
-    """It cannot be told whether the lock is fresh."""
+    """Whether the lock is fresh cannot be determined."""
 
 
 @dataclass
 class Freshness:
-    """What ``dvc repro`` would run.
+    """The stages that ``dvc repro`` would run, and why.
 
     Attributes:
-        stages: all that would run, in the order of dvc.yaml.
-        reasons: of those that do not merely follow others: what has changed, by the stage's name.
-        only_parameters: whether nothing but parameters has changed.
+        stages: All stages that would run, in the order of dvc.yaml.
+        reasons: Changes by stage name, for the stages that do not merely follow others.
+        only_parameters: Whether nothing but parameters has changed.
     """
 
     stages: list[str] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Freshness:
         return not self.stages
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return a readable line."""
         if self.fresh:
             return "dvc.lock is fresh: it fits code, data and parameters."
         reasons = dict.fromkeys(reason for changed in self.reasons.values() for reason in changed)
@@ -67,13 +68,13 @@ class Freshness:
 
 
 def freshness(root: Path | None = None) -> Freshness:
-    """Compare dvc.lock with a workspace, by default the current folder's.
+    """Compare dvc.lock with a workspace, by default the current folder.
 
     Raises:
         FreshError: DVC cannot read the pipeline.
     """
     try:
-        # Nothing is locked: a pipeline that is running here is not disturbed.
+        # No lock is taken, so that a pipeline running here is not disturbed.
         with Repo(root and str(root)) as repo:
             return _freshness(repo)
     except DvcException as error:
@@ -88,7 +89,7 @@ def _freshness(repo: Any) -> Freshness:
     reasons: dict[str, list[str]] = {}
     parameters, stale = True, set()
     for stage in repo.index.stages:
-        # What a frozen stage reads has no say.
+        # The dependencies of a frozen stage do not count.
         deps = [] if stage.frozen else stage.deps
         of_parameters = list(_changed_parameters(deps))
         others = [
@@ -108,7 +109,7 @@ def _freshness(repo: Any) -> Freshness:
 
 
 def _followers(graph: Any, stage: Any) -> set[Any]:
-    """All stages that depend on one; the graph's edges lead to dependencies."""
+    """Return all stages that depend on a stage; the edges of the graph lead to dependencies."""
     found: set[Any] = set()
     waiting = [stage]
     while waiting:
@@ -127,19 +128,19 @@ def _changed_parameters(deps: Iterable[Any]) -> Iterable[str]:
     for dep in deps:
         if isinstance(dep, ParamsDependency):
             for file, names in dep.status().items():
-                # Of a file that is missing, there is a word instead of names.
+                # A missing file has a single word here instead of names.
                 yield from (
                     [f"{file}: {name}" for name in names] if isinstance(names, dict) else [file]
                 )
 
 
 def _changed_deps(deps: Iterable[Any], makers: dict[str, Any], missing: set[Path]) -> Iterable[str]:
-    """Files and folders that are not as they were read.
+    """Yield the files and folders that have changed since the stage read them.
 
     Args:
-        deps: of a stage.
-        makers: outputs by their path.
-        missing: folders of which data are not here that ``dvc add`` tracks.
+        deps: Dependencies of a stage.
+        makers: Outputs of stages by their path.
+        missing: Folders in which data tracked by ``dvc add`` is missing.
     """
     for dep in deps:
         if isinstance(dep, ParamsDependency):
@@ -149,7 +150,7 @@ def _changed_deps(deps: Iterable[Any], makers: dict[str, Any], missing: set[Path
                 if Path(dep.fs_path) not in missing:
                     yield name
             elif dep.fs_path in makers:
-                # The lock alone says it: what was read is what the other stage made, or it is not.
+                # The lock alone tells whether the stage read what the other stage made.
                 if makers[dep.fs_path].hash_info != dep.hash_info:
                     yield name
             elif not any(str(parent) in makers for parent in Path(dep.fs_path).parents):
@@ -158,13 +159,13 @@ def _changed_deps(deps: Iterable[Any], makers: dict[str, Any], missing: set[Path
 
 def _changed_outs(stage: Any) -> Iterable[str]:
     for out in stage.outs:
-        # Results that Git keeps are no data that DVC could pull.
+        # Results kept in Git are not data that DVC could pull.
         pulled = _MISSING if out.use_cache and out.hash_info else set()
         yield from [name for name, state in out.status().items() if state not in pulled]
 
 
 def write_outputs(result: Freshness) -> None:
-    """Tell the steps and the summary of a workflow of GitHub; nothing elsewhere."""
+    """Write the outputs and the summary of a GitHub workflow; do nothing elsewhere."""
     outputs = {
         "fresh": str(result.fresh).lower(),
         "only_parameters": str(result.only_parameters).lower(),
@@ -175,7 +176,7 @@ def write_outputs(result: Freshness) -> None:
 
 
 def append(variable: str, text: str) -> None:
-    """Append to the file that a variable of the environment names, if it is set."""
+    """Append to the file that an environment variable names, if it is set."""
     if file := os.environ.get(variable):
         with Path(file).open("a", encoding="utf-8") as stream:
             stream.write(text)
@@ -185,7 +186,7 @@ def insert(result: Freshness, report: Path) -> None:
     """Write the line into a report, below its first line.
 
     Raises:
-        FreshError: there is no report.
+        FreshError: There is no report.
     """
     try:
         title, _, rest = report.read_text(encoding="utf-8").partition("\n")
@@ -195,7 +196,7 @@ def insert(result: Freshness, report: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the line; the exit status."""
+    """Print the line and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.fresh", description="Say whether dvc.lock is fresh."
     )

@@ -1,8 +1,8 @@
-"""What the workflows ask of GitHub. Nothing but Python is needed, so that it can be asked first.
+"""Requests of the workflows to GitHub. They need nothing but Python, so that they can be made first.
 
-``python -m scripts.github allowed`` says whether who started this workflow may start the pipeline on the
-self-hosted runner. ``python -m scripts.github start FILE...`` starts workflows on the branch that has new
-results: a commit that is pushed with GITHUB_TOKEN starts none by itself.
+``python -m scripts.github allowed`` tells whether the one who started this workflow may run the pipeline
+on the self-hosted runner. ``python -m scripts.github start FILE...`` starts workflows on the branch that
+has new results, because a commit pushed with GITHUB_TOKEN starts none by itself.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from urllib.parse import quote
 from src.core.errors import UserError
 
 WRITERS = {"admin", "write"}
-"""GitHub's words for who may push; "maintain" is told as write, "triage" as read."""
+"""GitHub's names of the permissions to push; "maintain" is reported as write, "triage" as read."""
 _SECONDS = 30
 
 
 class GitHubError(UserError):
-    """GitHub refuses, or cannot be asked."""
+    """GitHub refuses a request, or cannot be reached."""
 
 
 def allow() -> str:
-    """See whether this run may use the self-hosted runner.
+    """Check whether this run may use the self-hosted runner.
 
-    Whoever may push could run the same code by a commit. Labels can be set by more people than that, and
-    the code of a fork is nobody's whom this repository trusts.
+    Anyone who may push could run the same code by a commit. More people than that can set labels, and
+    the code of a fork belongs to nobody whom this repository trusts.
 
     Returns:
         A line that says who starts what.
 
     Raises:
-        GitHubError: it may not, or GitHub cannot be asked.
+        GitHubError: The run may not use the runner, or GitHub cannot be reached.
     """
     repository = _variable("GITHUB_REPOSITORY")
     event = json.loads(Path(_variable("GITHUB_EVENT_PATH")).read_text(encoding="utf-8"))
     if pull_request := event.get("pull_request"):
-        # The repository of a head is null where a fork was deleted.
+        # The repository of a head is null if the fork was deleted.
         origin = (pull_request["head"]["repo"] or {}).get("full_name")
         if origin != repository:
             raise GitHubError(
@@ -62,13 +62,13 @@ def start(workflows: list[str]) -> str:
     """Start workflows on the branch of this run.
 
     Args:
-        workflows: files of .github/workflows, each with the event workflow_dispatch.
+        workflows: Files of .github/workflows, each with the event workflow_dispatch.
 
     Returns:
         A line that says what was started.
 
     Raises:
-        GitHubError: this run is of no branch, or GitHub refuses.
+        GitHubError: This run belongs to no branch, or GitHub refuses.
     """
     repository, branch = _variable("GITHUB_REPOSITORY"), branch_of_run()
     for workflow in workflows:
@@ -78,10 +78,10 @@ def start(workflows: list[str]) -> str:
 
 
 def branch_of_run() -> str:
-    """The branch that this workflow runs for: of a pull request, that of its head.
+    """Return the branch that this workflow runs for: the head branch of a pull request.
 
     Raises:
-        GitHubError: it runs for a tag, or this is no workflow.
+        GitHubError: The workflow runs for a tag, or this is no workflow.
     """
     if branch := os.environ.get("GITHUB_HEAD_REF"):
         return branch
@@ -98,7 +98,7 @@ def _variable(name: str) -> str:
 
 
 def _ask(method: str, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Call GitHub's interface; what it answers, empty where that is nothing."""
+    """Call GitHub's API and return its answer, which is empty if there is none."""
     address = os.environ.get("GITHUB_API_URL", "https://api.github.com")
     request = urllib.request.Request(  # noqa: S310  # GitHub's own address
         address + path,
@@ -120,7 +120,7 @@ def _ask(method: str, path: str, content: dict[str, Any] | None = None) -> dict[
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Ask GitHub; the exit status."""
+    """Make the request to GitHub and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.github", description="What the workflows ask of GitHub."
     )

@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: images that lie outside of docs/, as results of the pipeline, are part of the site."""
+"""MkDocs hooks that make images outside of docs/, such as results of the pipeline, part of the site."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _IMAGE = re.compile(r"(\]\(|src=\")\.\./(out/[^)\"]+\.png)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the images that pages link; one that is missing is then an error of a strict build."""
+    """Add the images that pages link, so that a missing image is an error in a strict build."""
     for page in [file for file in files if file.is_documentation_page()]:
         for _, path in _IMAGE.findall(page.content_string):
             if files.get_file_from_path(path) is None and (ROOT / path).is_file():

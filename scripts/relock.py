@@ -1,8 +1,9 @@
-"""Take changed code into dvc.lock without a run: ``make relock``.
+"""Update the code in dvc.lock without a run: ``make relock``.
 
-For changes after which every stage computes what it computed before: a module moved, a name, a comment.
-Commands, paths and hashes of code are written anew; those of data and results, and values of parameters,
-stay as the last run left them. Whoever calls it says that the results are the same; nothing here knows.
+This is for changes after which every stage computes the same as before: a moved module, a name, a
+comment. Commands, paths and hashes of code are rewritten; those of data and results, and values of
+parameters, stay as the last run left them. The caller vouches that the results are the same; nothing
+here verifies it.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from src.core.errors import UserError
 
 
 def relock(root: Path | None = None) -> list[str]:
-    """Write hashes of code anew into a workspace's dvc.lock, by default the current folder's.
+    """Rewrite the hashes of code in the dvc.lock of a workspace, by default the current folder.
 
     Args:
-        root: The workspace.
+        root: Root folder of the workspace.
 
     Returns:
         Stages whose entry has changed, in the order of dvc.yaml.
 
     Raises:
-        UserError: A stage has never run, depends on data that the lock does not know, or its code is missing.
+        UserError: A stage has never run, depends on data unknown to the lock, or its code is missing.
     """
     with Repo(root and str(root)) as repo, repo.lock:
         made = [Path(out.fs_path) for stage in repo.index.stages for out in stage.outs]
         stages = [stage for stage in repo.index.stages if not stage.is_data_source]
-        # All are looked at before the first is written.
+        # All stages are checked before the first entry is written.
         code = [_code(stage, made) for stage in stages]
         return [
             stage.addressing
@@ -43,7 +44,7 @@ def relock(root: Path | None = None) -> list[str]:
 
 
 def _code(stage: Any, made: list[Path]) -> list[Any]:
-    """Dependencies of a stage that no stage makes."""
+    """Return the dependencies of a stage that no stage makes."""
     if not all(out.hash_info for out in stage.outs):
         raise UserError(f"dvc.lock: {stage.addressing} has never run; `make repro` runs it")
     code = []
@@ -63,7 +64,7 @@ def _code(stage: Any, made: list[Path]) -> list[Any]:
 
 
 def _relocked(stage: Any, code: list[Any]) -> bool:
-    """Write a stage's entry anew where its code or its command has changed."""
+    """Rewrite the entry of a stage if its code or its command has changed; return whether it has."""
     before = [dep.hash_info for dep in code]
     for dep in code:
         dep.save()

@@ -1,9 +1,9 @@
 """Set up the DVC remote of this clone: ``make remote URL=s3://bucket/prefix [ENDPOINT=http://...]``.
 
-The remote is tried first: a file is written, read and removed. Then it becomes the default one, under the
-name "storage", in .dvc/config.local. That file is in no commit, and readable by its owner alone. It gets
-the keys too that AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY hold, so that later shells need no variables.
-In a workflow of GitHub they stay in the environment, and where they are temporary.
+The remote is tried first: a file is written, read and removed. Then it becomes the default remote, under
+the name "storage", in .dvc/config.local. That file is never committed, and only its owner can read it.
+It also gets the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, so that later shells need no
+variables. In a GitHub workflow, and where the keys are temporary, they stay in the environment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from src.core.errors import UserError
 NAME = "storage"
 LOCAL = Path(".dvc/config.local")
 KEYS = {"access_key_id": "AWS_ACCESS_KEY_ID", "secret_access_key": "AWS_SECRET_ACCESS_KEY"}
-"""DVC's settings of an S3 remote, and the variables of the environment that hold them."""
+"""DVC's settings of an S3 remote, and the environment variables that hold them."""
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"}
 _UNREACHABLE = {"EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "SSLError"}
 
@@ -38,17 +38,17 @@ class RemoteError(UserError):
 
 
 class NoCredentialsError(RemoteError):
-    """There are none at all."""
+    """There are no credentials at all."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A remote as DVC's configuration has it.
+    """A remote as DVC's configuration describes it.
 
     Attributes:
-        url: a bucket with a prefix, or a folder.
-        settings: DVC's others, without secrets.
-        keys: that are kept with it; empty where the environment or the machine has them.
+        url: Bucket with a prefix, or a folder.
+        settings: Other settings of DVC, without secrets.
+        keys: Keys kept with the remote; empty where the environment or the machine has them.
     """
 
     url: str
@@ -56,30 +56,30 @@ class Remote:
     keys: dict[str, str]
 
     def __str__(self) -> str:
-        """Url and endpoint; never a key."""
+        """Return the URL and the endpoint, never a key."""
         endpoint = self.settings.get("endpointurl")
         return f"{self.url} at {endpoint}" if endpoint else self.url
 
     @property
     def bucket(self) -> str:
-        """Without the prefix; of a folder all of it."""
+        """Bucket without the prefix, or the whole path of a folder."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}" if parts.netloc else self.url
 
     def config(self) -> dict[str, Any]:
-        """What DVC's configuration gets."""
+        """Return the entries for DVC's configuration."""
         return {"url": self.url, **self.settings, **self.keys}
 
 
 def describe(url: str, endpoint: str = "") -> Remote:
-    """A remote as it is asked for, with what the environment says of it.
+    """Return the requested remote, with the settings that the environment adds.
 
     Args:
-        url: ``s3://bucket/prefix``, ``gs://bucket/prefix``, another of DVC's, or a folder.
-        endpoint: address of a server other than the cloud's own.
+        url: ``s3://bucket/prefix``, ``gs://bucket/prefix``, another URL that DVC supports, or a folder.
+        endpoint: Address of a server other than the cloud's own.
 
     Raises:
-        RemoteError: the address cannot be one.
+        RemoteError: The address is invalid.
     """
     parts = urlsplit(url)
     if "@" in parts.netloc:
@@ -104,12 +104,12 @@ def describe(url: str, endpoint: str = "") -> Remote:
 
 
 def in_workflow() -> bool:
-    """Whether this is a workflow of GitHub, whose machine is no place for keys."""
+    """Return whether this is a GitHub workflow, whose machine must not keep keys."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def _kept_keys(url: str, endpoint: str) -> dict[str, str]:
-    """Keys that an earlier call has kept: they go to the place only that they were given for."""
+    """Return the keys that an earlier call kept for the same address: they must go to no other."""
     before = Config.from_cwd()["remote"].get(NAME, {})
     if (before.get("url"), before.get("endpointurl", "")) != (url, endpoint):
         return {}
@@ -117,7 +117,7 @@ def _kept_keys(url: str, endpoint: str) -> dict[str, str]:
 
 
 def configured() -> Remote | None:
-    """The default remote of this clone, if there is one."""
+    """Return the default remote of this clone, if there is one."""
     config = Config.from_cwd()
     name = config["core"].get("remote")
     settings = dict(config["remote"].get(name, {}))
@@ -128,14 +128,15 @@ def configured() -> Remote | None:
 
 
 def check(remote: Remote, write: bool = True) -> None:
-    """See whether a remote can be used.
+    """Check whether a remote can be used.
 
     Args:
-        write: write a file too, read it and remove it.
+        remote: Remote to check.
+        write: Whether to write a file too, read it and remove it.
 
     Raises:
-        NoCredentialsError: there are none.
-        RemoteError: it cannot be; why, and what to do.
+        NoCredentialsError: There are no credentials.
+        RemoteError: The remote cannot be used; the message says why, and what to do.
     """
     try:
         kind, settings, path = get_cloud_fs({}, **remote.config())
@@ -144,7 +145,7 @@ def check(remote: Remote, write: bool = True) -> None:
             _try_to_write(files, path)
         else:
             _try_to_list(files, path)
-    # Clouds have errors of their own, of packages that need not be installed.
+    # Each cloud raises its own errors, defined in packages that may not be installed.
     except Exception as error:
         raise _explained(error, remote) from error
 
@@ -158,7 +159,7 @@ def _try_to_write(files: Any, folder: str) -> None:
     with files.open(path, "rb") as stream:
         if stream.read() != content.encode():
             raise OSError(f"{path} is read otherwise than it was written")
-    # A remote that allows no removal serves as well.
+    # A remote that does not allow removal can be used as well.
     with contextlib.suppress(PermissionError):
         files.remove(path)
 
@@ -200,10 +201,10 @@ def _installation(scheme: str) -> str:
 
 
 def save(remote: Remote) -> None:
-    """Make it the default remote of this clone, in a file that is in no commit.
+    """Make a remote the default of this clone, in a file that is never committed.
 
     Raises:
-        RemoteError: this is no clone, or Git would take the file.
+        RemoteError: This is no clone, or Git would track the file.
     """
     if not LOCAL.parent.is_dir():
         raise RemoteError("there is no .dvc here; call it in the folder of the clone")
@@ -221,10 +222,10 @@ def save(remote: Remote) -> None:
 
 
 def asked_for(url: str = "", endpoint: str = "") -> Remote | None:
-    """The remote that is named here or, where none is, by DVC_REMOTE_URL and DVC_REMOTE_ENDPOINT.
+    """Return the given remote or, without one, that of DVC_REMOTE_URL and DVC_REMOTE_ENDPOINT.
 
     Raises:
-        RemoteError: the address cannot be one.
+        RemoteError: The address is invalid.
     """
     if not url:
         url = os.environ.get("DVC_REMOTE_URL", "")
@@ -233,7 +234,7 @@ def asked_for(url: str = "", endpoint: str = "") -> Remote | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Try a remote and keep it; the exit status."""
+    """Try a remote, save it and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.remote", description="Set up the DVC remote of this clone."
     )

@@ -1,8 +1,8 @@
 """Restore the committed parameters and results after a run (``make reset``).
 
-A run changes params.py, params.yaml, dvc.lock and the folders that dvc.yaml names as outputs, and so
-does this; nothing else. What it changes is shown first and kept as a patch, with the results that Git
-does not know yet.
+A run changes params.py, params.yaml, dvc.lock and the folders that dvc.yaml names as outputs; this
+changes the same files and nothing else. The changes are shown first and kept as a patch, together with
+the results that Git does not track yet.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from src.config import PARAMS_FILE, PATHS_FILE
 
 LOCK = "dvc.lock"
 RESULTS = [f"out/{kind}" for kind in ("prepared", "runs", "evaluations", "quality")]
-"""What Git keeps of the outputs of dvc.yaml."""
+"""Outputs of dvc.yaml that are kept in Git."""
 PATHS = [str(PARAMS_FILE), str(PATHS_FILE), LOCK, *RESULTS]
 PATCH = Path(".dvc/tmp/reset.patch")
 
@@ -28,22 +28,22 @@ def _git(*arguments: str, index: Path | None = None) -> bytes:
 
 
 def _keep(paths: list[str]) -> None:
-    """Write what differs from the commit into the patch, new files too."""
-    # In an index of its own, so that what the user has staged stays as it is.
+    """Write the differences from the commit into the patch, including new files."""
+    # A separate index leaves what the user has staged as it is.
     index = PATCH.with_suffix(".index").resolve()
     PATCH.parent.mkdir(parents=True, exist_ok=True)
     try:
         _git("read-tree", "HEAD", index=index)
         _git("add", "--all", "--", *paths, index=index)
-        # Bytes as they are: a patch with other line ends would not apply.
+        # Written as bytes: a patch with different line endings would not apply.
         PATCH.write_bytes(_git("diff", "--cached", "--binary", "HEAD", "--", *paths, index=index))
     finally:
         index.unlink(missing_ok=True)
 
 
 def reset() -> None:
-    """Restore the committed files, drop results that are not committed, then check the data out."""
-    # Each file by its name, also where a whole folder is new.
+    """Restore the committed files, drop uncommitted results, then check out the data."""
+    # List each file by name, even where a whole folder is new.
     changes = _git("status", "--short", "--untracked-files=all", "--", *PATHS).decode()
     if changes:
         print(f"Changed since the last commit (?? is new), and restored now:\n{changes}", end="")
@@ -54,7 +54,7 @@ def reset() -> None:
         _keep([path for path in PATHS if path in committed or Path(path).exists()])
         if committed:
             _git("checkout", "HEAD", "--", *committed)
-        # Results of a run that the commit does not have; ignored files (TensorBoard's) stay.
+        # Remove results of a run that are not in the commit; ignored files (TensorBoard's) stay.
         _git("clean", "--quiet", "-d", "--force", "--", LOCK, *RESULTS)
         print(
             f"Undo with: git apply {PATCH} && dvc checkout. "
@@ -63,7 +63,7 @@ def reset() -> None:
     else:
         print("Parameters and results are the committed ones.")
     if Path(LOCK).exists():
-        # Without --force DVC refuses to drop data that are not in its cache.
+        # Without --force, DVC refuses to drop data that is not in its cache.
         status = subprocess.run(["dvc", "checkout", "--quiet"], check=False).returncode
         if status != 0:
             print(

@@ -1,7 +1,7 @@
-"""Make the results of the committed parameters, and commit them: ``make repro``, ``make commit-results``.
+"""Make the results of the committed parameters and commit them: ``make repro``, ``make commit-results``.
 
-``make run`` overrides parameters by a profile. What dvc.lock says of the committed ones is made here, so that
-it is fresh (``make fresh``) once it is committed.
+``make run`` overrides parameters by a profile. Here, the pipeline runs with the committed parameters, so
+that dvc.lock is fresh (``make fresh``) once it is committed.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class ResultsError(UserError):
 
 
 def make(arguments: list[str]) -> int:
-    """Run what has changed, as an experiment of DVC.
+    """Run the stages that have changed, as a DVC experiment.
 
-    What another machine has run is fetched from the remote, where there is one, and not run again.
+    Results of another machine are fetched from the remote, where there is one, and not computed again.
 
     Args:
-        arguments: of ``dvc exp run``.
+        arguments: Arguments of ``dvc exp run``.
 
     Returns:
-        DVC's exit status.
+        The exit status of DVC.
     """
     pull = ["--pull"] if configured() else []
     command = [sys.executable, "-m", "dvc", "exp", "run", *pull, *arguments]
@@ -44,14 +44,14 @@ def make(arguments: list[str]) -> int:
 def commit() -> str:
     """Commit dvc.lock and the results that Git keeps, and push them to the branch of this run.
 
-    Nothing is overwritten: a branch that has gone on takes no results of what it was before.
+    Nothing is overwritten: a branch that has moved on does not take results of its earlier state.
 
     Returns:
         A line that says what was committed.
 
     Raises:
-        ResultsError: they cannot be, or this is no Git clone.
-        GitHubError: this run is of no branch.
+        ResultsError: The results cannot be committed, or this is no Git clone.
+        GitHubError: This run belongs to no branch.
     """
     branch = _branch()
     _git("add", "--all", "--", LOCK, *_existing())
@@ -72,7 +72,7 @@ def commit() -> str:
 
 
 def _existing() -> list[str]:
-    """The folders of results that the workspace or the commit has: Git refuses the others."""
+    """Return the result folders that the workspace or the commit has, because Git refuses others."""
     return [path for path in RESULTS if os.path.isdir(path) or _git("ls-files", "--", path)]  # noqa: PTH112
 
 
@@ -86,7 +86,7 @@ def _branch() -> str:
 
 
 def _git(*arguments: str) -> str:
-    """Standard output of Git; in a workflow, commits are those of its bot."""
+    """Run Git and return its standard output; in a workflow, its bot is the author of commits."""
     environment = stage_environment()
     if in_workflow():
         for role in ("AUTHOR", "COMMITTER"):
@@ -100,7 +100,7 @@ def _git(*arguments: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make or commit; the exit status."""
+    """Make or commit the results and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.results",
         description="Make the results of the committed parameters, and commit them.",

@@ -38,10 +38,10 @@ class RunError(Exception):
 
 
 def read_profile(name: str) -> list[str]:
-    """The overrides of a profile, in the file's order.
+    """Return the overrides of a profile, in the order of its file.
 
     Raises:
-        RunError: there is no such profile.
+        RunError: There is no such profile.
     """
     path = PROFILES / f"{name}.txt"
     try:
@@ -53,10 +53,10 @@ def read_profile(name: str) -> list[str]:
 
 
 def committed(file: Path) -> str:
-    """The text of a file as it is committed: what the last run set may stand in the workspace.
+    """Return the committed text of a file; the workspace may have values that the last run set.
 
     Raises:
-        RunError: there is no commit.
+        RunError: There is no commit.
     """
     command = ["git", "show", f"HEAD:./{file}"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -69,17 +69,17 @@ def committed(file: Path) -> str:
 
 
 def target(override: str) -> tuple[Path, str]:
-    """The file and the parameter that an override sets: without a file it is params.yaml's."""
+    """Return the file and the parameter that an override sets; the default file is params.yaml."""
     name = override.split("=", maxsplit=1)[0]
     file, _, parameter = name.rpartition(":")
     return Path(file or PATHS_FILE), parameter
 
 
 def _value(text: str, file: Path, name: str) -> Any:
-    """The value of a parameter in a file's text.
+    """Return the value of a parameter in the text of a file.
 
     Raises:
-        RunError: the file has no such parameter.
+        RunError: The file has no such parameter.
     """
     try:
         value = parse_py(text, str(file)) if file == PARAMS_FILE else yaml.safe_load(text)
@@ -92,11 +92,11 @@ def _value(text: str, file: Path, name: str) -> Any:
 
 @dataclass(frozen=True)
 class Restored:
-    """What only other profiles set, and therefore gets the committed value.
+    """Parameters that only other profiles set, and that therefore get their committed values.
 
     Attributes:
-        overrides: that give these values.
-        remarks: on those whose value in the workspace is another one.
+        overrides: Overrides that set the committed values.
+        remarks: Remarks on parameters whose value in the workspace differs.
     """
 
     overrides: list[str]
@@ -104,10 +104,10 @@ class Restored:
 
 
 def left_by_other_profiles(overrides: list[str]) -> Restored:
-    """Give the committed value to what only other profiles set.
+    """Give the committed value to parameters that only other profiles set.
 
-    Without that, a full run after a quick one would be as small as the quick one. Whether a run or
-    the user has set a value of the workspace cannot be told, so it is said.
+    Otherwise, a full run after a quick one would be as small as the quick one. Whether a run or the user
+    has set a value in the workspace cannot be determined, so there is a remark on it.
     """
     set_here = {target(override) for override in overrides}
     profiles: dict[tuple[Path, str], str] = {}
@@ -115,7 +115,7 @@ def left_by_other_profiles(overrides: list[str]) -> Restored:
         for override in read_profile(path.stem):
             profiles.setdefault(target(override), path.stem)
     restored = Restored([], [])
-    # The source of the backgrounds is detected at each run.
+    # Each run detects the source of the backgrounds.
     for file, name in sorted(set(profiles) - set_here - {(PATHS_FILE, SOURCE)}):
         if file not in {PARAMS_FILE, PATHS_FILE}:
             raise RunError(
@@ -136,7 +136,7 @@ def left_by_other_profiles(overrides: list[str]) -> Restored:
 
 
 def detected_source() -> str:
-    """``cifar10`` or ``procedural``, whichever ``auto`` means on this machine now."""
+    """Return ``cifar10`` or ``procedural``, whichever ``auto`` means on this machine now."""
     command = [sys.executable, "-m", "src.fetch_backgrounds", "--detect"]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode != 0:
@@ -145,10 +145,10 @@ def detected_source() -> str:
 
 
 def stage_environment() -> dict[str, str]:
-    """The environment of DVC and its stages: this ``python`` first, and a name for Git.
+    """Return the environment of DVC and its stages: this ``python`` first, and a name for Git.
 
-    DVC keeps experiments as commits. On a machine where Git knows no name or no address, it fails
-    as soon as a file has been changed, so neutral ones are given there.
+    DVC keeps experiments as commits. On a machine where Git has no user name or address, it fails as
+    soon as a file has changed, so neutral ones are set there.
     """
     bin_folder = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
@@ -162,7 +162,10 @@ def stage_environment() -> dict[str, str]:
 
 
 def metrics_table(out: Path) -> str:
-    """The plain numbers of ``out/evaluations/*/metrics.json``; the nested ones are DVC's to show."""
+    """Return a table of the top-level numbers of ``out/evaluations/*/metrics.json``.
+
+    DVC shows the nested ones.
+    """
     rows: list[tuple[str, str, str]] = []
     for task in ("localize", "ocr", "stack"):
         path = out / "evaluations" / task / "metrics.json"
@@ -178,7 +181,7 @@ def metrics_table(out: Path) -> str:
 
 
 def config_of(overrides: list[str]) -> Config:
-    """Check the parameters that a run would have, before it starts and changes any file.
+    """Return the parameters that a run would have, checked before it starts and changes any file.
 
     Raises:
         RunError: An override names no parameter.
@@ -203,11 +206,11 @@ STARTED = re.compile(r"Running stage '(\w+)'")
 
 @dataclass
 class Clock:
-    """Seconds by stage, told by what DVC prints.
+    """Measure the seconds of each stage from the output of DVC.
 
     Attributes:
-        seconds: By stage, in the order in which they ran; what DVC takes in between and at the end is
-            counted to the stage before.
+        seconds: Seconds by stage, in the order in which they ran. The time that DVC takes between stages
+            and at the end counts towards the stage before.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -215,13 +218,13 @@ class Clock:
     _since: float = 0.0
 
     def read(self, line: str) -> None:
-        """Take in a line of DVC's output as it comes."""
+        """Process a line of DVC's output when it is printed."""
         if started := STARTED.search(line):
             self.stop()
             self._stage = started[1]
 
     def stop(self) -> None:
-        """Count the time to the stage that runs."""
+        """Assign the elapsed time to the stage that is running."""
         now = time.monotonic()
         if self._stage:
             self.seconds[self._stage] = now - self._since
@@ -229,8 +232,8 @@ class Clock:
 
 
 def run_dvc(command: list[str], clock: Clock) -> int:
-    """Run DVC, show what it prints and tell the time of its stages; its exit status."""
-    # Unbuffered, so that its lines come when they are printed.
+    """Run DVC, show its output, measure the time of its stages and return its exit status."""
+    # Unbuffered, so that lines arrive when they are printed.
     environment = {**stage_environment(), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -238,7 +241,7 @@ def run_dvc(command: list[str], clock: Clock) -> int:
                 print(line, end="", flush=True)
                 clock.read(line)
         except KeyboardInterrupt:
-            # DVC has been interrupted too, and puts its files in order.
+            # DVC has been interrupted too, and is cleaning up its files.
             process.wait()
             raise
     clock.stop()
@@ -246,13 +249,13 @@ def run_dvc(command: list[str], clock: Clock) -> int:
 
 
 def duration(seconds: float) -> str:
-    """Return ``3 min 20 s``, or ``20 s``."""
+    """Return a duration as text, such as ``3 min 20 s`` or ``20 s``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def seconds_table(seconds: dict[str, float], expected: dict[str, float]) -> str:
-    """Seconds of each stage, beside what was expected of it."""
+    """Return a table of the seconds of each stage beside the estimate."""
     rows = [
         f"  {stage:<18} {value:8.0f} {expected.get(stage, 0.0):10.0f}"
         for stage, value in seconds.items()
@@ -264,15 +267,15 @@ def seconds_table(seconds: dict[str, float], expected: dict[str, float]) -> str:
 
 
 def run(profile: str, extra: list[str]) -> int:
-    """Run the pipeline; the exit status is DVC's."""
+    """Run the pipeline and return the exit status of DVC."""
     overrides = read_profile(profile)
     chosen = {target(item) for item in overrides + extra}
     restored = left_by_other_profiles(overrides + extra)
     overrides += restored.overrides
     source = _value(committed(PATHS_FILE), PATHS_FILE, SOURCE)
     if source == "auto" and (PATHS_FILE, SOURCE) not in chosen:
-        # Recorded as a parameter, a set made from procedural backgrounds is made again once
-        # CIFAR-10 is there.
+        # The source is recorded as a parameter, so that a set made from procedural backgrounds is made
+        # again once CIFAR-10 is available.
         overrides.append(f"{SOURCE}={detected_source()}")
     overrides += extra
     command = ["dvc", "exp", "run", *(part for item in overrides for part in ("-S", item))]

@@ -1,7 +1,7 @@
-"""Fetch data from the DVC remote, or send them there: ``make pull``, ``make push``.
+"""Fetch data from the DVC remote, or send it there: ``make pull``, ``make push``.
 
-Both are DVC's own, with the results of earlier runs (its run cache), and say more where they fail. Where
-DVC_REMOTE_URL is set, as in the workflows, the remote is set up first.
+Both use DVC's own commands, with the results of earlier runs (its run cache), and explain failures
+better. Where DVC_REMOTE_URL is set, as in the workflows, the remote is set up first.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from scripts.remote import (
 
 
 def pull(targets: list[str], is_partial: bool = False) -> int:
-    """Fetch what dvc.lock names, where there is a remote.
+    """Fetch the data that dvc.lock names, where there is a remote.
 
-    Without a remote there is nothing to fetch, nor in a workflow without credentials: what follows
-    goes on without data, and that is said.
+    Without a remote, or in a workflow without credentials, nothing is fetched: a message says so, and
+    the steps that follow go on without data.
 
     Args:
-        targets: stages or paths; none are all.
-        is_partial: whether data that the remote does not have are no error: what follows makes them.
+        targets: Stages or paths; an empty list means all.
+        is_partial: Whether to accept that the remote lacks data, because later steps make it.
 
     Returns:
         The exit status.
 
     Raises:
-        RemoteError: the remote cannot be used, or does not have the data.
+        RemoteError: The remote cannot be used, or does not have the data.
     """
     remote = asked_for()
     if remote:
@@ -53,7 +53,7 @@ def pull(targets: list[str], is_partial: bool = False) -> int:
         print("Nothing is pulled: there is no DVC remote (`make remote URL=...`, docs/remote.md).")
         return 0
     options = ["--allow-missing"] if is_partial else []
-    # What was added by hand, such as exports of feedback, is read by the stages, and is none of them.
+    # Data added by hand, such as exports of feedback, is read by the stages but belongs to none of them.
     added = sorted(map(str, Path("data").glob("*/*.dvc"))) if targets else []
     status = _dvc("pull", [*options, *targets, *added])
     if status != 0:
@@ -67,16 +67,16 @@ def pull(targets: list[str], is_partial: bool = False) -> int:
 
 
 def push(targets: list[str]) -> int:
-    """Send what dvc.lock names to the remote.
+    """Send the data that dvc.lock names to the remote.
 
     Args:
-        targets: stages or paths; none are all.
+        targets: Stages or paths; an empty list means all.
 
     Returns:
         The exit status.
 
     Raises:
-        RemoteError: there is no remote, or it cannot be used.
+        RemoteError: There is no remote, or it cannot be used.
     """
     remote = asked_for()
     if remote:
@@ -101,7 +101,7 @@ def _dvc(command: str, targets: list[str]) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fetch or send; the exit status."""
+    """Fetch or send the data and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.transfer",
         description="Fetch data from the DVC remote, or send them.",

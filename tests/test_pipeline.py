@@ -424,10 +424,17 @@ def test_a_grid_is_queued_and_run(run: Run, tmp_path: Path) -> None:
 def test_a_copy_of_the_workspace_runs_its_own_code(run: Run) -> None:
     """An experiment runs in a copy: what it imports is the copy's, whatever the folder is called."""
     function = r"^(def main\(config: Config\) -> None:)$"
+    # The copy is of a commit of somebody.
+    identity = {
+        f"GIT_{role}_{what}": "test@localhost"
+        for role in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
     with run.changed("src/stack/prepare.py", function, r'\1\n    raise SystemExit("the copy")'):
         result = subprocess.run(
             ["dvc", "exp", "run", "--temp", "--single-item", "prepare_stack"],
-            cwd=run.folder, env=run.environment, capture_output=True, text=True, check=False,
+            cwd=run.folder, env={**run.environment, **identity},
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
     assert result.returncode != 0
     assert "the copy" in result.stderr + result.stdout

@@ -14,7 +14,8 @@ class AveragedWeights(WeightAveraging):
     """Maintain and validate a moving average of the weights and the batch norm statistics.
 
     The average covers few steps early in training, so that a short run is not held back by its initial
-    weights.
+    weights. Lightning's ``EMAWeightAveraging`` has a constant decay, updates parameter by parameter, and
+    does not average the statistics of batch norm over processes before a validation.
     """
 
     def __init__(self, decay: float) -> None:

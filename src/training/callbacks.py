@@ -31,7 +31,12 @@ def validates(trainer: pl.Trainer) -> bool:
 
 
 class Progress(pl.Callback):
-    """Show a progress bar, and log the loss, the learning rate and the throughput."""
+    """Show a progress bar, and log the loss, the learning rate and the throughput.
+
+    All figures of a step are written together, under names that do not depend on the optimizer.
+    Lightning's ``LearningRateMonitor`` names a curve for each parameter group, and its
+    ``ThroughputMonitor`` waits for the GPU at every batch.
+    """
 
     def __init__(self, module: TrainingModule) -> None:
         self._module = module

@@ -40,7 +40,7 @@ def test_each_network_judges_what_it_has_not_seen(
         write_sets([NewSet(place, range(60), _stacked, {})])
     samples = prepared(place)
     seen: list[set[int]] = []
-    build = f"build_{'reader' if task == 'ocr' else 'localizer'}"
+    build = f"build_{'recognizer' if task == 'ocr' else 'localizer'}"
     real_build = getattr(folds, build)
 
     def watched(*arguments: object) -> torch.nn.Module:

@@ -103,7 +103,7 @@ bench: setup ## measure one of generator, reader, train (BENCH=generator)
 report: setup ## write report/report.md: the workspace beside BASE (BASE=main)
 	@python -m src.report --base $(or $(BASE),main)
 
-publish: setup ## push the report's pictures to the branch reports, and write report/comment.md
+publish: setup ## push the report's images to the branch reports, and write report/comment.md
 	@python -m src.publish report
 
 comment: ## publish report/comment.md on GitHub with CML (ARGS="--target=commit")

@@ -32,10 +32,10 @@ SETS = ("val", "formats", "shifted")
 VARIANTS: dict[str, list[tuple[ModuleType, str, Any]]] = {
     "as shipped": [],
     "without votes of other cuts": [(recognizer, "SURE_READING", 0.0)],
-    "votes, but no other looks": [(finder, "OTHER_SHARES", ())],
-    "votes with four other looks": [(finder, "OTHER_SHARES", (0.5, 0.62, 0.74, 0.86))],
+    "votes, but no other refined": [(finder, "AUGMENTED_SHARES", ())],
+    "votes with four other refined": [(finder, "AUGMENTED_SHARES", (0.5, 0.62, 0.74, 0.86))],
     "candidates from a score of 0.1": [(finder, "LEAST_SCORE", 0.1)],
-    "without second looks at small plates": [
+    "without second refined at small plates": [
         (finder, "REFINE_SCORE", 0.0), (finder, "REFINE_WIDTH", 0.0),
     ],
     "lines as the localizer says": [(recognizer, "ONE_LINE", 0.5), (recognizer, "TWO_LINES", 0.5)],
@@ -58,18 +58,18 @@ def changed(changes: list[tuple[ModuleType, str, Any]]) -> Iterator[None]:
 
 def measure(reader: PlateReader, data: Path) -> dict[str, float]:
     """Return the accuracy of the texts on each set, and the images per second over all sets."""
-    result, pictures, seconds = {}, 0, 0.0
+    result, count, seconds = {}, 0, 0.0
     for name in SETS:
         samples = ShardedSet(data / name)
         images = [samples.image(i) for i in range(len(samples))]
         start = time.perf_counter()
         found = reader.candidates(images)
         seconds += time.perf_counter() - start
-        pictures += len(images)
+        count += len(images)
         texts = [candidates[0].reading.text if candidates else "" for candidates in found]
         right = [text == plate for text, plate in zip(texts, samples.plates, strict=True) if plate]
         result[name] = float(np.mean(right))
-    return {**result, "pictures_per_second": pictures / seconds}
+    return {**result, "images_per_second": count / seconds}
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ def main() -> None:
     print(f"{'':<40}" + "".join(f"{name:>10}" for name in (*SETS, "a second")))
     for name, row in rows.items():
         shares = "".join(f"{row[each]:>10.4f}" for each in SETS)
-        print(f"{name:<40}{shares}{row['pictures_per_second']:>10.0f}")
+        print(f"{name:<40}{shares}{row['images_per_second']:>10.0f}")
 
 
 if __name__ == "__main__":

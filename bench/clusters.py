@@ -138,13 +138,13 @@ def measures(
     """Return the accuracy, overall and by cluster, and how confident the recognizer is."""
     read = torch_recognizer(reader).read
     assert read is not None  # noqa: S101  # a recognizer has ``read``
-    pictures = [samples.image(row) for row in range(len(samples))]
+    images = [samples.image(row) for row in range(len(samples))]
     lines = samples.labels["lines"].tolist()
-    readings = decode(read(pictures, samples.corners, lines, False))
+    readings = decode(read(images, samples.corners, lines, False))
     right = np.array([a.text == b for a, b in zip(readings, samples.labels["plate"], strict=True)])
     confidence = np.array([reading.confidence for reading in readings])
     dropped = [
-        [reading.confidence for reading in decode(read(pictures, samples.corners, lines, True))]
+        [reading.confidence for reading in decode(read(images, samples.corners, lines, True))]
         for _ in range(passes)
     ]
     by_cluster = [float(right[clusters == number].mean()) for number in np.unique(clusters)]

@@ -2,7 +2,7 @@
 
     python bench/generator.py [--samples 50000] [--json]
 
-Beside it a fixed kernel is timed in the same run (OpenCV's bicubic resize of a 250x250 colour picture
+Beside it a fixed kernel is timed in the same run (OpenCV's bicubic resize of a 250x250 colour image
 to 84x84), so that figures of different machines compare. The drawing of glyphs at their first use and
 the making of the textures are counted in the rates. The default parameters of params.py are measured,
 over procedural backgrounds unless data/datasets/backgrounds is there.
@@ -52,10 +52,10 @@ and of street scenes."""
 def calibrate(repeats: int = 3000) -> float:
     """Return how many bicubic resizes of a 250x250 colour image to 84x84 run per second."""
     numbers = Draws(0, "calibration", np.arange(250)).integers(0, 255, (750,))
-    picture = numbers.astype(np.uint8).reshape(250, 250, 3)
+    image = numbers.astype(np.uint8).reshape(250, 250, 3)
     start = time.perf_counter()
     for _ in range(repeats):
-        cv2.resize(picture, (84, 84), interpolation=cv2.INTER_CUBIC)
+        cv2.resize(image, (84, 84), interpolation=cv2.INTER_CUBIC)
     return repeats / (time.perf_counter() - start)
 
 
@@ -104,7 +104,7 @@ def measure(config: Config, task: str, samples: int) -> dict[str, Any]:
     source = SceneSource(
         config, params.SEED, task, "train", side, params.STRUCTURE_PROBABILITY, street
     )
-    structure.structure_bank(min(side / scene.SEED_SCENE, 1.0))
+    structure.structure_bank(min(side / scene.ORIGINAL_SCENE, 1.0))
     made = time.perf_counter() - start
     make = (
         ZoomedScenes(source)

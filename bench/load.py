@@ -2,7 +2,7 @@
 
     python bench/load.py URL PICTURES [--clients 8 | --rate 500] [--seconds 10]
 
-With --clients each of so many sends a picture, waits for the answer, and sends the next (a closed loop);
+With --clients each of so many sends an image, waits for the answer, and sends the next (a closed loop);
 with --rate requests begin at random times, so many a second on average, whether others were answered or
 not (an open loop, in which a slow server meets the same load as a fast one). Prints JSON.
 """
@@ -28,13 +28,13 @@ _BOUNDARY = "picture-of-a-plate"
 _HEADERS = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
 
 
-def _form(picture: bytes) -> bytes:
+def _form(image: bytes) -> bytes:
     """Return a form with an image in the field ``file``."""
     head = (
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="x.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n"
     )
-    return head.encode() + picture + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    return head.encode() + image + f"\r\n--{_BOUNDARY}--\r\n".encode()
 
 
 class Load:
@@ -42,13 +42,13 @@ class Load:
 
     Args:
         url: URL of POST /predict.
-        pictures: Contents of image files, which are sent in turn.
+        images: Contents of image files, which are sent in turn.
     """
 
-    def __init__(self, url: str, pictures: list[bytes]) -> None:
+    def __init__(self, url: str, images: list[bytes]) -> None:
         self._url = url
         # Encoded once: the client shares the machine with the server, and its work must not be measured.
-        self._forms = itertools.cycle([_form(picture) for picture in pictures])
+        self._forms = itertools.cycle([_form(image) for image in images])
         self.answers: list[tuple[int, float]] = []
         """Status and seconds of each request; the status of a lost request is 0."""
 
@@ -77,14 +77,14 @@ class Load:
         await asyncio.gather(*(client() for _ in range(clients)))
 
     async def open(self, session: aiohttp.ClientSession, rate: float, seconds: float) -> None:
-        dice = random.Random(0)  # noqa: S311
+        randoms = random.Random(0)  # noqa: S311
         tasks = []
         at, end = 0.0, seconds
         started = time.perf_counter()
         while at < end:
             await asyncio.sleep(max(0.0, started + at - time.perf_counter()))
             tasks.append(asyncio.create_task(self.ask(session)))
-            at += dice.expovariate(rate)
+            at += randoms.expovariate(rate)
         await asyncio.gather(*tasks)
 
 
@@ -113,8 +113,8 @@ async def main() -> None:
     parser.add_argument("--rate", type=float, help="requests a second, in an open loop")
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
-    pictures = [path.read_bytes() for path in sorted(options.pictures.glob("*.jpg"))]
-    load = Load(f"{options.url}/predict", pictures)
+    images = [path.read_bytes() for path in sorted(options.images.glob("*.jpg"))]
+    load = Load(f"{options.url}/predict", images)
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=PATIENCE)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:

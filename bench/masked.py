@@ -2,7 +2,7 @@
 
     python bench/masked.py CSV [--model models] [--json]
 
-CSV is an annotation file (src/datasets/annotations.py) of pictures all of whose plates are known by their
+CSV is an annotation file (src/datasets/annotations.py) of images all of whose plates are known by their
 boxes.
 """
 
@@ -40,30 +40,30 @@ class Masked:
     has_text = True
 
     def __init__(self, path: Path) -> None:
-        self._truth = AnnotationFile(path)
+        self._annotations = AnnotationFile(path)
 
     def __len__(self) -> int:
-        return len(self._truth)
+        return len(self._annotations)
 
     def __iter__(self) -> Iterator[AnnotatedImage]:
-        for item in self._truth:
-            picture = item.picture.copy()
+        for item in self._annotations:
+            image = item.image.copy()
             for plate in item.plates:
-                paint_over(picture, plate.box)
-            yield replace(item, picture=picture, plates=[])
+                paint_over(image, plate.box)
+            yield replace(item, image=image, plates=[])
 
 
-def paint_over(picture: np.ndarray, box: np.ndarray) -> None:
+def paint_over(image: np.ndarray, box: np.ndarray) -> None:
     """Fill a box x1, y1, x2, y2 of a ``(H, W)`` image with the mean of its surroundings."""
     size = np.tile(box[2:] - box[:2], 2)
     signs = np.array([-1, -1, 1, 1])
-    limits = np.tile(picture.shape[::-1], 2)
+    limits = np.tile(image.shape[::-1], 2)
     inner, outer = (
         np.round(box + signs * share * size).clip(0, limits).astype(int)
         for share in (GROWN, 2 * GROWN)
     )
-    around = picture[outer[1] : outer[3], outer[0] : outer[2]].astype(float)
-    hidden = picture[inner[1] : inner[3], inner[0] : inner[2]]
+    around = image[outer[1] : outer[3], outer[0] : outer[2]].astype(float)
+    hidden = image[inner[1] : inner[3], inner[0] : inner[2]]
     ring = around.size - hidden.size
     hidden[:] = round((around.sum() - hidden.sum()) / ring) if ring else 128
 
@@ -88,7 +88,7 @@ def main() -> None:
     for name, share in found.items():
         print(
             f"{name}: {share['share']:.4f} ({share['low']:.4f} to {share['high']:.4f}) of "
-            f"{share['count']} pictures"
+            f"{share['count']} images"
         )
 
 

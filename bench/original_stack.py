@@ -17,7 +17,7 @@ import numpy as np
 from mlem.contrib.numpy import NumpyNdarrayType
 from mlem.core.data_type import DictType, PrimitiveType
 
-ANY_PICTURE = NumpyNdarrayType(shape=(None, None), dtype="uint8")
+ANY_IMAGE = NumpyNdarrayType(shape=(None, None), dtype="uint8")
 ANSWER = DictType(item_types={"plate": PrimitiveType(ptype="str")})
 
 
@@ -47,17 +47,17 @@ class OriginalStack:
             ]
         return self.networks
 
-    def _run(self, network: Any, picture: np.ndarray) -> np.ndarray:
-        small = cv2.resize(picture, (84, 84), interpolation=cv2.INTER_AREA)
+    def _run(self, network: Any, image: np.ndarray) -> np.ndarray:
+        small = cv2.resize(image, (84, 84), interpolation=cv2.INTER_AREA)
         with self.torch.inference_mode():
             pixels = self.torch.from_numpy(small)[None, None].float() / 255
             return network(pixels)[0].float().numpy()
 
-    def predict(self, data: ANY_PICTURE) -> ANSWER:  # type: ignore[valid-type]  # MLEM's are values
+    def predict(self, data: ANY_IMAGE) -> ANSWER:  # type: ignore[valid-type]  # MLEM's are values
         """Return a text, which is meaningless because the weights are not trained."""
         localizer, reader = self._load()
-        picture: np.ndarray = np.asarray(data)
-        grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        image: np.ndarray = np.asarray(data)
+        grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         height, width = grey.shape
         # The output has one cell; its last eight channels are corners in pixels of the network's input.
         corners = self._run(localizer, grey)[2:].reshape(4, 2) / 84

@@ -5,7 +5,7 @@
 
 Into clean sets are planted, at a known rate: wrong texts (a digit, the canton, two digits the other way
 round, a digit too few or too many, another plate's), boxes shifted by 15 % of their width, copies of
-pictures, copies saved as JPEG 70 and moved by 2 pixels, blurred pictures, and labels that break the rules;
+images, copies saved as JPEG 70 and moved by 2 pixels, blurred images, and labels that break the rules;
 and whole kinds of samples are taken out: cantons, a format, clusters.
 
 Texts and boxes are judged by the networks of ``--models`` on the sets of validation, which they have not
@@ -44,7 +44,7 @@ from src.quality.base import Evidence
 from src.quality.folds import Folds, by_folds, write_set
 from src.quality.measures import moved
 from src.quality.networks import Networks, torch_localizer, torch_recognizer
-from src.quality.samples import Picture, Samples, prepared
+from src.quality.samples import ImageArray, Samples, prepared
 from src.quality.suite import checks_of
 
 SHIFT = 0.15
@@ -79,7 +79,7 @@ class Planted:
 
 
 Plant = Callable[[Samples, float, int], Planted]
-Change = Callable[[Picture, int], Picture]
+Change = Callable[[ImageArray, int], ImageArray]
 
 
 def chosen(rows: NDArray[np.intp], rate: float, draws: np.random.Generator) -> NDArray[np.intp]:
@@ -130,15 +130,15 @@ def plant_boxes(samples: Samples, rate: float, seed: int) -> Planted:
     return Planted(replace(samples, labels=labels), rows)
 
 
-def with_pictures(samples: Samples, pictures: dict[int, Picture]) -> Samples:
+def with_images(samples: Samples, images: dict[int, ImageArray]) -> Samples:
     """Return the samples with the images of some numbers, and their sizes, replaced."""
 
-    def load(number: int) -> Picture:
-        return pictures[number] if number in pictures else samples.load(number)
+    def load(number: int) -> ImageArray:
+        return images[number] if number in images else samples.load(number)
 
     labels = samples.labels.copy()
-    for number, picture in pictures.items():
-        labels.loc[labels["picture"] == number, ["height", "width"]] = picture.shape
+    for number, image in images.items():
+        labels.loc[labels["image"] == number, ["height", "width"]] = image.shape
     return replace(samples, labels=labels, load=load, total=len(labels))
 
 
@@ -147,23 +147,23 @@ def plant_copies(samples: Samples, rate: float, seed: int, change: Change) -> Pl
     count = len(samples)
     rows = chosen(np.arange(count), rate, np.random.default_rng(seed))
     # Numbers that no image has.
-    numbers = samples.pictures.max() + 1 + np.arange(len(rows))
-    copies = samples.labels.iloc[rows].assign(picture=numbers, sample=numbers)
-    pictures = {
+    numbers = samples.images.max() + 1 + np.arange(len(rows))
+    copies = samples.labels.iloc[rows].assign(image=numbers, sample=numbers)
+    images = {
         int(number): change(samples.image(row), i)
         for i, (number, row) in enumerate(zip(numbers, rows.tolist(), strict=True))
     }
     both = replace(samples, labels=pd.concat([samples.labels, copies], ignore_index=True))
-    return Planted(with_pictures(both, pictures), count + np.arange(len(rows)))
+    return Planted(with_images(both, images), count + np.arange(len(rows)))
 
 
-def identity_collate(picture: Picture, _: int) -> Picture:
-    return picture
+def identity_collate(image: ImageArray, _: int) -> ImageArray:
+    return image
 
 
-def saved_and_moved(picture: Picture, number: int) -> Picture:
+def saved_and_moved(image: ImageArray, number: int) -> ImageArray:
     """Return the image moved by two pixels and compressed as a JPEG of quality 70."""
-    shifted = moved(picture, *MOVES[number % len(MOVES)])
+    shifted = moved(image, *MOVES[number % len(MOVES)])
     content = cv2.imencode(".jpg", shifted, [cv2.IMWRITE_JPEG_QUALITY, 70])[1]
     return np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE), np.uint8)
 
@@ -172,13 +172,13 @@ def plant_blur(samples: Samples, rate: float, seed: int) -> Planted:
     """Blur images beyond recognition."""
     rows = chosen(np.arange(len(samples)), rate, np.random.default_rng(seed))
     blurred = {
-        int(samples.pictures[row]): np.asarray(
-            cv2.GaussianBlur(picture, (0, 0), BLUR * max(picture.shape)), np.uint8
+        int(samples.images[row]): np.asarray(
+            cv2.GaussianBlur(image, (0, 0), BLUR * max(image.shape)), np.uint8
         )
         for row in rows.tolist()
-        for picture in [samples.image(row)]
+        for image in [samples.image(row)]
     }
-    return Planted(with_pictures(samples, blurred), rows)
+    return Planted(with_images(samples, blurred), rows)
 
 
 def plant_broken(samples: Samples, rate: float, seed: int, check: str) -> Planted:
@@ -240,7 +240,7 @@ class Bench:
         row = figures(planted.rows.tolist(), found.flagged.tolist(), found.warning)
         return {**row, "samples": len(planted.samples), "seconds": seconds}
 
-    def pictures_and_rules(self, samples: Samples) -> dict[str, Any]:
+    def images_and_rules(self, samples: Samples) -> dict[str, Any]:
         """Measure the checks that need no network."""
         rate, seed = self.rate, self.seed
         planted = {
@@ -262,11 +262,11 @@ class Bench:
         half = len(samples) // 2
         first, second = samples.take(np.arange(half)), samples.take(np.arange(half, len(samples)))
         rows = chosen(np.arange(len(second)), self.rate, np.random.default_rng(self.seed))
-        pictures = {
-            int(second.pictures[row]): change(first.image(row), number)
+        images = {
+            int(second.images[row]): change(first.image(row), number)
             for number, row in enumerate(rows.tolist())
         }
-        evidence = self.evidence(with_pictures(second, pictures))
+        evidence = self.evidence(with_images(second, images))
         evidence.others = [self.evidence(first)]
         return figures(rows.tolist(), self.checks[name](evidence).flagged.tolist())
 
@@ -300,8 +300,8 @@ class Bench:
         finding = self.checks["coverage"](self.evidence(samples.take(np.flatnonzero(kept))))
         if finding.scores is None:
             return figures([*cantons, "rear_high"], [], finding.warning)
-        holes = finding.scores.tables["holes"]
-        single = holes[holes["range"].isin(["canton", "format", "digits", "height", "angle"])]
+        gaps = finding.scores.tables["holes"]
+        single = gaps[gaps["range"].isin(["canton", "format", "digits", "height", "angle"])]
         return figures([*cantons, "rear_high"], single["cell"])
 
     def missing_clusters(self, samples: Samples, networks: Networks) -> dict[str, Any]:
@@ -399,12 +399,12 @@ def run(config: Config, samples: int, rate: float, folds: Folds | None) -> dict[
     texts = plant_texts(sets["ocr"], rate, bench.seed)
     result["ocr"] = {
         "wrong_text": bench.check("wrong_text", texts, reading),
-        **bench.pictures_and_rules(sets["ocr"]),
+        **bench.images_and_rules(sets["ocr"]),
     }
     boxes = plant_boxes(sets["localize"], rate, bench.seed)
     result["localize"] = {
         "wrong_box": bench.check("wrong_box", boxes, finding),
-        **bench.pictures_and_rules(sets["localize"]),
+        **bench.images_and_rules(sets["localize"]),
         "missing kinds": bench.missing(sets["localize"]),
         "missing clusters": bench.missing_clusters(sets["localize"], finding),
     }

@@ -39,19 +39,19 @@ from src.inference.reader import PlateReader
 from src.inference.runtimes import best_runtime, installed_runtimes
 from src.read.__main__ import Paths, as_json, find_files, read_files
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 SCENE_SIDE, PHOTO_SIDE = 256, 3464
 """Sides of scenes and of the photograph in pixels; the photograph has 12 megapixels."""
 PHOTO_QUALITY = 95
 
 
-def draw(config: Config, count: int, side: int, mix: StreetMix) -> list[Picture]:
+def draw(config: Config, count: int, side: int, mix: StreetMix) -> list[ImageArray]:
     """Return scenes over backgrounds that were never trained on."""
     source = SceneSource(config, 0, "bench", "val", side, 0.0, mix)
     return list(WholeScenes(source)(range(count)).images)
 
 
-def coloured(grey: Picture) -> Picture:
+def coloured(grey: ImageArray) -> ImageArray:
     """Return a grey image tinted with slowly varying colours, as BGR of shape ``(H, W, 3)``."""
     tint = np.random.default_rng(0).uniform(0.85, 1.15, (12, 16, 3)).astype(np.float32)
     tint = cv2.resize(tint, grey.shape[::-1], interpolation=cv2.INTER_CUBIC)
@@ -71,7 +71,7 @@ def timed(call: Callable[[int], object], seconds: float, least: int = 5) -> NDAr
     return np.array(times)
 
 
-def taken(scenes: list[Picture], size: int, number: int) -> list[Picture]:
+def taken(scenes: list[ImageArray], size: int, number: int) -> list[ImageArray]:
     """Return the batch of a number; batches differ until all scenes have been used."""
     return [scenes[(number * size + i) % len(scenes)] for i in range(size)]
 
@@ -86,7 +86,7 @@ def spread(times: NDArray[np.float64]) -> dict[str, float]:
 
 def measure(
     reader: PlateReader,
-    scenes: list[Picture],
+    scenes: list[ImageArray],
     photo: Path,
     folder: Path,
     size: int,
@@ -122,7 +122,7 @@ def measure(
 
 
 def measure_original(
-    config: Config, scenes: list[Picture], size: int, seconds: float
+    config: Config, scenes: list[ImageArray], size: int, seconds: float
 ) -> dict[str, Any]:
     """Measure the original's two networks with PyTorch on the CPU."""
     import torch
@@ -139,12 +139,12 @@ def measure_original(
     reader = build_recognizer("plate_ocr_v2", config).eval()
     _, height, width = localizer.input_shape
 
-    def read(pictures: list[Picture]) -> list[Any]:
-        corners, _, _ = best(localizer_maps(localizer, pictures, device))
+    def read(images: list[ImageArray]) -> list[Any]:
+        corners, _, _ = best(localizer_maps(localizer, images, device))
         scale = SCENE_SIDE / np.array([width, height])
         crops = [
-            recognizer_crop(picture, quad * scale, reader.rectification, reader.input_shape)
-            for picture, quad in zip(pictures, corners, strict=True)
+            recognizer_crop(image, quad * scale, reader.rectification, reader.input_shape)
+            for image, quad in zip(images, corners, strict=True)
         ]
         return decode(read_log_probs(reader, crops, device))
 
@@ -161,7 +161,7 @@ def measure_original(
 
 
 @contextmanager
-def files(scenes: list[Picture], photo: Picture) -> Iterator[tuple[Path, Path]]:
+def files(scenes: list[ImageArray], photo: ImageArray) -> Iterator[tuple[Path, Path]]:
     """Write a photograph and a folder of scenes to disk while the block runs."""
     with tempfile.TemporaryDirectory() as name:
         path, folder = Path(name) / "photo.jpg", Path(name) / "scenes"

@@ -47,15 +47,15 @@ OVERLOAD = 4
 READY_SECONDS = 60
 
 
-def write_pictures(config: Config, folder: Path) -> tuple[Path, Path]:
+def write_images(config: Config, folder: Path) -> tuple[Path, Path]:
     """Write JPEG files and return the folder of the scenes and that of the photographs."""
     scenes, photographs = folder / "scenes", folder / "photographs"
     drawn = draw(config, SCENES, SCENE_SIDE, StreetMix(0.0))
     streets = draw(config, PHOTOGRAPHS, PHOTOGRAPH_SIDE, StreetMix(1.0))
-    for path, pictures, quality in ((scenes, drawn, 90), (photographs, streets, 90)):
+    for path, images, quality in ((scenes, drawn, 90), (photographs, streets, 90)):
         path.mkdir()
-        for number, picture in enumerate(pictures):
-            shown = coloured(picture) if path == photographs else picture
+        for number, image in enumerate(images):
+            shown = coloured(image) if path == photographs else image
             options = [cv2.IMWRITE_JPEG_QUALITY, quality]
             if not cv2.imwrite(str(path / f"{number:03}.jpg"), shown, options):
                 raise OSError(f"{path}: cannot be written")
@@ -149,30 +149,30 @@ def running(*arguments: Any) -> Iterator[Server]:
         server.stop()
 
 
-def load(url: str, pictures: Path, *options: str) -> dict[str, Any]:
+def load(url: str, images: Path, *options: str) -> dict[str, Any]:
     """Run bench/load.py and return what it prints."""
-    command = [sys.executable, str(HERE / "load.py"), url, str(pictures), *options]
+    command = [sys.executable, str(HERE / "load.py"), url, str(images), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"bench/load.py failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout)
 
 
-def measure(server: Server, pictures: Path, clients: list[int], seconds: float) -> dict[str, Any]:
+def measure(server: Server, images: Path, clients: list[int], seconds: float) -> dict[str, Any]:
     """Run closed loops after a warm-up loop."""
-    load(server.url, pictures, "--clients", "2", "--seconds", "2")
+    load(server.url, images, "--clients", "2", "--seconds", "2")
     return {
-        str(count): load(server.url, pictures, "--clients", str(count), "--seconds", str(seconds))
+        str(count): load(server.url, images, "--clients", str(count), "--seconds", str(seconds))
         | {"memory_mib": server.memory()}
         for count in clients
     }
 
 
-def overload(server: Server, pictures: Path, rate: float, seconds: float) -> dict[str, Any]:
+def overload(server: Server, images: Path, rate: float, seconds: float) -> dict[str, Any]:
     """Run an open loop beyond what the server can handle, and check its health meanwhile."""
     before = server.memory()
     options = ["--rate", f"{rate:.0f}", "--seconds", f"{seconds:.0f}"]
-    command = [sys.executable, str(HERE / "load.py"), server.url, str(pictures), *options]
+    command = [sys.executable, str(HERE / "load.py"), server.url, str(images), *options]
     client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     health, memory = [], []
     while client.poll() is None:
@@ -180,7 +180,7 @@ def overload(server: Server, pictures: Path, rate: float, seconds: float) -> dic
         memory.append(server.memory())
         time.sleep(0.25)
     text, _ = client.communicate()
-    after = load(server.url, pictures, "--clients", "1", "--seconds", "1")
+    after = load(server.url, images, "--clients", "1", "--seconds", "1")
     middle = memory[len(memory) // 4] if memory else before
     return json.loads(text) | {
         "rate": round(rate),
@@ -231,7 +231,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = with_backgrounds(load_config(ROOT), folder)
-        scenes, photographs = write_pictures(config, folder)
+        scenes, photographs = write_images(config, folder)
         command = mlem_command(config, folder, options.port + 1)
         print("MLEM with the original's networks ...", file=sys.stderr)
         with running(command, options.port + 1, "/openapi.json", folder) as server:

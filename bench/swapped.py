@@ -2,7 +2,7 @@
 
     python bench/swapped.py CSV [--model models] [--seed 0] [--draw DIR] [--json]
 
-CSV is an annotation file (src/datasets/annotations.py) of pictures all of whose plates, of any country, are
+CSV is an annotation file (src/datasets/annotations.py) of images all of whose plates, of any country, are
 known by their boxes. So backgrounds, light and sizes are those of photographs, and the texts are known. The
 letters are of the family that training never sees; format, light and contrast follow the plate that
 was there. It stands for photographs of Swiss plates where there are none, and is easier than those: the
@@ -69,24 +69,24 @@ class Swapped:
     has_text = True
 
     def __init__(self, path: Path, seed: int) -> None:
-        self._truth, self._seed = AnnotationFile(path), seed
+        self._annotations, self._seed = AnnotationFile(path), seed
 
     def __len__(self) -> int:
-        return len(self._truth)
+        return len(self._annotations)
 
     def __iter__(self) -> Iterator[AnnotatedImage]:
-        for number, item in enumerate(self._truth):
+        for number, item in enumerate(self._annotations):
             rng = np.random.default_rng([self._seed, number])
-            picture = item.picture.copy()
-            plates = [draw_over(picture, plate.box, rng) for plate in item.plates]
-            yield replace(item, picture=picture, plates=plates)
+            image = item.image.copy()
+            plates = [draw_over(image, plate.box, rng) for plate in item.plates]
+            yield replace(item, image=image, plates=plates)
 
 
 def draw_over(
-    picture: NDArray[np.uint8], box: NDArray[np.floating], rng: np.random.Generator
+    image: NDArray[np.uint8], box: NDArray[np.floating], rng: np.random.Generator
 ) -> AnnotatedPlate:
     """Draw a plate over the one in a box x1, y1, x2, y2 of a ``(H, W)`` image, in place."""
-    limits = np.tile(picture.shape[::-1], 2)
+    limits = np.tile(image.shape[::-1], 2)
     low, high = np.split(np.clip(box, 0, limits), 2)
     width, height = high - low
     spec = PlateSpec(
@@ -108,7 +108,7 @@ def draw_over(
         np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], np.float32),
         (FINER * (corners - (left, top))).astype(np.float32),
     )
-    old = picture[int(low[1]) : int(high[1]) + 1, int(low[0]) : int(high[0]) + 1]
+    old = image[int(low[1]) : int(high[1]) + 1, int(low[0]) : int(high[0]) + 1]
     ink, ground = np.percentile(old, [DARK, LIGHT])
     ground = max(ground, ink + LEAST_CONTRAST)
     grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
@@ -129,15 +129,15 @@ def draw_over(
     paint += rng.normal(0, NOISE, paint.shape) * cover
 
     part = (
-        slice(max(top, 0), min(bottom, picture.shape[0])),
-        slice(max(left, 0), min(right, picture.shape[1])),
+        slice(max(top, 0), min(bottom, image.shape[0])),
+        slice(max(left, 0), min(right, image.shape[1])),
     )
     inner = tuple(
         slice(side.start - start, side.stop - start)
         for side, start in zip(part, (top, left), strict=True)
     )
-    mixed = picture[part] * (1 - cover[inner]) + paint[inner]
-    picture[part] = np.clip(np.round(mixed), 0, 255)
+    mixed = image[part] * (1 - cover[inner]) + paint[inner]
+    image[part] = np.clip(np.round(mixed), 0, 255)
     return AnnotatedPlate(
         spec.text,
         np.concatenate([corners.min(axis=0), corners.max(axis=0)]),
@@ -173,17 +173,17 @@ def main() -> None:
     parser.add_argument("labels", type=Path, metavar="CSV")
     parser.add_argument("--model", type=Path, help="bundle; by default the promoted one")
     parser.add_argument("--seed", type=int, default=0, help="of texts, corners, blur and noise")
-    parser.add_argument("--draw", type=Path, help="folder that the pictures are written to")
+    parser.add_argument("--draw", type=Path, help="folder that the images are written to")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     try:
         reader = PlateReader.load(options.model)
-        pictures = Swapped(options.labels, options.seed)
+        images = Swapped(options.labels, options.seed)
         if options.draw:
             options.draw.mkdir(parents=True, exist_ok=True)
-            for item in pictures:
-                cv2.imwrite(str(options.draw / f"{Path(item.name).stem}.png"), item.picture)
-        scores = score(reader, pictures, options.labels.name)
+            for item in images:
+                cv2.imwrite(str(options.draw / f"{Path(item.name).stem}.png"), item.image)
+        scores = score(reader, images, options.labels.name)
     except UserError as error:
         sys.exit(f"error: {error}")
     found = rounded(measured(scores, reader.threshold))

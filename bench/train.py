@@ -49,7 +49,7 @@ from src.training.localizer import LocalizerTraining
 from src.training.module import TrainingModule
 from src.training.recognizer import RecognizerTraining
 
-SEED_BATCH = 32
+ORIGINAL_BATCH = 32
 WARM_UP = 5
 """Number of warm-up steps, which are not counted."""
 
@@ -158,7 +158,7 @@ def run(config: Config, seconds: float) -> dict[str, Any]:
     result: dict[str, Any] = {"machine": machine(graphics), "device": device}
     for kind, (make, own, seed) in NETWORKS.items():
         rates = []
-        for name, batch in ((own, config.BATCH_SIZE), (seed, SEED_BATCH)):
+        for name, batch in ((own, config.BATCH_SIZE), (seed, ORIGINAL_BATCH)):
             torch.manual_seed(0)
             module, data = make(config, name, batch)
             precision = Precision(FLOAT32)

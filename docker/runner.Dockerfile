@@ -1,7 +1,7 @@
 # CML's runner: docker build -f docker/runner.Dockerfile -t swiss-plate-reader-runner:0.20.6 .
 
 # CML's own container, for CML and the Node that it was made for: with Node 18 and later, CML fails
-# when it uploads pictures. The container's Python is too old for the jobs.
+# when it uploads images. The container's Python is too old for the jobs.
 FROM iterativeai/cml:0-dvc3-base1 AS cml
 
 

@@ -1,10 +1,10 @@
 """The whole flywheel once, with a simulated user: ``make flywheel-demo``.
 
-Pictures of a camera that is mounted on its side, as training has never seen, are sent to a server that keeps
+Images of a camera that is mounted on its side, as training has never seen, are sent to a server that keeps
 them. A user says of each whether it was read right, and what is right, with mistakes in 5 % of the
 corrections. What was said is reviewed, exported, learnt from, and judged by the gate on the locked slice of
-these pictures. All of it happens in a clone of this project in a folder of its own; nothing here changes.
-Printed is the accuracy on other pictures of that camera, and on the original validation set, before and
+these images. All of it happens in a clone of this project in a folder of its own; nothing here changes.
+Printed is the accuracy on other images of that camera, and on the original validation set, before and
 after.
 
 What was trained here is taken from DVC's cache; where nothing was, ``make run`` comes first.
@@ -39,7 +39,7 @@ from src.core.random import Draws
 from src.datasets.annotations import AnnotatedImage, AnnotatedPlate, PreparedAnnotations
 from src.datasets.prepare import SceneSource, StreetMix, WholeScenes
 from src.datasets.shards import ShardedSet
-from src.evaluation.end_to_end import Truth, score
+from src.evaluation.end_to_end import AnnotatedSet, score
 from src.flywheel.corrections import Correction
 from src.flywheel.review import Item, decide, queue
 from src.flywheel.store import Store
@@ -67,7 +67,7 @@ _READY_SECONDS = 60.0
 class Shot:
     """An image of the camera, and the plate in it."""
 
-    picture: Gray
+    image: Gray
     plate: AnnotatedPlate
 
 
@@ -84,8 +84,8 @@ def main() -> None:
     started = time.monotonic()
     demo = Demo(FOLDER.resolve())
     demo.clone()
-    shots = demo.shots(options.pictures + TESTED)
-    learnt, tested = shots[: options.pictures], shots[options.pictures :]
+    shots = demo.shots(options.images + TESTED)
+    learnt, tested = shots[: options.images], shots[options.images :]
     demo.promote_first()
     before = demo.accuracy(tested)
     demo.collect(learnt)
@@ -138,7 +138,7 @@ class Demo:
 
     def shots(self, count: int) -> list[Shot]:
         """Return images of the camera."""
-        say(f"{count} pictures of another camera")
+        say(f"{count} images of another camera")
         config = load_config(self.folder)
         backgrounds = str(self.folder / config.dataset_path)
         config = config.model_copy(update={"dataset_path": backgrounds})
@@ -147,8 +147,8 @@ class Demo:
         scenes = WholeScenes(source)(range(count))
         rows = scenes.labels.to_dict("records")
         return [
-            sideways(picture, labelled(row, picture.shape))
-            for picture, row in zip(scenes.images, rows, strict=True)
+            sideways(image, labelled(row, image.shape))
+            for image, row in zip(scenes.images, rows, strict=True)
         ]
 
     def promote_first(self) -> None:
@@ -163,10 +163,13 @@ class Demo:
         """Return the fraction of plates read without any error, for the camera and the original set."""
         reader = PlateReader.load(self.folder / bundle)
         original = PreparedAnnotations(ShardedSet(self.folder / "data/prepared/stack/val"))
-        sets: dict[str, Truth] = {"the new camera": _Shots(shots), "the original set": original}
+        sets: dict[str, AnnotatedSet] = {
+            "the new camera": _Shots(shots),
+            "the original set": original,
+        }
         return {
-            name: float(plates_right(score(reader, truth, name))[RIGHT].mean())
-            for name, truth in sets.items()
+            name: float(plates_right(score(reader, annotated, name))[RIGHT].mean())
+            for name, annotated in sets.items()
         }
 
     def collect(self, shots: Sequence[Shot]) -> None:
@@ -174,11 +177,11 @@ class Demo:
         database = f"sqlite:///{self.folder / 'feedback.db'}"
         said = 0
         with self._server(database) as client:
-            say(f"The user looks at {len(shots)} pictures")
-            dice = Draws(SEED, "user", np.arange(len(shots))).uniform(shape=(3,))
-            bar = tqdm(zip(shots, dice, strict=True), total=len(shots), unit=" pictures")
+            say(f"The user looks at {len(shots)} images")
+            randoms = Draws(SEED, "user", np.arange(len(shots))).uniform(shape=(3,))
+            bar = tqdm(zip(shots, randoms, strict=True), total=len(shots), unit=" images")
             for shot, numbers in bar:
-                content = cv2.imencode(".png", shot.picture)[1].tobytes()
+                content = cv2.imencode(".png", shot.image)[1].tobytes()
                 answer = client.post("/v1/read", content=content).raise_for_status().json()
                 (result,) = answer["results"]
                 feedback = opinion(shot.plate, result["plates"], numbers)
@@ -248,17 +251,17 @@ class _Shots:
 
     def __iter__(self) -> Iterator[AnnotatedImage]:
         for number, shot in enumerate(self._shots):
-            yield AnnotatedImage(str(number), shot.picture, [shot.plate])
+            yield AnnotatedImage(str(number), shot.image, [shot.plate])
 
 
-def sideways(picture: Gray, plate: AnnotatedPlate) -> Shot:
+def sideways(image: Gray, plate: AnnotatedPlate) -> Shot:
     """Return the image that a camera mounted on its side takes: turned left by a right angle."""
     assert plate.corners is not None  # noqa: S101  # for the type checker
-    width = picture.shape[1]
+    width = image.shape[1]
     x1, y1, x2, y2 = plate.box
     corners = np.stack([plate.corners[:, 1], width - plate.corners[:, 0]], axis=1)
     turned = replace(plate, box=np.array([y1, width - x2, y2, width - x1]), corners=corners)
-    return Shot(np.ascontiguousarray(np.rot90(picture)), turned)
+    return Shot(np.ascontiguousarray(np.rot90(image)), turned)
 
 
 def labelled(row: Mapping[Any, Any], shape: tuple[int, ...]) -> AnnotatedPlate:
@@ -272,19 +275,19 @@ def labelled(row: Mapping[Any, Any], shape: tuple[int, ...]) -> AnnotatedPlate:
 
 
 def opinion(
-    plate: AnnotatedPlate, found: Sequence[dict[str, Any]], dice: NDArray[np.float64]
+    plate: AnnotatedPlate, found: Sequence[dict[str, Any]], randoms: NDArray[np.float64]
 ) -> dict[str, Any]:
     """Return the user's feedback on an answer, in the form that POST /v1/feedback expects.
 
     Args:
         plate: Ground-truth plate.
         found: Plates of the answer.
-        dice: Random numbers in [0, 1) that decide on mistakes, shape ``(3,)``.
+        randoms: Random numbers in [0, 1) that decide on mistakes, shape ``(3,)``.
     """
     assert plate.text is not None  # noqa: S101  # for the type checker
     assert plate.corners is not None  # noqa: S101
     ious = [overlap(plate, each) for each in found]
-    text = mistaken(plate.text, dice[1:]) if dice[0] < MISTAKES else plate.text
+    text = mistaken(plate.text, randoms[1:]) if randoms[0] < MISTAKES else plate.text
     corners = plate.corners.tolist()
     if not ious or max(ious) < _SAME:
         return {"verdict": "missed", "text": text, "corners": corners, "lines": plate.lines}
@@ -301,10 +304,10 @@ def overlap(plate: AnnotatedPlate, found: dict[str, Any]) -> float:
     return float(box_iou(xyxy_to_box(plate.box), box))
 
 
-def mistaken(text: str, dice: NDArray[np.float64]) -> str:
+def mistaken(text: str, randoms: NDArray[np.float64]) -> str:
     """Return the text with one digit replaced by another; the first digit is never 0."""
-    place = 2 + int(dice[0] * (len(text) - 2))
-    digit = (int(text[place]) + 1 + int(dice[1] * 8)) % 10
+    place = 2 + int(randoms[0] * (len(text) - 2))
+    digit = (int(text[place]) + 1 + int(randoms[1] * 8)) % 10
     if digit == 0 and place == 2:
         digit = 9 if text[place] != "9" else 8
     return f"{text[:place]}{digit}{text[place + 1 :]}"
@@ -316,12 +319,12 @@ def review(store: Store) -> None:
     while True:
         with store.reading() as session:
             waiting = [
-                (item.picture.id, item.plate, *_decision(item)) for item in queue(session, 10_000)
+                (item.image.id, item.plate, *_decision(item)) for item in queue(session, 10_000)
             ]
         if not waiting:
             return
-        for picture, plate, state, correction in tqdm(waiting, unit=" plates"):
-            decide(store, picture, plate, state, "demo", correction)
+        for image, plate, state, correction in tqdm(waiting, unit=" plates"):
+            decide(store, image, plate, state, "demo", correction)
 
 
 def _decision(item: Item) -> tuple[str, Correction]:

@@ -1,7 +1,8 @@
 """Update the code in dvc.lock without a run: ``make relock``.
 
 This is for changes after which every stage computes the same as before: a moved module, a name, a
-comment. Commands, paths and hashes of code are rewritten; those of data and results, and values of
+comment, a number in the code that became a parameter. Commands, paths and hashes of code are rewritten,
+and parameters that are new or gone are taken in; hashes of data and results, and the values of all other
 parameters, stay as the last run left them. The caller vouches that the results are the same; nothing
 here verifies it.
 """
@@ -15,6 +16,7 @@ from typing import Any
 from dvc.dependency import ParamsDependency
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc_data.hashfile.hash_info import HashInfo
 
 from src.core.errors import UserError
 
@@ -64,14 +66,33 @@ def _code(stage: Any, made: list[Path]) -> list[Any]:
 
 
 def _relocked(stage: Any, code: list[Any]) -> bool:
-    """Rewrite the entry of a stage if its code or its command has changed; return whether it has."""
-    before = [dep.hash_info for dep in code]
+    """Rewrite the entry of a stage if its code, its command or its parameters' names have changed.
+
+    Returns:
+        Whether they have.
+    """
+    params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
+    before = [dep.hash_info for dep in code + params]
     for dep in code:
         dep.save()
-    if before == [dep.hash_info for dep in code] and not stage.changed_stage():
+    for dep in params:
+        dep.hash_info = HashInfo(
+            dep.hash_info.name, _with_names(dep.hash_info.value, dep.read_params())
+        )
+    if before == [dep.hash_info for dep in code + params] and not stage.changed_stage():
         return False
     stage.dump(update_pipeline=False)
     return True
+
+
+def _with_names(recorded: Any, current: Any) -> Any:
+    """Return the recorded values under the current names; a name that is new has its current value."""
+    if not isinstance(recorded, dict) or not isinstance(current, dict):
+        return recorded
+    return {
+        name: _with_names(recorded[name], value) if name in recorded else value
+        for name, value in current.items()
+    }
 
 
 if __name__ == "__main__":

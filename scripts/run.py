@@ -308,7 +308,7 @@ Done in {duration(elapsed)}.
 Metrics (all of them: dvc metrics show; against the last commit: dvc metrics diff)
 {metrics_table(out)}
 
-Pictures   {out}/evaluations/*/plots/images, {out}/prepared/*/plots/images
+Images   {out}/evaluations/*/plots/images, {out}/prepared/*/plots/images
 Plots      dvc plots show --open (or dvc plots diff --open)
 Training   tensorboard --logdir_spec=localize:{out}/runs/localize/tensorboard,ocr:{out}/runs/ocr/tensorboard
 Models     {out}/models/localize/model.safetensors, {out}/models/ocr/model.safetensors

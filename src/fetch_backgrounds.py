@@ -83,7 +83,7 @@ def _load_cifar10(root: Path, train: bool) -> Gray:
             f"{root / CIFAR10_FOLDER}: CIFAR-10 is damaged or incomplete (its checksums do not fit). "
             "Delete that folder and run the stage again, or put an intact copy there."
         ) from error
-    return np.stack([cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in data])
+    return np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in data])
 
 
 def resolve_source(config: Config) -> str:
@@ -116,15 +116,15 @@ def write_backgrounds(config: Config) -> None:
     with complete_folder(config.backgrounds_folder) as folder:
         for split in ("train", "val"):
             if source == "cifar10":
-                pictures = _load_cifar10(cifar10_root(config), train=split == "train")
+                images = _load_cifar10(cifar10_root(config), train=split == "train")
             else:
-                pictures = draw_procedural(split, PROCEDURAL_COUNTS[split])
-            np.save(folder / f"{split}.npy", pictures, allow_pickle=False)
-            meta["counts"][split] = len(pictures)
-            meta["sha256"][split] = hashlib.sha256(pictures.data).hexdigest()
+                images = draw_procedural(split, PROCEDURAL_COUNTS[split])
+            np.save(folder / f"{split}.npy", images, allow_pickle=False)
+            meta["counts"][split] = len(images)
+            meta["sha256"][split] = hashlib.sha256(images.data).hexdigest()
         (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
     # Standard output is reserved for what other programs read.
-    print(f"{config.backgrounds_folder}: {meta['counts']} pictures from {source}", file=sys.stderr)
+    print(f"{config.backgrounds_folder}: {meta['counts']} images from {source}", file=sys.stderr)
 
 
 if __name__ == "__main__":

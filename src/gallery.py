@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .config import Config
 from .config.stage import run_stage
 from .core.charset import CANTONS
-from .core.files import write_picture
+from .core.files import write_image
 from .core.geometry import rectify
 from .core.program import program
 from .core.random import Draws
@@ -28,29 +28,29 @@ from .generators.glyphs import FAMILIES, GlyphStyle
 from .generators.plate import COLOURS, FORMATS, PlateSpec, draw_plate
 from .generators.scene import SceneRenderer, draw_scenes
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 PAPER = 128
 
 
-def sheet(pictures: Sequence[Picture], columns: int, gap: int = 6) -> Picture:
+def sheet(images: Sequence[ImageArray], columns: int, gap: int = 6) -> ImageArray:
     """Arrange ``(h, w, 3)`` images on one sheet, in cells of the size of the largest."""
-    height = max(picture.shape[0] for picture in pictures) + gap
-    width = max(picture.shape[1] for picture in pictures) + gap
-    rows = -(-len(pictures) // columns)
+    height = max(image.shape[0] for image in images) + gap
+    width = max(image.shape[1] for image in images) + gap
+    rows = -(-len(images) // columns)
     canvas = np.full((rows * height + gap, columns * width + gap, 3), PAPER, np.uint8)
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         top, left = gap + i // columns * height, gap + i % columns * width
-        canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+        canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     return canvas
 
 
-def _plate(spec: PlateSpec, height: int, style: GlyphStyle) -> Picture:
-    picture, alpha = draw_plate(spec, height, style)
-    picture[alpha < 128] = PAPER
-    return cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+def _plate(spec: PlateSpec, height: int, style: GlyphStyle) -> ImageArray:
+    image, alpha = draw_plate(spec, height, style)
+    image[alpha < 128] = PAPER
+    return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
 
 
-def canton_plates() -> Picture:
+def canton_plates() -> ImageArray:
     """Draw plates of all cantons, alternating front and rear, with 1 to 6 digits."""
     digits = "2749386150"
     plates = []
@@ -60,7 +60,7 @@ def canton_plates() -> Picture:
     return sheet(plates, 4)
 
 
-def format_plates() -> Picture:
+def format_plates() -> ImageArray:
     """Draw every format with every glyph family, in the colours that occur."""
     plates = []
     for index in range(len(FORMATS)):
@@ -82,8 +82,8 @@ def _all_formats(config: Config) -> Config:
 
 
 def _scenes(
-    config: Config, backgrounds: Picture, side: int, count: int
-) -> tuple[list[Picture], ...]:
+    config: Config, backgrounds: ImageArray, side: int, count: int
+) -> tuple[list[ImageArray], ...]:
     seed = config.PrepareOCRParams.SEED
     block = draw_scenes(
         Draws(seed, "gallery", np.arange(count)),
@@ -99,15 +99,15 @@ def _scenes(
     for i in range(count):
         grey = renderer.render(block, i)
         corners = block.corners[i] * side
-        picture = cv2.resize(grey, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
-        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+        image = cv2.resize(grey, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         points = np.round((corners * zoom - 0.5) * 16).astype(np.int32)
         low, high = points.min(axis=0), points.max(axis=0)
-        cv2.rectangle(picture, low.tolist(), high.tolist(), (220, 160, 60), 1, cv2.LINE_AA, 4)
-        cv2.polylines(picture, [points], True, (80, 200, 80), 1, cv2.LINE_AA, 4)
+        cv2.rectangle(image, low.tolist(), high.tolist(), (220, 160, 60), 1, cv2.LINE_AA, 4)
+        cv2.polylines(image, [points], True, (80, 200, 80), 1, cv2.LINE_AA, 4)
         # Mark the plate's own top left, which shows its orientation.
-        cv2.circle(picture, points[0].tolist(), 3 * 16, (60, 60, 230), -1, cv2.LINE_AA, 4)
-        scenes.append(picture)
+        cv2.circle(image, points[0].tolist(), 3 * 16, (60, 60, 230), -1, cv2.LINE_AA, 4)
+        scenes.append(image)
         crop = rectify(grey, corners, (64, 256), margin=0.06)
         crop = cv2.copyMakeBorder(crop, 0, 20, 0, 0, cv2.BORDER_CONSTANT, value=255)
         cv2.putText(
@@ -120,7 +120,7 @@ def _scenes(
 def main(config: Config, out: Path) -> None:
     """Write the sheets as PNG files to ``out``."""
     try:
-        backgrounds = load_backgrounds(config.backgrounds_folder, "val").pictures
+        backgrounds = load_backgrounds(config.backgrounds_folder, "val").images
     except DatasetError as error:
         print(f"{error}\nThe gallery is drawn over procedural backgrounds instead.")
         backgrounds = draw_procedural("val", 500)
@@ -136,8 +136,8 @@ def main(config: Config, out: Path) -> None:
         "scenes_localize": sheet(small, 6),
         "crops_ocr": sheet(crops, 5),
     }
-    for name, picture in sheets.items():
-        write_picture(out / f"{name}.png", picture)
+    for name, image in sheets.items():
+        write_image(out / f"{name}.png", image)
         print(out / f"{name}.png")
 
 

@@ -1,6 +1,6 @@
-"""Bundles of networks that know what to say, and pictures that tell them.
+"""Bundles of networks that know what to say, and images that tell them.
 
-A plate is a rim around an even grey. The localizer sees one white rim in a picture, the whiter the
+A plate is a rim around an even grey. The localizer sees one white rim in an image, the whiter the
 surer, and one black rim, and says two lines where it is high. The reader sees the grey: each ``STEP``
 of it is another text, the last of which are not sure.
 """
@@ -169,19 +169,19 @@ def reader() -> onnx.ModelProto:
 
 
 def draw_plate(
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     text: str,
     box: tuple[int, int, int, int],
     rim: int = WHITE,
 ) -> NDArray[np.uint8]:
-    """Draw a plate into a picture: x1, y1, x2, y2, edges at whole pixels."""
+    """Draw a plate into an image: x1, y1, x2, y2, edges at whole pixels."""
     x1, y1, x2, y2 = box
     grey = FIRST_GREY + TEXTS.index(text) * STEP + STEP // 2
-    cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), rim, -1)
-    # In a large picture so thick that it is still there at a quarter of the size.
-    edge = max(2, (y2 - y1) // 12, max(picture.shape) // 500)
-    cv2.rectangle(picture, (x1 + edge, y1 + edge), (x2 - 1 - edge, y2 - 1 - edge), grey, -1)
-    return picture
+    cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), rim, -1)
+    # In a large image so thick that it is still there at a quarter of the size.
+    edge = max(2, (y2 - y1) // 12, max(image.shape) // 500)
+    cv2.rectangle(image, (x1 + edge, y1 + edge), (x2 - 1 - edge, y2 - 1 - edge), grey, -1)
+    return image
 
 
 def scene(
@@ -190,7 +190,7 @@ def scene(
     size: tuple[int, int] = (256, 256),
     rim: int = WHITE,
 ) -> NDArray[np.uint8]:
-    """A grey picture ``(H, W)`` with one plate."""
+    """A grey image ``(H, W)`` with one plate."""
     return draw_plate(np.full(size, 120, np.uint8), text, box, rim)
 
 

@@ -1,7 +1,7 @@
-"""Models that know the answer, and pictures that tell it to them.
+"""Models that know the answer, and images that tell it to them.
 
-Picture ``i`` is grey ``i`` on its plate and ``OUTSIDE + i`` elsewhere. So a localizer can look up
-the corners of a picture by its brightest pixel, and a reader the text of a crop by its centre, or
+Image ``i`` is grey ``i`` on its plate and ``OUTSIDE + i`` elsewhere. So a localizer can look up
+the corners of an image by its brightest pixel, and a reader the text of a crop by its centre, or
 see that the crop is beside the plate.
 """
 
@@ -43,15 +43,15 @@ def true_corners(i: int) -> NDArray[np.float64]:
     return half @ turn.T + 0.5 + 0.01 * (i % 5)
 
 
-def picture_of(i: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
+def image_of(i: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
     """``(H, W)`` uint8."""
-    picture = np.full(shape, OUTSIDE + i, np.uint8)
+    image = np.full(shape, OUTSIDE + i, np.uint8)
     points = np.round(true_corners(i) * shape[::-1]).astype(np.int32)
-    return cv2.fillPoly(picture, [points], i)
+    return cv2.fillPoly(image, [points], i)
 
 
 def make_samples(shape: tuple[int, int], indices: range) -> Shard:
-    """Pictures and labels as the prepare stages make them."""
+    """Images and labels as the prepare stages make them."""
     rows = []
     for i in indices:
         corners = true_corners(i)
@@ -69,11 +69,11 @@ def make_samples(shape: tuple[int, int], indices: range) -> Shard:
                 "angle": float(np.degrees(np.arctan2(along[1], along[0]))),
             }
         )
-    return Shard([picture_of(i, shape) for i in indices], pd.DataFrame(rows))
+    return Shard([image_of(i, shape) for i in indices], pd.DataFrame(rows))
 
 
 def prepared_set(folder: Path, shape: tuple[int, int], count: int) -> ShardedSet:
-    """A set of ``count`` pictures, written and opened."""
+    """A set of ``count`` images, written and opened."""
 
     def make(indices: range) -> Shard:
         return make_samples(shape, indices)
@@ -89,13 +89,13 @@ def config_below(folder: Path) -> Config:
 
 
 class OracleLocalizer(Localizer):
-    """Knows the corners of every picture, and moves those of some.
+    """Knows the corners of every image, and moves those of some.
 
     Args:
         shift: added to normalised x.
-        shifted: which pictures; all where it is None.
-        unseen: pictures in which it finds nothing.
-        two_lines: pictures whose plate it takes for one of two lines.
+        shifted: which images; all where it is None.
+        unseen: images in which it finds nothing.
+        two_lines: images whose plate it takes for one of two lines.
     """
 
     dense = False
@@ -130,7 +130,7 @@ class OracleReader(Recognizer):
     """Reads what is at the centre of a crop: ``AI9`` beside a plate.
 
     Args:
-        wrong: pictures whose last digit it reads as another one.
+        wrong: images whose last digit it reads as another one.
         rectification: as a reader's.
     """
 

@@ -1,4 +1,4 @@
-"""Backgrounds: CIFAR-10 where it is, procedural pictures where it cannot be, errors where it must."""
+"""Backgrounds: CIFAR-10 where it is, procedural images where it cannot be, errors where it must."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with CIFAR-10's layout, ten pictures a file, and checksums that fit it."""
+    """A folder with CIFAR-10's layout, ten images a file, and checksums that fit it."""
     folder = tmp_path / "cifar" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     numbers = np.random.default_rng(3)
@@ -81,10 +81,10 @@ def test_procedural_where_neither_folder_nor_network_is(
     train = load_backgrounds(config.backgrounds_folder, "train")
     val = load_backgrounds(config.backgrounds_folder, "val")
     assert train.source == val.source == "procedural"
-    assert train.pictures.shape == (60, 32, 32)
-    shared = {p.tobytes() for p in train.pictures} & {p.tobytes() for p in val.pictures}
+    assert train.images.shape == (60, 32, 32)
+    shared = {p.tobytes() for p in train.images} & {p.tobytes() for p in val.images}
     assert not shared
-    assert len({p.tobytes() for p in train.pictures}) == 60
+    assert len({p.tobytes() for p in train.images}) == 60
     said = capsys.readouterr().err
     assert "CIFAR10_ROOT" in said
     assert "dvc exp run -S backgrounds.source=cifar10" in said
@@ -96,11 +96,11 @@ def test_cifar10_is_taken_split_and_recorded(config: Config) -> None:
     meta = json.loads((config.backgrounds_folder / "meta.json").read_text())
     assert meta["source"] == "cifar10"
     assert meta["counts"] == {"train": 50, "val": 10}
-    pictures = load_backgrounds(config.backgrounds_folder, "train").pictures
-    # Training gets CIFAR-10's training pictures, validation its test pictures.
+    images = load_backgrounds(config.backgrounds_folder, "train").images
+    # Training gets CIFAR-10's training images, validation its test images.
     first = np.random.default_rng(3).integers(0, 256, (10, 3072), dtype=np.uint8)[0]
     grey = cv2.cvtColor(first.reshape(3, 32, 32).transpose(1, 2, 0), cv2.COLOR_RGB2GRAY)
-    assert (pictures[0] == grey).all()
+    assert (images[0] == grey).all()
 
 
 def test_the_environment_goes_before_the_parameter(

@@ -27,14 +27,14 @@ def test_all_sheets_are_drawn_without_backgrounds_at_hand(tmp_path: Path) -> Non
         "crops_ocr",
     }
     for path in (tmp_path / "sheets").iterdir():
-        picture = cv2.imread(str(path))
-        assert picture is not None
-        assert picture.std() > 20
+        image = cv2.imread(str(path))
+        assert image is not None
+        assert image.std() > 20
 
 
-def test_sheet_puts_each_picture_into_its_cell() -> None:
-    pictures = [np.full((10, 20, 3), shade, np.uint8) for shade in (0, 60, 255)]
-    sheet = gallery.sheet(pictures, columns=2, gap=4)
+def test_sheet_puts_each_image_into_its_cell() -> None:
+    images = [np.full((10, 20, 3), shade, np.uint8) for shade in (0, 60, 255)]
+    sheet = gallery.sheet(images, columns=2, gap=4)
     assert sheet.shape == (2 * 14 + 4, 2 * 24 + 4, 3)
     assert (sheet[4:14, 4:24] == 0).all()
     assert (sheet[4:14, 28:48] == 60).all()

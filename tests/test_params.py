@@ -53,7 +53,7 @@ def _another(value: Any) -> Any:
         return value + 1
     if isinstance(value, float):
         return round(value * 0.9, 6) if value else 0.01
-    if len(value) == 3 and value[0] == 1:  # a grey picture's shape
+    if len(value) == 3 and value[0] == 1:  # a grey image's shape
         return [1, value[1] + 12, value[2] + 12]
     return [item and _another(item) for item in value]  # a 0 is a pooling layer, or no weight
 

@@ -186,13 +186,13 @@ def test_a_run_leaves_its_parameters_and_results(run: Run) -> None:
         assert (run.folder / f"out/models/{task}/model.safetensors").stat().st_size > 1000
         assert list((run.folder / f"out/runs/{task}/tensorboard").rglob("events.out.tfevents.*"))
     for task in ("localize", "ocr", "stack"):
-        pictures = {
+        images = {
             path.name for path in (run.folder / f"out/prepared/{task}/plots/images").iterdir()
         }
-        assert {f"sample_{i}.png" for i in range(5)} <= pictures
-        pictures = {p.name for p in (run.folder / f"out/evaluations/{task}/plots/images").iterdir()}
+        assert {f"sample_{i}.png" for i in range(5)} <= images
+        images = {p.name for p in (run.folder / f"out/evaluations/{task}/plots/images").iterdir()}
         prefix = "stack_pred" if task == "stack" else "pred"
-        assert {f"{prefix}_{i}.png" for i in range(10)} <= pictures
+        assert {f"{prefix}_{i}.png" for i in range(10)} <= images
     metrics = json.loads((run.folder / "out/evaluations/stack/metrics.json").read_text())
     assert 0 <= metrics["val_acc"] <= 1
 

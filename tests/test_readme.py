@@ -49,12 +49,12 @@ def test_every_module_and_linked_file_exists() -> None:
             assert (page.parent / link).exists(), f"{page}: {link}"
 
 
-def test_the_picture_and_the_table_name_every_stage() -> None:
+def test_the_image_and_the_table_name_every_stage() -> None:
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    picture = re.search(r"```mermaid\n(.*?)```", README, re.DOTALL)
+    image = re.search(r"```mermaid\n(.*?)```", README, re.DOTALL)
     stages = PAGES[ROOT / "docs" / "pipeline.md"]
-    assert picture is not None
-    assert set(re.findall(r"\w+_\w+", picture[1])) == set(pipeline["stages"])
+    assert image is not None
+    assert set(re.findall(r"\w+_\w+", image[1])) == set(pipeline["stages"])
     for stage in pipeline["stages"]:
         assert f"| `{stage}` |" in stages
 

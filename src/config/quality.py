@@ -27,15 +27,15 @@ class QualityParams(Section):
     SEED: Seed
     """Of what is drawn: samples of large sets, clusters, folds."""
     SAMPLES: Annotated[Integer, Field(ge=10)]
-    """Samples of each set that pictures and networks are looked at of."""
+    """Samples of each set that images and networks are looked at of."""
     STACK_SAMPLES: Annotated[Integer, Field(ge=10)]
-    """Likewise of each of the stack's sets, whose pictures are larger."""
+    """Likewise of each of the stack's sets, whose images are larger."""
     CORNERS: ThresholdAndLimit
     """Distance of the corners' upright box from the given one, as a share of its longer side."""
     NEAR_DUPLICATES: ThresholdAndLimit
-    """Correlation with another picture of the set."""
+    """Correlation with another image of the set."""
     LEAKED_NEARLY: ThresholdAndLimit
-    """Correlation with a picture of a set that it must share none with."""
+    """Correlation with an image of a set that it must share none with."""
     WRONG_TEXT: ThresholdAndLimit
     """Decimal logarithm of how much likelier another text is."""
     WRONG_BOX: ThresholdAndLimit
@@ -47,7 +47,7 @@ class QualityParams(Section):
     LIGHT: ThresholdAndLimit
     """Their 5th percentile."""
     BLURRY: ThresholdAndLimit
-    """How little a picture changes when it is blurred, from 0 (sharp) to 1."""
+    """How little an image changes when it is blurred, from 0 (sharp) to 1."""
     LOW_INFORMATION: ThresholdAndLimit
     """One less a tenth of the entropy in bits a pixel."""
     ODD_SIZE: ThresholdAndLimit
@@ -73,7 +73,7 @@ class QualityParams(Section):
     DOUBT_SAMPLES: Count
     """Samples that are looked at in several passes."""
     PASSES: Annotated[Integer, Field(ge=2, le=100)]
-    """Passes with dropout, or with the picture moved a little."""
+    """Passes with dropout, or with the image moved a little."""
     CALIBRATION_ERROR: Probability
     """Largest expected calibration error."""
     SHIFT: ThresholdAndLimit

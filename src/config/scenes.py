@@ -37,7 +37,7 @@ class StreetParams(Section):
     PITCH: Range[Annotated[Number, Field(ge=-60, le=60)]]
     """Degrees that it is seen from below (negative) to above."""
     ROLL: Degrees
-    """Degrees that it is turned in the picture, at most."""
+    """Degrees that it is turned in the image, at most."""
     DISTANCE: PositiveRange
     """Of the camera, in lengths of the plate: the nearer, the stronger the perspective."""
     SUFFIX_PROBABILITY: Probability
@@ -49,15 +49,23 @@ class StreetParams(Section):
     EMBOSS: ProbabilityRange
     """Contrast of the characters' lit edges."""
     MOSAIC_PROBABILITY: Probability
-    """Share of backgrounds of several pictures at their own sharpness, not one enlarged."""
+    """Share of backgrounds of several images at their own sharpness, not one enlarged."""
     TEXTURE_PROBABILITY: Probability
     """Share of backgrounds that are sharp structure alone."""
+    OVERLAY_PROBABILITY: Probability
+    """Share of the other backgrounds with sharp structure blended over them."""
     PLAIN_PROBABILITY: Probability
     """Share of backgrounds of one grey."""
     SURROUND_PROBABILITY: Probability
     """Share of plates with panels and edges of a car around them."""
+    PANEL_PROBABILITY: Probability
+    """Share of the three rings around a plate that show a panel."""
+    PANEL_EDGE_PROBABILITY: Probability
+    """Share of the panels with a darker edge."""
+    STICKER_PROBABILITY: Probability
+    """Share of the surroundings with a CH sticker."""
     CUT_PROBABILITY: Probability
-    """Share of pictures that end around the plate; beyond is the grey of padding."""
+    """Share of images that end around the plate; beyond is the grey of padding."""
     SHADOW_PROBABILITY: Probability
     """Share of scenes with the edge of a shadow."""
     GLARE_PROBABILITY: Probability
@@ -82,12 +90,24 @@ class StreetParams(Section):
     """Share of scenes without resampling, noise and JPEG."""
     RESAMPLE_PROBABILITY: Probability
     """Share of scenes that were shrunk and enlarged again."""
+    SHARPEN_PROBABILITY: Probability
+    """Share of scenes that the camera sharpened."""
     NOISE: ProbabilityRange
     """Weight of noise."""
     JPEG_PROBABILITY: Probability
     """Share of scenes that went through JPEG."""
     JPEG_QUALITY: Range[Annotated[Integer, Field(ge=1, le=100)]]
     """Of JPEG."""
+    BANDS_PROBABILITY: Probability
+    """Share of scenes of the shifted set with rolling bands of light."""
+    VIGNETTE_PROBABILITY: Probability
+    """Share of scenes of the shifted set with a vignette."""
+    POSTERISE_PROBABILITY: Probability
+    """Share of scenes of the shifted set with few grey levels."""
+    RAIN_PROBABILITY: Probability
+    """Share of scenes of the shifted set with rain."""
+    WEBP_PROBABILITY: Probability
+    """Share of scenes of the shifted set that went through WebP."""
 
 
 class SceneParams(Section):
@@ -135,12 +155,12 @@ class DegradeParams(Section):
     NOISE_BLUR: Range[Annotated[Integer, Field(ge=1, le=63), AfterValidator(_odd)]]
     """Side of the box that blurs uniform noise, in pixels of a 250-pixel scene."""
     NOISE_WEIGHT: ProbabilityRange
-    """Share of the noise in the picture."""
+    """Share of the noise in the image."""
     SHARPNESS: Range[Weight]
     """Factor of sharpening: 0 is smooth, 1 unchanged."""
     BRIGHTNESS: PositiveRange
     """Factor on the grey values."""
     BLUR_SIGMA: PositiveRange
-    """Standard deviation of the Gaussian blur, in pixels of the picture as it is stored."""
+    """Standard deviation of the Gaussian blur, in pixels of the image as it is stored."""
     AUTOCONTRAST_PROBABILITY: Probability
-    """Share of pictures stretched to the full range of grey."""
+    """Share of images stretched to the full range of grey."""

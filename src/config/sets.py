@@ -71,4 +71,4 @@ class PrepareFeedbackParams(Section):
     WINDOWS: Count
     """Windows of each plate for the localizer."""
     NEGATIVES: Natural
-    """Windows of each picture where there is no plate."""
+    """Windows of each image where there is no plate."""

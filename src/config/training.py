@@ -80,7 +80,7 @@ class FinetuneOCRParams(_Finetune):
 
 class _Evaluate(Section):
     SEED: Seed
-    """Of the choice of pictures that are shown."""
+    """Of the choice of images that are shown."""
 
 
 class EvaluateLocalizeParams(_Evaluate):

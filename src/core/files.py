@@ -37,13 +37,13 @@ def complete_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+def write_image(path: Path, image: NDArray[np.uint8]) -> None:
     """Write a ``(H, W)`` grey or ``(H, W, 3)`` BGR image as a PNG.
 
     Raises:
         OSError: The file cannot be written; OpenCV alone would only return ``False``.
     """
-    done, content = cv2.imencode(".png", picture)
+    done, content = cv2.imencode(".png", image)
     if not done:
         raise OSError(f"{path}: cannot be encoded as PNG")
     path.write_bytes(content.tobytes())

@@ -72,7 +72,7 @@ class TooLargeImageError(ImageError):
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class DecodedImage:
     """Grey image in its display orientation.
 
     Attributes:
@@ -93,7 +93,7 @@ def load_image(
     max_pixels: int = MAX_PIXELS,
     max_side: int = MAX_SIDE,
     formats: Sequence[str] | None = None,
-) -> Picture:
+) -> DecodedImage:
     """Load an image as grey, oriented by its EXIF data; an animated image yields its first frame.
 
     Args:
@@ -111,32 +111,32 @@ def load_image(
     """
     if isinstance(source, np.ndarray):
         grey = _grey_of_array(source, "the array")
-        return Picture(grey, grey.shape[1], grey.shape[0])
+        return DecodedImage(grey, grey.shape[1], grey.shape[0])
     if isinstance(source, Image.Image):
-        with _explained("the picture"):
-            _check_size(source, "the picture", max_pixels, max_side)
-            return _load(source, "the picture", lambda _: 1)
+        with _explained("the image"):
+            _check_size(source, "the image", max_pixels, max_side)
+            return _load(source, "the image", lambda _: 1)
     with _opened(source) as (file, name), _explained(name):
-        picture = _decoder(file, name, FORMATS if formats is None else formats)
-        _check_size(picture, name, max_pixels, max_side)
-        return _load(picture, name, _draft)
+        image = _decoder(file, name, FORMATS if formats is None else formats)
+        _check_size(image, name, max_pixels, max_side)
+        return _load(image, name, _draft)
 
 
 def load_colour(source: str | os.PathLike[str] | bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Load an image file as displayed, ``(H, W, 3)`` RGB; raises the same errors as ``load_image``."""
     with _opened(source) as (file, name), _explained(name):
-        picture = _decoder(file, name, FORMATS)
-        _check_size(picture, name, max_pixels, MAX_SIDE)
-        picture.load()
-        orientation = _orientation(picture)
-        if picture.mode.startswith(("I", "F")):
-            pixels = cv2.cvtColor(_grey_of_image(picture, name), cv2.COLOR_GRAY2RGB)
-        elif picture.has_transparency_data:
-            white = Image.new("RGBA", picture.size, "white")
-            shown = Image.alpha_composite(white, picture.convert("RGBA"))
+        image = _decoder(file, name, FORMATS)
+        _check_size(image, name, max_pixels, MAX_SIDE)
+        image.load()
+        orientation = _orientation(image)
+        if image.mode.startswith(("I", "F")):
+            pixels = cv2.cvtColor(_grey_of_image(image, name), cv2.COLOR_GRAY2RGB)
+        elif image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            shown = Image.alpha_composite(white, image.convert("RGBA"))
             pixels = np.asarray(shown.convert("RGB"))
         else:
-            pixels = np.asarray(picture.convert("RGB"))
+            pixels = np.asarray(image.convert("RGB"))
         return _upright(pixels, orientation)
 
 
@@ -147,15 +147,15 @@ def load_colour(source: str | os.PathLike[str] | bytes, max_pixels: int = MAX_PI
 def _opened(source: Any) -> Iterator[tuple[IO[bytes], str]]:
     """Open a path, or wrap bytes as a file; yield the file and its name for messages."""
     if isinstance(source, bytes | bytearray | memoryview):
-        yield io.BytesIO(source), "the picture"
+        yield io.BytesIO(source), "the image"
         return
     if not isinstance(source, str | os.PathLike):
-        raise TypeError(f"a picture is a path, bytes, a PIL picture or an array, not {source!r}")
+        raise TypeError(f"an image is a path, bytes, a PIL image or an array, not {source!r}")
     name = os.fspath(source)
     try:
         mode = Path(name).stat().st_mode
         if stat.S_ISDIR(mode):
-            raise ImageError(f"{name}: is a folder, not a picture")
+            raise ImageError(f"{name}: is a folder, not an image")
         if not stat.S_ISREG(mode):
             # Reading a pipe might block forever.
             raise ImageError(f"{name}: is no regular file")
@@ -220,11 +220,11 @@ def _decoder(file: IO[bytes], name: str, formats: Sequence[str]) -> ImageFile.Im
             f"{name}: HEIC, AVIF and films cannot be read; save it as JPEG or PNG"
         )
     known = f"{', '.join(formats[:-1])} and {formats[-1]}"
-    raise UnsupportedImageError(f"{name}: is no picture that can be read; {known} can")
+    raise UnsupportedImageError(f"{name}: is no image that can be read; {known} can")
 
 
-def _check_size(picture: Image.Image, name: str, max_pixels: int, max_side: int) -> None:
-    width, height = picture.size
+def _check_size(image: Image.Image, name: str, max_pixels: int, max_side: int) -> None:
+    width, height = image.size
     if width * height > max_pixels:
         raise TooLargeImageError(
             f"{name}: has {width} x {height} pixels; {max_pixels / 1e6:g} million are read at most",
@@ -240,45 +240,45 @@ def _check_size(picture: Image.Image, name: str, max_pixels: int, max_side: int)
 # Pixels
 
 
-def _load(picture: Image.Image, name: str, draft: Callable[[Image.Image], int]) -> Picture:
-    size = picture.size
-    scale = draft(picture)
-    picture.load()
-    grey = _grey_of_image(picture, name)
+def _load(image: Image.Image, name: str, draft: Callable[[Image.Image], int]) -> DecodedImage:
+    size = image.size
+    scale = draft(image)
+    image.load()
+    grey = _grey_of_image(image, name)
     if scale == 1:
         # Pillow applies the orientation of a TIFF while loading it.
-        size = picture.size
-    orientation = _orientation(picture)
+        size = image.size
+    orientation = _orientation(image)
     width, height = size if orientation < _SIDEWAYS else size[::-1]
-    return Picture(_upright(grey, orientation), width, height, scale)
+    return DecodedImage(_upright(grey, orientation), width, height, scale)
 
 
-def _draft(picture: Image.Image) -> int:
+def _draft(image: Image.Image) -> int:
     """Set a JPEG to be decoded as grey, at reduced size if large; return the divisor of its size."""
-    if not isinstance(picture, JpegImageFile):
+    if not isinstance(image, JpegImageFile):
         return 1
-    width, height = picture.size
+    width, height = image.size
     divisor = 1
     while divisor < 8 and max(width, height) >= REDUCED_FROM * divisor:
         divisor *= 2
     # ``draft`` keeps the colours of CMYK, and the size of images too narrow for the divisor.
-    picture.draft("L", (width // divisor or 1, height // divisor or 1))
-    return round(width / picture.size[0])
+    image.draft("L", (width // divisor or 1, height // divisor or 1))
+    return round(width / image.size[0])
 
 
-def _grey_of_image(picture: Image.Image, name: str) -> Pixels:
+def _grey_of_image(image: Image.Image, name: str) -> Pixels:
     """Return a loaded image as ``(H, W)`` uint8."""
-    mode = picture.mode
+    mode = image.mode
     if mode in ("YCbCr", "LAB"):
-        return np.asarray(picture.getchannel(0))
+        return np.asarray(image.getchannel(0))
     if mode.startswith("I;16"):
-        return _grey_of_array(np.asarray(picture).astype(np.uint16), name)
+        return _grey_of_array(np.asarray(image).astype(np.uint16), name)
     if mode == "I":
-        values = np.asarray(picture).clip(0, 0xFFFF)
+        values = np.asarray(image).clip(0, 0xFFFF)
         return _grey_of_array(values.astype(np.uint8 if values.max() < 256 else np.uint16), name)
-    if mode == "F" or not picture.has_transparency_data:
-        return _grey_of_array(np.asarray(picture if mode == "F" else picture.convert("L")), name)
-    return _grey_of_array(np.asarray(picture.convert("RGBA")), name)
+    if mode == "F" or not image.has_transparency_data:
+        return _grey_of_array(np.asarray(image if mode == "F" else image.convert("L")), name)
+    return _grey_of_array(np.asarray(image.convert("RGBA")), name)
 
 
 def _grey_of_array(pixels: NDArray[Any], name: str) -> Pixels:
@@ -340,10 +340,10 @@ _TURNS: dict[int, Callable[[Pixels], Any]] = {
 """Function that turns stored pixels into displayed ones, by orientation (EXIF 2.32, tag 274)."""
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation from 1 to 8; 1 if it is missing or damaged, as browsers do."""
     with suppress(Exception):
-        orientation = picture.getexif().get(_ORIENTATION)
+        orientation = image.getexif().get(_ORIENTATION)
         if orientation in _TURNS:
             return int(orientation)
     return 1

@@ -119,7 +119,6 @@ class SampleDraws:
         self, key: NDArray[np.uint64], start: int, reserved: NDArray[np.float64] | None = None
     ) -> None:
         self._key, self._start, self._reserved = key, start, reserved
-        self._count = 0 if reserved is None else len(reserved)
         self._position = 0
         self._made: list[float] | None = None
         """Numbers generated in advance, from position ``_first`` on."""
@@ -135,7 +134,9 @@ class SampleDraws:
         self._position += count
         counters = positions + np.uint64(self._start + 1)
         if self._reserved is not None:
-            counters = np.where(positions < self._count, counters, positions + np.uint64(_FAR))
+            counters = np.where(
+                positions < len(self._reserved), counters, positions + np.uint64(_FAR)
+            )
         with np.errstate(over="ignore"):
             bits = _mix(self._key + counters * _GOLDEN_GAMMA)
         return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53

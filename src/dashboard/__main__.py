@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import ipaddress
 import os
-import re
 import sys
-from contextlib import redirect_stderr
 from pathlib import Path
 
-from pydantic import ValidationError
-from pydantic_settings import CliApp, SettingsError
-
+from ..core.settings import settings_of
 from .settings import Settings
 
 SCRIPT = Path(__file__).with_name("script.py")
@@ -52,34 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: A setting is invalid; the message is printed.
     """
-    complaints = io.StringIO()
-    try:
-        with redirect_stderr(complaints):
-            settings = CliApp.run(
-                Settings, cli_args=sys.argv[1:] if arguments is None else arguments
-            )
-    except (SettingsError, ValidationError) as error:
-        print(_without_urls(f"error: {_explain(error)}"), file=sys.stderr)
-        sys.exit(2)
-    finally:
-        print(_without_urls(complaints.getvalue()), end="", file=sys.stderr)
+    settings = settings_of(Settings, arguments)
     words = command(settings)
     # Pass the settings by the environment: everybody on the machine can see arguments.
     os.execve(words[0], words, {**os.environ, **settings.variables()})  # noqa: S606  # no shell
-
-
-def _explain(error: SettingsError | ValidationError) -> str:
-    """Return which setting is invalid, and why."""
-    if isinstance(error, SettingsError):
-        return str(error)
-    item = error.errors()[0]
-    name = str(item["loc"][0])
-    return f"--{name.replace('_', '-')} (PLATES_{name.upper()}): {item['msg']}"
-
-
-def _without_urls(text: str) -> str:
-    """Replace URLs in a text by ``<URL>``, since they may contain passwords."""
-    return re.sub(r"\S*://\S*", "<URL>", text)
 
 
 if __name__ == "__main__":

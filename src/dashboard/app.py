@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from ..core.errors import UserError
-from . import model, operation, quality, review, try_picture
+from . import model, operation, quality, review, try_image
 
 # Streamlit's own icons would be loaded from another host.
 ICON = Path(__file__).parents[1] / "serve" / "page" / "icon.svg"
@@ -19,7 +19,7 @@ def main() -> None:
     page = st.navigation(
         [
             st.Page(
-                try_picture.show, title="Try a picture", icon=":material/add_a_photo:", default=True
+                try_image.show, title="Try an image", icon=":material/add_a_photo:", default=True
             ),
             st.Page(review.show, title="Review", icon=":material/fact_check:", url_path="review"),
             st.Page(quality.show, title="Data", icon=":material/dataset:", url_path="data"),

@@ -16,7 +16,7 @@ import streamlit as st
 
 from ..core.errors import UserError
 from ..core.images import Pixels
-from ..flywheel.pictures import LONGEST_SIDE, Box
+from ..flywheel.images import LONGEST_SIDE, Box
 from ..flywheel.store import Store
 from ..inference.drawing import draw_plates
 from ..inference.reader import Plate
@@ -32,9 +32,9 @@ class ResultsError(UserError):
 
 
 @st.cache_resource
-def _opened(url: str, pictures: Path | None, days: int | None, max_bytes: float) -> Store:
+def _opened(url: str, images: Path | None, days: int | None, max_bytes: float) -> Store:
     # If the server deletes images, this store deletes nothing, and its number of days is unused.
-    return Store(url, pictures, days or 1, max_bytes)
+    return Store(url, images, days or 1, max_bytes)
 
 
 @st.cache_data(ttl=_HOUR)

@@ -22,7 +22,7 @@ CANDIDATE = OUT / "models" / "stack"
 FIGURES = {
     "at_threshold.wrong.share": "texts that are wrong, of those given on val",
     "shifted.at_threshold.wrong.share": "the same on shifted",
-    "clutter.with_text.share": "pictures without a Swiss plate, but with a text",
+    "clutter.with_text.share": "images without a Swiss plate, but with a text",
     "doubt.ece": "expected calibration error on val",
     "shifted.doubt.ece": "the same on shifted",
     "shifted.doubt.brier": "Brier score on shifted",

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from ..core.errors import UserError
 from ..flywheel.review import error_rate
 from ..flywheel.store import Store
-from ..flywheel.tables import Feedback, Picture, Prediction
+from ..flywheel.tables import Feedback, Prediction, StoredImage
 from ..inference.bundle import DEFAULT, read_manifest
 from ..promotion.model_card import SETS
 from .common import OUT, open_store, read_json, read_table
@@ -95,12 +95,12 @@ def readings(session: Session, since: datetime) -> pd.DataFrame:
         Table with the columns created and model, and confidence and given of the image's best plate.
         Without a plate, confidence is NaN and given is False.
     """
-    best = and_(Prediction.picture_id == Picture.id, Prediction.plate == 0)
+    best = and_(Prediction.picture_id == StoredImage.id, Prediction.plate == 0)
     statement = (
-        select(Picture.created, Picture.model, Prediction.confidence, Prediction.is_given)
+        select(StoredImage.created, StoredImage.model, Prediction.confidence, Prediction.is_given)
         .outerjoin(Prediction, best)
-        .where(Picture.created >= since)
-        .order_by(Picture.created)
+        .where(StoredImage.created >= since)
+        .order_by(StoredImage.created)
     )
     rows = session.execute(statement).tuples()
     table = pd.DataFrame(rows, columns=["created", "model", "confidence", "given"])
@@ -195,7 +195,7 @@ def _show_store(store: Store) -> None:
         verdicts = dict(session.execute(said.group_by(Feedback.verdict)).tuples().all())
         errors = error_rate(session)
     columns = st.columns(4)
-    columns[0].metric("Pictures kept", len(table), border=True)
+    columns[0].metric("Images kept", len(table), border=True)
     empty = f"{table['confidence'].isna().mean():.1%}" if len(table) else "–"
     columns[1].metric("Without a plate", empty, border=True)
     columns[2].metric("Said by users", sum(verdicts.values()), border=True)
@@ -213,15 +213,15 @@ def _show_store(store: Store) -> None:
             f"{errors.wrong} of {errors.count}; 95 %: {errors.low:.1%} to {errors.high:.1%}"
         )
     if table.empty:
-        st.info("No picture was kept in this time.", icon=":material/hourglass_empty:")
+        st.info("No image was kept in this time.", icon=":material/hourglass_empty:")
         return
     days = daily(table)
     left, right = st.columns(2)
     with left:
-        st.subheader("Pictures a day", anchor=False)
+        st.subheader("Images a day", anchor=False)
         st.bar_chart(
             days[list(_COLOURS)], color=list(_COLOURS.values()), x_label="day (UTC)",
-            y_label="pictures",
+            y_label="images",
         )  # fmt: skip
     with right:
         st.subheader("Confidence a day", anchor=False)
@@ -300,7 +300,7 @@ def served(text: str) -> Served:
     Raises:
         ServerError: The text does not come from a server of this project.
     """
-    strange = ServerError("what answers is no server of this project: it counts no pictures")
+    strange = ServerError("what answers is no server of this project: it counts no images")
     try:
         samples = [
             (sample.name, dict(sample.labels), sample.value)
@@ -336,13 +336,13 @@ def served(text: str) -> Served:
             for (low, before), (high, after) in pairwise([(0.0, 0.0), *ends])
             if high <= 1
         ],
-        columns=["confidence", "pictures"],
+        columns=["confidence", "images"],
     )
     return Served(requests, counts, confidence)
 
 
 COUNTS = {
-    "plates_pictures_total": "pictures read",
+    "plates_pictures_total": "images read",
     "plates_rejections_total": "refused",
     "plates_captures_total": "kept, or not",
     "plates_feedback_total": "feedback",
@@ -370,5 +370,5 @@ def _show_server(server: str) -> None:
             pd.DataFrame(rows, columns=["what", "which", "value"]), hide_index=True, width="stretch"
         )
     with right:
-        st.caption("Pictures by the highest confidence among their plates")
-        st.bar_chart(found.confidence.set_index("confidence"), sort=False, y_label="pictures")
+        st.caption("Images by the highest confidence among their plates")
+        st.bar_chart(found.confidence.set_index("confidence"), sort=False, y_label="images")

@@ -53,7 +53,7 @@ def show() -> None:
     columns[2].metric("Sets", checks["set"].nunique(), border=True)
     st.dataframe(checks, hide_index=True, width="stretch")
     st.caption("A share above its limit fails only where chance does not explain it.")
-    _show_pictures(folder, checks)
+    _show_images(folder, checks)
     _show_worst(folder)
     _show_plots(folder)
 
@@ -104,14 +104,14 @@ def sections_of(report: str) -> tuple[str, dict[str, str]]:
     return head, {part.split('"', 2)[1]: part for part in shown if part.startswith("<h2 id=")}
 
 
-def _show_pictures(folder: Path, checks: pd.DataFrame) -> None:
+def _show_images(folder: Path, checks: pd.DataFrame) -> None:
     """Show the report's section on a check: its worst samples, or clusters with examples."""
-    st.subheader("Pictures", anchor=False)
+    st.subheader("Images", anchor=False)
     path = folder / "report.html"
     try:
         report = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        st.info(f"The report with pictures is not here: {_remedy(folder)}.")
+        st.info(f"The report with images is not here: {_remedy(folder)}.")
         return
     head, sections = sections_of(report)
     styles = "".join(re.findall(r"<style>.*?</style>", head, re.DOTALL))
@@ -127,7 +127,7 @@ def _show_pictures(folder: Path, checks: pd.DataFrame) -> None:
         format_func=lambda name: name.replace("-", ": ", 1),
     )  # fmt: skip
     # The page is this project's own, and its template escapes the content of samples.
-    st.iframe(styles + _WHITE + sections[name], height=520, alt=f"Pictures of {name}")
+    st.iframe(styles + _WHITE + sections[name], height=520, alt=f"Images of {name}")
     st.download_button(
         "The whole report", report, f"{folder.name}.html", "text/html", icon=":material/download:"
     )
@@ -163,7 +163,7 @@ def _show_plots(folder: Path) -> None:
             st.altair_chart(
                 chart.encode(
                     alt.X("cluster:O"),
-                    alt.Y("count:Q", title="pictures"),
+                    alt.Y("count:Q", title="images"),
                     alt.Color("what:N", title=None),
                     tooltip=["cluster", "count", "expected"],
                 ).properties(height=180)

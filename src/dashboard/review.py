@@ -24,7 +24,7 @@ from ..core.errors import UserError
 from ..core.images import ImageError, Pixels, load_colour
 from ..flywheel.corrections import Corners, Correction
 from ..flywheel.errors import CorrectionError, UnknownEntryError
-from ..flywheel.pictures import encode
+from ..flywheel.images import encode
 from ..flywheel.review import Item, decide, latest, queue
 from ..flywheel.store import Store
 from ..flywheel.tables import Review
@@ -38,7 +38,7 @@ RANKED_S = 60.0
 REASONS = {
     "wrong": "a user calls it wrong",
     "missed": "a user misses a plate",
-    "contradiction": "people say different things of this picture",
+    "contradiction": "people say different things of this image",
     "doubt": "the reader doubts",
     "novelty": "few of its kind were reviewed",
     "random": "drawn by lot, whatever it is: the rate of errors follows from these",
@@ -89,21 +89,21 @@ class Shown:
     @classmethod
     def of(cls, item: Item) -> Shown:
         """Copy an item of the queue, which is bound to its database session."""
-        picture, read, feedback = item.picture, item.prediction, item.feedback
+        image, read, feedback = item.image, item.prediction, item.feedback
         said = Correction()
         if feedback is not None:
             said = Correction(feedback.text, _corners(feedback.corners), feedback.lines)
         return cls(
-            key=(picture.id, item.plate),
+            key=(image.id, item.plate),
             text=None if read is None else read.text,
             corners=None if read is None else _corners(read.corners),
             lines=None if read is None else read.lines,
             confidence=0.0 if read is None else read.confidence,
             said=said,
             reasons=[REASONS[name] for name in item.reasons],
-            file=picture.file,
+            file=image.file,
             crop=None if read is None else read.crop,
-            size=(picture.width, picture.height),
+            size=(image.width, image.height),
         )
 
 
@@ -159,11 +159,11 @@ def _show(shown: Shown, store: Store) -> None:
         known = shown.said.corners or shown.corners
         if known is None and pixels is not None:
             known = _boxed(shown, pixels)
-        picture = st.container()
+        image = st.container()
         with st.expander("Corners"):
             corners = _corner_editor(shown, known)
         if pixels is not None and corners is not None:
-            picture.image(_outlined(pixels, shown, corners), width="stretch")
+            image.image(_outlined(pixels, shown, corners), width="stretch")
     with right:
         words = st.container()
         if shown.crop is not None and (crop := _load(store, shown.crop)) is not None:
@@ -269,7 +269,7 @@ def _corner_editor(shown: Shown, known: Corners | None) -> Corners | None:
         table, key=f"corners-{shown.key}-{known}", disabled=["_index"], width="stretch",
         column_config={name: st.column_config.NumberColumn(format="%.1f") for name in "xy"},
     )  # fmt: skip
-    st.caption(f"In pixels of the picture, which has {width} x {height}.")
+    st.caption(f"In pixels of the image, which has {width} x {height}.")
     if edited.equals(table):
         return known
     # An emptied cell becomes NaN, which the check of the corners reports.
@@ -310,7 +310,7 @@ def _outlined(pixels: Pixels, shown: Shown, corners: Corners) -> Pixels:
 def _load(store: Store, name: str) -> Pixels | None:
     """Load a stored file as ``(H, W, 3)`` RGB; warn and return None if it cannot be loaded."""
     try:
-        return load_colour(store.pictures.path(name))
+        return load_colour(store.images.path(name))
     except ImageError as error:
         st.warning(str(error))
         return None
@@ -360,8 +360,8 @@ def last_decided(session: Session, reviewer: str) -> Key | None:
         .limit(_UNDONE)
     )
     for review in session.scalars(statement):
-        of_picture = select(Review).where(Review.picture_id == review.picture_id)
-        rows = session.scalars(of_picture.order_by(Review.number)).all()
+        of_image = select(Review).where(Review.picture_id == review.picture_id)
+        rows = session.scalars(of_image.order_by(Review.number)).all()
         if latest(rows, review.plate) is review:
             return review.picture_id, review.plate
     return None

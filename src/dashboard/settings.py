@@ -39,18 +39,18 @@ class Settings(BaseSettings):
     """Database of the server's feedback: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE.
     Without it nothing is kept, and there is nothing to review."""
     feedback_pictures: Path | None = None
-    """Folder of its pictures; by default beside SQLite's file."""
+    """Folder of its images; by default beside SQLite's file."""
     feedback_days: int | None = Field(default=None, ge=1, le=36_500)
-    """Days after which the dashboard deletes pictures; by default it leaves that to the server."""
+    """Days after which the dashboard deletes images; by default it leaves that to the server."""
     max_feedback_mib: float = Field(default=4096.0, gt=0)
-    """Size in MiB of all pictures that are kept, at most."""
+    """Size in MiB of all images that are kept, at most."""
 
     max_body_mib: int = Field(default=32, ge=1, le=1024)
-    """Size of a picture's file in MiB, at most."""
+    """Size of an image's file in MiB, at most."""
     max_pixels: int = Field(default=50_000_000, ge=1)
-    """Pixels of a picture, at most."""
+    """Pixels of an image, at most."""
     max_side: int = Field(default=20_000, ge=1)
-    """Width and height of a picture, at most."""
+    """Width and height of an image, at most."""
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables that are equivalent to these settings."""

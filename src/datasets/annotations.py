@@ -67,13 +67,13 @@ class AnnotatedImage:
 
     Attributes:
         name: File name of the image, or its number in a prepared set.
-        picture: Grey image, shape ``(H, W)``, uint8.
+        image: Grey image, shape ``(H, W)``, uint8.
         plates: Annotated plates of the image.
         whole: True if every plate in the image is annotated.
     """
 
     name: str
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     plates: list[AnnotatedPlate]
     whole: bool = True
 
@@ -178,7 +178,7 @@ class AnnotationFile:
                 if not 0 <= values[name] <= 1:
                     raise self._wrong(
                         line,
-                        f"`{name}` must be in [0, 1], as a share of the picture, not {row[name]}; "
+                        f"`{name}` must be in [0, 1], as a share of the image, not {row[name]}; "
                         "pixels go into x1,y1,x2,y2",
                     )
             if values["w"] == 0 or values["h"] == 0:
@@ -193,15 +193,15 @@ class AnnotationFile:
     def __iter__(self) -> Iterator[AnnotatedImage]:
         for name, rows in self._files.items():
             try:
-                picture = load_image(self.path.parent / name)
+                image = load_image(self.path.parent / name)
             except ImageError as error:
                 raise self._wrong(rows[0][0], str(error)) from error
-            size = (picture.width, picture.height)
+            size = (image.width, image.height)
             # A very large JPEG is decoded at a fraction of its size.
-            scale = picture.grey.shape[1] / picture.width
+            scale = image.grey.shape[1] / image.width
             plates = [self._plate(*row, size, scale) for row in rows if row[1]["present"]]
             whole = all(values["whole"] for _, values in rows)
-            yield AnnotatedImage(name, picture.grey, plates, whole)
+            yield AnnotatedImage(name, image.grey, plates, whole)
 
     def _plate(
         self, line: int, row: dict[str, Any], size: tuple[int, int], scale: float
@@ -250,14 +250,12 @@ class PreparedAnnotations:
         return len(self.samples)
 
     def __getitem__(self, i: int) -> AnnotatedImage:
-        picture = self.samples.image(i)
+        image = self.samples.image(i)
         row = {**_PLAIN, **self.samples.labels.iloc[i].to_dict()}
         # Each row is one image, so its further plates share a single column.
         others = json.loads(row["others"]) if row["others"] else []
         found = [labels for labels in (row, *others) if labels["present"]]
-        return AnnotatedImage(
-            str(i), picture, [_labelled(labels, picture.shape) for labels in found]
-        )
+        return AnnotatedImage(str(i), image, [_labelled(labels, image.shape) for labels in found])
 
     def __iter__(self) -> Iterator[AnnotatedImage]:
         return (self[i] for i in range(len(self)))

@@ -28,11 +28,11 @@ class Backgrounds:
     """Prepared backgrounds.
 
     Attributes:
-        pictures: Grey images, shape ``(n, 32, 32)``, uint8.
+        images: Grey images, shape ``(n, 32, 32)``, uint8.
         source: Origin of the images, ``cifar10`` or ``procedural``.
     """
 
-    pictures: Gray
+    images: Gray
     source: str
 
 
@@ -48,12 +48,12 @@ def load_backgrounds(folder: Path, split: str) -> Backgrounds:
     """
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        pictures = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
-        if pictures.shape[1:] != (32, 32):
-            raise ValueError(f"{split}.npy has the shape {pictures.shape}")
-        if hashlib.sha256(pictures).hexdigest() != meta["sha256"][split]:
+        images = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
+        if images.shape[1:] != (32, 32):
+            raise ValueError(f"{split}.npy has the shape {images.shape}")
+        if hashlib.sha256(images).hexdigest() != meta["sha256"][split]:
             raise ValueError(f"{split}.npy has another sha256 than meta.json says")
-        return Backgrounds(pictures, meta["source"])
+        return Backgrounds(images, meta["source"])
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(
             f"{folder}: the backgrounds are missing or damaged: {error}. Make them again with "
@@ -72,7 +72,7 @@ def draw_procedural(split: str, count: int) -> Gray:
         split: Name of the split; it selects the random stream, so that two splits share no image.
         count: Number of images.
     """
-    pictures = np.empty((count, 32, 32), np.uint8)
+    images = np.empty((count, 32, 32), np.uint8)
     draws = Draws(0, f"backgrounds-{split}", np.arange(count))
     noise = [draws.normal(shape=(cells, cells)).astype(np.float32) for cells in _NOISE_CELLS]
     roughness = draws.uniform(0.4, 1.0).tolist()
@@ -84,7 +84,7 @@ def draw_procedural(split: str, count: int) -> Gray:
     means = (120 + 32 * draws.normal()).tolist()
     deviations = draws.uniform(20.0, 80.0).tolist()
     ramp = np.linspace(-1, 1, _FINE, dtype=np.float32)
-    for i in tqdm(range(count), desc=f"procedural backgrounds, {split}", unit=" pictures"):
+    for i in tqdm(range(count), desc=f"procedural backgrounds, {split}", unit=" images"):
         canvas = tilts[i, 0] * ramp[None, :] + tilts[i, 1] * ramp[:, None]
         texture = np.zeros((_FINE, _FINE), np.float32)
         for octave, each in enumerate(noise):
@@ -96,8 +96,8 @@ def draw_procedural(split: str, count: int) -> Gray:
         canvas = cv2.GaussianBlur(canvas, (0, 0), 2 * blurs[i])
         small = cv2.resize(canvas, (32, 32), interpolation=cv2.INTER_AREA)
         small = (small - small.mean()) / max(float(small.std()), 1.0)
-        pictures[i] = np.clip(means[i] + deviations[i] * small, 0, 255).astype(np.uint8)
-    return pictures
+        images[i] = np.clip(means[i] + deviations[i] * small, 0, 255).astype(np.uint8)
+    return images
 
 
 _FINE = 64

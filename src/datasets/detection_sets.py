@@ -37,7 +37,7 @@ from .annotations import AnnotatedImage, AnnotatedPlate, AnnotationFile
 from .shards import DatasetError
 from .splits import SPLITS, split_of
 
-_PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
+_IMAGES = {".jpg", ".jpeg", ".png", ".webp"}
 _FOLDERS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "locked", "testing": "locked",
@@ -55,13 +55,13 @@ class Split:
 
     Attributes:
         name: Name of the split: ``train``, ``val`` or ``locked``.
-        pictures: Function that opens the images one at a time; it may be called repeatedly.
+        images: Function that opens the images one at a time; it may be called repeatedly.
         count: Number of images.
         has_text: True if plate texts are known; a plate without one then has none to read.
     """
 
     name: str
-    pictures: Callable[[], Iterator[AnnotatedImage]]
+    images: Callable[[], Iterator[AnnotatedImage]]
     count: int
     has_text: bool
 
@@ -88,7 +88,7 @@ def open_set(folder: Path) -> list[Split]:
             cannot be read.
     """
     if any((folder / f"{name}.csv").is_file() for name in SPLITS):
-        return _truth_files(folder)
+        return _annotation_files(folder)
     for read in (_read_voc, _read_yolo, _read_ufpr):
         if items := read(folder):
             return _splits(items, has_text=read is _read_ufpr)
@@ -101,14 +101,14 @@ def open_set(folder: Path) -> list[Split]:
 # Annotation files
 
 
-def _truth_files(folder: Path) -> list[Split]:
+def _annotation_files(folder: Path) -> list[Split]:
     splits = []
     for name in SPLITS:
         path = folder / f"{name}.csv"
         # A small export may have no image for one of the splits: its table then has only a header.
         if path.is_file() and len(path.read_text(encoding="utf-8").splitlines()) > 1:
-            truth = AnnotationFile(path)
-            splits.append(Split(name, truth.__iter__, len(truth), truth.has_text))
+            annotated = AnnotationFile(path)
+            splits.append(Split(name, annotated.__iter__, len(annotated), annotated.has_text))
     return splits
 
 
@@ -129,7 +129,7 @@ class _Box:
 class _Item:
     """An image with its plates, and its split if the set defines one."""
 
-    picture: Path
+    image: Path
     split: str | None
     boxes: Sequence[_Box]
     source: Path
@@ -139,10 +139,10 @@ def _splits(items: Sequence[_Item], has_text: bool) -> list[Split]:
     groups: dict[str, list[_Item]] = {}
     for item in items:
         try:
-            split = item.split or split_of(hashlib.sha256(item.picture.read_bytes()).hexdigest())
+            split = item.split or split_of(hashlib.sha256(item.image.read_bytes()).hexdigest())
         except OSError as error:
             raise DatasetError(
-                f"{item.source}: its picture {item.picture} cannot be read: {error.strerror or error}"
+                f"{item.source}: its image {item.image} cannot be read: {error.strerror or error}"
             ) from error
         groups.setdefault(split, []).append(item)
 
@@ -158,12 +158,12 @@ def _splits(items: Sequence[_Item], has_text: bool) -> list[Split]:
 
 def _open(item: _Item) -> AnnotatedImage:
     try:
-        picture = load_image(item.picture)
+        image = load_image(item.image)
     except ImageError as error:
         raise DatasetError(f"{item.source}: {error}") from error
-    scale = picture.grey.shape[1] / picture.width
-    plates = [_plate(box, picture.width, picture.height, scale, item) for box in item.boxes]
-    return AnnotatedImage(str(item.picture), picture.grey, plates)
+    scale = image.grey.shape[1] / image.width
+    plates = [_plate(box, image.width, image.height, scale, item) for box in item.boxes]
+    return AnnotatedImage(str(item.image), image.grey, plates)
 
 
 def _plate(box: _Box, width: int, height: int, scale: float, item: _Item) -> AnnotatedPlate:
@@ -173,7 +173,7 @@ def _plate(box: _Box, width: int, height: int, scale: float, item: _Item) -> Ann
     x1, y1, x2, y2 = values
     if not (x1 < x2 and y1 < y2 and x1 < width and y1 < height and x2 > 0 and y2 > 0):
         raise DatasetError(
-            f"{item.source}: the box {values.round(1).tolist()} is none in a picture of "
+            f"{item.source}: the box {values.round(1).tolist()} is none in an image of "
             f"{width}x{height} pixels"
         )
     corners = None if box.corners is None else np.array(box.corners, float) * scale
@@ -214,12 +214,12 @@ def _read_xml(path: Path, split: str | None) -> _Item:
     except (OSError, ET.ParseError, ValueError) as error:
         raise DatasetError(f"{path}: is no annotation of Pascal VOC: {error}") from error
     places = [path.parent, *(path.parent.parent / each for each in ("JPEGImages", "images"))]
-    picture = next((place / name for place in places if (place / name).is_file()), None)
-    if picture is None:
+    image = next((place / name for place in places if (place / name).is_file()), None)
+    if image is None:
         raise DatasetError(
-            f"{path}: its picture {name} is neither beside it nor in JPEGImages or images"
+            f"{path}: its image {name} is neither beside it nor in JPEGImages or images"
         )
-    return _Item(picture, split, boxes, path)
+    return _Item(image, split, boxes, path)
 
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -233,15 +233,15 @@ def _text(element: ET.Element, path: str) -> str:
 
 
 def _read_yolo(folder: Path) -> list[_Item]:
-    pictures = [
+    images = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _PICTURES and "images" in path.relative_to(folder).parts
+        if path.suffix.lower() in _IMAGES and "images" in path.relative_to(folder).parts
     ]
-    if not pictures or not any("labels" in path.parts for path in folder.rglob("*.txt")):
+    if not images or not any("labels" in path.parts for path in folder.rglob("*.txt")):
         return []
     classes = _classes(folder)
-    return [_read_labels(path, folder, classes) for path in pictures]
+    return [_read_labels(path, folder, classes) for path in images]
 
 
 def _classes(folder: Path) -> set[int] | None:
@@ -261,8 +261,8 @@ def _classes(folder: Path) -> set[int] | None:
     return found
 
 
-def _read_labels(picture: Path, folder: Path, classes: set[int] | None) -> _Item:
-    parts = list(picture.relative_to(folder).parts)
+def _read_labels(image: Path, folder: Path, classes: set[int] | None) -> _Item:
+    parts = list(image.relative_to(folder).parts)
     parts[parts.index("images")] = "labels"
     path = folder.joinpath(*parts).with_suffix(".txt")
     split = next((_FOLDERS[part] for part in parts if part in _FOLDERS), None)
@@ -281,16 +281,16 @@ def _read_labels(picture: Path, folder: Path, classes: set[int] | None) -> _Item
             raise DatasetError(f"{path}, line {number}: must be `class cx cy w h`") from None
         if classes is None or kind in classes:
             boxes.append(_Box(tuple(box_to_xyxy(box).tolist()), is_normalised=True))
-    return _Item(picture, split, boxes, path)
+    return _Item(image, split, boxes, path)
 
 
 def _read_ufpr(folder: Path) -> list[_Item]:
     items = []
     for path in sorted(folder.rglob("*.txt")):
-        picture = next(
-            (path.with_suffix(end) for end in _PICTURES if path.with_suffix(end).is_file()), None
+        image = next(
+            (path.with_suffix(end) for end in _IMAGES if path.with_suffix(end).is_file()), None
         )
-        if picture is None:
+        if image is None:
             continue
         # One field per line, such as `corners: 1,2 3,4 5,6 7,8`, some of them indented.
         lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
@@ -299,7 +299,7 @@ def _read_ufpr(folder: Path) -> list[_Item]:
             continue
         split = next((_FOLDERS[part] for part in path.parts[::-1] if part in _FOLDERS), None)
         try:
-            items.append(_Item(picture, split, [_ufpr_box(fields)], path))
+            items.append(_Item(image, split, [_ufpr_box(fields)], path))
         except ValueError:
             raise DatasetError(
                 f"{path}: must have `corners: x,y x,y x,y x,y`, or `position_plate: x y w h`"

@@ -46,7 +46,7 @@ class LocalizeDataset(Dataset[LocalizeBatch]):
         size = self.samples.image(0).shape
         if size != input_shape[1:]:
             raise DatasetError(
-                f"{folder}: its pictures are {size[0]}x{size[1]}, the model takes "
+                f"{folder}: its images are {size[0]}x{size[1]}, the model takes "
                 f"{input_shape[1]}x{input_shape[2]} (LocalizeParams.IMG_SHAPE). Make the set again "
                 "with `dvc repro prepare_localize`."
             )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..config.plates import PlateParams, StreetPlateParams
-from ..core.files import complete_folder, write_picture
+from ..core.files import complete_folder, write_image
 from ..core.machine import available_cores
 from ..core.random import Draws
 from ..generators.atlas import Atlas
@@ -26,7 +26,7 @@ from ..generators.structure import SPLIT_TEXTURES
 from .backgrounds import load_backgrounds
 from .shards import NewSet, Shard, ShardedSet, write_sets
 
-SAMPLE_PICTURES = 10
+SAMPLE_IMAGES = 10
 _GREEN = (80, 200, 80)
 
 
@@ -66,7 +66,7 @@ class SceneSource:
         mix: Proportion and kind of street scenes.
         atlas: Glyph variants of the original's scenes.
         street_atlas: Glyph variants of street scenes.
-        pictures: Background images, shape ``(n, 32, 32)``, uint8.
+        images: Background images, shape ``(n, 32, 32)``, uint8.
         backgrounds: Origin of the background images.
     """
 
@@ -79,7 +79,7 @@ class SceneSource:
     mix: StreetMix
     atlas: Atlas = field(init=False)
     street_atlas: Atlas = field(init=False)
-    pictures: NDArray[np.uint8] = field(init=False)
+    images: NDArray[np.uint8] = field(init=False)
     backgrounds: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,13 +89,13 @@ class SceneSource:
 
     def _open_backgrounds(self) -> None:
         backgrounds = load_backgrounds(self.config.backgrounds_folder, self.split)
-        object.__setattr__(self, "pictures", backgrounds.pictures)
+        object.__setattr__(self, "images", backgrounds.images)
         object.__setattr__(self, "backgrounds", backgrounds.source)
 
     def __getstate__(self) -> dict[str, object]:
         # Each worker opens the backgrounds itself instead of receiving a copy.
         return {
-            name: value for name, value in vars(self).items() if name not in ("pictures", "streets")
+            name: value for name, value in vars(self).items() if name not in ("images", "streets")
         }
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -105,7 +105,7 @@ class SceneSource:
 
     def scenes_at(self, side: int) -> SceneRenderer:
         """Return a renderer of the original's scenes with the given side in pixels."""
-        return SceneRenderer(self.atlas, self.pictures, side)
+        return SceneRenderer(self.atlas, self.images, side)
 
     @cached_property
     def streets(self) -> StreetRenderer:
@@ -113,7 +113,7 @@ class SceneSource:
         return StreetRenderer(
             self.config.StreetParams,
             self.street_atlas,
-            self.pictures,
+            self.images,
             SPLIT_TEXTURES[self.split],
             self.side,
             self.mix.degradations,
@@ -143,7 +143,7 @@ class SceneSource:
                 self.config.SceneParams,
                 self.config.DegradeParams,
                 self.structure_probability,
-                len(self.pictures),
+                len(self.images),
                 SPLIT_TEXTURES[self.split],
             )
             parts.append((np.flatnonzero(~street), Part(scenes, self.scenes_at(self.side))))
@@ -283,8 +283,8 @@ def _write_overview(
         images = temporary / "plots" / "images"
         images.mkdir(parents=True)
         first = next(iter(sets.values()))
-        for i in range(min(SAMPLE_PICTURES, len(first))):
-            write_picture(images / f"sample_{i}.png", show(first, i))
+        for i in range(min(SAMPLE_IMAGES, len(first))):
+            write_image(images / f"sample_{i}.png", show(first, i))
         labels = pd.concat(
             [data.labels.assign(set=split) for split, data in sets.items()], ignore_index=True
         )
@@ -335,12 +335,10 @@ def draw_sample(
     Returns:
         BGR image, shape ``(H * zoom, W * zoom, 3)``.
     """
-    picture = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
-    picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    drawn = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
+    drawn = cv2.cvtColor(drawn, cv2.COLOR_GRAY2BGR)
     if np.isnan(corners).any():
-        return picture
-    points = corners * picture.shape[1::-1] - 0.5
-    cv2.polylines(
-        picture, [np.round(points * 16).astype(np.int32)], True, _GREEN, 1, cv2.LINE_AA, 4
-    )
-    return picture
+        return drawn
+    points = corners * drawn.shape[1::-1] - 0.5
+    cv2.polylines(drawn, [np.round(points * 16).astype(np.int32)], True, _GREEN, 1, cv2.LINE_AA, 4)
+    return drawn

@@ -40,12 +40,12 @@ CONFUSED = 30
 
 _WARM_UP = 5
 _PLATE_COLUMNS = (
-    "picture", "name", "number", "plate", "found", "text", "confidence", "iou", "error", "height",
+    "image", "name", "number", "plate", "found", "text", "confidence", "iou", "error", "height",
     "angle", "format", "lines", "colour", "digits", "text_on_truth",
 )  # fmt: skip
-_FOUND_COLUMNS = ("picture", "found", "row", "plate", "text", "confidence", "score")
+_FOUND_COLUMNS = ("image", "found", "row", "plate", "text", "confidence", "score")
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 T = TypeVar("T")
 
 
@@ -74,22 +74,22 @@ class Stack(Protocol):
     @property
     def runtime(self) -> str: ...
 
-    def read(self, image: Picture) -> Sequence[FoundPlate]:
+    def read(self, image: ImageArray) -> Sequence[FoundPlate]:
         """Return the plates in an image."""
         ...
 
     def read_batch(
-        self, images: Sequence[Picture], min_confidence: float | None = None
+        self, images: Sequence[ImageArray], min_confidence: float | None = None
     ) -> Sequence[Sequence[FoundPlate]]:
         """Return the plates in each image."""
         ...
 
-    def read_at(self, image: Picture, corners: FloatArray, lines: int) -> Reading:
+    def read_at(self, image: ImageArray, corners: FloatArray, lines: int) -> Reading:
         """Read the plate at the given corners, ``(4, 2)`` in pixels."""
         ...
 
 
-class Truth(Iterable[AnnotatedImage], Sized, Protocol):
+class AnnotatedSet(Iterable[AnnotatedImage], Sized, Protocol):
     """Annotated images, such as an ``AnnotationFile`` or ``PreparedAnnotations``."""
 
     has_corners: bool
@@ -102,14 +102,14 @@ class Scores:
 
     Attributes:
         found: Detections in each image.
-        table: One row per annotated plate, with the columns picture (index of the image), name, number
+        table: One row per annotated plate, with the columns image (index of the image), name, number
             (index within the image), plate (the annotated text, None if there is no text to read), found
             (index in ``found`` of the matched detection, or -1) with its text, confidence, iou and error
             (of the corners, in pixels), height, angle, size_of_angle, format, lines, colour, digits,
             text_on_truth (what the recognizer reads at the annotated corners), right and right_on_truth.
             Unknown values are None or NaN. If no detection is matched, text is "" and iou is that of the
             best unmatched detection.
-        answers: One row per detection, with the columns picture, found (index in ``found``), row (of
+        answers: One row per detection, with the columns image, found (index in ``found``), row (of
             ``table``, or -1), plate (the text that would be right, or None), text, confidence, score and
             right.
         boxes: Annotated boxes of each image as x1, y1, x2, y2, shape ``(K, 4)``.
@@ -160,7 +160,7 @@ def _overlap(found: FloatArray, true: FloatArray) -> NDArray[np.float64]:
 
 
 def score(
-    stack: Stack, truth: Truth, name: str = "stack", *, reads_true_corners: bool = True
+    stack: Stack, annotated: AnnotatedSet, name: str = "stack", *, reads_true_corners: bool = True
 ) -> Scores:
     """Run the stack over annotated images, and its recognizer once more at the annotated corners.
 
@@ -170,29 +170,29 @@ def score(
 
     Args:
         stack: Stack to evaluate.
-        truth: Annotated images to run the stack over.
+        annotated: Annotated images to run the stack over.
         name: Name of the set, shown in the progress bar.
         reads_true_corners: Whether to run the recognizer at the annotated corners as well. Without this,
             errors are not attributed to the localizer or the recognizer.
     """
-    judged = truth.has_text and (truth.has_corners or stack.rectification == "box")
+    judged = annotated.has_text and (annotated.has_corners or stack.rectification == "box")
     judged &= reads_true_corners
     rows: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     found: list[Sequence[FoundPlate]] = []
     boxes: list[FloatArray] = []
-    for batch in _batches(truth, name):
-        results = stack.read_batch([item.picture for item in batch], min_confidence=0.0)
+    for batch in _batches(annotated, name):
+        results = stack.read_batch([item.image for item in batch], min_confidence=0.0)
         for item, plates in zip(batch, results, strict=True):
             true = np.array([plate.box for plate in item.plates], dtype=float).reshape(-1, 4)
             new, taken = _compare(len(found), item, plates, true)
             for plate, row in zip(item.plates, new, strict=True):
                 if judged and plate.text:
-                    reading = stack.read_at(item.picture, _corners(plate), plate.lines or 1)
+                    reading = stack.read_at(item.image, _corners(plate), plate.lines or 1)
                     row["text_on_truth"] = reading.text
             answers += [
                 {
-                    "picture": len(found),
+                    "image": len(found),
                     "found": place,
                     "row": len(rows) + number if number >= 0 else -1,
                     "plate": item.plates[number].text if number >= 0 else None,
@@ -210,22 +210,22 @@ def score(
         _plates_table(rows),
         _answers_table(answers),
         boxes,
-        truth.has_text,
-        _notes(truth, judged),
+        annotated.has_text,
+        _notes(annotated, judged),
     )
 
 
-def _notes(truth: Truth, judged: bool) -> list[str]:
+def _notes(annotated: AnnotatedSet, judged: bool) -> list[str]:
     notes = []
-    if not truth.has_corners:
+    if not annotated.has_corners:
         notes.append(
             "no corners are given: heights are those of the boxes, and there are no angles"
         )
-        if truth.has_text and not judged:
+        if annotated.has_text and not judged:
             notes.append(
                 "lost_by_localizer and lost_by_reader are left out: this reader takes corners"
             )
-    if not truth.has_text:
+    if not annotated.has_text:
         notes.append("no text is given: the boxes alone are measured")
     return notes
 
@@ -248,9 +248,9 @@ def _answers_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return table.assign(right=table["plate"].notna() & (table["text"] == table["plate"]))
 
 
-def _batches(truth: Truth, name: str) -> Iterator[list[AnnotatedImage]]:
+def _batches(annotated: AnnotatedSet, name: str) -> Iterator[list[AnnotatedImage]]:
     batch: list[AnnotatedImage] = []
-    for item in tqdm(truth, total=len(truth), unit=" pictures", desc=name, mininterval=0.5):
+    for item in tqdm(annotated, total=len(annotated), unit=" images", desc=name, mininterval=0.5):
         batch.append(item)
         if len(batch) == BATCH_SIZE:
             yield batch
@@ -265,7 +265,7 @@ def _corners(plate: AnnotatedPlate) -> FloatArray:
 
 
 def _compare(
-    picture: int, item: AnnotatedImage, plates: Sequence[FoundPlate], true: FloatArray
+    image: int, item: AnnotatedImage, plates: Sequence[FoundPlate], true: FloatArray
 ) -> tuple[list[dict[str, Any]], NDArray[np.intp]]:
     """Return a row per annotated plate, and the plate that each detection is matched to, or -1."""
     boxes = np.array([plate.box for plate in plates], dtype=float).reshape(-1, 4)
@@ -283,7 +283,7 @@ def _compare(
             error = float(evaluation.corner_errors(np.array(answer.corners), plate.corners))
         rows.append(
             {
-                "picture": picture,
+                "image": image,
                 "name": item.name,
                 "number": number,
                 "plate": plate.text,
@@ -344,8 +344,8 @@ def summarise(scores: Scores, threshold: float, accuracy: str = "accuracy") -> d
         "at_threshold": at_threshold(scores, threshold),
     }
     if len(texts):
-        metrics["doubt"] = doubt(scores)
-        metrics["doubt_everywhere"] = doubt(scores, everywhere=True)
+        metrics["doubt"] = uncertainty(scores)
+        metrics["doubt_everywhere"] = uncertainty(scores, everywhere=True)
     if len(table):
         metrics |= evaluation.iou_measures(table["iou"].to_numpy())
         metrics |= _breakdowns(texts if len(texts) else table, measures)
@@ -404,8 +404,8 @@ def at_threshold(scores: Scores, threshold: float) -> dict[str, Any]:
     in which at least one text is given.
     """
     texts = given(scores, threshold)
-    pictures = evaluation.share(texts["picture"].nunique(), len(scores.found))
-    measures: dict[str, Any] = {"threshold": threshold, "pictures_with_text": pictures}
+    images = evaluation.share(texts["image"].nunique(), len(scores.found))
+    measures: dict[str, Any] = {"threshold": threshold, "pictures_with_text": images}
     if scores.has_text:
         read = int(texts["plate"].notna().sum())
         wrong = int((~texts["right"]).sum())
@@ -414,8 +414,8 @@ def at_threshold(scores: Scores, threshold: float) -> dict[str, Any]:
     return measures
 
 
-def doubt(scores: Scores, everywhere: bool = False) -> dict[str, Any]:
-    """Return the uncertainty metrics of the probabilities (``metrics.doubt``).
+def uncertainty(scores: Scores, everywhere: bool = False) -> dict[str, Any]:
+    """Return the uncertainty metrics of the probabilities (``metrics.uncertainty``).
 
     Args:
         scores: Results on the set.
@@ -426,15 +426,15 @@ def doubt(scores: Scores, everywhere: bool = False) -> dict[str, Any]:
     answers = scores.answers[scores.answers["text"] != ""]
     if not everywhere:
         answers = answers[answers["plate"].notna()]
-    return evaluation.doubt(answers["confidence"].to_numpy(), answers["right"].to_numpy(bool))
+    return evaluation.uncertainty(answers["confidence"].to_numpy(), answers["right"].to_numpy(bool))
 
 
 def without_plate(scores: Scores, threshold: float) -> dict[str, Any]:
     """Return the shares of plate-free images in which a text is given, and in which a box is shown."""
     empty = {number for number, true in enumerate(scores.boxes) if not len(true)}
-    texts = set(given(scores, threshold)["picture"])
+    texts = set(given(scores, threshold)["image"])
     # Detections with a lower score are candidates, which are not shown to users.
-    boxed = set(scores.answers.loc[scores.answers["score"] >= SURE, "picture"]) | texts
+    boxed = set(scores.answers.loc[scores.answers["score"] >= SURE, "image"]) | texts
     return {
         "with_text": evaluation.share(len(empty & texts), len(empty)),
         "with_box": evaluation.share(len(empty & boxed), len(empty)),
@@ -449,7 +449,7 @@ def summarise_clutter(scores: Scores, threshold: float) -> dict[str, Any]:
     texts = given(scores, threshold)
     metrics: dict[str, Any] = {
         "pictures": len(scores.found),
-        "with_text": evaluation.share(texts["picture"].nunique(), len(scores.found)),
+        "with_text": evaluation.share(texts["image"].nunique(), len(scores.found)),
         "without_plate": without_plate(scores, threshold),
     }
     if len(scores.table):
@@ -465,12 +465,12 @@ class Case:
     """A plate or a detection to inspect.
 
     Attributes:
-        picture: Index of the image.
+        image: Index of the image.
         row: Row in the table of annotated plates; None if there is no plate.
         found: Index among the detections in the image; None if no detection is matched to the plate.
     """
 
-    picture: int
+    image: int
     row: int | None
     found: int | None
 
@@ -478,7 +478,7 @@ class Case:
 def case_of(scores: Scores, row: int) -> Case:
     """Return the case of an annotated plate, with the detection matched to it."""
     values = scores.table.iloc[row]
-    return Case(values.picture, row, values.found if values.found >= 0 else None)
+    return Case(values.image, row, values.found if values.found >= 0 else None)
 
 
 def failures(scores: Scores, threshold: float, most: int) -> list[Case]:
@@ -493,9 +493,9 @@ def failures(scores: Scores, threshold: float, most: int) -> list[Case]:
     ]
     false = given(scores, threshold)
     false = false[false["plate"].isna()]
-    columns = [false[name] for name in ("confidence", "picture", "row", "found")]
-    for confidence, picture, row, found in zip(*columns, strict=True):
-        cases.append((confidence, Case(picture, row if row >= 0 else None, found)))
+    columns = [false[name] for name in ("confidence", "image", "row", "found")]
+    for confidence, image, row, found in zip(*columns, strict=True):
+        cases.append((confidence, Case(image, row if row >= 0 else None, found)))
     cases.sort(key=lambda case: -case[0])
     return [case for _, case in cases[:most]]
 
@@ -525,19 +525,19 @@ def confused(scores: Scores) -> pd.DataFrame:
     return pairs.sort_values("count", ascending=False, kind="stable").head(CONFUSED)
 
 
-def latency(stack: Stack, pictures: Sequence[Picture]) -> dict[str, Any]:
+def latency(stack: Stack, images: Sequence[ImageArray]) -> dict[str, Any]:
     """Measure the latency of single images and the throughput of batches.
 
     The first calls, in which the models' kernels are selected and loaded, are not counted.
 
     Args:
         stack: Stack to time.
-        pictures: Images in memory, each ``(H, W)`` uint8.
+        images: Images in memory, each ``(H, W)`` uint8.
     """
-    for picture in pictures[:_WARM_UP]:
-        stack.read(picture)
-    singles = [_seconds(stack.read, picture) for picture in pictures]
-    batch = [pictures[i % len(pictures)] for i in range(BATCH_SIZE)]
+    for image in images[:_WARM_UP]:
+        stack.read(image)
+    singles = [_seconds(stack.read, image) for image in images]
+    batch = [images[i % len(images)] for i in range(BATCH_SIZE)]
     _seconds(stack.read_batch, batch)
     fastest = min(_seconds(stack.read_batch, batch) for _ in range(3))
     return {

@@ -43,7 +43,7 @@ class Line:
 
 
 def draw_result(
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     outlines: Sequence[Outline],
     lines: Sequence[Line],
     right: bool,
@@ -52,14 +52,14 @@ def draw_result(
     """Draw a sample, enlarged, with outlines, text below it, and a green or red border.
 
     Args:
-        picture: Image ``(H, W)``, uint8.
+        image: Image ``(H, W)``, uint8.
         outlines: Outlines to draw, in this order.
         lines: Lines of text below the image.
         right: Whether the result is right, which makes the border green instead of red.
         below: Second image ``(h, w)``, uint8, drawn below the first, such as the network's input.
     """
-    scale = _SIDE / max(picture.shape)
-    sheet = _enlarged(picture, scale)
+    scale = _SIDE / max(image.shape)
+    sheet = _enlarged(image, scale)
     draw = ImageDraw.Draw(sheet)
     for number, outline in enumerate(outlines):
         points = [tuple(point) for point in (outline.corners * scale).tolist()]
@@ -74,12 +74,12 @@ def draw_result(
 
 
 def cut_around(
-    picture: NDArray[np.uint8], corners: NDArray[np.floating], widths: float = 4.0
+    image: NDArray[np.uint8], corners: NDArray[np.floating], widths: float = 4.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Crop an image around a plate that would otherwise be too small to see.
 
     Args:
-        picture: Image ``(H, W)``, uint8.
+        image: Image ``(H, W)``, uint8.
         corners: Corners of the plate in pixels, shape ``(4, 2)``.
         widths: Side of the crop, as a multiple of the longer side of the plate's upright box.
 
@@ -87,20 +87,20 @@ def cut_around(
         The crop ``(h, w)``, and the x and y of its top left corner in the image, shape ``(2,)``. If the
         crop would be nearly as large as the image, these are the whole image and (0, 0).
     """
-    size = np.array(picture.shape[::-1])
+    size = np.array(image.shape[::-1])
     low, high = corners.min(axis=0), corners.max(axis=0)
     side = float((high - low).max()) * widths
     if side >= 0.8 * size.max():
-        return picture, np.zeros(2)
+        return image, np.zeros(2)
     first = np.clip((low + high - side) / 2, 0, np.maximum(size - side, 0)).astype(int)
     last = np.minimum(first + round(side), size)
-    return picture[first[1] : last[1], first[0] : last[0]], first.astype(float)
+    return image[first[1] : last[1], first[0] : last[0]], first.astype(float)
 
 
-def _enlarged(picture: NDArray[np.uint8], scale: float) -> Image.Image:
-    size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+def _enlarged(image: NDArray[np.uint8], scale: float) -> Image.Image:
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     interpolation = cv2.INTER_CUBIC if scale >= 1 else cv2.INTER_AREA
-    grey = cv2.resize(picture, size, interpolation=interpolation)
+    grey = cv2.resize(image, size, interpolation=interpolation)
     return Image.fromarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB))
 
 
@@ -140,7 +140,7 @@ def draw_sheet(cards: Sequence[Image.Image], columns: int = 4) -> Image.Image:
     return sheet
 
 
-def write_pictures(folder: Path, prefix: str, cards: Sequence[Image.Image]) -> None:
+def write_images(folder: Path, prefix: str, cards: Sequence[Image.Image]) -> None:
     """Write cards as ``plots/images/PREFIX_0.png`` and so on into a results folder."""
     for number, card in enumerate(cards):
         _save(card, folder / "plots" / "images" / f"{prefix}_{number}.png")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..models.base import Localizer, ModelError, Recognizer
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 
 
 def best_device() -> torch.device:
@@ -21,20 +21,20 @@ def best_device() -> torch.device:
 
 @torch.inference_mode()
 def localizer_maps(
-    localizer: Localizer, pictures: Sequence[Picture], device: torch.device
+    localizer: Localizer, images: Sequence[ImageArray], device: torch.device
 ) -> NDArray[np.float32]:
     """Return the output maps ``(N, 10, h, w)`` of a localizer for images, resized to its input shape.
 
     Args:
         localizer: Localizer on ``device``, in evaluation mode.
-        pictures: Images of any sizes, each ``(H, W)`` uint8.
+        images: Images of any sizes, each ``(H, W)`` uint8.
         device: Device that the model is on.
 
     Raises:
         ModelError: The localizer returns NaN.
     """
     _, height, width = localizer.input_shape
-    resized = [_resized(picture, height, width) for picture in pictures]
+    resized = [_resized(image, height, width) for image in images]
     maps = localizer(_batch(resized, device)).float().cpu().numpy()
     _check(localizer, maps)
     return maps
@@ -42,7 +42,7 @@ def localizer_maps(
 
 @torch.inference_mode()
 def read_log_probs(
-    reader: Recognizer, crops: Sequence[Picture], device: torch.device
+    reader: Recognizer, crops: Sequence[ImageArray], device: torch.device
 ) -> NDArray[np.float32]:
     """Return the log-probabilities ``(N, T, C)`` of the characters in crops.
 
@@ -59,15 +59,15 @@ def read_log_probs(
     return log_probs
 
 
-def _resized(picture: Picture, height: int, width: int) -> Picture:
-    if picture.shape == (height, width):
-        return picture
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+def _resized(image: ImageArray, height: int, width: int) -> ImageArray:
+    if image.shape == (height, width):
+        return image
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _batch(pictures: Sequence[Picture], device: torch.device) -> torch.Tensor:
+def _batch(images: Sequence[ImageArray], device: torch.device) -> torch.Tensor:
     """Convert images of one size to a batch ``(N, 1, H, W)``, float in [0, 1]."""
-    pixels = torch.from_numpy(np.stack(pictures)).to(device)
+    pixels = torch.from_numpy(np.stack(images)).to(device)
     return pixels.unsqueeze(1).float() / 255
 
 

@@ -42,7 +42,7 @@ class Found:
         table: One row per image, with the columns present, style, lines, height, angle, score and
             quality, and iou, error (in pixels of the scene) and two_lines, which are meaningful only if
             there is a plate.
-        every: One row per detection, with the columns picture, score, box (x1, y1, x2, y2, clipped to
+        every: One row per detection, with the columns image, score, box (x1, y1, x2, y2, clipped to
             the image), and right, which says whether it is the plate and no detection with a higher
             score is.
     """
@@ -58,7 +58,7 @@ def find(localizer: Localizer, samples: ShardedSet, batch_size: int, device: tor
     corners = np.empty((len(samples), 4, 2))
     scores, two_lines = np.empty(len(samples)), np.empty(len(samples))
     every: list[Detections] = []
-    with tqdm(total=len(samples), unit=" pictures", desc="localize", mininterval=0.5) as progress:
+    with tqdm(total=len(samples), unit=" images", desc="localize", mininterval=0.5) as progress:
         for batch in evaluation.batches(len(samples), batch_size):
             part = slice(batch.start, batch.stop)
             maps = localizer_maps(localizer, [samples.image(i) for i in batch], device)
@@ -103,20 +103,20 @@ def _matched(
         for found, stays in zip(every, kept, strict=True)
     ]
     scores = [found.score[stays] for found, stays in zip(every, kept, strict=True)]
-    picture = np.repeat(np.arange(len(every)), [len(stays) for stays in kept])
+    image = np.repeat(np.arange(len(every)), [len(stays) for stays in kept])
     found = np.concatenate(boxes)
     table = pd.DataFrame(box_to_xyxy(found), columns=["x1", "y1", "x2", "y2"])
-    table = table.assign(picture=picture, score=np.concatenate(scores))
-    same = table["picture"][box_iou(found, true[picture]) >= MATCH_IOU]
+    table = table.assign(image=image, score=np.concatenate(scores))
+    same = table["image"][box_iou(found, true[image]) >= MATCH_IOU]
     return table.assign(right=table.index.isin(same.drop_duplicates().index))
 
 
 def relative_errors(found: Found, samples: ShardedSet) -> NDArray[np.floating]:
     """Return the corner errors ``(M, 4, 2)`` of detected plates, in plate sizes along their axes."""
-    pictures = found.table[found.table["present"] & (found.table["iou"] >= ERRORS_IOU)].index
+    images = found.table[found.table["present"] & (found.table["iou"] >= ERRORS_IOU)].index
     size = samples.image(0).shape[::-1]
-    true = samples.corners[pictures].astype(np.float64) * size
-    errors = found.corners[pictures] * size - true
+    true = samples.corners[images].astype(np.float64) * size
+    errors = found.corners[images] * size - true
     return errors @ np.linalg.inv(plate_axes(true))
 
 

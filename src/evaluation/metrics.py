@@ -178,7 +178,7 @@ def risk_coverage(confidence: FloatArray, right: NDArray[np.bool_]) -> pd.DataFr
     )
 
 
-def doubt(confidence: FloatArray, right: NDArray[np.bool_]) -> dict[str, Any]:
+def uncertainty(confidence: FloatArray, right: NDArray[np.bool_]) -> dict[str, Any]:
     """Return the uncertainty metrics of probabilities ``(N,)`` that readings are right.
 
     ``brier_constant`` is the Brier score of the best constant, which is the share of right readings.

@@ -14,7 +14,7 @@ from ..core.errors import StageError
 from ..models.base import Localizer, Recognizer
 
 # Batch size for tracing; it must not be a size that the exporter could take for a constant.
-_PICTURES = 3
+_IMAGES = 3
 
 
 class LocalizerOfBytes(nn.Module):
@@ -72,7 +72,7 @@ def recognizer_to_onnx(reader: Recognizer) -> bytes:
 
 
 def _export(module: nn.Module, size: tuple[int, int], axes: dict[int, Any], output: str) -> bytes:
-    images = torch.zeros((_PICTURES, *size), dtype=torch.uint8)
+    images = torch.zeros((_IMAGES, *size), dtype=torch.uint8)
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -41,14 +41,14 @@ class Reference:
     """PyTorch's outputs on samples of the validation sets.
 
     Attributes:
-        pictures: Inputs of the localizer, shape ``(N, H, W)``.
-        maps: Maps of the localizer for ``pictures``, shape ``(N, 10, h, w)``.
+        images: Inputs of the localizer, shape ``(N, H, W)``.
+        maps: Maps of the localizer for ``images``, shape ``(N, 10, h, w)``.
         crops: Inputs of the recognizer, shape ``(M, h, w)``.
         log_probs: Log-probabilities of the recognizer for ``crops``, shape ``(M, T, C)``.
         plates: Ground-truth text of each of the M crops.
     """
 
-    pictures: Batch
+    images: Batch
     maps: NDArray[np.float32]
     crops: Batch
     log_probs: NDArray[np.float32]
@@ -69,18 +69,18 @@ def reference(
     Raises:
         StageError: A model returns non-finite values.
     """
-    pictures = _pictures(localizer, scenes)
+    images = _images(localizer, scenes)
     crops = _crops(reader, windows)
     return Reference(
-        pictures,
-        _run(LocalizerOfBytes(localizer), pictures),
+        images,
+        _run(LocalizerOfBytes(localizer), images),
         crops,
         _run(ReaderOfBytes(reader), crops),
         windows.plates[: len(crops)],
     )
 
 
-def _pictures(localizer: Localizer, samples: ShardedSet) -> Batch:
+def _images(localizer: Localizer, samples: ShardedSet) -> Batch:
     _, height, width = localizer.input_shape
     if localizer.dense:
         # Round up to the nearest size that the localizer accepts.
@@ -99,10 +99,10 @@ def _pictures(localizer: Localizer, samples: ShardedSet) -> Batch:
 def _crops(reader: Recognizer, samples: ShardedSet) -> Batch:
     crops = []
     for i in range(min(SAMPLES, len(samples))):
-        picture, lines = samples.image(i), int(samples.lines[i])
-        corners = samples.corners[i] * picture.shape[::-1]
+        image, lines = samples.image(i), int(samples.lines[i])
+        corners = samples.corners[i] * image.shape[::-1]
         crops.append(
-            recognizer_crop(picture, corners, reader.rectification, reader.input_shape, lines)
+            recognizer_crop(image, corners, reader.rectification, reader.input_shape, lines)
         )
     return np.stack(crops)
 
@@ -131,7 +131,7 @@ def compare_exactly(known: Reference, localizer: bytes, reader: bytes) -> dict[s
     Raises:
         StageError: A difference is larger than rounding can explain.
     """
-    maps = Network(localizer, "onnxruntime").run(known.pictures)
+    maps = Network(localizer, "onnxruntime").run(known.images)
     log_probs = Network(reader, "onnxruntime").run(known.crops)
     matters = np.maximum(known.log_probs, log_probs) >= np.log(LEAST_PROBABILITY)
     differences = {
@@ -170,7 +170,7 @@ def compare_decisions(
         nothing to compare.
     """
     corners, score, _ = best(known.maps)
-    found, _, _ = best(Network(localizer, runtime).run(known.pictures))
+    found, _, _ = best(Network(localizer, runtime).run(known.images))
     sure = score >= SURE
     distances = np.linalg.norm(found - corners, axis=2).mean(axis=1)[sure]
     texts = _texts(known.log_probs)

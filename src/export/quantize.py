@@ -35,7 +35,7 @@ MOST_INPUTS = 200
 
 
 def inputs(
-    localizer: bytes, reader: bytes, manifest: Manifest, pictures: Sequence[NDArray[np.uint8]]
+    localizer: bytes, reader: bytes, manifest: Manifest, images: Sequence[NDArray[np.uint8]]
 ) -> tuple[list[Batch], list[Batch]]:
     """Record the inputs that both networks receive while images are read, in a fixed order.
 
@@ -43,17 +43,17 @@ def inputs(
         localizer: ONNX model of the localizer.
         reader: ONNX model of the recognizer.
         manifest: Bundle manifest that describes both networks.
-        pictures: Greyscale images to read.
+        images: Greyscale images to read.
 
     Returns:
         Input batches of the localizer and input batches of the recognizer.
     """
     networks = Network(localizer, "onnxruntime"), Network(reader, "onnxruntime")
 
-    def given(picture: NDArray[np.uint8]) -> tuple[list[Batch], list[Batch]]:
+    def given(image: NDArray[np.uint8]) -> tuple[list[Batch], list[Batch]]:
         seen: tuple[list[Batch], list[Batch]] = ([], [])
         find, read = (_remembered(*pair) for pair in zip(networks, seen, strict=True))
-        pyramid = Pyramid(load_image(picture))
+        pyramid = Pyramid(load_image(image))
         (plates,) = find_plates([pyramid], find, manifest.localizer)
         places = [
             Place(pyramid, *plate)
@@ -71,7 +71,7 @@ def inputs(
 
     # Process images in parallel, but collect their inputs in the order of the images.
     with ThreadPoolExecutor(available_cores()) as pool:
-        found, cut = zip(*pool.map(given, pictures), strict=True)
+        found, cut = zip(*pool.map(given, images), strict=True)
     return list(chain(*found)), list(chain(*cut))
 
 

@@ -71,7 +71,7 @@ def _check_corners(corners: Corners, width: int, height: int) -> None:
         raise CorrectionError("corners are four of x, y")
     # The edge of the image may cut off a plate, but the plate cannot be far outside.
     if not all(-width <= x <= 2 * width and -height <= y <= 2 * height for x, y in corners):
-        raise CorrectionError(f"the corners are far outside of a picture of {width} x {height}")
+        raise CorrectionError(f"the corners are far outside of an image of {width} x {height}")
     turns = [
         _turn(corners[i], corners[(i + 1) % 4], corners[(i + 2) % 4]) for i in range(len(corners))
     ]

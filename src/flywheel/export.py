@@ -34,9 +34,9 @@ from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_iou, corners_to_box
 from ..core.program import PACKAGE, program
 from ..datasets.splits import SPLITS, split_of
 from .errors import StoreError
-from .review import latest, reviewed_pictures
+from .review import latest, reviewed_images
 from .store import Store
-from .tables import Picture, Review
+from .tables import Review, StoredImage
 
 NAME = "reviewed"
 """Name of the set's folder, inside the folder of the sets for fine-tuning."""
@@ -68,15 +68,15 @@ class Decision:
     lines: int
 
 
-def rows_of(copies: Sequence[Picture]) -> tuple[list[Row], int]:
+def rows_of(copies: Sequence[StoredImage]) -> tuple[list[Row], int]:
     """Return the reviewed plates of an image, and how many reviews contradict a later one.
 
     Args:
         copies: All entries of the store with this same image.
     """
-    decisions = [decision for picture in copies for decision in _decisions(picture)]
+    decisions = [decision for image in copies for decision in _decisions(image)]
     decisions.sort(key=lambda each: each.review.number, reverse=True)
-    whole = any(_is_whole(picture) for picture in copies)
+    whole = any(_is_whole(image) for image in copies)
     kept: list[Decision] = []
     contradicted = 0
     for decision in decisions:
@@ -93,31 +93,31 @@ def rows_of(copies: Sequence[Picture]) -> tuple[list[Row], int]:
     return rows, contradicted
 
 
-def _decisions(picture: Picture) -> Iterator[Decision]:
-    size = (picture.width, picture.height)
-    for prediction in picture.predictions:
-        review = latest(picture.reviews, prediction.plate)
+def _decisions(image: StoredImage) -> Iterator[Decision]:
+    size = (image.width, image.height)
+    for prediction in image.predictions:
+        review = latest(image.reviews, prediction.plate)
         if review is not None:
             text = None if review.state == "rejected" else review.text or prediction.text
             corners = _normalised(review.corners or prediction.corners, size)
             yield Decision(review, corners, text, review.lines or prediction.lines)
-    missed = latest(picture.reviews, None)
+    missed = latest(image.reviews, None)
     if missed is not None and missed.state == "corrected":
         corners = _normalised(missed.corners or [], size)
         yield Decision(missed, corners, missed.text or "", missed.lines or 1)
 
 
-def _is_whole(picture: Picture) -> bool:
+def _is_whole(image: StoredImage) -> bool:
     """Return whether all plates of an image are known, so that its background holds none.
 
     A detection that nobody reviewed may be a plate, and so may a rejected one: reviewers reject foreign
     and illegible plates too, and a localizer must not learn that there is no plate.
     """
-    said = [each for each in picture.feedback if each.plate is None]
-    missed = latest(picture.reviews, None)
+    said = [each for each in image.feedback if each.plate is None]
+    missed = latest(image.reviews, None)
     if said and said[-1].verdict == "missed" and missed is None:
         return False
-    reviews = [latest(picture.reviews, prediction.plate) for prediction in picture.predictions]
+    reviews = [latest(image.reviews, prediction.plate) for prediction in image.predictions]
     return all(review is not None and review.state != "rejected" for review in reviews)
 
 
@@ -144,24 +144,24 @@ def export(session: Session, store: Store, out: Path) -> dict[str, Any]:
         StoreError: Nothing was reviewed, or an image is missing.
         StageError: The folder cannot be written.
     """
-    copies: dict[str, list[Picture]] = {}
-    for picture in reviewed_pictures(session):
-        copies.setdefault(picture.file, []).append(picture)
+    copies: dict[str, list[StoredImage]] = {}
+    for image in reviewed_images(session):
+        copies.setdefault(image.file, []).append(image)
     rows: dict[str, list[Row]] = {name: [] for name in SPLITS}
     models, contradicted = set(), 0
-    for file, pictures in copies.items():
-        found, contradictions = rows_of(pictures)
+    for file, images in copies.items():
+        found, contradictions = rows_of(images)
         contradicted += contradictions
         rows[split_of(file)] += found
-        models |= {picture.model for picture in pictures if found}
+        models |= {image.model for image in images if found}
     if not any(rows.values()):
         raise StoreError(f"{store.name}: nothing was reviewed yet; `make dashboard` has the queue")
     with complete_folder(out) as folder:
         (folder / "pictures").mkdir()
         files = sorted({row.file for found in rows.values() for row in found})
-        for file in tqdm(files, unit=" pictures", desc=str(out)):
+        for file in tqdm(files, unit=" images", desc=str(out)):
             try:
-                source = store.pictures.path(file.removesuffix(".jpg"))
+                source = store.images.path(file.removesuffix(".jpg"))
                 shutil.copyfile(source, folder / "pictures" / file)
             except FileNotFoundError as error:
                 raise StoreError(f"{error.filename}: is missing from the store") from error
@@ -191,7 +191,7 @@ def lost(out: Path, manifest: dict[str, Any], before: set[str]) -> str:
     if not gone:
         return ""
     return (
-        f"{out}: {len(gone)} of the {len(before)} pictures of the last export are not in the store any more "
+        f"{out}: {len(gone)} of the {len(before)} images of the last export are not in the store any more "
         f"(see --feedback-days), and so not in version {manifest['version']}. To keep them, take that export "
         f"out of Git's and DVC's history, and move it to a folder beside {out}."
     )

@@ -124,21 +124,21 @@ def _take(split: Split, name: str, config: Config, windows: Samples, crops: Samp
     """Add the samples of a split to ``windows`` and ``crops``."""
     params, side = config.PrepareFeedbackParams, config.LocalizeParams.IMG_SHAPE[1]
     low, high = config.PrepareLocalizeParams.STREET_WIDTH
-    pictures = tqdm(split.pictures(), total=split.count, unit=" pictures", desc=name)
-    for number, true in enumerate(pictures):
+    images = tqdm(split.images(), total=split.count, unit=" images", desc=name)
+    for number, true in enumerate(images):
         sampler = _WindowSampler(params, name, number)
         for i, plate in enumerate(true.plates):
             least = low if true.whole else max(low, _ALONE)
             for window in sampler.windows(true, i, params.WINDOWS, (least, high)):
                 windows.add(
-                    cut_window(true.picture, window, side), _in_window(plate, window, side), plate
+                    cut_window(true.image, window, side), _in_window(plate, window, side), plate
                 )
             if split.has_text:
-                image, corners = cut_crop(true.picture, plate, config.PrepareOCRParams.MARGIN)
+                image, corners = cut_crop(true.image, plate, config.PrepareOCRParams.MARGIN)
                 crops.add(image, corners, plate, plate.text or "")
         if true.whole:
             for window in sampler.empty_windows(true, params.NEGATIVES):
-                windows.add(cut_window(true.picture, window, side), None, None)
+                windows.add(cut_window(true.image, window, side), None, None)
 
 
 def _lines(plate: AnnotatedPlate) -> int:
@@ -198,7 +198,7 @@ class _WindowSampler:
 
     def empty_windows(self, true: AnnotatedImage, count: int) -> list[FloatArray]:
         """Return at most ``count`` windows of an image that show no plate."""
-        height, width = true.picture.shape
+        height, width = true.image.shape
         found: list[FloatArray] = []
         for scale, x, y in self._draws("empty", count * _TRIES):
             side = min(height, width) * 0.1 ** (0.9 * scale)
@@ -219,11 +219,11 @@ def _in_window(plate: AnnotatedPlate, window: FloatArray, side: int) -> FloatArr
     return (_corners(plate) - window[:2]) * (side / window[2])
 
 
-def cut_window(picture: NDArray[np.uint8], window: FloatArray, side: int) -> NDArray[np.uint8]:
+def cut_window(image: NDArray[np.uint8], window: FloatArray, side: int) -> NDArray[np.uint8]:
     """Cut a square window from an image, padded with grey where it extends beyond the image.
 
     Args:
-        picture: Greyscale image, shape ``(H, W)``, uint8.
+        image: Greyscale image, shape ``(H, W)``, uint8.
         window: Window as x, y and side in pixels of the image, shape ``(3,)``.
         side: Side of the result in pixels.
 
@@ -237,7 +237,7 @@ def cut_window(picture: NDArray[np.uint8], window: FloatArray, side: int) -> NDA
     left, top = (int(np.floor(start)) - factor for start in (x, y))
     first = max(left, 0), max(top, 0)
     reach = int(wide) + 2 * factor + 2
-    part = picture[first[1] : max(top + reach, 0), first[0] : max(left + reach, 0)]
+    part = image[first[1] : max(top + reach, 0), first[0] : max(left + reach, 0)]
     if factor > 1 and min(part.shape) >= factor:
         size = (part.shape[1] // factor, part.shape[0] // factor)
         part = cv2.resize(
@@ -257,12 +257,12 @@ def cut_window(picture: NDArray[np.uint8], window: FloatArray, side: int) -> NDA
 
 
 def cut_crop(
-    picture: NDArray[np.uint8], plate: AnnotatedPlate, margin: float
+    image: NDArray[np.uint8], plate: AnnotatedPlate, margin: float
 ) -> tuple[NDArray[np.uint8], FloatArray]:
     """Cut out a plate with a margin, as in the recognizer's prepared set.
 
     Args:
-        picture: Greyscale image, shape ``(H, W)``, uint8.
+        image: Greyscale image, shape ``(H, W)``, uint8.
         plate: Plate in the image.
         margin: Margin on each side of the plate's box, as a fraction of the box's sides.
 
@@ -272,17 +272,17 @@ def cut_crop(
     corners = _corners(plate)
     low, high = corners.min(axis=0), corners.max(axis=0)
     around = margin * (high - low)
-    limits = np.array(picture.shape[::-1])
+    limits = np.array(image.shape[::-1])
     start = np.floor(low - around).clip(0, limits - 1).astype(int)
     end = np.maximum(np.ceil(high + around).clip(0, limits).astype(int), start + 1)
-    image = np.ascontiguousarray(picture[start[1] : end[1], start[0] : end[0]])
+    crop = np.ascontiguousarray(image[start[1] : end[1], start[0] : end[0]])
     corners = corners - start
-    longest = max(image.shape)
+    longest = max(crop.shape)
     if longest > _LONGEST:
-        height, width = (max(1, round(side * _LONGEST / longest)) for side in image.shape)
-        corners = corners * [width / image.shape[1], height / image.shape[0]]
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return image, corners
+        height, width = (max(1, round(side * _LONGEST / longest)) for side in crop.shape)
+        corners = corners * [width / crop.shape[1], height / crop.shape[0]]
+        crop = cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA)
+    return crop, corners
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from ..core.intervals import wilson
 from .corrections import Correction
 from .errors import CorrectionError, UnknownEntryError
 from .store import Store
-from .tables import STATES, Feedback, Picture, Prediction, Review
+from .tables import STATES, Feedback, Prediction, Review, StoredImage
 
 RANDOM_SHARE = 0.2
 """Fraction of all plates that is sampled by id for review, and their fraction of the queue."""
@@ -34,7 +34,7 @@ class Item:
     """A plate that waits for a decision, or one that was missed.
 
     Attributes:
-        picture: Image with its predictions.
+        image: Image with its predictions.
         plate: Index of the prediction; None for a plate that a user reports as missed.
         prediction: Prediction with that index; None for a missed plate.
         feedback: Latest feedback on the plate, if there is any.
@@ -42,7 +42,7 @@ class Item:
         worth: Priority of the review; higher values come first.
     """
 
-    picture: Picture
+    image: StoredImage
     plate: int | None
     prediction: Prediction | None
     feedback: Feedback | None
@@ -81,22 +81,20 @@ def queue(session: Session, limit: int = 100) -> list[Item]:
         session: Session of ``Store.reading``, which the items are bound to.
         limit: Maximum number of items.
     """
-    pictures = _pictures(session)
-    seen = _reviewed_kinds(pictures)
-    contradicted = {id(picture) for picture in contradictions(pictures)}
-    items = [
-        item for picture in pictures for item in _items(picture, seen, id(picture) in contradicted)
-    ]
-    items.sort(key=lambda item: (-item.worth, _draw(item.picture.id, item.plate)))
+    images = _images(session)
+    seen = _reviewed_kinds(images)
+    contradicted = {id(image) for image in contradictions(images)}
+    items = [item for image in images for item in _items(image, seen, id(image) in contradicted)]
+    items.sort(key=lambda item: (-item.worth, _draw(item.image.id, item.plate)))
     chosen = [item for item in items if "random" in item.reasons]
     # In the order of error_rate: sorted by priority, the first ones would not be a random sample.
-    chosen.sort(key=lambda item: _turn(item.picture, item.plate))
+    chosen.sort(key=lambda item: _turn(item.image, item.plate))
     return list(_mixed(items, chosen, limit))
 
 
 def decide(
     store: Store,
-    picture: str,
+    image: str,
     plate: int | None,
     state: str,
     reviewer: str,
@@ -107,7 +105,7 @@ def decide(
 
     Args:
         store: Store that holds the image.
-        picture: Id of the image.
+        image: Id of the image.
         plate: Index of the prediction; None for a plate that was missed.
         state: "accepted" if the plate was read correctly, "corrected" if it is what the correction says,
             "rejected" if it is not a plate or not usable, "pending" to make it wait again.
@@ -129,15 +127,15 @@ def decide(
     if plate is None and state == "corrected" and None in (correction.text, correction.corners):
         raise CorrectionError("of a plate that was missed, text and corners are needed")
     with store.writing() as session:
-        entry = session.get(Picture, picture)
+        entry = session.get(StoredImage, image)
         if entry is None:
-            raise UnknownEntryError(f"there is no picture {picture!r}; it may have been deleted")
-        if plate is not None and session.get(Prediction, (picture, plate)) is None:
-            raise UnknownEntryError(f"the picture has no plate {plate}; the first is 0")
+            raise UnknownEntryError(f"there is no image {image!r}; it may have been deleted")
+        if plate is not None and session.get(Prediction, (image, plate)) is None:
+            raise UnknownEntryError(f"the image has no plate {plate}; the first is 0")
         checked = correction.checked(entry.width, entry.height)
         session.add(
             Review(
-                picture_id=picture,
+                picture_id=image,
                 plate=plate,
                 state=state,
                 text=checked.text,
@@ -157,15 +155,15 @@ def error_rate(session: Session) -> ErrorRate:
     keep the estimate unbiased, plates count in the order of their images, up to the first that waits.
     """
     chosen = [
-        (picture, prediction)
-        for picture in _pictures(session)
-        for prediction in picture.predictions
-        if prediction.is_given and is_random(picture, prediction)
+        (image, prediction)
+        for image in _images(session)
+        for prediction in image.predictions
+        if prediction.is_given and is_random(image, prediction)
     ]
     chosen.sort(key=lambda pair: _turn(pair[0], pair[1].plate))
     wrong = count = 0
-    for picture, prediction in chosen:
-        review = latest(picture.reviews, prediction.plate)
+    for image, prediction in chosen:
+        review = latest(image.reviews, prediction.plate)
         if review is None:
             break
         count += 1
@@ -174,28 +172,28 @@ def error_rate(session: Session) -> ErrorRate:
     return ErrorRate(wrong, count, low, high)
 
 
-def contradictions(pictures: Sequence[Picture]) -> list[Picture]:
+def contradictions(images: Sequence[StoredImage]) -> list[StoredImage]:
     """Return the images with identical content on which users disagree.
 
     An image may be sent twice; its plates are then compared by their indices. Within one entry only the
     latest feedback on a plate counts, since its author may have changed their mind.
     """
     said: dict[tuple[str, int | None], set[tuple[bool, str]]] = {}
-    for picture in pictures:
-        last = {feedback.plate: feedback for feedback in picture.feedback}
+    for image in images:
+        last = {feedback.plate: feedback for feedback in image.feedback}
         for plate, feedback in last.items():
-            said.setdefault((picture.file, plate), set()).add(_statement(picture, feedback))
+            said.setdefault((image.file, plate), set()).add(_statement(image, feedback))
     disputed = {file for (file, _), statements in said.items() if _differ(statements)}
-    return [picture for picture in pictures if picture.file in disputed]
+    return [image for image in images if image.file in disputed]
 
 
-def _statement(picture: Picture, feedback: Feedback) -> tuple[bool, str]:
+def _statement(image: StoredImage, feedback: Feedback) -> tuple[bool, str]:
     """Return whether a user says that a text is there or not, and that text."""
     if feedback.plate is None:
         return feedback.verdict == "missed", "a plate"
     if feedback.text is not None:
         return True, feedback.text
-    return feedback.verdict == "right", picture.predictions[feedback.plate].text
+    return feedback.verdict == "right", image.predictions[feedback.plate].text
 
 
 def _differ(statements: set[tuple[bool, str]]) -> bool:
@@ -209,27 +207,29 @@ def latest(rows: Sequence[Review], plate: int | None) -> Review | None:
     return found[-1] if found and found[-1].state != "pending" else None
 
 
-def is_random(picture: Picture, prediction: Prediction) -> bool:
+def is_random(image: StoredImage, prediction: Prediction) -> bool:
     """Return whether a plate is in the random share, which depends on nothing but ids."""
-    return _draw(picture.id, prediction.plate) < RANDOM_SHARE
+    return _draw(image.id, prediction.plate) < RANDOM_SHARE
 
 
-def reviewed_pictures(session: Session) -> list[Picture]:
+def reviewed_images(session: Session) -> list[StoredImage]:
     """Return all images that have a review, the oldest first."""
-    return [picture for picture in _pictures(session) if picture.reviews]
+    return [image for image in _images(session) if image.reviews]
 
 
-def _pictures(session: Session) -> list[Picture]:
-    load = (Picture.predictions, Picture.feedback, Picture.reviews)
-    statement = select(Picture).options(*map(selectinload, load)).order_by(Picture.created)
+def _images(session: Session) -> list[StoredImage]:
+    load = (StoredImage.predictions, StoredImage.feedback, StoredImage.reviews)
+    statement = select(StoredImage).options(*map(selectinload, load)).order_by(StoredImage.created)
     return list(session.scalars(statement))
 
 
-def _items(picture: Picture, seen: Counter[tuple[str, int]], contradicted: bool) -> Iterator[Item]:
-    for prediction in picture.predictions:
-        if latest(picture.reviews, prediction.plate) is not None:
+def _items(
+    image: StoredImage, seen: Counter[tuple[str, int]], contradicted: bool
+) -> Iterator[Item]:
+    for prediction in image.predictions:
+        if latest(image.reviews, prediction.plate) is not None:
             continue
-        said = [each for each in picture.feedback if each.plate == prediction.plate]
+        said = [each for each in image.feedback if each.plate == prediction.plate]
         feedback = said[-1] if said else None
         reasons = {}
         if feedback is not None and feedback.verdict == "wrong":
@@ -244,35 +244,35 @@ def _items(picture: Picture, seen: Counter[tuple[str, int]], contradicted: bool)
             continue
         worth = sum(_WEIGHTS[name] * value for name, value in reasons.items())
         names = [name for name, value in reasons.items() if value > 0.1]
-        if prediction.is_given and is_random(picture, prediction):
+        if prediction.is_given and is_random(image, prediction):
             names.append("random")
-        yield Item(picture, prediction.plate, prediction, feedback, tuple(names), worth)
-    missed = [each for each in picture.feedback if each.plate is None]
-    if missed and missed[-1].verdict == "missed" and latest(picture.reviews, None) is None:
-        yield Item(picture, None, None, missed[-1], ("missed",), _WEIGHTS["missed"])
+        yield Item(image, prediction.plate, prediction, feedback, tuple(names), worth)
+    missed = [each for each in image.feedback if each.plate is None]
+    if missed and missed[-1].verdict == "missed" and latest(image.reviews, None) is None:
+        yield Item(image, None, None, missed[-1], ("missed",), _WEIGHTS["missed"])
 
 
 def _kind(prediction: Prediction) -> tuple[str, int]:
     return prediction.canton, prediction.lines
 
 
-def _reviewed_kinds(pictures: Sequence[Picture]) -> Counter[tuple[str, int]]:
+def _reviewed_kinds(images: Sequence[StoredImage]) -> Counter[tuple[str, int]]:
     return Counter(
         _kind(prediction)
-        for picture in pictures
-        for prediction in picture.predictions
-        if latest(picture.reviews, prediction.plate) is not None
+        for image in images
+        for prediction in image.predictions
+        if latest(image.reviews, prediction.plate) is not None
     )
 
 
-def _turn(picture: Picture, plate: int | None) -> tuple[datetime, float]:
+def _turn(image: StoredImage, plate: int | None) -> tuple[datetime, float]:
     """Return the sort key of plates in the random share, by which new ones come last."""
-    return picture.created, _draw(picture.id, plate)
+    return image.created, _draw(image.id, plate)
 
 
-def _draw(picture: str, plate: int | None) -> float:
+def _draw(image: str, plate: int | None) -> float:
     """Return a number in [0, 1) that is derived from a plate's ids by hashing."""
-    digest = hashlib.sha256(f"{picture}:{plate}".encode()).digest()
+    digest = hashlib.sha256(f"{image}:{plate}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64
 
 

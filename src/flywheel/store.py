@@ -24,8 +24,8 @@ from ..core.images import ImageError, load_colour
 from .corrections import Correction
 from .database import Database
 from .errors import CorrectionError, StoreError, StoreFullError, UnknownEntryError
-from .pictures import PictureFolder, Pixels, Staged, crop_box, encode
-from .tables import VERDICTS, Feedback, Identity, Picture, Prediction
+from .images import ImageFolder, Pixels, Staged, crop_box, encode
+from .tables import VERDICTS, Feedback, Identity, Prediction, StoredImage
 
 if TYPE_CHECKING:
     from ..inference.reader import Plate
@@ -67,7 +67,7 @@ class Store:
 
     Args:
         url: URL of the database, sqlite:///FILE or postgresql://….
-        pictures: Folder of the images; beside SQLite's file by default.
+        images: Folder of the images; beside SQLite's file by default.
         days: Number of days for which an image is kept with everything that belongs to it.
         max_bytes: Total size of the images in bytes from which on no more are added.
 
@@ -76,7 +76,7 @@ class Store:
     """
 
     def __init__(
-        self, url: str, pictures: Path | None = None, days: float = 90, max_bytes: float = 2**32
+        self, url: str, images: Path | None = None, days: float = 90, max_bytes: float = 2**32
     ) -> None:
         self._database = Database(url)
         self.name = self._database.name
@@ -84,16 +84,14 @@ class Store:
         self._kept = timedelta(days=days)
         self._max_bytes = max_bytes
         file = self._database.file
-        if pictures is None:
+        if images is None:
             if file is None:
-                raise StoreError(
-                    f"{self.name}: name a folder for its pictures: --feedback-pictures"
-                )
-            pictures = file.with_name(f"{file.stem}-pictures")
-        self.pictures = PictureFolder(pictures)
+                raise StoreError(f"{self.name}: name a folder for its images: --feedback-pictures")
+            images = file.with_name(f"{file.stem}-pictures")
+        self.images = ImageFolder(images)
         self._database.migrate()
         with self._changing_files(alone=True) as session:
-            self.pictures.open(session.scalars(select(Identity.id)).one())
+            self.images.open(session.scalars(select(Identity.id)).one())
 
     def close(self) -> None:
         """Close all connections."""
@@ -121,9 +119,9 @@ class Store:
             StoreError: The database or the folder fails; none of the images is stored.
         """
         with self.reading() as session:
-            if (session.scalar(select(func.sum(Picture.bytes))) or 0) >= self._max_bytes:
+            if (session.scalar(select(func.sum(StoredImage.bytes))) or 0) >= self._max_bytes:
                 raise StoreFullError(
-                    f"{self.name}: its pictures have more than {self._max_bytes / 2**20:g} MiB "
+                    f"{self.name}: its images have more than {self._max_bytes / 2**20:g} MiB "
                     "(--max-feedback-mib); no more are stored"
                 )
         staged: list[Staged] = []
@@ -133,25 +131,25 @@ class Store:
                 try:
                     rows.append(self._row(capture, staged))
                 except ImageError as error:
-                    log.warning("a picture is not stored: %s", error)
+                    log.warning("an image is not stored: %s", error)
             with self._changing_files(alone=False) as session:
                 for each in staged:
-                    self.pictures.keep(each)
+                    self.images.keep(each)
                 session.add_all(rows)
         except OSError as error:
             raise _of_files(error) from error
         finally:
             for each in staged:
-                self.pictures.discard(each)
+                self.images.discard(each)
         return {row.id for row in rows}
 
-    def _row(self, capture: Capture, staged: list[Staged]) -> Picture:
+    def _row(self, capture: Capture, staged: list[Staged]) -> StoredImage:
         """Return the rows of an image, and append its files to ``staged``."""
         pixels = load_colour(capture.content, max_pixels=capture.width * capture.height)
         files: list[Staged] = []
 
         def file(part: Pixels) -> str:
-            files.append(self.pictures.stage(encode(part)))
+            files.append(self.images.stage(encode(part)))
             staged.append(files[-1])
             return files[-1].name
 
@@ -173,7 +171,7 @@ class Store:
                     crop_box=[x1, y1, x2, y2],
                 )
             )
-        return Picture(
+        return StoredImage(
             id=capture.id,
             sha256=hashlib.sha256(capture.content).hexdigest(),
             file=name,
@@ -212,15 +210,15 @@ class Store:
         _check_id(entry)
         _check_verdict(plate, verdict, correction)
         with self.writing() as session:
-            picture = session.get(Picture, entry)
-            if picture is None:
+            image = session.get(StoredImage, entry)
+            if image is None:
                 raise _unknown(entry)
             if plate is not None and session.get(Prediction, (entry, plate)) is None:
-                raise UnknownEntryError(f"the picture has no plate {plate}; the first is 0")
-            of_picture = select(func.count()).where(Feedback.picture_id == entry)
-            if (session.scalar(of_picture) or 0) >= MOST_FEEDBACK:
-                raise CorrectionError(f"a picture takes {MOST_FEEDBACK} times feedback, no more")
-            checked = correction.checked(picture.width, picture.height)
+                raise UnknownEntryError(f"the image has no plate {plate}; the first is 0")
+            of_image = select(func.count()).where(Feedback.picture_id == entry)
+            if (session.scalar(of_image) or 0) >= MOST_FEEDBACK:
+                raise CorrectionError(f"an image takes {MOST_FEEDBACK} times feedback, no more")
+            checked = correction.checked(image.width, image.height)
             feedback = Feedback(
                 picture_id=entry,
                 plate=plate,
@@ -262,7 +260,7 @@ class Store:
         Raises:
             StoreError: The database or the folder fails.
         """
-        old = select(Picture.id).where(Picture.created < now - self._kept).limit(_TOGETHER)
+        old = select(StoredImage.id).where(StoredImage.created < now - self._kept).limit(_TOGETHER)
         deleted = 0
         while True:
             with self.reading() as session:
@@ -276,11 +274,11 @@ class Store:
     def _delete(self, entries: Sequence[str]) -> int:
         """Delete images and return how many of them existed."""
         with self.writing() as session:
-            pictures = select(Picture.file).where(Picture.id.in_(entries))
+            images = select(StoredImage.file).where(StoredImage.id.in_(entries))
             crops = select(Prediction.crop).where(Prediction.picture_id.in_(entries))
-            names = {*session.scalars(pictures), *session.scalars(crops)}
+            names = {*session.scalars(images), *session.scalars(crops)}
             gone = session.scalars(
-                delete(Picture).where(Picture.id.in_(entries)).returning(Picture.id)
+                delete(StoredImage).where(StoredImage.id.in_(entries)).returning(StoredImage.id)
             ).all()
         # Delete the rows on disk before the files: the other way round, a server that is killed in
         # between would leave rows without an image. The next purge removes files without a row.
@@ -292,8 +290,8 @@ class Store:
     def _sweep(self) -> None:
         """Delete files that no row refers to, left by a server that was killed between the two steps."""
         try:
-            self.pictures.remove_abandoned()
-            found = list(self.pictures.names())
+            self.images.remove_abandoned()
+            found = list(self.images.names())
         except OSError as error:
             raise _of_files(error) from error
         for start in range(0, len(found), _TOGETHER):
@@ -307,7 +305,7 @@ class Store:
 
     def _remove_unnamed(self, session: Session, names: Iterable[str]) -> None:
         for name in set(names) - _named(session, names):
-            self.pictures.remove(name)
+            self.images.remove(name)
 
     @contextmanager
     def _changing_files(self, alone: bool) -> Iterator[Session]:
@@ -322,9 +320,9 @@ class Store:
 def _named(session: Session, names: Iterable[str]) -> set[str]:
     """Return the names of those files that a row refers to."""
     wanted = list(names)
-    pictures = select(Picture.file).where(Picture.file.in_(wanted))
+    images = select(StoredImage.file).where(StoredImage.file.in_(wanted))
     crops = select(Prediction.crop).where(Prediction.crop.in_(wanted))
-    return {*session.scalars(pictures), *session.scalars(crops)}
+    return {*session.scalars(images), *session.scalars(crops)}
 
 
 def _check_verdict(plate: int | None, verdict: str, correction: Correction) -> None:
@@ -347,12 +345,12 @@ def _check_id(entry: str) -> None:
 
 
 def _unknown(entry: str) -> UnknownEntryError:
-    return UnknownEntryError(f"there is no picture {entry!r}; it may have been deleted")
+    return UnknownEntryError(f"there is no image {entry!r}; it may have been deleted")
 
 
 def _of_files(error: OSError) -> StoreError:
     where = f"{error.filename}: " if error.filename else ""
     return StoreError(
-        f"{where}pictures cannot be written: {error.strerror or error}. Free some space, or make the "
+        f"{where}images cannot be written: {error.strerror or error}. Free some space, or make the "
         "folder writable."
     )

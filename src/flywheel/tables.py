@@ -1,6 +1,6 @@
 """Database tables of the store; a change here needs a new file in migrations/versions.
 
-A ``Picture`` is an image sent in one request, and its predictions are the plates found in it. Feedback
+A ``Image`` is an image sent in one request, and its predictions are the plates found in it. Feedback
 and reviews are only ever added: of several on the same plate, the latest counts.
 """
 
@@ -69,7 +69,7 @@ class Identity(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
 
 
-class Picture(Base):
+class StoredImage(Base):
     """An image that was read.
 
     Attributes:

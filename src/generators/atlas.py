@@ -45,10 +45,10 @@ _BEND_GRID = 4
 """Number of independently moved points along each side; the displacement in between is interpolated."""
 _BENT_SHARE = 0.7
 """Fraction of variants, at the largest warp, that have bent glyphs and non-schematic arms."""
-_SHIELD_LOOKS = 12
-"""Number of looks of a canton's arms when glyphs are warped, including the schematic one."""
+_SHIELD_VERSIONS = 12
+"""Number of versions of a canton's arms when glyphs are warped, including the schematic one."""
 _OTHER_CHARGE = 0.4
-"""Fraction of the other looks that show another canton's charge.
+"""Fraction of the other versions that show another canton's charge.
 
 The arms are not part of the text, so the recognizer must not rely on them.
 """
@@ -57,9 +57,9 @@ Gray = NDArray[np.uint8]
 
 
 @lru_cache(maxsize=8192)
-def _grey_shield(code: str, height: int, look: int) -> tuple[Gray, Gray]:
+def _grey_shield(code: str, height: int, version: int) -> tuple[Gray, Gray]:
     """Return arms in greyscale; each process draws each size at most once while it is cached."""
-    grey, alpha = _shield_look(code, look)
+    grey, alpha = _shield_version(code, version)
     size = (max(round(grey.shape[1] * height / grey.shape[0]), 1), height)
     shrunk = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (grey, alpha))
     first, second = (np.asarray(image, np.uint8) for image in shrunk)
@@ -67,16 +67,19 @@ def _grey_shield(code: str, height: int, look: int) -> tuple[Gray, Gray]:
 
 
 @lru_cache
-def _shield_look(code: str, look: int) -> tuple[Gray, Gray]:
-    """Return greyscale arms and alpha at the largest size, in the light and painting style of a look."""
-    dice = Draws(look, f"arms-{code}", [0])
-    other = CANTONS[int(dice.integers(0, len(CANTONS) - 1)[0])]
-    swap = look > 0 and code != "CH" and bool(dice.chance(_OTHER_CHARGE)[0])
+def _shield_version(code: str, version: int) -> tuple[Gray, Gray]:
+    """Return greyscale arms and alpha at the largest size, in the light and painting style of a version."""
+    draws_of_arms = Draws(version, f"arms-{code}", [0])
+    other = CANTONS[int(draws_of_arms.integers(0, len(CANTONS) - 1)[0])]
+    swap = version > 0 and code != "CH" and bool(draws_of_arms.chance(_OTHER_CHARGE)[0])
     colours, alpha = draw_shield(other if swap else code, _LARGEST)
     grey = np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), np.uint8)
-    if look:
-        moves = dice.normal(shape=(2, _BEND_GRID, _BEND_GRID))[0]
-        contrast, level = float(dice.uniform(0.3, 1.2)[0]), float(dice.uniform(40.0, 190.0)[0])
+    if version:
+        moves = draws_of_arms.normal(shape=(2, _BEND_GRID, _BEND_GRID))[0]
+        contrast, level = (
+            float(draws_of_arms.uniform(0.3, 1.2)[0]),
+            float(draws_of_arms.uniform(40.0, 190.0)[0]),
+        )
         grey = bend(grey, _BEND * moves)
         grey = np.clip((grey.astype(np.float32) - 128) * contrast + level, 0, 255).astype(np.uint8)
     return grey, alpha
@@ -134,15 +137,15 @@ class AtlasTiles:
         return CAP_SIZES[self.level]
 
     @property
-    def look(self) -> int:
-        """Index of the look of the arms; 0 is the schematic one."""
-        return self.atlas.looks[self.variant]
+    def version(self) -> int:
+        """Index of the version of the arms; 0 is the schematic one."""
+        return self.atlas.versions[self.variant]
 
     def glyph(self, char: str) -> Gray:
         return self.atlas.pyramid(self.variant, char)[self.level]
 
     def shield(self, code: str, height: int) -> tuple[Gray, Gray]:
-        return _grey_shield(code, height, self.look)
+        return _grey_shield(code, height, self.version)
 
 
 class Atlas:
@@ -175,8 +178,8 @@ class Atlas:
             draws.normal(shape=(len(CHARACTERS), 2, _BEND_GRID, _BEND_GRID)) * _BEND * warp
         )
         self._bent = draws.uniform() < warp * _BENT_SHARE
-        looks = np.where(self._bent, draws.integers(0, _SHIELD_LOOKS - 1), 0)
-        self.looks: list[int] = looks.tolist()
+        versions = np.where(self._bent, draws.integers(0, _SHIELD_VERSIONS - 1), 0)
+        self.versions: list[int] = versions.tolist()
         self.styles = [
             GlyphStyle(
                 FAMILIES[families[i]],

@@ -36,20 +36,20 @@ def noise_texture(box: int, scale: float) -> Gray:
     return texture
 
 
-def add_noise(picture: Gray, texture: Gray, at: tuple[float, float], weight: float) -> Gray:
-    """Blend noise into an image: ``(1 - weight) * picture + weight * noise``.
+def add_noise(image: Gray, texture: Gray, at: tuple[float, float], weight: float) -> Gray:
+    """Blend noise into an image: ``(1 - weight) * image + weight * noise``.
 
     Args:
-        picture: Grey image, uint8, shape ``(H, W)``.
+        image: Grey image, uint8, shape ``(H, W)``.
         texture: Noise texture, at least as large as the image.
         at: Vertical and horizontal position of the noise crop in the texture, each from 0 to 1.
         weight: Weight of the noise.
     """
-    height, width = picture.shape
+    height, width = image.shape
     top = int(at[0] * (texture.shape[0] - height))
     left = int(at[1] * (texture.shape[1] - width))
     cut = texture[top : top + height, left : left + width]
-    return cv2.addWeighted(picture, 1 - weight, cut, weight, 0)
+    return cv2.addWeighted(image, 1 - weight, cut, weight, 0)
 
 
 @lru_cache(maxsize=256)
@@ -61,23 +61,23 @@ def _sharpen_kernel(tenths: int, smooth: float) -> NDArray[np.float32]:
     return (factor * identity + (1 - factor) * blend).astype(np.float32)
 
 
-def sharpen(picture: Gray, factor: float, scale: float) -> Gray:
+def sharpen(image: Gray, factor: float, scale: float) -> Gray:
     """Apply Pillow's sharpness enhancement: 0 smooths, 1 leaves the image as it is, more sharpens it.
 
     Args:
-        picture: Grey image, uint8, shape ``(H, W)``, at ``scale`` times the resolution of the 250-pixel
+        image: Grey image, uint8, shape ``(H, W)``, at ``scale`` times the resolution of the 250-pixel
             scene that the factor is meant for.
         factor: Sharpness factor, rounded to tenths so that kernels are reused.
         scale: Resolution of the image relative to the 250-pixel scene. Below 1 the smoothing weakens
             with it: an image at a third of the full resolution shows about a third of what a 3x3 kernel
             does at full resolution.
     """
-    return cv2.filter2D(picture, -1, _sharpen_kernel(round(factor * 10), min(scale, 1.0)))
+    return cv2.filter2D(image, -1, _sharpen_kernel(round(factor * 10), min(scale, 1.0)))
 
 
-def brighten(picture: Gray, factor: float) -> Gray:
+def brighten(image: Gray, factor: float) -> Gray:
     """Multiply the grey values by ``factor``, clipping at white."""
-    return cv2.convertScaleAbs(picture, alpha=factor)
+    return cv2.convertScaleAbs(image, alpha=factor)
 
 
 @lru_cache(maxsize=64)
@@ -87,18 +87,18 @@ def _gaussian(sigma_hundredths: int) -> NDArray[np.float32]:
     return np.asarray(kernel, np.float32)
 
 
-def blur(picture: Gray, sigma: float) -> Gray:
+def blur(image: Gray, sigma: float) -> Gray:
     """Apply a Gaussian blur, skipped below a third of a pixel, where it would change nothing."""
     if sigma < 0.33:
-        return picture
+        return image
     kernel = _gaussian(round(sigma * 20) * 5)
-    return cv2.sepFilter2D(picture, -1, kernel, kernel)
+    return cv2.sepFilter2D(image, -1, kernel, kernel)
 
 
-def autocontrast(picture: Gray) -> Gray:
+def autocontrast(image: Gray) -> Gray:
     """Stretch the grey values to the range 0 to 255; an image of a single grey is returned unchanged."""
-    low, high, _, _ = cv2.minMaxLoc(picture)
+    low, high, _, _ = cv2.minMaxLoc(image)
     if high <= low:
-        return picture
+        return image
     factor = 255.0 / (high - low)
-    return cv2.convertScaleAbs(picture, alpha=factor, beta=-low * factor)
+    return cv2.convertScaleAbs(image, alpha=factor, beta=-low * factor)

@@ -195,16 +195,16 @@ def _write_name(framed: Gray, bottom: int, name: str, names: AtlasTiles | None) 
 
 
 def paste(
-    picture: Gray,
+    image: Gray,
     texture: Gray,
-    to_picture: Sequence[float],
+    to_image: Sequence[float],
     outline: NDArray[np.float32],
     aliased: bool = False,
 ) -> None:
     """Paint a texture into an image, in place.
 
     Args:
-        picture: Image to paint into, shape ``(H, W)``.
+        image: Image to paint into, shape ``(H, W)``.
         texture: Texture to paint, shape ``(h, w)``.
         to_picture: Homography from texture pixels to image pixels (centres at integers), as nine
             numbers.
@@ -213,14 +213,14 @@ def paste(
     """
     x, y, width, height = cv2.boundingRect(outline)
     x, y = max(x - 1, 0), max(y - 1, 0)
-    region = picture[y : y + height + 2, x : x + width + 2]
+    region = image[y : y + height + 2, x : x + width + 2]
     height, width = region.shape
     if not height or not width:
         return
     shift = (1, 0, -x, 0, 1, -y, 0, 0, 1)
     warped = cv2.warpPerspective(
         texture,
-        np.array(matmul(shift, to_picture), np.float64).reshape(3, 3),
+        np.array(matmul(shift, to_image), np.float64).reshape(3, 3),
         (width, height),
         flags=cv2.INTER_NEAREST if aliased else cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,

@@ -440,17 +440,17 @@ class DrawnTiles:
         return draw_shield(code, height)
 
 
-def draw_screws(picture: NDArray[np.generic], scale: float, colour: tuple[int, ...]) -> None:
+def draw_screws(image: NDArray[np.generic], scale: float, colour: tuple[int, ...]) -> None:
     """Draw the heads of two screws at the upper edge of a plate, in place.
 
     Args:
-        picture: Image of the plate, shape ``(h, w)`` or ``(h, w, 3)``.
+        image: Image of the plate, shape ``(h, w)`` or ``(h, w, 3)``.
         scale: Pixels per millimetre.
         colour: Colour of the heads, with as many values as the image has channels.
     """
     for share in (0.14, 0.86):
-        centre = (round(share * picture.shape[1]), round(8 * scale))
-        cv2.circle(picture, centre, max(round(4 * scale), 1), colour, -1, cv2.LINE_AA)
+        centre = (round(share * image.shape[1]), round(8 * scale))
+        cv2.circle(image, centre, max(round(4 * scale), 1), colour, -1, cv2.LINE_AA)
 
 
 def draw_plate(
@@ -474,13 +474,13 @@ def draw_plate(
     colour = COLOURS[spec.colour_index]
     ground, ink = np.array(colour.ground, np.float32), np.array(colour.ink, np.float32)
     weight = composed.ink[..., None].astype(np.float32) / 255
-    picture = ground + (ink - ground) * weight
+    image = ground + (ink - ground) * weight
     for colours, alpha, left, top in composed.shields:
-        place = picture[top : top + alpha.shape[0], left : left + alpha.shape[1]]
+        place = image[top : top + alpha.shape[0], left : left + alpha.shape[1]]
         part = alpha[: place.shape[0], : place.shape[1], None].astype(np.float32) / 255
         place += (colours[: place.shape[0], : place.shape[1]] - place) * part
     mask = np.zeros(composed.ink.shape, np.uint8)
     _fill_rounded(mask, 0.0, CORNER_RADIUS * composed.ink.shape[0] / spec.format.height, 255)
     if spec.screws:
-        draw_screws(picture, composed.ink.shape[0] / spec.format.height, (150, 150, 150))
-    return np.clip(picture + 0.5, 0, 255).astype(np.uint8), mask
+        draw_screws(image, composed.ink.shape[0] / spec.format.height, (150, 150, 150))
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8), mask

@@ -39,11 +39,11 @@ from .painting import (
 from .plate import ARMY, ARMY_COLOUR, COLOURS, PlateSpec
 from .structure import TEXTURES, structure_bank
 
-SEED_SCENE = 250.0
+ORIGINAL_SCENE = 250.0
 """Side of the original project's scene, the unit of the lengths in SceneParams."""
-SEED_PLATE = 235.0
+ORIGINAL_PLATE = 235.0
 """Length of the original project's plate at scale 1."""
-SEED_CAP = SEED_PLATE / 500 * 77
+ORIGINAL_CAP = ORIGINAL_PLATE / 500 * 77
 """Cap height, in pixels, of the plate image that the original project scales down."""
 EDGE_LINE = 2.1
 """Width of the black line around the plates of the original project, in millimetres."""
@@ -166,7 +166,7 @@ def _place_plates(plates: list[PlateSpec], params: SceneParams, draws: Draws) ->
     n = len(plates)
     width = np.array([plate.width for plate in plates])
     height = np.array([plate.height for plate in plates])
-    scale = draws.within(params.PLATE_SCALE) * SEED_PLATE / SEED_SCENE / width
+    scale = draws.within(params.PLATE_SCALE) * ORIGINAL_PLATE / ORIGINAL_SCENE / width
     stretch = draws.within(params.PLATE_STRETCH)
     limit = np.radians(params.PLATE_ROTATION)
     turn = draws.uniform(-limit, limit)
@@ -226,7 +226,7 @@ def _draw_clutter(
     ):
         counts = (draws.integers(0, most) * some).tolist()
         places = draws.uniform(0, 1, (most, 2))
-        sizes = draws.uniform(1, largest, (most, columns)) / SEED_SCENE
+        sizes = draws.uniform(1, largest, (most, columns)) / ORIGINAL_SCENE
         greys = draws.integers(0, 255, (most, 1))
         shapes = np.concatenate([places, sizes, greys], axis=2)
         kinds.append([shapes[i, :count].tolist() for i, count in enumerate(counts)])
@@ -317,7 +317,7 @@ class SceneRenderer:
     @property
     def _detail(self) -> float:
         """Resolution as a fraction of the original's scene, at most 1: above it no detail is added."""
-        return min(self.side / SEED_SCENE, 1.0)
+        return min(self.side / ORIGINAL_SCENE, 1.0)
 
     def render(
         self, block: SceneBlock, i: int, window: tuple[int, int, int, int] | None = None
@@ -334,10 +334,10 @@ class SceneRenderer:
         """
         x1, y1, x2, y2 = window or (0, 0, self.side, self.side)
         # Make the whole background and crop it: enlarging 32 pixels is cheaper than warping a window.
-        picture = self._background(block, i)[y1:y2, x1:x2]
-        picture = np.ascontiguousarray(picture)
-        self._paste(block, i, picture, x1, y1)
-        return self._degrade(block, i, picture)
+        image = self._background(block, i)[y1:y2, x1:x2]
+        image = np.ascontiguousarray(image)
+        self._paste(block, i, image, x1, y1)
+        return self._degrade(block, i, image)
 
     def _background(self, block: SceneBlock, i: int) -> Gray:
         side = self.side
@@ -349,7 +349,7 @@ class SceneRenderer:
             flags=cv2.INTER_NEAREST,
         )
         x, y, crop = block.crops[i]
-        picture = cv2.resize(turned[y : y + crop, x : x + crop], (side, side))
+        image = cv2.resize(turned[y : y + crop, x : x + crop], (side, side))
         numbers = block.numbers
         if numbers["structure"][i]:
             texture = structure_bank(self._detail)[int(numbers["structure_index"][i])]
@@ -358,23 +358,21 @@ class SceneRenderer:
                 texture = cv2.resize(texture, (side + 1, side + 1))
             weight = numbers["structure_weight"][i]
             at = (numbers["structure_top"][i], numbers["structure_left"][i])
-            picture = degrade.add_noise(picture, texture, at, weight)
+            image = degrade.add_noise(image, texture, at, weight)
         for cx, cy, radius, grey in block.circles[i]:
-            cv2.circle(
-                picture, (round(cx * side), round(cy * side)), round(radius * side), grey, -1
-            )
+            cv2.circle(image, (round(cx * side), round(cy * side)), round(radius * side), grey, -1)
         for left, top, width, height, grey in block.rectangles[i]:
             start = (round(left * side), round(top * side))
             end = (round((left + width) * side), round((top + height) * side))
-            cv2.rectangle(picture, start, end, grey, -1)
-        return picture
+            cv2.rectangle(image, start, end, grey, -1)
+        return image
 
-    def _paste(self, block: SceneBlock, i: int, picture: Gray, left: int, top: int) -> None:
+    def _paste(self, block: SceneBlock, i: int, image: Gray, left: int, top: int) -> None:
         spec, side = block.plates[i], self.side
         cap = spec.cap_height
         # Below about 180 pixels the original's aliasing has been averaged away.
         aliased = bool(block.numbers["aliased"][i]) and self._detail > 0.7
-        cap_pixels = SEED_CAP if aliased else block.finest[i] * side * cap
+        cap_pixels = ORIGINAL_CAP if aliased else block.finest[i] * side * cap
         tiles = self.atlas.tiles(block.variants[i], cap_pixels)
         texture, (origin_x, origin_y) = plate_texture(spec, tiles, block.numbers["ground"][i])
         # Pixel centres lie at half-integers here, but at integers in OpenCV.
@@ -383,12 +381,12 @@ class SceneRenderer:
         # From texture pixels to millimetres, to normalised scene coordinates, to pixels of the image.
         fine = cap / tiles.cap_pixels
         to_plate = (fine, 0, fine / 2 + origin_x, 0, fine, fine / 2 + origin_y, 0, 0, 1)
-        to_picture = (side, 0, -left - 0.5, 0, side, -top - 0.5, 0, 0, 1)
+        to_image = (side, 0, -left - 0.5, 0, side, -top - 0.5, 0, 0, 1)
         if aliased:
-            texture, matrix = self._torn(block, i, texture, to_plate, to_picture)
+            texture, matrix = self._torn(block, i, texture, to_plate, to_image)
         else:
-            matrix = matmul(to_picture, matmul(block.matrices[i], to_plate))
-        paste(picture, texture, matrix, outline, aliased)
+            matrix = matmul(to_image, matmul(block.matrices[i], to_plate))
+        paste(image, texture, matrix, outline, aliased)
 
     def _torn(
         self,
@@ -396,14 +394,14 @@ class SceneRenderer:
         i: int,
         texture: Gray,
         to_plate: tuple[float, ...],
-        to_picture: tuple[float, ...],
+        to_image: tuple[float, ...],
     ) -> tuple[Gray, list[float]]:
         """Warp the texture to the nearest pixel up to three times.
 
         Returns:
             The warped texture, and the matrix of the last warp, which remains to be applied.
         """
-        before, after = np.array(to_plate).reshape(3, 3), np.array(to_picture).reshape(3, 3)
+        before, after = np.array(to_plate).reshape(3, 3), np.array(to_image).reshape(3, 3)
         fine = before[0, 0]
         turn, size, along_x, along_y = block.steps[i]
         # Between steps, lengths are in pixels: of the texture before scaling, of the scene after it.
@@ -423,16 +421,16 @@ class SceneRenderer:
         texture, matrix = warp_in_steps(texture, joined)
         return texture, matrix.ravel().tolist()
 
-    def _degrade(self, block: SceneBlock, i: int, picture: Gray) -> Gray:
+    def _degrade(self, block: SceneBlock, i: int, image: Gray) -> Gray:
         numbers, detail = block.numbers, self._detail
         texture = degrade.noise_texture(int(numbers["noise_box"][i]), detail)
-        if texture.shape[0] < max(picture.shape):
-            texture = cv2.resize(texture, (max(picture.shape) + 1,) * 2)
+        if texture.shape[0] < max(image.shape):
+            texture = cv2.resize(texture, (max(image.shape) + 1,) * 2)
         at = (numbers["noise_top"][i], numbers["noise_left"][i])
-        picture = degrade.add_noise(picture, texture, at, numbers["noise_weight"][i])
-        picture = degrade.sharpen(picture, numbers["sharpness"][i], detail)
-        picture = degrade.brighten(picture, numbers["brightness"][i])
-        picture = degrade.blur(picture, numbers["blur"][i])
+        image = degrade.add_noise(image, texture, at, numbers["noise_weight"][i])
+        image = degrade.sharpen(image, numbers["sharpness"][i], detail)
+        image = degrade.brighten(image, numbers["brightness"][i])
+        image = degrade.blur(image, numbers["blur"][i])
         if numbers["autocontrast"][i]:
-            picture = degrade.autocontrast(picture)
-        return picture
+            image = degrade.autocontrast(image)
+        return image

@@ -256,23 +256,23 @@ class StreetRenderer:
         numbers = block.numbers[i].copy()
         painted = block.kinds[i] != _NOTHING
         cap = block.caps[i] * self.side
-        picture = self._background(numbers)
+        image = self._background(numbers)
         if painted and numbers.chance(self.street.SURROUND_PROBABILITY):
-            self._surround(picture, block, i, numbers)
-        self._words(picture, numbers)
+            self._surround(image, block, i, numbers)
+        self._words(image, numbers)
         if painted:
-            self._paste(picture, block, i, cap, numbers)
-        picture = self._light(picture, block, i, numbers)
+            self._paste(image, block, i, cap, numbers)
+        image = self._light(image, block, i, numbers)
         if self.degradations == "train":
-            picture = self._degrade(picture, cap, numbers)
+            image = self._degrade(image, cap, numbers)
         else:
-            picture = _degrade_otherwise(picture, cap, numbers)
+            image = _degrade_otherwise(image, cap, self.street, numbers)
         if painted and numbers.chance(self.street.CUT_PROBABILITY):
-            self._cut(picture, block, i, numbers)
+            self._cut(image, block, i, numbers)
         if window is None:
-            return picture
+            return image
         x1, y1, x2, y2 = window
-        return np.ascontiguousarray(picture[y1:y2, x1:x2])
+        return np.ascontiguousarray(image[y1:y2, x1:x2])
 
     def _background(self, numbers: SampleDraws) -> Gray:
         side, street = self.side, self.street
@@ -282,23 +282,23 @@ class StreetRenderer:
             return np.full((side, side), _grey(numbers), np.uint8)
         share += street.TEXTURE_PROBABILITY
         if kind < share:
-            picture = self._texture(first, numbers).copy()
+            image = self._texture(first, numbers).copy()
         elif kind < share + street.MOSAIC_PROBABILITY:
             count = round(_MOSAIC[int(first * len(_MOSAIC))] * max(side / 128, 1.0))
             # Consecutive images in the file are unrelated.
             start = int(numbers.uniform() * len(self.backgrounds))
             tiles = self.backgrounds[np.arange(start, start + count**2) % len(self.backgrounds)]
             mosaic = tiles.reshape(count, count, 32, 32).swapaxes(1, 2).reshape(count * 32, -1)
-            picture = cv2.resize(np.ascontiguousarray(mosaic), (side, side))
+            image = cv2.resize(np.ascontiguousarray(mosaic), (side, side))
         else:
             tile = self.backgrounds[int(first * len(self.backgrounds))]
             crop = int(numbers.uniform(10, 33))
             x, y = (int(numbers.uniform() * (33 - crop)) for _ in range(2))
-            picture = cv2.resize(tile[y : y + crop, x : x + crop], (side, side))
-        if numbers.chance(0.25):
+            image = cv2.resize(tile[y : y + crop, x : x + crop], (side, side))
+        if numbers.chance(street.OVERLAY_PROBABILITY):
             texture = self._texture(numbers.uniform(), numbers)
-            picture = cv2.addWeighted(picture, 0.5, texture, 0.5, 0)
-        return picture
+            image = cv2.addWeighted(image, 0.5, texture, 0.5, 0)
+        return image
 
     def _texture(self, chosen: float, numbers: SampleDraws) -> Gray:
         side = self.side
@@ -309,7 +309,7 @@ class StreetRenderer:
         top, left = (int(numbers.uniform() * (texture.shape[0] - cut)) for _ in range(2))
         return cv2.resize(texture[top : top + cut, left : left + cut], (side, side))
 
-    def _surround(self, picture: Gray, block: StreetBlock, i: int, numbers: SampleDraws) -> None:
+    def _surround(self, image: Gray, block: StreetBlock, i: int, numbers: SampleDraws) -> None:
         """Paint panels, edges and a sticker around the plate, in its own plane."""
         spec, matrix = block.specs[i], block.matrices[i]
         x1, y1, x2, y2 = spec.outline
@@ -317,7 +317,7 @@ class StreetRenderer:
         for reach in (_FAR, 0.8, 0.25):
             margins = [numbers.uniform(0.02, reach) * length for _ in range(4)]
             grey, soft = _grey(numbers), numbers.uniform()
-            if numbers.uniform() < 0.35:
+            if numbers.chance(1 - self.street.PANEL_PROBABILITY):
                 continue
             points = np.array(
                 [
@@ -329,10 +329,10 @@ class StreetRenderer:
             )
             placed = self._project(matrix, points)
             if placed is not None:
-                cv2.fillConvexPoly(picture, placed, grey, cv2.LINE_AA, 4)
-                if soft < 0.4:
+                cv2.fillConvexPoly(image, placed, grey, cv2.LINE_AA, 4)
+                if soft < self.street.PANEL_EDGE_PROBABILITY:
                     cv2.polylines(
-                        picture,
+                        image,
                         [placed],
                         True,
                         int(grey * soft * 2),
@@ -347,12 +347,12 @@ class StreetRenderer:
                 continue
             line = self._project(matrix, np.array([[-2 * length, y], [3 * length, y]]))
             if line is not None:
-                cv2.polylines(picture, [line], False, grey, thickness, cv2.LINE_AA, 4)
-        if numbers.chance(0.12):
-            self._country_sticker(picture, spec, matrix, numbers)
+                cv2.polylines(image, [line], False, grey, thickness, cv2.LINE_AA, 4)
+        if numbers.chance(self.street.STICKER_PROBABILITY):
+            self._country_sticker(image, spec, matrix, numbers)
 
     def _country_sticker(
-        self, picture: Gray, spec: PlateSpec | RowsSpec, matrix: Floats, numbers: SampleDraws
+        self, image: Gray, spec: PlateSpec | RowsSpec, matrix: Floats, numbers: SampleDraws
     ) -> None:
         height = 110.0
         away = numbers.uniform(0.1, 0.6) * spec.width
@@ -365,12 +365,12 @@ class StreetRenderer:
         placed = self._project(matrix, ring * height + np.array([x, y]))
         if placed is None:
             return
-        cv2.fillConvexPoly(picture, placed, 235, cv2.LINE_AA, 4)
-        cv2.polylines(picture, [placed], True, 20, 1, cv2.LINE_AA, 4)
+        cv2.fillConvexPoly(image, placed, 235, cv2.LINE_AA, 4)
+        cv2.polylines(image, [placed], True, 20, 1, cv2.LINE_AA, 4)
         low, high = placed.min(axis=0) / 16, placed.max(axis=0) / 16
         size = (high - low)[1] / 45
         start = (int(low[0] + (high - low)[0] * 0.2), int(high[1] - (high - low)[1] * 0.3))
-        cv2.putText(picture, "CH", start, 0, size, 15, max(round(size * 2), 1), cv2.LINE_AA)
+        cv2.putText(image, "CH", start, 0, size, 15, max(round(size * 2), 1), cv2.LINE_AA)
 
     def _project(self, matrix: Floats, points: Floats) -> NDArray[np.int32] | None:
         """Project millimetres to sixteenths of a pixel; None if a point is behind the camera."""
@@ -380,7 +380,7 @@ class StreetRenderer:
         placed = homogeneous[:, :2] / homogeneous[:, 2:] * self.side - 0.5
         return np.round(placed.clip(-2000, 2000) * 16).astype(np.int32)
 
-    def _words(self, picture: Gray, numbers: SampleDraws) -> None:
+    def _words(self, image: Gray, numbers: SampleDraws) -> None:
         """Paint badges and lettering: up to three words anywhere."""
         for _ in range(max(int(numbers.uniform() * 6) - 2, 0)):
             count = 2 + int(numbers.uniform() * 8)
@@ -389,10 +389,10 @@ class StreetRenderer:
             size = numbers.uniform(0.2, 1.2) * self.side / 120
             font, grey = _FONTS[int(numbers.uniform() * len(_FONTS))], _grey(numbers)
             thickness = 1 + int(numbers.uniform() * size * 3)
-            cv2.putText(picture, word, (x, y), font, size, grey, thickness, cv2.LINE_AA)
+            cv2.putText(image, word, (x, y), font, size, grey, thickness, cv2.LINE_AA)
 
     def _paste(
-        self, picture: Gray, block: StreetBlock, i: int, cap: float, numbers: SampleDraws
+        self, image: Gray, block: StreetBlock, i: int, cap: float, numbers: SampleDraws
     ) -> None:
         spec, side = block.specs[i], self.side
         tiles = self.atlas.tiles(block.variants[i], cap)
@@ -408,14 +408,14 @@ class StreetRenderer:
         if numbers.chance(self.street.DIRT_PROBABILITY):
             texture = _dirty(texture, numbers)
         to_plate = (fine, 0, fine / 2 + origin_x, 0, fine, fine / 2 + origin_y, 0, 0, 1)
-        to_picture = (side, 0, -0.5, 0, side, -0.5, 0, 0, 1)
-        matrix = matmul(to_picture, matmul(block.matrices[i].ravel().tolist(), to_plate))
-        paste(picture, texture, matrix, block.outlines[i] * side - 0.5)
+        to_image = (side, 0, -0.5, 0, side, -0.5, 0, 0, 1)
+        matrix = matmul(to_image, matmul(block.matrices[i].ravel().tolist(), to_plate))
+        paste(image, texture, matrix, block.outlines[i] * side - 0.5)
         if numbers.chance(self.street.OCCLUSION_PROBABILITY):
-            self._occlude(picture, spec, block.matrices[i], numbers)
+            self._occlude(image, spec, block.matrices[i], numbers)
 
     def _occlude(
-        self, picture: Gray, spec: PlateSpec | RowsSpec, matrix: Floats, numbers: SampleDraws
+        self, image: Gray, spec: PlateSpec | RowsSpec, matrix: Floats, numbers: SampleDraws
     ) -> None:
         """Paint a bumper's edge or a hook over the margin of the plate, not over its characters."""
         depth = numbers.uniform(0.02, 0.1) * spec.height
@@ -424,57 +424,57 @@ class StreetRenderer:
         x1, x2 = sorted(numbers.uniform(-0.3, 1.3) * spec.width for _ in range(2))
         placed = self._project(matrix, np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]))
         if placed is not None:
-            cv2.fillConvexPoly(picture, placed, _grey(numbers), cv2.LINE_AA, 4)
+            cv2.fillConvexPoly(image, placed, _grey(numbers), cv2.LINE_AA, 4)
 
-    def _light(self, picture: Gray, block: StreetBlock, i: int, numbers: SampleDraws) -> Gray:
+    def _light(self, image: Gray, block: StreetBlock, i: int, numbers: SampleDraws) -> Gray:
         street, side = self.street, self.side
         factor = _ramp(side, numbers.uniform(*street.SHADE), numbers.uniform())
         if numbers.chance(street.SHADOW_PROBABILITY):
             factor = factor * _shadow(side, numbers)
-        picture = np.clip(picture * factor, 0, 255).astype(np.uint8)
+        image = np.clip(image * factor, 0, 255).astype(np.uint8)
         if numbers.chance(street.GLARE_PROBABILITY):
             centre = block.corners[i].mean(axis=0) * side
             x, y = (centre + [numbers.uniform(-0.3, 0.3) * side for _ in range(2)]).tolist()
             radius = numbers.uniform(0.05, 0.4) * side
-            picture = cv2.add(picture, _spot(side, x, y, radius, numbers.uniform(60, 220)))
-        return picture
+            image = cv2.add(image, _spot(side, x, y, radius, numbers.uniform(60, 220)))
+        return image
 
-    def _degrade(self, picture: Gray, cap: float, numbers: SampleDraws) -> Gray:
+    def _degrade(self, image: Gray, cap: float, numbers: SampleDraws) -> Gray:
         street, side = self.street, self.side
-        picture = _lens(picture, numbers.uniform(*street.BLUR) * cap)
+        image = _lens(image, numbers.uniform(*street.BLUR) * cap)
         if numbers.chance(street.MOTION_PROBABILITY):
             length = numbers.uniform(*street.MOTION) * cap
-            picture = _motion(picture, length, numbers.uniform())
+            image = _motion(image, length, numbers.uniform())
         contrast = (
             street.CONTRAST[1] - (street.CONTRAST[1] - street.CONTRAST[0]) * numbers.uniform() ** 2
         )
-        picture = _expose(picture, contrast, numbers.uniform(), _log(numbers, street.GAMMA))
+        image = _expose(image, contrast, numbers.uniform(), _log(numbers, street.GAMMA))
         if numbers.chance(street.CLEAN_PROBABILITY):
-            return picture
+            return image
         if numbers.chance(street.RESAMPLE_PROBABILITY):
             # Keep eight pixels of cap height: below that nothing could be read.
             least = min(max(8 / cap, 0.35), 1.0)
             smaller = max(round(numbers.uniform(least, 1.0) * side), 8)
             how = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_NEAREST)[int(numbers.uniform() * 3)]
             back = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LINEAR)[int(numbers.uniform() * 3)]
-            picture = cv2.resize(picture, (smaller, smaller), interpolation=how)
-            picture = cv2.resize(picture, (side, side), interpolation=back)
+            image = cv2.resize(image, (smaller, smaller), interpolation=how)
+            image = cv2.resize(image, (side, side), interpolation=back)
         grain = 1 + 2 * int(numbers.uniform() ** 2 * 3)
         weight = numbers.uniform() ** 2 * (street.NOISE[1] - street.NOISE[0]) + street.NOISE[0]
         # Low contrast lowers the noise too, because the noise precedes the grey curve.
         weight *= contrast
-        picture = degrade.add_noise(
-            picture, _grain(grain, side), (numbers.uniform(), numbers.uniform()), weight
+        image = degrade.add_noise(
+            image, _grain(grain, side), (numbers.uniform(), numbers.uniform()), weight
         )
-        if numbers.chance(0.3):
-            picture = degrade.sharpen(picture, numbers.uniform(1.0, 3.0), 1.0)
+        if numbers.chance(street.SHARPEN_PROBABILITY):
+            image = degrade.sharpen(image, numbers.uniform(1.0, 3.0), 1.0)
         if numbers.chance(street.JPEG_PROBABILITY):
             low, high = street.JPEG_QUALITY
             quality = int(numbers.uniform(low, high + 1))
-            picture = _encode(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
-        return picture
+            image = _encode(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
+        return image
 
-    def _cut(self, picture: Gray, block: StreetBlock, i: int, numbers: SampleDraws) -> None:
+    def _cut(self, image: Gray, block: StreetBlock, i: int, numbers: SampleDraws) -> None:
         """End the image near the plate, as in a crop, with padding beyond."""
         drawn = block.outlines[i] * self.side
         low, high = drawn.min(axis=0), drawn.max(axis=0)
@@ -483,8 +483,8 @@ class StreetRenderer:
         margins = [(numbers.uniform(0, 1) ** 2 * 1.5 - 0.04) * height for _ in range(4)]
         x1, y1 = (round(max(low[k] - margins[k], 0)) for k in range(2))
         x2, y2 = (round(min(high[k] + margins[k + 2], self.side)) for k in range(2))
-        picture[:y1] = picture[y2:] = PAD_GREY
-        picture[:, :x1] = picture[:, x2:] = PAD_GREY
+        image[:y1] = image[y2:] = PAD_GREY
+        image[:, :x1] = image[:, x2:] = PAD_GREY
 
 
 def _log(numbers: SampleDraws, bounds: list[float]) -> float:
@@ -540,37 +540,37 @@ def _dirty(texture: Gray, numbers: SampleDraws) -> Gray:
     return np.asarray(cv2.add(over, under), np.uint8)
 
 
-def _lens(picture: Gray, sigma: float) -> Gray:
+def _lens(image: Gray, sigma: float) -> Gray:
     if sigma < 0.3:
-        return picture
-    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8)
+        return image
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
 
 
-def _motion(picture: Gray, length: float, direction: float) -> Gray:
+def _motion(image: Gray, length: float, direction: float) -> Gray:
     size = int(length) // 2 * 2 + 1
     if size < 3:
-        return picture
+        return image
     kernel = np.zeros((size, size), np.float32)
     middle = size // 2
     reach = np.array([np.cos(np.pi * direction), np.sin(np.pi * direction)]) * length / 2
     start = np.round((middle - reach) * 16).astype(int).tolist()
     end = np.round((middle + reach) * 16).astype(int).tolist()
     cv2.line(kernel, start, end, 1.0, 1, cv2.LINE_8, 4)
-    return np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum()), np.uint8)
+    return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)
 
 
-def _expose(picture: Gray, contrast: float, level: float, gamma: float) -> Gray:
+def _expose(image: Gray, contrast: float, level: float, gamma: float) -> Gray:
     """Apply a grey curve.
 
     Args:
-        picture: Grey image, uint8, shape ``(H, W)``.
+        image: Grey image, uint8, shape ``(H, W)``.
         contrast: Fraction of the grey range that is used.
         level: Position of that fraction within the range, from 0 (dark) to 1 (bright).
         gamma: Exponent of the curve.
     """
     black = (1 - contrast) * level
     values = np.linspace(0, 1, 256) ** gamma * contrast + black
-    return np.asarray(cv2.LUT(picture, (values * 255).astype(np.uint8)), np.uint8)
+    return np.asarray(cv2.LUT(image, (values * 255).astype(np.uint8)), np.uint8)
 
 
 @lru_cache(maxsize=32)
@@ -586,44 +586,42 @@ def _grain(box: int, side: int) -> Gray:
     return texture
 
 
-def _encode(picture: Gray, suffix: str, options: list[int]) -> Gray:
-    _, data = cv2.imencode(suffix, picture, options)
+def _encode(image: Gray, suffix: str, options: list[int]) -> Gray:
+    _, data = cv2.imencode(suffix, image, options)
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
-def _degrade_otherwise(picture: Gray, cap: float, numbers: SampleDraws) -> Gray:
+def _degrade_otherwise(image: Gray, cap: float, street: StreetParams, numbers: SampleDraws) -> Gray:
     """Degrade an image in ways that training never sees.
 
     These are defocus, rolling bands, vignetting, posterisation, rain and WebP.
     """
-    side = len(picture)
+    side = len(image)
     radius = numbers.uniform(0.0, 0.16) * cap
     if radius >= 0.75:
         size = int(np.ceil(radius)) * 2 + 1
         disc = np.zeros((size, size), np.float32)
         cv2.circle(disc, (size // 2 * 16,) * 2, round(radius * 16), 1.0, -1, cv2.LINE_8, 4)
-        picture = np.asarray(cv2.filter2D(picture, -1, disc / disc.sum()), np.uint8)
+        image = np.asarray(cv2.filter2D(image, -1, disc / disc.sum()), np.uint8)
     rows, columns = _grid(side)
     factor = np.ones((side, side), np.float32)
-    if numbers.uniform() < 0.4:
+    if numbers.chance(street.BANDS_PROBABILITY):
         waves, phase = numbers.uniform(2, 12), 2 * np.pi * numbers.uniform()
         factor *= 1 + numbers.uniform(0.05, 0.25) * np.sin(2 * np.pi * waves * rows + phase)
-    if numbers.uniform() < 0.5:
+    if numbers.chance(street.VIGNETTE_PROBABILITY):
         factor *= 1 - numbers.uniform(0.5, 1.4) * (rows**2 + columns**2)
-    picture = np.clip(picture * factor, 0, 255).astype(np.uint8)
-    if numbers.uniform() < 0.25:
+    image = np.clip(image * factor, 0, 255).astype(np.uint8)
+    if numbers.chance(street.POSTERISE_PROBABILITY):
         step = int(numbers.uniform(8, 40))
         levels = np.arange(256) // step * step + step // 2
-        picture = np.asarray(cv2.LUT(picture, levels.clip(0, 255).astype(np.uint8)), np.uint8)
-    if numbers.uniform() < 0.3:
+        image = np.asarray(cv2.LUT(image, levels.clip(0, 255).astype(np.uint8)), np.uint8)
+    if numbers.chance(street.RAIN_PROBABILITY):
         for _ in range(int(numbers.uniform() * 20)):
             x, y = (int(numbers.uniform() * side) for _ in range(2))
             length = int(numbers.uniform(0.02, 0.15) * side)
-            cv2.line(picture, (x, y), (x + length // 4, y + length), 220, 1, cv2.LINE_AA)
-    picture = _expose(
-        picture, numbers.uniform(0.25, 1.0), numbers.uniform(), _log(numbers, [0.5, 2])
-    )
-    if numbers.uniform() < 0.6:
+            cv2.line(image, (x, y), (x + length // 4, y + length), 220, 1, cv2.LINE_AA)
+    image = _expose(image, numbers.uniform(0.25, 1.0), numbers.uniform(), _log(numbers, [0.5, 2]))
+    if numbers.chance(street.WEBP_PROBABILITY):
         quality = int(numbers.uniform(5, 80))
-        picture = _encode(picture, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
-    return picture
+        image = _encode(image, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
+    return image

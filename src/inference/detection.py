@@ -61,17 +61,17 @@ def detect(maps: FloatArray, threshold: float, keep: int) -> list[Detections]:
         threshold: Minimum score, above 0.
         keep: Maximum number of plates per image.
     """
-    pictures, grid = len(maps), _Grid(maps)
+    images, grid = len(maps), _Grid(maps)
     level = math.log(threshold / (1 - threshold)) if threshold < 1 else math.inf
     found = np.flatnonzero(grid.maps[:, 0] > level)
     place = found + found // grid.size * (grid.channels - 1) * grid.size
     # Of two equal neighbours the first is the peak.
     place = place[grid.around(place).argmax(axis=1) == _SELF]
     corners, score, two_lines = grid.vote(place)
-    picture = place // (grid.channels * grid.size)
-    order = np.lexsort((-score, picture))
+    image = place // (grid.channels * grid.size)
+    order = np.lexsort((-score, image))
     corners, score, two_lines = corners[order], score[order], two_lines[order]
-    ends = np.searchsorted(picture[order], np.arange(1, pictures + 1)).tolist()
+    ends = np.searchsorted(image[order], np.arange(1, images + 1)).tolist()
     detections, start = [], 0
     for end in ends:
         part = slice(start, min(end, start + keep))

@@ -29,27 +29,27 @@ class Drawn(Protocol):
     def corners(self) -> tuple[tuple[float, float], ...]: ...
 
 
-def draw_plates(picture: Pixels, plates: Sequence[Drawn]) -> Pixels:
+def draw_plates(image: Pixels, plates: Sequence[Drawn]) -> Pixels:
     """Return a copy of an ``(H, W, 3)`` RGB image with outlined plates and their texts beside them."""
-    picture = np.ascontiguousarray(picture).copy()
-    size = max(picture.shape[:2])
+    image = np.ascontiguousarray(image).copy()
+    size = max(image.shape[:2])
     thickness = max(1, round(size / 500))
     # Drawn by ascending confidence, so that the best one is on top.
     for plate in reversed(plates):
         colour = UNREAD if plate.plate is None else READ
         # OpenCV has pixel centres at integers, and is given sixteenths of pixels.
         points = np.round((np.array(plate.corners) - 0.5) * 16).astype(np.int32)
-        cv2.polylines(picture, [points], True, colour, thickness, cv2.LINE_AA, 4)
+        cv2.polylines(image, [points], True, colour, thickness, cv2.LINE_AA, 4)
         text = f"{plate.plate or 'no text'} {plate.confidence:.0%}"
-        _label(picture, text, np.array(plate.corners), colour, max(0.4, size / 1000))
-    return picture
+        _label(image, text, np.array(plate.corners), colour, max(0.4, size / 1000))
+    return image
 
 
 def _label(
-    picture: Pixels, text: str, corners: np.ndarray, colour: tuple[int, int, int], scale: float
+    image: Pixels, text: str, corners: np.ndarray, colour: tuple[int, int, int], scale: float
 ) -> None:
     """Write a text above a plate, or below it if there is no room, or as near as the edge allows."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     thickness = max(1, round(2 * scale))
     text_width = cv2.getTextSize(text, _FONT, scale, thickness)[0][0]
     gap = round(8 * scale)
@@ -58,8 +58,6 @@ def _label(
     left = int(np.clip(low[0], 0, max(0, width - text_width - 2 * gap)))
     top = low[1] - tall - gap if low[1] - tall - gap >= 0 else high[1] + gap
     top = int(np.clip(top, 0, max(0, height - tall)))
-    cv2.rectangle(
-        picture, (left, top), (left + text_width + 2 * gap, top + tall), colour, cv2.FILLED
-    )
+    cv2.rectangle(image, (left, top), (left + text_width + 2 * gap, top + tall), colour, cv2.FILLED)
     place = (left + gap, top + tall - gap)
-    cv2.putText(picture, text, place, _FONT, scale, _BRIGHT, thickness, cv2.LINE_AA)
+    cv2.putText(image, text, place, _FONT, scale, _BRIGHT, thickness, cv2.LINE_AA)

@@ -36,7 +36,7 @@ REFINE_SCORE_LEAST = 0.05
 """Minimum score of a plate in the refinement pass."""
 REFINE_SHIFT = 0.25
 """A plate whose centre is farther from the middle than this fraction of the side is a different one."""
-OTHER_SHARES = (0.56, 0.8)
+AUGMENTED_SHARES = (0.56, 0.8)
 """Fractions of the input's side that a plate takes where further estimates of its corners are needed."""
 
 Localize = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -80,7 +80,7 @@ def find_plates(
     _, height, width = localizer.input_shape
     if localizer.dense:
         levels = [pyramid.levels(localizer.stride) for pyramid in pyramids]
-        found = _look_again(pyramids, _search(levels, localize), localize, _look_size(localizer))
+        found = _look_again(pyramids, _search(levels, localize), localize, _input_size(localizer))
     else:
         whole = [iter([pyramid.whole((height, width))]) for pyramid in pyramids]
         found = _search(whole, localize)
@@ -91,11 +91,11 @@ def usual_sizes(localizer: LocalizerEntry) -> list[tuple[int, int]]:
     """Return the heights and widths of the localizer's most frequent inputs."""
     if not localizer.dense:
         return [localizer.input_shape[1:]]
-    sides = {_look_size(localizer), *small_sides(localizer.stride)}
+    sides = {_input_size(localizer), *small_sides(localizer.stride)}
     return [(side, side) for side in sorted(sides)]
 
 
-def _look_size(localizer: LocalizerEntry) -> int:
+def _input_size(localizer: LocalizerEntry) -> int:
     """Return the side of refinement inputs: that of training, or the next that the localizer takes."""
     return -(-localizer.input_shape[1] // localizer.stride) * localizer.stride
 
@@ -103,13 +103,13 @@ def _look_size(localizer: LocalizerEntry) -> int:
 def _search(levels: Sequence[Iterator[Level]], localize: Localize) -> list[_Found]:
     """Return the plates of images, given the levels of each, the largest first."""
     found: list[list[_Found]] = [[] for _ in levels]
-    first = [next(picture) for picture in levels]
+    first = [next(image) for image in levels]
     _run(enumerate(first), localize, found)
     others = [
         (i, level)
-        for i, picture in enumerate(levels)
+        for i, image in enumerate(levels)
         if not _is_clear(first[i], found[i])
-        for level in picture
+        for level in image
     ]
     _run(others, localize, found)
     return [_merged(parts) for parts in found]
@@ -118,17 +118,17 @@ def _search(levels: Sequence[Iterator[Level]], localize: Localize) -> list[_Foun
 def _run(jobs: Iterable[tuple[int, Level]], localize: Localize, found: list[list[_Found]]) -> None:
     """Localize plates in levels, grouped by size, and append them to those found in each image."""
     by_shape: defaultdict[tuple[int, int], list[tuple[int, Level]]] = defaultdict(list)
-    for picture, level in jobs:
-        by_shape[level.shape].append((picture, level))
+    for image, level in jobs:
+        by_shape[level.shape].append((image, level))
     for group in by_shape.values():
         maps = localize(stacked([level for _, level in group]))
-        for (picture, level), plates in zip(
+        for (image, level), plates in zip(
             group, detect(maps, LEAST_SCORE, MOST_PLATES), strict=True
         ):
             if len(plates.score):
-                found[picture].append(
+                found[image].append(
                     _Found(
-                        level.to_picture(plates.corners),
+                        level.to_image(plates.corners),
                         plates.score,
                         plates.two_lines,
                         _width(plates.corners),
@@ -168,24 +168,24 @@ def _look_again(
     The corners are those of the refinement pass, the score is the mean of both passes.
     """
     jobs = [
-        (picture, int(plate))
-        for picture, plates in enumerate(found)
+        (image, int(plate))
+        for image, plates in enumerate(found)
         for plate in np.flatnonzero((plates.score < REFINE_SCORE) | (plates.width < REFINE_WIDTH))
     ]
     if not jobs:
         return found
-    windows = [(pyramids[picture], found[picture].corners[plate]) for picture, plate in jobs]
-    looks = _refine(windows, REFINE_SHARE, localize, size)
-    for (picture, plate), look in zip(jobs, looks, strict=True):
-        plates = found[picture]
+    windows = [(pyramids[image], found[image].corners[plate]) for image, plate in jobs]
+    refined = _refine(windows, REFINE_SHARE, localize, size)
+    for (image, plate), result in zip(jobs, refined, strict=True):
+        plates = found[image]
         score = 0.0
-        if look is not None:
-            plates.corners[plate], score, plates.two_lines[plate] = look
+        if result is not None:
+            plates.corners[plate], score, plates.two_lines[plate] = result
         plates.score[plate] = (plates.score[plate] + score) / 2
-    for picture in {picture for picture, _ in jobs}:
-        plates = found[picture]
+    for image in {image for image, _ in jobs}:
+        plates = found[image]
         stays = suppress(plates.corners, plates.score)
-        found[picture] = plates.taken(stays[plates.score[stays] >= LEAST_SCORE])
+        found[image] = plates.taken(stays[plates.score[stays] >= LEAST_SCORE])
     return found
 
 
@@ -203,17 +203,17 @@ def other_corners(
         localizer: Manifest entry of the localizer.
 
     Returns:
-        Estimates of each plate's corners, one for each of ``OTHER_SHARES`` at which the plate is seen;
+        Estimates of each plate's corners, one for each of ``AUGMENTED_SHARES`` at which the plate is seen;
         none where the localizer takes one size only.
     """
     others: list[list[FloatArray]] = [[] for _ in plates]
     if not localizer.dense:
         return others
-    for share in OTHER_SHARES:
-        looks = _refine(plates, share, localize, _look_size(localizer))
-        for corners, look in zip(others, looks, strict=True):
-            if look is not None:
-                corners.append(look[0])
+    for share in AUGMENTED_SHARES:
+        refined = _refine(plates, share, localize, _input_size(localizer))
+        for corners, result in zip(others, refined, strict=True):
+            if result is not None:
+                corners.append(result[0])
     return others
 
 
@@ -232,17 +232,17 @@ def _refine(
         side = max(float((high - low).max()) / share, 1.0)
         windows.append(pyramid.window((low + high) / 2, side, size))
     seen: list[tuple[FloatArray, float, float] | None] = []
-    for window, look in zip(
+    for window, result in zip(
         windows, detect(localize(stacked(windows)), REFINE_SCORE_LEAST, MOST_PLATES), strict=True
     ):
-        off = np.abs(look.corners.mean(axis=1) - size / 2).max(axis=1)
+        off = np.abs(result.corners.mean(axis=1) - size / 2).max(axis=1)
         near = np.flatnonzero(off <= REFINE_SHIFT * size)
         if not len(near):
             seen.append(None)
             continue
         best = near[0]
-        corners = window.to_picture(look.corners[best])
-        seen.append((corners, float(look.score[best]), float(look.two_lines[best])))
+        corners = window.to_image(result.corners[best])
+        seen.append((corners, float(result.score[best]), float(result.two_lines[best])))
     return seen
 
 

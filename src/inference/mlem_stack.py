@@ -57,7 +57,7 @@ class PlateSerializer(DataSerializer):
         return PlateModel
 
 
-ANY_PICTURE = NumpyNdarrayType(shape=(None, None), dtype="uint8")
+ANY_IMAGE = NumpyNdarrayType(shape=(None, None), dtype="uint8")
 
 
 class Stack:
@@ -103,7 +103,7 @@ class Stack:
                 self._reader = PlateReader.load(self.folder)
             return self._reader
 
-    def predict(self, data: ANY_PICTURE) -> PlateType():  # type: ignore[valid-type]  # MLEM's types
+    def predict(self, data: ANY_IMAGE) -> PlateType():  # type: ignore[valid-type]  # MLEM's types
         """Return the best plate of an ``(H, W)`` or ``(H, W, 3)`` RGB image, or nulls if it has none."""
         pixels: NDArray[np.uint8] = np.asarray(data)
         for plate in self.reader().read(pixels):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.geometry import PAD_GREY, FloatArray
-from ..core.images import Picture, Pixels
+from ..core.images import DecodedImage, Pixels
 
 LONGEST = 1016
 """Long side of the largest level, which is 1024 with its padding. A plate of 20 pixels can be found
@@ -45,7 +45,7 @@ class Level:
     offset: NDArray[np.float64]
     scale: NDArray[np.float64]
 
-    def to_picture(self, corners: FloatArray) -> FloatArray:
+    def to_image(self, corners: FloatArray) -> FloatArray:
         """Convert points ``(..., 2)`` of the localizer's input to points of the displayed image."""
         return (corners - self.offset) * self.scale
 
@@ -54,13 +54,13 @@ class Pyramid:
     """An image and its successive halvings.
 
     Args:
-        picture: Image, which is not modified.
+        image: Image, which is not modified.
     """
 
-    def __init__(self, picture: Picture) -> None:
-        self.width, self.height = picture.width, picture.height
-        self._unit = float(picture.scale)
-        grey = picture.grey
+    def __init__(self, image: DecodedImage) -> None:
+        self.width, self.height = image.width, image.height
+        self._unit = float(image.scale)
+        grey = image.grey
         while max(grey.shape) > _OPENCV_SIDE and min(grey.shape) > 1:
             grey, self._unit = _halved(grey), 2 * self._unit
         self._halves = [grey]

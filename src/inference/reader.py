@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import UserError
 from ..core.geometry import FloatArray, Rectification
-from ..core.images import Picture, Source, load_image
+from ..core.images import DecodedImage, Source, load_image
 from ..core.machine import available_cores
 from ..engine.threads import map_in_order
 from .bundle import Bundle
@@ -34,7 +34,7 @@ from .pyramid import Pyramid
 from .recognizer import Place, cut, read_places
 from .runtimes import Network, Runtime, best_runtime
 
-_PICTURES = 16
+_IMAGES = 16
 """Maximum number of images that a thread reads together."""
 _PIXELS = 16_000_000
 """Maximum number of pixels of these images together, beyond which they are read in parts."""
@@ -102,7 +102,7 @@ class StreamResult:
         error: Why it could not be read; None where it was.
     """
 
-    source: Source | Picture | Exception
+    source: Source | DecodedImage | Exception
     plates: tuple[Plate, ...] = ()
     error: Exception | None = None
 
@@ -152,7 +152,9 @@ class PlateReader:
         chosen = best_runtime(bundle.has_int8) if runtime == "auto" else runtime
         return cls(bundle, chosen, max(1, threads or available_cores()))
 
-    def read(self, image: Source | Picture, min_confidence: float | None = None) -> list[Plate]:
+    def read(
+        self, image: Source | DecodedImage, min_confidence: float | None = None
+    ) -> list[Plate]:
         """Return the plates of an image, sorted by descending confidence.
 
         Args:
@@ -164,12 +166,12 @@ class PlateReader:
         Raises:
             ImageError: The image cannot be read.
         """
-        picture = _loaded(image)
-        (candidates,) = self._candidates([picture], together=True)
-        return self._plates(picture, candidates, min_confidence)
+        loaded = _loaded(image)
+        (candidates,) = self._candidates([loaded], together=True)
+        return self._plates(loaded, candidates, min_confidence)
 
     def read_batch(
-        self, images: Sequence[Source | Picture], min_confidence: float | None = None
+        self, images: Sequence[Source | DecodedImage], min_confidence: float | None = None
     ) -> list[list[Plate]]:
         """Return the plates of each image, as ``read`` does, faster than one by one.
 
@@ -177,13 +179,13 @@ class PlateReader:
             ImageError: An image cannot be read; ``stream`` goes on after such images.
         """
         return [
-            self._plates(picture, candidates, min_confidence)
-            for picture, candidates in self._in_parallel(images)
+            self._plates(loaded, candidates, min_confidence)
+            for loaded, candidates in self._in_parallel(images)
         ]
 
     def stream(
         self,
-        images: Iterable[Source | Picture | Exception],
+        images: Iterable[Source | DecodedImage | Exception],
         min_confidence: float | None = None,
     ) -> Iterator[StreamResult]:
         """Read any number of images with bounded memory; results keep the order of the images.
@@ -200,14 +202,14 @@ class PlateReader:
             Exception: Whatever the iterable itself raises, after the results before it.
         """
         return map_in_order(
-            partial(self._results, min_confidence=min_confidence), images, self.threads, _PICTURES
+            partial(self._results, min_confidence=min_confidence), images, self.threads, _IMAGES
         )
 
     def _results(
-        self, images: list[Source | Picture | Exception], min_confidence: float | None
+        self, images: list[Source | DecodedImage | Exception], min_confidence: float | None
     ) -> list[StreamResult]:
         results = [StreamResult(image) for image in images]
-        waiting: dict[int, Picture] = {}
+        waiting: dict[int, DecodedImage] = {}
 
         def read_waiting() -> None:
             read = self._read_or_fail([*waiting.values()], min_confidence)
@@ -223,30 +225,30 @@ class PlateReader:
                 waiting[i] = _loaded(image)
             except UserError as error:
                 results[i] = StreamResult(image, error=error)
-            if sum(picture.grey.size for picture in waiting.values()) > _PIXELS:
+            if sum(loaded.grey.size for loaded in waiting.values()) > _PIXELS:
                 read_waiting()
         read_waiting()
         return results
 
     def _read_or_fail(
-        self, pictures: Sequence[Picture], min_confidence: float | None
+        self, loaded_images: Sequence[DecodedImage], min_confidence: float | None
     ) -> list[tuple[Sequence[Plate], Exception | None]]:
         """Plates of each image, or the error that reading it alone ends with."""
         try:
             # Where there is one image alone, all cores may help.
-            found = self._candidates(pictures, together=len(pictures) == 1)
+            found = self._candidates(loaded_images, together=len(loaded_images) == 1)
             return [
-                (self._plates(picture, candidates, min_confidence), None)
-                for picture, candidates in zip(pictures, found, strict=True)
+                (self._plates(loaded, candidates, min_confidence), None)
+                for loaded, candidates in zip(loaded_images, found, strict=True)
             ]
         except Exception as error:
             # A fault of this program, which must not keep the others from being read.
-            if len(pictures) == 1:
+            if len(loaded_images) == 1:
                 return [((), error)]
             return [
                 pair
-                for picture in pictures
-                for pair in self._read_or_fail([picture], min_confidence)
+                for loaded in loaded_images
+                for pair in self._read_or_fail([loaded], min_confidence)
             ]
 
     @property
@@ -254,7 +256,7 @@ class PlateReader:
         """How plates are cropped: rectified by their corners, or as upright boxes."""
         return self.manifest.reader.rectification
 
-    def read_at(self, image: Source | Picture, corners: FloatArray, lines: int) -> Reading:
+    def read_at(self, image: Source | DecodedImage, corners: FloatArray, lines: int) -> Reading:
         """Read a plate whose corners are known.
 
         Args:
@@ -268,16 +270,16 @@ class PlateReader:
         crop = cut(Pyramid(_loaded(image)), np.asarray(corners), lines, self.manifest.reader)
         return decode(self._reader.run(crop[None]))[0]
 
-    def candidates(self, images: Sequence[Source | Picture]) -> list[list[Candidate]]:
+    def candidates(self, images: Sequence[Source | DecodedImage]) -> list[list[Candidate]]:
         """Return all detections with their readings, for calibration and error analysis."""
         return [candidates for _, candidates in self._in_parallel(images)]
 
     def _in_parallel(
-        self, images: Sequence[Source | Picture]
-    ) -> Iterator[tuple[Picture, list[Candidate]]]:
+        self, images: Sequence[Source | DecodedImage]
+    ) -> Iterator[tuple[DecodedImage, list[Candidate]]]:
         """Yield images with their candidates, in order."""
         # Few images are divided too, so that all cores work on them.
-        size = max(1, min(_PICTURES, -(-len(images) // self.threads)))
+        size = max(1, min(_IMAGES, -(-len(images) // self.threads)))
         parts = [images[start : start + size] for start in range(0, len(images), size)]
         if self.threads == 1 or len(parts) < 2:
             for part in parts:
@@ -287,9 +289,11 @@ class PlateReader:
             map_in_order(lambda batch: [self._part(part) for part in batch], parts, self.threads)
         )
 
-    def _part(self, images: Sequence[Source | Picture]) -> list[tuple[Picture, list[Candidate]]]:
-        done: list[tuple[Picture, list[Candidate]]] = []
-        waiting: list[Picture] = []
+    def _part(
+        self, images: Sequence[Source | DecodedImage]
+    ) -> list[tuple[DecodedImage, list[Candidate]]]:
+        done: list[tuple[DecodedImage, list[Candidate]]] = []
+        waiting: list[DecodedImage] = []
         for number, image in enumerate(images, 1):
             waiting.append(_loaded(image))
             if number == len(images) or sum(each.grey.size for each in waiting) > _PIXELS:
@@ -298,10 +302,10 @@ class PlateReader:
         return done
 
     def _candidates(
-        self, pictures: Sequence[Picture], together: bool = False
+        self, images: Sequence[DecodedImage], together: bool = False
     ) -> list[list[Candidate]]:
         """Find and read plates in each image; candidates are sorted by descending confidence."""
-        pyramids = [Pyramid(picture) for picture in pictures]
+        pyramids = [Pyramid(image) for image in images]
         run = partial(self._localizer.run, together=together)
         detections = find_plates(pyramids, run, self.manifest.localizer)
         places = [
@@ -312,7 +316,7 @@ class PlateReader:
             )
         ]
         judged = self._judged([place for _, place in places], together)
-        candidates: list[list[Candidate]] = [[] for _ in pictures]
+        candidates: list[list[Candidate]] = [[] for _ in images]
         for (i, _), candidate in zip(places, judged, strict=True):
             candidates[i].append(candidate)
         for each in candidates:
@@ -350,24 +354,24 @@ class PlateReader:
         ]
 
     def _plates(
-        self, picture: Picture, candidates: Sequence[Candidate], min_confidence: float | None
+        self, image: DecodedImage, candidates: Sequence[Candidate], min_confidence: float | None
     ) -> list[Plate]:
         least = self.threshold if min_confidence is None else min_confidence
         return [
-            _plate(picture, candidate, candidate.confidence >= least)
+            _plate(image, candidate, candidate.confidence >= least)
             for candidate in candidates
             if candidate.confidence >= least or candidate.score >= SURE
         ]
 
 
-def _loaded(image: Source | Picture) -> Picture:
-    return image if isinstance(image, Picture) else load_image(image)
+def _loaded(image: Source | DecodedImage) -> DecodedImage:
+    return image if isinstance(image, DecodedImage) else load_image(image)
 
 
-def _plate(picture: Picture, candidate: Candidate, is_read: bool) -> Plate:
+def _plate(image: DecodedImage, candidate: Candidate, is_read: bool) -> Plate:
     text = candidate.reading.text
-    xs = [min(max(x, 0.0), float(picture.width)) for x in candidate.corners[:, 0].tolist()]
-    ys = [min(max(y, 0.0), float(picture.height)) for y in candidate.corners[:, 1].tolist()]
+    xs = [min(max(x, 0.0), float(image.width)) for x in candidate.corners[:, 0].tolist()]
+    ys = [min(max(y, 0.0), float(image.height)) for y in candidate.corners[:, 1].tolist()]
     return Plate(
         plate=text if is_read else None,
         canton=text[:2] if is_read else None,

@@ -32,7 +32,7 @@ of its height, and how much wider. They match the typical errors of corners."""
 
 Read = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Function that maps crops ``(N, h, w)`` to log-probabilities ``(N, T, C)``."""
-Look = Callable[[Sequence[tuple[Pyramid, FloatArray]]], list[list[FloatArray]]]
+Refine = Callable[[Sequence[tuple[Pyramid, FloatArray]]], list[list[FloatArray]]]
 """Function that maps images and corners of plates to the localizer's other estimates of each one's
 corners."""
 
@@ -56,14 +56,14 @@ class Place:
 
 
 def read_places(
-    places: Sequence[Place], read: Read, look: Look, reader: RecognizerEntry
+    places: Sequence[Place], read: Read, refine: Refine, reader: RecognizerEntry
 ) -> list[tuple[Reading, int]]:
     """Return the text of each plate, and the number of lines that it was read as.
 
     Args:
         places: Plates to read.
         read: Function that runs the recognizer.
-        look: Function that estimates the corners of plates again.
+        refine: Function that estimates the corners of plates again.
         reader: Manifest entry of the recognizer.
     """
     ways = [(place, lines) for place in places for lines in _ways(place, reader)]
@@ -74,9 +74,9 @@ def read_places(
     )
     unsure = [i for i, reading in enumerate(readings) if reading.confidence < SURE_READING]
     if unsure:
-        looks = look([(ways[i][0].pyramid, ways[i][0].corners) for i in unsure])
+        refined = refine([(ways[i][0].pyramid, ways[i][0].corners) for i in unsure])
         crops, counts = [], []
-        for i, seen in zip(unsure, looks, strict=True):
+        for i, seen in zip(unsure, refined, strict=True):
             place, lines = ways[i]
             others = _other_corners(place.corners, seen)
             crops += [cut(place.pyramid, corners, lines, reader) for corners in others]

@@ -33,7 +33,7 @@ Sizes = frozenset[tuple[int, int]]
 """Set of heights and widths."""
 
 _PIXELS_AT_ONCE = 400_000
-_PICTURES_AT_ONCE = 64
+_IMAGES_AT_ONCE = 64
 """Maximum number of pixels and of images that are run at once. Larger batches are run in parts, so
 that the activations between two layers stay in a core's caches."""
 
@@ -114,7 +114,7 @@ class Network:
             with self._making:
                 self._several = self._several or self._make(self._threads)
             runner = self._several
-        most = max(1, min(_PICTURES_AT_ONCE, _PIXELS_AT_ONCE // images[0].size))
+        most = max(1, min(_IMAGES_AT_ONCE, _PIXELS_AT_ONCE // images[0].size))
         parts, start = [], 0
         while start < len(images):
             count = runner.part(min(most, len(images) - start))

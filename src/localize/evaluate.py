@@ -1,8 +1,8 @@
 """Stage evaluate_localize: measure the localizer on the whole validation set.
 
-Pictures with a plate are measured by the best plate that is found; all of them by what is found with a
+Images with a plate are measured by the best plate that is found; all of them by what is found with a
 score of 0.5 or more. Writes out/evaluations/localize: metrics.json, corner_errors.json, tables for
-``dvc plots``, ten pictures and a sheet of the worst failures. Run it with ``dvc repro
+``dvc plots``, ten images and a sheet of the worst failures. Run it with ``dvc repro
 evaluate_localize``, or ``python -m src.localize.evaluate``.
 
 The reader is trained on crops that are as far off as the localizer's; so that they do not change with
@@ -76,8 +76,8 @@ def _measure(found: Found, samples: ShardedSet, chosen: pd.Series) -> dict[str, 
     }
 
 
-def _measure_plates(found: Found, samples: ShardedSet, pictures: pd.DataFrame) -> dict[str, object]:
-    plates = pictures[pictures["present"]]
+def _measure_plates(found: Found, samples: ShardedSet, images: pd.DataFrame) -> dict[str, object]:
+    plates = images[images["present"]]
     height, width = samples.image(0).shape
     per_pixel = np.array([width, height])
     rows = plates.index.to_numpy()
@@ -93,7 +93,7 @@ def _measure_plates(found: Found, samples: ShardedSet, pictures: pd.DataFrame) -
     counted = plates.assign(right=(plates["two_lines"] >= 0.5) == (plates["lines"] == 2))
     return {
         **evaluation.iou_measures(plates["iou"].to_numpy()),
-        **_average_precision(found, samples, pictures.index.to_numpy()),
+        **_average_precision(found, samples, images.index.to_numpy()),
         "corner_error": {name: evaluation.spread(values) for name, values in error.items()},
         "by_height": evaluation.by_bins(plates, "height", evaluation.HEIGHT_EDGES, measures),
         "by_angle": evaluation.by_bins(plates, "size_of_angle", evaluation.ANGLE_EDGES, measures),
@@ -105,7 +105,7 @@ def _measure_plates(found: Found, samples: ShardedSet, pictures: pd.DataFrame) -
 
 
 def _measure_detection(found: Found, table: pd.DataFrame) -> dict[str, object]:
-    every = found.every[found.every["picture"].isin(table.index)]
+    every = found.every[found.every["image"].isin(table.index)]
     sure = every[every["score"] >= SURE]
     right, plates = int(sure["right"].sum()), int(table["present"].sum())
     empty = table.index[~table["present"]]
@@ -115,7 +115,7 @@ def _measure_detection(found: Found, table: pd.DataFrame) -> dict[str, object]:
         "precision": evaluation.share(right, len(sure)),
     }
     if len(empty):
-        false = int(sure["picture"].isin(empty).sum())
+        false = int(sure["image"].isin(empty).sum())
         result["false_per_empty_picture"] = false / len(empty)
     if plates and len(empty):
         # How well the best score of an image tells whether it contains a plate.
@@ -127,21 +127,21 @@ def _measure_detection(found: Found, table: pd.DataFrame) -> dict[str, object]:
 
 
 def _average_precision(
-    found: Found, samples: ShardedSet, pictures: NDArray[np.int_]
+    found: Found, samples: ShardedSet, images: NDArray[np.int_]
 ) -> dict[str, float]:
     """Compute COCO's average precision of all boxes found in images, including those without a plate."""
     size = samples.image(0).shape[::-1] * 2
     every = found.every
     boxes = every[["x1", "y1", "x2", "y2"]].to_numpy() * size
     # The rows are in the order of the images.
-    ends = np.searchsorted(every["picture"].to_numpy(), np.arange(len(samples) + 1))
-    parts = [slice(ends[i], ends[i + 1]) for i in pictures]
+    ends = np.searchsorted(every["image"].to_numpy(), np.arange(len(samples) + 1))
+    parts = [slice(ends[i], ends[i + 1]) for i in images]
     scores, present = every["score"].to_numpy(copy=True), samples.present
     true = box_to_xyxy(samples.boxes.astype(np.float64)).clip(0, 1) * size
     return evaluation.average_precision(
         [boxes[part] for part in parts],
         [scores[part] for part in parts],
-        [true[[i]] if present[i] else true[:0] for i in pictures],
+        [true[[i]] if present[i] else true[:0] for i in images],
     )
 
 
@@ -167,14 +167,14 @@ def score_shares(table: pd.DataFrame, step: float = 0.05) -> pd.DataFrame:
 
 def draw(found: Found, samples: ShardedSet, i: int) -> Image.Image:
     """Draw image ``i`` with the true outline and the one found."""
-    picture, row = samples.image(i), found.table.iloc[i]
-    size = picture.shape[::-1]
+    image, row = samples.image(i), found.table.iloc[i]
+    size = image.shape[::-1]
     outline = plots.Outline(found.corners[i] * size, plots.FOUND)
     place = f"found: {_pixels(found.boxes[i], size)}, score {row.score:.2f}"
     if not row.present:
         something = row.score >= SURE
         return plots.draw_result(
-            picture,
+            image,
             [outline] if something else [],
             [
                 plots.Line("true: no plate", plots.TRUE),
@@ -186,7 +186,7 @@ def draw(found: Found, samples: ShardedSet, i: int) -> Image.Image:
             right=not something,
         )
     return plots.draw_result(
-        picture,
+        image,
         [plots.Outline(samples.corners[i] * size, plots.TRUE), outline],
         [
             plots.Line(f"true: {_pixels(samples.boxes[i], size)}", plots.TRUE),
@@ -224,7 +224,7 @@ def main(config: Config) -> None:
             evaluation.write_plot(folder, name, rows)
         evaluation.write_plot(folder, "precision_recall", precision_recall(found))
         evaluation.write_plot(folder, "scores", score_shares(table))
-        plots.write_pictures(folder, "pred", [draw(found, samples, i) for i in picked])
+        plots.write_images(folder, "pred", [draw(found, samples, i) for i in picked])
         plots.write_sheet(folder, [draw(found, samples, i) for i in failures])
 
 

@@ -132,7 +132,7 @@ def convolution(
     )
 
 
-def seed_convolutions(layers: list[int], input_shape: list[int], names: str) -> nn.Sequential:
+def original_convolutions(layers: list[int], input_shape: list[int], names: str) -> nn.Sequential:
     """Build the original project's trunk of 3x3 convolutions with ReLU and 2x2 max pooling.
 
     Args:
@@ -148,7 +148,7 @@ def seed_convolutions(layers: list[int], input_shape: list[int], names: str) -> 
     poolings = layers.count(0)
     if min(input_shape[1:]) < 2**poolings:
         raise ModelError(
-            f"{names}: {poolings} poolings (0) leave nothing of a picture of "
+            f"{names}: {poolings} poolings (0) leave nothing of an image of "
             f"{input_shape[1]}x{input_shape[2]}; at most {min(input_shape[1:]).bit_length() - 1} fit"
         )
     modules: list[nn.Module] = []

@@ -13,7 +13,7 @@ from .base import (
     LocalizerTargets,
     ModelError,
     convolution,
-    seed_convolutions,
+    original_convolutions,
 )
 from .losses import plate_loss
 
@@ -116,7 +116,7 @@ class PlateLocalizerV3(Localizer):
         super().__init__(parameters, input_shape)
         self.stride = max(input_shape[1:])
         self.trunk = nn.Sequential(
-            seed_convolutions(
+            original_convolutions(
                 layers, input_shape, "LocalizeModelParams.CONV_LAYERS, LocalizeParams.IMG_SHAPE"
             ),
             nn.AdaptiveAvgPool2d((pooling[0], pooling[1])),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.charset import CHARSET
-from .base import ModelError, Recognizer, convolution, seed_convolutions
+from .base import ModelError, Recognizer, convolution, original_convolutions
 
 # CTC needs a blank between equal classes. The worst case of eight is a canton and seven equal digits.
 _FEWEST_STEPS = CHARSET.max_length + CHARSET.max_length - 2
@@ -120,7 +120,7 @@ class PlateOCRV2(Recognizer):
                 f"{CHARSET.max_length} classes; CTC needs at least {_FEWEST_STEPS}"
             )
         self.trunk = nn.Sequential(
-            seed_convolutions(
+            original_convolutions(
                 layers, input_shape, "OCRModelParams.CONV_LAYERS, OCRParams.IMG_SHAPE"
             ),
             nn.AdaptiveAvgPool2d((pooling[0], pooling[1])),

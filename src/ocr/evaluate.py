@@ -32,10 +32,10 @@ CONFIDENT = 0.5
 
 def crop(reader: Recognizer, samples: ShardedSet, i: int) -> NDArray[np.uint8]:
     """Return the crop of sample ``i`` as the recognizer sees it, shape ``(h, w)``, uint8."""
-    picture = samples.image(i)
-    corners = samples.corners[i] * picture.shape[::-1]
+    image = samples.image(i)
+    corners = samples.corners[i] * image.shape[::-1]
     lines = int(samples.lines[i])
-    return recognizer_crop(picture, corners, reader.rectification, reader.input_shape, lines)
+    return recognizer_crop(image, corners, reader.rectification, reader.input_shape, lines)
 
 
 def read(
@@ -136,11 +136,11 @@ def confidences(table: pd.DataFrame, step: float = 0.05) -> pd.DataFrame:
 
 def draw(reader: Recognizer, samples: ShardedSet, table: pd.DataFrame, i: int) -> Image.Image:
     """Draw sample ``i`` with its outline, what the recognizer saw of it, and what it read."""
-    picture, row = samples.image(i), table.iloc[i]
+    image, row = samples.image(i), table.iloc[i]
     size = f"plate {row.height:.0f} px high; " if np.isfinite(row.height) else ""
     return plots.draw_result(
-        picture,
-        [plots.Outline(samples.corners[i] * picture.shape[::-1], plots.TRUE)],
+        image,
+        [plots.Outline(samples.corners[i] * image.shape[::-1], plots.TRUE)],
         [
             plots.Line(f"true: {row.plate or 'nothing to read'}", plots.TRUE),
             plots.Line(f"read: {row.text}, confidence {row.confidence:.3f}", plots.FOUND),
@@ -178,7 +178,7 @@ def main(config: Config) -> None:
             rows = evaluation.curve(values, column, step, measures)
             evaluation.write_plot(folder, f"accuracy_by_{column}", rows)
         evaluation.write_plot(folder, "confidence", confidences(table))
-        plots.write_pictures(folder, "pred", [draw(reader, samples, table, i) for i in picked])
+        plots.write_images(folder, "pred", [draw(reader, samples, table, i) for i in picked])
         plots.write_sheet(folder, [draw(reader, samples, table, i) for i in failures])
 
 

@@ -84,7 +84,7 @@ def plates_right(scores: Scores) -> pd.DataFrame:
 
 def pictures_right(scores: Scores, threshold: float) -> pd.DataFrame:
     """Return one row per image without a Swiss plate, which is right if no text is given."""
-    with_text = set(given(scores, threshold)["picture"])
+    with_text = set(given(scores, threshold)["image"])
     return pd.DataFrame({RIGHT: [i not in with_text for i in range(len(scores.found))]})
 
 

@@ -32,7 +32,7 @@ _TEXT = """\
 
 Reading the text of Swiss number plates, one-line and two-line, of cars and motorcycles, in photographs:
 `python -m src.read`, `python -m src.serve`, or `PlateReader` in code. It is not meant for decisions about
-people without a person who looks at the picture, and keeping plates of others may need a legal ground.
+people without a person who looks at the image, and keeping plates of others may need a legal ground.
 
 ## Networks
 
@@ -64,7 +64,7 @@ Texts where no Swiss plate is: {clutter}. A text is given from a probability of 
 - Army, diplomatic and provisional plates: a box, or a text without their additions.
 - Foreign plates get a box and no text; one that has a canton's letters, a gap and a number looks like a
   Swiss one.
-- What the drawn plates do not show, it has not learnt. Measure it on pictures of your own before you rely
+- What the drawn plates do not show, it has not learnt. Measure it on images of your own before you rely
   on it: `python -m src.stack.evaluate --labels CSV`.
 """
 
@@ -117,7 +117,7 @@ def _clutter(metrics: Mapping[str, Any]) -> str:
     found = metrics.get("clutter", {}).get("with_text")
     if not isinstance(found, Mapping) or found.get("share") is None:
         return "not measured"
-    return f"in {found['share']:.2%} of {found['count']} pictures of clutter and foreign plates"
+    return f"in {found['share']:.2%} of {found['count']} images of clutter and foreign plates"
 
 
 def _slice(values: Mapping[str, Any], key: str, title: str) -> str:

@@ -288,10 +288,10 @@ def compare(config: Config, promoted: Bundle, candidate: Bundle, options: Option
                 else gate.plates_right(scores)
             )
         tables.append(table)
-    pictures = [item.picture for item in islice(sets[OWN_SETS[0]], _TIMED)]
+    images = [item.image for item in islice(sets[OWN_SETS[0]], _TIMED)]
     costs = {
         "size": (float(_size(promoted)), float(_size(candidate))),
-        "latency": _latencies(readers, pictures),
+        "latency": _latencies(readers, images),
     }
     return gate.judge(tables[0], tables[1], options.primary, costs)
 
@@ -322,15 +322,15 @@ def _size(each: Bundle) -> int:
 
 
 def _latencies(
-    readers: Sequence[PlateReader], pictures: Sequence[NDArray[np.uint8]]
+    readers: Sequence[PlateReader], images: Sequence[NDArray[np.uint8]]
 ) -> tuple[float, float]:
     """Return the median milliseconds per image of two readers, timed in turn under equal conditions."""
     times: list[list[float]] = [[] for _ in readers]
     for _ in range(_ROUNDS):
-        for picture in pictures:
+        for image in images:
             for reader, taken in zip(readers, times, strict=True):
                 start = perf_counter()
-                reader.read(picture)
+                reader.read(image)
                 taken.append(perf_counter() - start)
     first, second = (1000 * float(np.median(taken)) for taken in times)
     return first, second
@@ -494,7 +494,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rev", help="promote the bundle of this revision, not the workspace's")
     parser.add_argument(
         "--labels", type=Path, action="append", default=[], metavar="CSV",
-        help="compare on the pictures of this annotation file too; its name is the set's",
+        help="compare on the images of this annotation file too; its name is the set's",
     )  # fmt: skip
     parser.add_argument(
         "--primary", default=OWN_SETS[0], metavar="SET",

@@ -1,15 +1,15 @@
 """Check any set: ``python -m src.quality PLACE [--against OTHER] [--out DIR]``.
 
-PLACE is a prepared set, an annotation file (src/datasets/annotations.py), a set of real pictures in one
+PLACE is a prepared set, an annotation file (src/datasets/annotations.py), a set of real images in one
 of the formats of src/datasets/detection_sets.py, or a folder of any of these, as data/feedback. Several
-sets of a place may share no picture. All checks of the stages are made, with the limits of params.py; the
+sets of a place may share no image. All checks of the stages are made, with the limits of params.py; the
 exit status is 1 beyond them. The networks are those of the promoted bundle; the localizer of out/models,
 where it is there, gives features.
 
 What a network has trained on it cannot be asked about: ``--folds K`` trains K networks on a prepared set of
 the localizer or the reader, each of which is asked about the part that it has not seen.
 
-``--show NUMBER`` writes the pictures of samples with their labels instead, NUMBER being what a report calls
+``--show NUMBER`` writes the images of samples with their labels instead, NUMBER being what a report calls
 them.
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 from ..config import Config
 from ..config.stage import run_stage
 from ..core.errors import StageError
-from ..core.files import write_picture
+from ..core.files import write_image
 from ..core.program import program
 from ..models.registry import load_localizer
 from .base import Evidence, evidence_of
@@ -111,7 +111,7 @@ def show(sets: list[Samples], numbers: list[int], out: Path) -> None:
         if not len(rows):
             raise StageError(f"{samples.place}: there is no sample {number}")
         path = out / f"{samples.name}_{number}.png"
-        write_picture(path, draw(samples, int(rows[0]), SHOWN_SIDE))
+        write_image(path, draw(samples, int(rows[0]), SHOWN_SIDE))
         print(f"{path}: {samples.labels.iloc[rows[0]]['plate'] or 'no text'}")
 
 

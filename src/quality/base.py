@@ -72,7 +72,7 @@ class Evidence:
             raise NotCheckedError("the network has trained on these samples")
 
     @cached_property
-    def pictures(self) -> pd.DataFrame:
+    def images(self) -> pd.DataFrame:
         """Image statistics from src/quality/measures.py, one row per sample."""
         return measure(self.samples)
 

@@ -24,7 +24,7 @@ from .suite import run
 from .with_bundle import bundle_networks
 
 SETS = ("val", "formats", "shifted", "clutter", "calibration", "negatives")
-LOCKED = "locked"
+HOLDOUT = "locked"
 
 
 def main(config: Config) -> None:
@@ -37,7 +37,7 @@ def main(config: Config) -> None:
     look = partial(evidence_of, networks=networks, config=config)
     count = config.QualityParams.STACK_SAMPLES
     before = [look(prepared(config.prepared("localize") / name)) for name in ("train", "val")]
-    before.append(look(prepared(config.prepared("stack") / LOCKED), count=count))
+    before.append(look(prepared(config.prepared("stack") / HOLDOUT), count=count))
     sets: list[Evidence] = []
     for name in SETS:
         item = look(prepared(config.prepared("stack") / name), count=count)

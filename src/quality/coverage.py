@@ -24,7 +24,7 @@ PAIRS = (("canton", "lines"), ("canton", "digits"), ("format", "digits"))
 TURNS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """Edges of the angle bins, normalised to the largest declared rotation."""
 
-Shares = Mapping[str, float]
+Proportions = Mapping[str, float]
 """Declared proportion of each bin of a range; the proportions sum to 1."""
 
 
@@ -37,7 +37,7 @@ class Declared:
         turn: Largest rotation of a plate in degrees.
     """
 
-    shares: Mapping[str, Shares]
+    shares: Mapping[str, Proportions]
     turn: float
 
 
@@ -49,7 +49,7 @@ def declared(config: Config) -> dict[str, Declared]:
     }
 
 
-def _shares(plates: PlateParams, config: Config) -> dict[str, Shares]:
+def _shares(plates: PlateParams, config: Config) -> dict[str, Proportions]:
     formats = _normalised([plate.name for plate in FORMATS], plates.FORMAT_WEIGHTS)
     lines = {plate.name: str(plate.lines) for plate in FORMATS}
     by_lines: dict[str, float] = {}
@@ -69,7 +69,7 @@ def _shares(plates: PlateParams, config: Config) -> dict[str, Shares]:
     }
 
 
-def _digit_shares(weights: Sequence[float]) -> Shares:
+def _digit_shares(weights: Sequence[float]) -> Proportions:
     """Return the proportion of each digit from 0 to 9 among all digits.
 
     All numbers with the same count of digits are equally likely, and none begins with 0.
@@ -79,12 +79,12 @@ def _digit_shares(weights: Sequence[float]) -> Shares:
     return _normalised(names, [(name != "0") * sum(weights) / 9 + others / 10 for name in names])
 
 
-def _normalised(names: Sequence[str], weights: Sequence[float]) -> Shares:
+def _normalised(names: Sequence[str], weights: Sequence[float]) -> Proportions:
     total = sum(weights)
     return {name: weight / total for name, weight in zip(names, weights, strict=True) if weight > 0}
 
 
-def _even(edges: Sequence[float]) -> Shares:
+def _even(edges: Sequence[float]) -> Proportions:
     names = _names(edges)
     return dict.fromkeys(names, 1 / len(names))
 
@@ -105,31 +105,31 @@ def coverage(evidence: Evidence) -> Scores:
     light = pd.DataFrame(
         {
             "style": evidence.samples.labels["style"],
-            "light": _binned(evidence.pictures["brightness"], params.LIGHTS),
+            "light": _binned(evidence.images["brightness"], params.LIGHTS),
         }
     )
     texts = evidence.whole.labels["plate"].str[2:].map(list)
     digit = frame[["style"]].assign(digit=texts).explode("digit")
-    single = [_cells(frame, (str(name),), styles) for name in frame if name != "style"]
-    single += [_cells(digit, ("digit",), styles), _cells(light, ("light",), styles)]
-    table = pd.concat([*single, *(_cells(frame, pair, styles) for pair in PAIRS)])
+    single = [_bins(frame, (str(name),), styles) for name in frame if name != "style"]
+    single += [_bins(digit, ("digit",), styles), _bins(light, ("light",), styles)]
+    table = pd.concat([*single, *(_bins(frame, pair, styles) for pair in PAIRS)])
     judged = table["expected"] >= LEAST_EXPECTED
     if not judged.any():
         raise NotCheckedError("it is too small to tell, or of a style of which nothing is declared")
-    holes = table[judged & (table["most"] < params.LEAST_SHARE * table["expected"])]
+    gaps = table[judged & (table["most"] < params.LEAST_SHARE * table["expected"])]
     return Scores(
         np.zeros(len(evidence.whole)),
-        value=float(len(holes)),
+        value=float(len(gaps)),
         measures={
             "cells": int(judged.sum()),
             "balance": {
                 part["range"].iloc[0]: balance(part["count"]) for part in single if len(part)
             },
         },
-        tables={"holes": holes, "coverage": pd.concat(single)},
+        tables={"holes": gaps, "coverage": pd.concat(single)},
         explanation=[
             f"{row.range} {row.cell}: {row.found} samples, {row.expected:.0f} expected"
-            for row in holes.rename(columns={"count": "found"}).itertuples()
+            for row in gaps.rename(columns={"count": "found"}).itertuples()
         ],
     )
 
@@ -154,7 +154,7 @@ def _values(evidence: Evidence, styles: Mapping[str, Declared]) -> pd.DataFrame:
     )
 
 
-def _cells(
+def _bins(
     frame: pd.DataFrame, names: tuple[str, ...], styles: Mapping[str, Declared]
 ) -> pd.DataFrame:
     """Return the counts of the declared bins, one row per bin.
@@ -183,7 +183,7 @@ def _cells(
     )
 
 
-def _product(first: Shares, second: Shares) -> Shares:
+def _product(first: Proportions, second: Proportions) -> Proportions:
     return {f"{a} {b}": p * q for a, p in first.items() for b, q in second.items()}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .base import Evidence, NotCheckedError, Scores
 from .fingerprints import matches, nearest
-from .samples import Picture
+from .samples import ImageArray
 
 CANDIDATES = 6
 """Number of nearest images that each image is compared with."""
@@ -25,8 +25,8 @@ def in_set(evidence: Evidence) -> Scores:
     _, first, group = np.unique(evidence.digests, return_index=True, return_inverse=True)
     before = first[group]
     # Several plates of one image share it, which makes no duplicate.
-    values = (samples.pictures != samples.pictures[before]).astype(float)
-    return Scores(values, lambda row: f"the same picture as {samples.where(int(before[row]))}")
+    values = (samples.images != samples.images[before]).astype(float)
+    return Scores(values, lambda row: f"the same image as {samples.where(int(before[row]))}")
 
 
 def leaked(evidence: Evidence) -> Scores:
@@ -37,7 +37,7 @@ def leaked(evidence: Evidence) -> Scores:
 
     def why(row: int) -> str:
         other, place = places[found[row]]
-        return f"the same picture as {other.whole.where(place)}"
+        return f"the same image as {other.whole.where(place)}"
 
     return Scores((digests[found] == evidence.digests).astype(float), why)
 
@@ -50,7 +50,7 @@ def nearly_in_set(evidence: Evidence) -> Scores:
         (max(row, other), min(row, other))
         for row, candidates in enumerate(near.tolist())
         for other in candidates
-        if samples.pictures[row] != samples.pictures[other]
+        if samples.images[row] != samples.images[other]
     }
     return _likest(evidence, samples.image, sorted(pairs), samples.where)
 
@@ -61,7 +61,7 @@ def nearly_leaked(evidence: Evidence) -> Scores:
     near = nearest(evidence.signatures, signatures, CANDIDATES, skip_self=False)
     pairs = [(row, other) for row, every in enumerate(near.tolist()) for other in every]
 
-    def image(number: int) -> Picture:
+    def image(number: int) -> ImageArray:
         other, row = places[number]
         return other.samples.image(row)
 
@@ -88,7 +88,7 @@ def _of_others(
 
 def _likest(
     evidence: Evidence,
-    image: Callable[[int], Picture],
+    image: Callable[[int], ImageArray],
     pairs: Sequence[tuple[int, int]],
     where: Callable[[int], str],
 ) -> Scores:

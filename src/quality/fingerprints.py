@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .samples import FloatArray, Picture, Samples
+from .samples import FloatArray, ImageArray, Samples
 
 SIDE = 32
 """Side in pixels to which images are resized for the candidate search."""
@@ -52,9 +52,9 @@ def digests(samples: Samples) -> NDArray[np.bytes_]:
     A sample without a usable image gets a digest that equals no other.
     """
     usable = (samples.labels["problem"] == "").tolist()
-    numbers = samples.pictures.tolist()
-    pictures = dict.fromkeys(number for number, use in zip(numbers, usable, strict=True) if use)
-    own = {number: _picture_digest(samples.load(number)) for number in pictures}
+    numbers = samples.images.tolist()
+    images = dict.fromkeys(number for number, use in zip(numbers, usable, strict=True) if use)
+    own = {number: _image_digest(samples.load(number)) for number in images}
     return np.array(
         [
             own[number] if usable[row] else _digest(samples.where(row).encode())
@@ -63,8 +63,8 @@ def digests(samples: Samples) -> NDArray[np.bytes_]:
     )
 
 
-def _picture_digest(picture: Picture) -> bytes:
-    return _digest(str(picture.shape).encode(), np.ascontiguousarray(picture).data)
+def _image_digest(image: ImageArray) -> bytes:
+    return _digest(str(image.shape).encode(), np.ascontiguousarray(image).data)
 
 
 def _digest(*content: bytes | memoryview) -> bytes:
@@ -85,27 +85,25 @@ def signatures(samples: Samples) -> FloatArray:
             cv2.resize(samples.image(row), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
             for row in rows
         ]
-        pictures = np.stack(small).astype(np.float32)
-        pictures -= pictures.mean(axis=(1, 2), keepdims=True)
-        amplitudes = np.abs(np.fft.rfft2(pictures * window))
+        images = np.stack(small).astype(np.float32)
+        images -= images.mean(axis=(1, 2), keepdims=True)
+        amplitudes = np.abs(np.fft.rfft2(images * window))
         low = np.concatenate([amplitudes[:, :LOW], amplitudes[:, -LOW + 1 :]], axis=1)[..., :LOW]
         parts.append(np.log1p(low).reshape(len(rows), -1).astype(np.float32))
     return np.concatenate(parts)
 
 
-def details(picture: Picture, shape: tuple[int, ...]) -> FloatArray:
+def details(image: ImageArray, shape: tuple[int, ...]) -> FloatArray:
     """Return the details of an image resized to ``shape``, float32.
 
     Details are what is neither smooth nor as fine as noise. They are normalised to the same local
     strength everywhere, because otherwise a single hard edge would outweigh all the rest.
     """
-    if picture.shape != shape:
-        smaller = picture.shape[0] > shape[0]
+    if image.shape != shape:
+        smaller = image.shape[0] > shape[0]
         interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        picture = np.asarray(
-            cv2.resize(picture, shape[::-1], interpolation=interpolation), np.uint8
-        )
-    grey = picture.astype(np.float32)
+        image = np.asarray(cv2.resize(image, shape[::-1], interpolation=interpolation), np.uint8)
+    grey = image.astype(np.float32)
     sharp = cv2.GaussianBlur(grey, (0, 0), _FINE) - cv2.GaussianBlur(grey, (0, 0), _COARSE)
     around = np.sqrt(cv2.GaussianBlur(np.square(sharp), (0, 0), _COARSE))
     return np.asarray(sharp / (around + _FAINT))
@@ -123,7 +121,7 @@ def correlation(first: FloatArray, second: FloatArray, reach: int) -> float:
     return float(cv2.matchTemplate(second, inner, cv2.TM_CCOEFF_NORMED).max())
 
 
-def alike(first: Picture, second: Picture) -> float:
+def alike(first: ImageArray, second: ImageArray) -> float:
     """Return the ``correlation`` of two images at their own size, or shrunk to ``LARGEST``."""
     scale = min(LARGEST / max(first.shape), 1.0)
     shape = tuple(max(round(side * scale), 8) for side in first.shape)
@@ -152,8 +150,8 @@ def nearest(wanted: FloatArray, among: FloatArray, count: int, skip_self: bool) 
 
 
 def matches(
-    first: Callable[[int], Picture],
-    second: Callable[[int], Picture],
+    first: Callable[[int], ImageArray],
+    second: Callable[[int], ImageArray],
     pairs: Sequence[tuple[int, int]],
 ) -> FloatArray:
     """Return the similarity of the two images of each pair, shape ``(P,)``.
@@ -176,7 +174,7 @@ def matches(
     return values
 
 
-def _small(image: Callable[[int], Picture]) -> Callable[[int], tuple[FloatArray, float]]:
+def _small(load: Callable[[int], ImageArray]) -> Callable[[int], tuple[FloatArray, float]]:
     """Return a cached function from an image's number to its details and its shape.
 
     The details have side ``SMALL``; the shape is the natural logarithm of width over height.
@@ -184,8 +182,8 @@ def _small(image: Callable[[int], Picture]) -> Callable[[int], tuple[FloatArray,
 
     @lru_cache(maxsize=8192)
     def small(number: int) -> tuple[FloatArray, float]:
-        picture = image(number)
-        height, width = picture.shape
-        return details(picture, (SMALL, SMALL)), math.log(width / height)
+        pixels = load(number)
+        height, width = pixels.shape
+        return details(pixels, (SMALL, SMALL)), math.log(width / height)
 
     return small

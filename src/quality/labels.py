@@ -57,7 +57,7 @@ def box(evidence: Evidence) -> Scores:
     usable = samples.labels["present"].to_numpy(bool) & (samples.labels["problem"] == "").to_numpy()
     thin = usable & ~((boxes[:, 2:] * sizes).min(axis=1) >= LEAST_SIDE)
     outside = usable & ~(visible >= LEAST_VISIBLE)
-    reasons = [f"the box is thinner than {LEAST_SIDE:g} pixels", "the box lies outside the picture"]
+    reasons = [f"the box is thinner than {LEAST_SIDE:g} pixels", "the box lies outside the image"]
     return _rule(np.select([thin, outside], reasons, "").tolist())
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .samples import Picture, Samples
+from .samples import ImageArray, Samples
 
 LONGEST = 256
 """Longer side in pixels to which larger images are shrunk before they are measured."""
@@ -56,9 +56,9 @@ def measure(samples: Samples) -> pd.DataFrame:
     properties, sizes = _properties(), samples.sizes
     rows = []
     for row in range(len(samples)):
-        picture = _shrunk(samples.image(row))
-        image = Image.fromarray(picture)
-        values: dict[str, Any] = {"contrast": float(picture.std()) / 255, "blurry": blur(picture)}
+        pixels = _shrunk(samples.image(row))
+        image = Image.fromarray(pixels)
+        values: dict[str, Any] = {"contrast": float(pixels.std()) / 255, "blurry": blur(pixels)}
         for item in properties.values():
             values |= item.calculate(image)
         # The size is that of the original image, not of the shrunk one.
@@ -90,13 +90,13 @@ _BOX = 9
 """Kernel size, in pixels, of the box blur that an image is compared with."""
 
 
-def blur(picture: Picture) -> float:
+def blur(image: ImageArray) -> float:
     """Return how little an image changes when it is blurred, from 0 (sharp) to 1.
 
     The measure does not depend on contrast. It is that of Crété-Roffet et al. (The blur effect, SPIE
     2007).
     """
-    grey = picture.astype(np.float32)
+    grey = image.astype(np.float32)
     worst = 0.0
     for axis, size in ((0, (1, _BOX)), (1, (_BOX, 1))):
         before = np.abs(np.diff(grey, axis=axis))
@@ -106,28 +106,28 @@ def blur(picture: Picture) -> float:
     return worst
 
 
-def moved(picture: Picture, dx: float, dy: float, zoom: float = 1.0) -> Picture:
+def moved(image: ImageArray, dx: float, dy: float, zoom: float = 1.0) -> ImageArray:
     """Return an image zoomed from its upper left corner, then shifted, at the same size.
 
     The pixels at the edge are replicated into the area that the shift uncovers.
 
     Args:
-        picture: Image, shape ``(H, W)``.
+        image: Image, shape ``(H, W)``.
         dx: Shift to the right in pixels.
         dy: Shift down in pixels.
         zoom: Zoom factor.
     """
     matrix = np.array([[zoom, 0, dx], [0, zoom, dy]], dtype=np.float64)
-    size = picture.shape[::-1]
+    size = image.shape[::-1]
     return np.asarray(
-        cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REPLICATE), np.uint8
+        cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REPLICATE), np.uint8
     )
 
 
-def _shrunk(picture: Picture) -> Picture:
-    scale = LONGEST / max(picture.shape)
+def _shrunk(image: ImageArray) -> ImageArray:
+    scale = LONGEST / max(image.shape)
     if scale >= 1:
-        return np.ascontiguousarray(picture)
+        return np.ascontiguousarray(image)
     return np.asarray(
-        cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
+        cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
     )

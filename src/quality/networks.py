@@ -20,7 +20,7 @@ from ..evaluation.metrics import batches
 from ..inference.crops import recognizer_crop
 from ..inference.detection import best
 from ..models.base import Localizer, Recognizer
-from .samples import FloatArray, Picture, Samples
+from .samples import FloatArray, ImageArray, Samples
 
 BATCH_SIZE = 64
 
@@ -39,14 +39,14 @@ class Found(NamedTuple):
     lines: FloatArray
 
 
-Find = Callable[[Sequence[Picture], FloatArray], Found]
+Find = Callable[[Sequence[ImageArray], FloatArray], Found]
 """Function that finds the best plate of each image.
 
 Its arguments are the images, shape ``(H, W)``, uint8, and boxes cx, cy, w, h in normalised coordinates,
 shape ``(n, 4)``. Of several plates in an image, the one that overlaps the image's box most is meant, if
 it has a box.
 """
-Read = Callable[[Sequence[Picture], FloatArray, Sequence[int], bool], FloatArray]
+Read = Callable[[Sequence[ImageArray], FloatArray, Sequence[int], bool], FloatArray]
 """Function that reads plates and returns log-probabilities, shape ``(n, T, C)``.
 
 Its arguments are the images, the corners of the plates in normalised coordinates, shape ``(n, 4, 2)``,
@@ -79,10 +79,10 @@ def torch_localizer(localizer: Localizer) -> Networks:
     localizer = localizer.to(device).eval()
     size = np.array(localizer.input_shape[:0:-1])
 
-    def find(pictures: Sequence[Picture], near: FloatArray) -> Found:
+    def find(images: Sequence[ImageArray], near: FloatArray) -> Found:
         parts = [
-            best(localizer_maps(localizer, [pictures[i] for i in batch], device))
-            for batch in batches(len(pictures), BATCH_SIZE)
+            best(localizer_maps(localizer, [images[i] for i in batch], device))
+            for batch in batches(len(images), BATCH_SIZE)
         ]
         corners, score, two_lines = (np.concatenate(part) for part in zip(*parts, strict=True))
         return Found(corners / size, score, np.where(two_lines >= 0.5, 2, 1))
@@ -103,14 +103,14 @@ def torch_recognizer(reader: Recognizer) -> Networks:
     drops = [module for module in reader.modules() if isinstance(module, nn.Dropout)]
 
     def read(
-        pictures: Sequence[Picture], corners: FloatArray, lines: Sequence[int], dropout: bool
+        images: Sequence[ImageArray], corners: FloatArray, lines: Sequence[int], dropout: bool
     ) -> FloatArray:
         for module in drops:
             module.train(dropout)
         try:
             parts = []
-            for batch in batches(len(pictures), BATCH_SIZE):
-                crops = [_crop(reader, pictures[i], corners[i], lines[i]) for i in batch]
+            for batch in batches(len(images), BATCH_SIZE):
+                crops = [_crop(reader, images[i], corners[i], lines[i]) for i in batch]
                 parts.append(read_log_probs(reader, crops, device))
             return np.concatenate(parts)
         finally:
@@ -129,17 +129,17 @@ def torch_recognizer(reader: Recognizer) -> Networks:
     return Networks(read=read, describe=describe, drops=any(module.p > 0 for module in drops))
 
 
-def _crop(reader: Recognizer, picture: Picture, corners: FloatArray, lines: int) -> Picture:
+def _crop(reader: Recognizer, image: ImageArray, corners: FloatArray, lines: int) -> ImageArray:
     """Return the recognizer's crop of a plate.
 
     Args:
         reader: Recognizer whose input shape and rectification the crop follows.
-        picture: Image, shape ``(H, W)``.
+        image: Image, shape ``(H, W)``.
         corners: Corners of the plate in normalised coordinates, shape ``(4, 2)``.
         lines: Number of lines of the plate.
     """
-    quad = corners * picture.shape[::-1]
-    return recognizer_crop(picture, quad, reader.rectification, reader.input_shape, lines)
+    quad = corners * image.shape[::-1]
+    return recognizer_crop(image, quad, reader.rectification, reader.input_shape, lines)
 
 
 @contextmanager

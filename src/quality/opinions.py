@@ -111,8 +111,8 @@ def is_reliable(right: int, asked: int) -> bool:
 def box_opinions(samples: Samples, find: Find) -> BoxOpinions:
     """Compare the boxes of samples with the plates that ``find`` detects."""
     given, sizes = samples.boxes, samples.sizes
-    pictures = [samples.image(i) for i in range(len(samples))]
-    found = find(pictures, given)
+    images = [samples.image(i) for i in range(len(samples))]
+    found = find(images, given)
     given = np.where(samples.labels["present"].to_numpy(bool)[:, None], given, np.nan)
     views = [(move, 1.0) for move in MOVES] + [((0, 0), zoom) for zoom in ZOOMS]
     shifts = np.full((1 + len(views), len(samples), 2), np.nan)
@@ -127,7 +127,7 @@ def box_opinions(samples: Samples, find: Find) -> BoxOpinions:
         steps = np.round(np.array(move) * size.max(axis=1, keepdims=True) / MOVED_SIDE)
         steps += (1 - zoom) * near[:, :2] * size
         others = [
-            moved(pictures[i], x, y, zoom) for i, (x, y) in zip(again, steps.tolist(), strict=True)
+            moved(images[i], x, y, zoom) for i, (x, y) in zip(again, steps.tolist(), strict=True)
         ]
         looked = find(others, near)
         back = (looked.corners - (steps / size)[:, None]) / zoom
@@ -155,17 +155,15 @@ def text_opinions(samples: Samples, read: Read, find: Find | None, seed: int) ->
     Where no corners are given, the plate is read at the detected corners, or at those of the given box
     if ``find`` is None or finds no plate there.
     """
-    pictures = [samples.image(i) for i in range(len(samples))]
-    corners, lines = places(samples, pictures, find)
+    images = [samples.image(i) for i in range(len(samples))]
+    corners, lines = places(samples, images, find)
     asked = ~np.isnan(corners).any(axis=(1, 2))
     given = samples.labels["plate"].tolist()
     # A text that breaks the grammar cannot be encoded; another check reports it.
     asked &= np.array([not text or CHARSET.is_valid(text) for text in given], dtype=bool)
     rows = np.flatnonzero(asked)
     texts = [given[i] for i in rows]
-    log_probs = read(
-        [pictures[i] for i in rows.tolist()], corners[rows], lines[rows].tolist(), False
-    )
+    log_probs = read([images[i] for i in rows.tolist()], corners[rows], lines[rows].tolist(), False)
     readings = decode(log_probs) if len(rows) else []
     first = [reading.text for reading in readings]
     empty = _log_probability(log_probs, [""] * len(rows))
@@ -183,7 +181,7 @@ def text_opinions(samples: Samples, read: Read, find: Find | None, seed: int) ->
     for _ in range(READINGS if len(again) else 0):
         quads = _jittered(corners[rows[again]], samples.sizes[rows[again]], draws)
         read_again = read(
-            [pictures[i] for i in rows[again].tolist()], quads, lines[rows[again]].tolist(), False
+            [images[i] for i in rows[again].tolist()], quads, lines[rows[again]].tolist(), False
         )
         for values, words in ((of_given, texts), (of_other, others)):
             value = values[0].copy()
@@ -204,7 +202,7 @@ def text_opinions(samples: Samples, read: Read, find: Find | None, seed: int) ->
 
 
 def places(
-    samples: Samples, pictures: Sequence[NDArray[np.uint8]], find: Find | None
+    samples: Samples, images: Sequence[NDArray[np.uint8]], find: Find | None
 ) -> tuple[FloatArray, NDArray[np.int_]]:
     """Return where each sample is read: corners, shape ``(n, 4, 2)``, and lines, shape ``(n,)``."""
     corners = samples.corners
@@ -216,7 +214,7 @@ def places(
         boxes = samples.boxes[rows]
         corners[rows] = box_to_corners(boxes)
         if find is not None:
-            found = find([pictures[i] for i in rows.tolist()], boxes)
+            found = find([images[i] for i in rows.tolist()], boxes)
             overlap = _centre_within(found.corners, boxes)
             corners[rows[overlap]] = found.corners[overlap]
             unknown = overlap & (lines[rows] == 0)

@@ -129,7 +129,7 @@ def gate_message(findings: Sequence[Finding], folder: Path) -> str:
         worst = [f"{item.samples.where(row)}: {scores.why(row)}" for row in rows]
         lines += [f"    {line}" for line in (scores.explanation[:EXPLAINED] or worst)]
     lines.append(
-        f"The worst {LISTED} of each check: {folder / 'flagged.csv'}; pictures: {folder / 'report.html'}; "
+        f"The worst {LISTED} of each check: {folder / 'flagged.csv'}; images: {folder / 'report.html'}; "
         "others: `python -m src.quality SET --show NUMBER`"
     )
     return "\n".join(lines)
@@ -186,7 +186,7 @@ def page(title: str, findings: Sequence[Finding]) -> str:
         verdict=verdict,
         short=_short,
         looked_at=lambda item: f"{len(item.samples)} of {item.samples.total} samples looked at",
-        picture=_picture,
+        image=_image,
         flat=_flat,
         number=_number,
     )
@@ -221,17 +221,17 @@ def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _picture(samples: Samples, row: int, side: int) -> Markup:
+def _image(samples: Samples, row: int, side: int) -> Markup:
     """Return a sample's image as a data URL for an HTML image.
 
     The image is a PNG of 16 colours to save space, because a report has hundreds of images.
     """
     try:
-        picture = draw(samples, row, side)
+        drawn = draw(samples, row, side)
     except ImageError:
-        picture = np.full((side // 2, side, 3), 220, np.uint8)
-    image, file = Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)), io.BytesIO()
-    image.quantize(palette=_palette(), dither=Image.Dither.NONE).save(file, "PNG", bits=4)
+        drawn = np.full((side // 2, side, 3), 220, np.uint8)
+    page_image, file = Image.fromarray(cv2.cvtColor(drawn, cv2.COLOR_BGR2RGB)), io.BytesIO()
+    page_image.quantize(palette=_palette(), dither=Image.Dither.NONE).save(file, "PNG", bits=4)
     content = base64.b64encode(file.getvalue()).decode()
     return Markup(f"data:image/png;base64,{content}")  # noqa: S704  # base64 has no markup
 
@@ -255,11 +255,11 @@ def draw(samples: Samples, row: int, side: int) -> np.ndarray:
     Returns:
         BGR image, shape ``(h, w, 3)``.
     """
-    picture = samples.image(row)
-    scale = side / max(picture.shape)
-    size = [max(round(length * scale), 1) for length in picture.shape[::-1]]
+    image = samples.image(row)
+    scale = side / max(image.shape)
+    size = [max(round(length * scale), 1) for length in image.shape[::-1]]
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    shown = cv2.cvtColor(cv2.resize(picture, size, interpolation=interpolation), cv2.COLOR_GRAY2BGR)
+    shown = cv2.cvtColor(cv2.resize(image, size, interpolation=interpolation), cv2.COLOR_GRAY2BGR)
     points = samples.corners[row]
     if np.isnan(points).any():
         points = box_to_corners(samples.boxes[row])

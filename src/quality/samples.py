@@ -24,13 +24,12 @@ from ..core.geometry import (
     plate_height,
     xyxy_to_box,
 )
-from ..core.images import ImageError, load_image
-from ..core.images import Picture as LoadedPicture
+from ..core.images import DecodedImage, ImageError, load_image
 from ..datasets.annotations import PIXEL_COLUMNS, AnnotatedPlate
 from ..datasets.detection_sets import Split, find_sets, is_set, open_set
 from ..datasets.shards import DatasetError, ShardedSet
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 FloatArray = NDArray[np.floating]
 
 _TEXTS = ("format", "colour", "style")
@@ -48,7 +47,7 @@ class Samples:
     Attributes:
         name: Name of the set.
         labels: Table with one row per plate or per image without a plate, numbered from 0. Columns:
-            ``sample`` (number in the set, or line of the annotation file), ``picture`` (number of the
+            ``sample`` (number in the set, or line of the annotation file), ``image`` (number of the
             image), ``plate`` (text; empty if there is nothing to read), ``present`` (True if there is a
             plate), ``lines`` (0 if unknown), ``format``, ``colour`` and ``style`` (empty if unknown),
             the box ``cx cy w h`` and the corners ``x0 y0 … x3 y3`` in normalised coordinates (NaN if
@@ -63,7 +62,7 @@ class Samples:
 
     name: str
     labels: pd.DataFrame
-    load: Callable[[int], Picture]
+    load: Callable[[int], ImageArray]
     place: Path
     has_text: bool
     crops: bool
@@ -72,14 +71,14 @@ class Samples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def image(self, row: int) -> Picture:
+    def image(self, row: int) -> ImageArray:
         """Return the image of a row, shape ``(H, W)``, uint8."""
-        return self.load(int(self.pictures[row]))
+        return self.load(int(self.images[row]))
 
     @cached_property
-    def pictures(self) -> NDArray[np.int64]:
+    def images(self) -> NDArray[np.int64]:
         """Numbers of the images, shape ``(n,)``."""
-        return self.labels["picture"].to_numpy(np.int64)
+        return self.labels["image"].to_numpy(np.int64)
 
     def take(self, rows: ArrayLike) -> Samples:
         """Return the rows with the given numbers."""
@@ -175,7 +174,7 @@ def prepared(folder: Path) -> Samples:
     columns = {column: labels.get(column, value) for column, value in plain.items()}
     numbers = np.arange(count)
     table = pd.DataFrame(
-        {"sample": numbers, "picture": numbers, "plate": labels["plate"], **columns}, index=numbers
+        {"sample": numbers, "image": numbers, "plate": labels["plate"], **columns}, index=numbers
     )
     table[_PLACE] = labels[_PLACE]
     table["problem"] = ""
@@ -204,14 +203,14 @@ def read_table(path: Path, name: str | None = None) -> Samples:
     files = table["file"].drop_duplicates().tolist()
 
     @lru_cache(maxsize=4)
-    def opened(number: int) -> LoadedPicture:
+    def opened(number: int) -> DecodedImage:
         return load_image(path.parent / files[number])
 
     sizes = pd.DataFrame([_size(opened, number) for number in range(len(files))], index=files)
     labels = _labels(table, sizes.loc[table["file"]].reset_index(drop=True))
     numbers = table["file"].map({file: i for i, file in enumerate(files)})
     # The header is line 1, so the first row is line 2.
-    labels = labels.assign(sample=np.arange(len(table)) + 2, picture=numbers)
+    labels = labels.assign(sample=np.arange(len(table)) + 2, image=numbers)
     return Samples(
         name or path.stem,
         labels,
@@ -227,13 +226,13 @@ def _of_split(split: Split, place: Path) -> Samples:
     """Return the plates of a split; images are not kept in memory, but opened again when needed."""
     rows: list[dict[str, object]] = []
     files = []
-    for number, true in enumerate(split.pictures()):
+    for number, true in enumerate(split.images()):
         files.append(Path(true.name))
-        height, width = true.picture.shape
+        height, width = true.image.shape
         size = np.array([width, height])
         plates: Sequence[AnnotatedPlate | None] = true.plates or [None]
         for plate in plates:
-            row = {"picture": number, "present": plate is not None, "plate": "", "lines": 0}
+            row = {"image": number, "present": plate is not None, "plate": "", "lines": 0}
             row |= {"width": width, "height": height, **dict.fromkeys(_PLACE, np.nan)}
             if plate is not None:
                 row |= {"plate": plate.text or "", "lines": plate.lines or 0}
@@ -249,7 +248,7 @@ def _of_split(split: Split, place: Path) -> Samples:
     labels = labels.assign(**_pose(quads, labels["h"] * labels["height"]))
 
     @lru_cache(maxsize=4)
-    def opened(number: int) -> Picture:
+    def opened(number: int) -> ImageArray:
         return load_image(files[number]).grey
 
     return Samples(
@@ -272,17 +271,17 @@ def _pose(quads: FloatArray, heights: ArrayLike) -> dict[str, FloatArray]:
     }
 
 
-def _size(opened: Callable[[int], LoadedPicture], number: int) -> dict[str, float | str]:
+def _size(opened: Callable[[int], DecodedImage], number: int) -> dict[str, float | str]:
     """Return the size and scale of an image, or the reason why it cannot be read.
 
     The scale is the number of displayed pixels per pixel of the loaded image.
     """
     try:
-        picture = opened(number)
+        image = opened(number)
     except ImageError as error:
         return {"width": np.nan, "height": np.nan, "scale": np.nan, "problem": str(error)}
-    height, width = picture.grey.shape
-    return {"width": width, "height": height, "scale": picture.scale, "problem": ""}
+    height, width = image.grey.shape
+    return {"width": width, "height": height, "scale": image.scale, "problem": ""}
 
 
 def _labels(table: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:

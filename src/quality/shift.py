@@ -9,7 +9,7 @@ from .base import Evidence, NotCheckedError, Scores
 from .clusters import LEAST_SAMPLES
 
 FOLDS = 5
-_PICTURE = ("brightness", "contrast", "blurry", "entropy")
+_IMAGE = ("brightness", "contrast", "blurry", "entropy")
 _LABEL = ("width", "height", "plate_height", "angle", "w", "h")
 
 
@@ -95,6 +95,4 @@ def _values(evidence: Evidence) -> pd.DataFrame:
         "digits": (labels["plate"].str.len() - 2).where(labels["plate"] != ""),
         "lines": labels["lines"].where(labels["lines"] > 0),
     }
-    return pd.concat(
-        [evidence.pictures[list(_PICTURE)], labels[list(_LABEL)].assign(**counts)], axis=1
-    )
+    return pd.concat([evidence.images[list(_IMAGE)], labels[list(_LABEL)].assign(**counts)], axis=1)

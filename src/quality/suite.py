@@ -33,19 +33,19 @@ def checks_of(config: Config) -> list[Check]:
     doubted = partial(Check, least=label_errors.LEAST_SAMPLES)
     compared = partial(Check, least=clusters.LEAST_SAMPLES)
     return [
-        _rule("unusable", "samples without a picture or a number", labels.unusable),
+        _rule("unusable", "samples without an image or a number", labels.unusable),
         _rule("grammar", "texts that are no plate's", labels.grammar),
-        _rule("box", "boxes without area or outside the picture", labels.box),
+        _rule("box", "boxes without area or outside the image", labels.box),
         Check("corners", "corners that contradict the box", labels.corners, *params.CORNERS, whole=True),
         _rule("format", "texts that contradict the format", labels.format_of_plate),
-        _rule("exact_duplicates", "pictures that are in the set already", duplicates.in_set),
-        _rule("leaked_exactly", "pictures that another set has too", duplicates.leaked),
+        _rule("exact_duplicates", "images that are in the set already", duplicates.in_set),
+        _rule("leaked_exactly", "images that another set has too", duplicates.leaked),
         Check(
-            "near_duplicates", "pictures that are nearly in the set already",
+            "near_duplicates", "images that are nearly in the set already",
             duplicates.nearly_in_set, *params.NEAR_DUPLICATES, least=2,
         ),
         Check(
-            "leaked_nearly", "pictures that another set has nearly",
+            "leaked_nearly", "images that another set has nearly",
             duplicates.nearly_leaked, *params.LEAKED_NEARLY, least=2,
         ),
         doubted("wrong_text", "texts that are probably wrong", label_errors.wrong_text, *params.WRONG_TEXT),
@@ -54,12 +54,12 @@ def checks_of(config: Config) -> list[Check]:
             "missed_plate", "plates that the labels miss, probably",
             label_errors.missed_plate, *params.MISSED_PLATE,
         ),
-        _picture("dark", "dark pictures", params.DARK),
-        _picture("light", "bright pictures", params.LIGHT),
-        _picture("blurry", "blurred pictures", params.BLURRY),
-        _picture("low_information", "pictures that show next to nothing", params.LOW_INFORMATION),
-        _picture("odd_size", "pictures of a size unlike the others'", params.ODD_SIZE, least=20),
-        _picture("odd_aspect_ratio", "long and narrow pictures", params.ODD_ASPECT_RATIO),
+        _image("dark", "dark images", params.DARK),
+        _image("light", "bright images", params.LIGHT),
+        _image("blurry", "blurred images", params.BLURRY),
+        _image("low_information", "images that show next to nothing", params.LOW_INFORMATION),
+        _image("odd_size", "images of a size unlike the others'", params.ODD_SIZE, least=20),
+        _image("odd_aspect_ratio", "long and narrow images", params.ODD_ASPECT_RATIO),
         Check(
             "coverage", "cells of the declared ranges with too few samples",
             coverage.coverage, _OF_SET, params.HOLES, whole=True,
@@ -68,7 +68,7 @@ def checks_of(config: Config) -> list[Check]:
             "clusters", "clusters that the set lacks",
             clusters.clusters, params.UNLIKE_ALL, params.LACKING_CLUSTERS,
         ),
-        Check("doubt", "samples that the network knows least", uncertainty.doubt, params.DOUBT, _SHOWN),
+        Check("doubt", "samples that the network knows least", uncertainty.uncertainty, params.DOUBT, _SHOWN),
         Check(
             "calibration", "expected calibration error of the confidence",
             uncertainty.calibration, _OF_SET, params.CALIBRATION_ERROR,
@@ -84,9 +84,9 @@ def _rule(name: str, title: str, score: Callable[[Evidence], Scores]) -> Check:
     return Check(name, title, score, *_RULE, whole=True)
 
 
-def _picture(name: str, title: str, limits: Sequence[float], least: int = 1) -> Check:
+def _image(name: str, title: str, limits: Sequence[float], least: int = 1) -> Check:
     def score(evidence: Evidence) -> Scores:
-        table = evidence.pictures
+        table = evidence.images
         return Scores(
             table[name].to_numpy(), lambda row: measures.explanation(name, table.iloc[row])
         )

@@ -19,7 +19,7 @@ RIGHT_IOU = 0.5
 """Minimum IoU with the labelled box for a detected box to be correct."""
 
 
-def doubt(evidence: Evidence) -> Scores:
+def uncertainty(evidence: Evidence) -> Scores:
     """Score samples by the network's uncertainty: 1 minus the mean confidence over several passes.
 
     Texts are read with dropout in each pass if the recognizer has it, otherwise with the corners shifted
@@ -56,8 +56,8 @@ def doubt(evidence: Evidence) -> Scores:
 def _texts(evidence: Evidence, read: Read, rows: NDArray[np.intp]) -> FloatArray:
     """Return the confidences of texts, shape ``(passes, R)``; NaN where there is nothing to read."""
     samples, networks = evidence.samples.take(rows), evidence.networks
-    pictures = [samples.image(row) for row in range(len(rows))]
-    corners, lines = places(samples, pictures, networks.find)
+    images = [samples.image(row) for row in range(len(rows))]
+    corners, lines = places(samples, images, networks.find)
     known = ~np.isnan(corners).any(axis=(1, 2)) & (samples.labels["plate"] != "").to_numpy()
     asked = np.flatnonzero(known)
     if not len(asked):
@@ -67,8 +67,8 @@ def _texts(evidence: Evidence, read: Read, rows: NDArray[np.intp]) -> FloatArray
         # Without dropout, the corners are shifted instead.
         steps = _steps(0 if networks.drops else number, samples.sizes[asked])
         quads = corners[asked] + (steps / samples.sizes[asked])[:, None]
-        asked_pictures = [pictures[row] for row in asked]
-        readings = decode(read(asked_pictures, quads, lines[asked].tolist(), networks.drops))
+        asked_images = [images[row] for row in asked]
+        readings = decode(read(asked_images, quads, lines[asked].tolist(), networks.drops))
         confidence[number, asked] = [reading.confidence for reading in readings]
     return confidence
 
@@ -80,10 +80,8 @@ def _boxes(evidence: Evidence, find: Find, rows: NDArray[np.intp]) -> FloatArray
     passes = []
     for number in range(evidence.params.PASSES):
         steps = np.round(_steps(number, samples.sizes[rows])).astype(int).tolist()
-        pictures = [
-            moved(samples.image(row), x, y) for row, (x, y) in zip(rows, steps, strict=True)
-        ]
-        score = find(pictures, samples.boxes[rows]).score
+        images = [moved(samples.image(row), x, y) for row, (x, y) in zip(rows, steps, strict=True)]
+        score = find(images, samples.boxes[rows]).score
         passes.append(np.where(present, score, 1 - score))
     return np.stack(passes)
 
@@ -108,7 +106,7 @@ def calibration(evidence: Evidence) -> Scores:
     known = ~np.isnan(confidence)
     if not known.any():
         raise NotCheckedError("there is nothing to answer")
-    measures = evaluation.doubt(confidence[known], right[known])
+    measures = evaluation.uncertainty(confidence[known], right[known])
     accuracy = right[known].mean()
     is_taught = known.sum() >= LEAST_SAMPLES and accuracy >= LEAST_RIGHT
     return Scores(

@@ -15,7 +15,7 @@ from ..inference.crops import recognizer_crop
 from ..inference.reader import PlateReader
 from ..inference.runtimes import Network, best_runtime
 from .networks import BATCH_SIZE, Found, Networks
-from .samples import FloatArray, Picture
+from .samples import FloatArray, ImageArray
 
 
 def bundle_networks(path: Path | None) -> Networks:
@@ -31,10 +31,10 @@ def bundle_networks(path: Path | None) -> Networks:
     reader = bundle.networks(False)[1]
     network = Network(reader, runtime, available_cores(), [spec.input_shape[1:]])
 
-    def find(pictures: Sequence[Picture], near: FloatArray) -> Found:
-        corners, score, lines = np.full((len(pictures), 4, 2), np.nan), np.zeros(len(pictures)), []
-        for i, plates in enumerate(stack.read_batch(list(pictures), min_confidence=0.0)):
-            size = np.array(pictures[i].shape[::-1])
+    def find(images: Sequence[ImageArray], near: FloatArray) -> Found:
+        corners, score, lines = np.full((len(images), 4, 2), np.nan), np.zeros(len(images)), []
+        for i, plates in enumerate(stack.read_batch(list(images), min_confidence=0.0)):
+            size = np.array(images[i].shape[::-1])
             lines.append(1)
             if plates:
                 boxes = xyxy_to_box(np.array([plate.box for plate in plates]) / np.tile(size, 2))
@@ -47,13 +47,13 @@ def bundle_networks(path: Path | None) -> Networks:
         return Found(corners, score, np.array(lines))
 
     def read(
-        pictures: Sequence[Picture], corners: FloatArray, lines: Sequence[int], dropout: bool
+        images: Sequence[ImageArray], corners: FloatArray, lines: Sequence[int], dropout: bool
     ) -> FloatArray:
         crops = []
-        for picture, quad, count in zip(pictures, corners, lines, strict=True):
-            pixels = quad * picture.shape[::-1]
+        for image, quad, count in zip(images, corners, lines, strict=True):
+            pixels = quad * image.shape[::-1]
             crops.append(
-                recognizer_crop(picture, pixels, spec.rectification, spec.input_shape, count)
+                recognizer_crop(image, pixels, spec.rectification, spec.input_shape, count)
             )
         parts = [np.stack([crops[i] for i in batch]) for batch in batches(len(crops), BATCH_SIZE)]
         return np.concatenate([network.run(part) for part in parts])

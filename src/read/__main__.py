@@ -1,11 +1,11 @@
-"""Read the number plates in pictures.
+"""Read the number plates in images.
 
     python -m src.read PATH... [--json] [--draw DIR] [--min-confidence P] [--model DIR]
 
-A PATH is a picture, a folder (searched with all below it), a pattern such as "photos/*.jpg", or - for
+A PATH is an image, a folder (searched with all below it), a pattern such as "photos/*.jpg", or - for
 a list of paths on standard input, one a line. Results go to standard output as soon as they are there,
-in the order of the paths: one line a plate, or with --json one object a picture. Progress and errors
-go to standard error. A picture that cannot be read does not stop the others; the exit status is then 1.
+in the order of the paths: one line a plate, or with --json one object an image. Progress and errors
+go to standard error. An image that cannot be read does not stop the others; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ def _write_drawing(result: Result, folder: Path) -> None:
     from ..inference.drawing import draw_plates
 
     path = drawing_path(result.path, folder)
-    picture = draw_plates(load_colour(result.path), result.plates)
-    done, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    image = draw_plates(load_colour(result.path), result.plates)
+    done, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
         raise OSError(f"{path}: cannot be encoded")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -252,7 +252,7 @@ def _progress(stream: TextIO) -> tqdm[Any]:
     on_terminal = stream.isatty()
     # Fast runs need no bar; a log gets a line only now and then.
     return tqdm(
-        unit=" pictures", file=stream, delay=1.0, mininterval=0.3 if on_terminal else 10.0,
+        unit=" images", file=stream, delay=1.0, mininterval=0.3 if on_terminal else 10.0,
         smoothing=0.1,
     )  # fmt: skip
 
@@ -296,11 +296,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         epilog=__doc__.split("\n\n")[2],
     )
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="a picture, folder or pattern, or -"
+        "paths", nargs="+", metavar="PATH", help="an image, folder or pattern, or -"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object a picture")
+    parser.add_argument("--json", action="store_true", help="print one JSON object an image")
     parser.add_argument(
-        "--draw", type=Path, metavar="DIR", help="write the pictures with their plates into DIR"
+        "--draw", type=Path, metavar="DIR", help="write the images with their plates into DIR"
     )
     parser.add_argument(
         "--min-confidence", type=_probability, metavar="P",

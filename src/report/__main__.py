@@ -36,7 +36,7 @@ HEADLINES = (
     (STACK, MAIN, "plates read, scenes like the original's"),
     (STACK, "formats.accuracy", "plates read, all formats"),
     (STACK, "shifted.accuracy", "plates read, shifted set"),
-    (STACK, "clutter.with_text.share", "pictures without a Swiss plate, but with a text"),
+    (STACK, "clutter.with_text.share", "images without a Swiss plate, but with a text"),
     (STACK, "shifted.doubt.ece", "expected calibration error, shifted set"),
     ("evaluations/localize/metrics.json", "mean_iou", "mean IoU of the localizer"),
     ("evaluations/ocr/metrics.json", "accuracy", "texts read at true corners"),
@@ -272,20 +272,20 @@ def _predictions(plots: Plots, folder: Path, base: Revision | None) -> str:
     for stage in STAGES:
         paths = [
             path
-            for path in plots.pictures
+            for path in plots.images
             if re.search(rf"/evaluations/{stage}/plots/images/(stack_)?pred_\d+\.png$", path)
         ][:PICTURES]
         if not paths:
-            parts.append(f"{stage}: there are no pictures.")
+            parts.append(f"{stage}: there are no images.")
             continue
         file = f"predictions_{stage}.png"
-        side_by_side(paths, plots.pictures, base.commit if base else None).save(folder / file)
+        side_by_side(paths, plots.images, base.commit if base else None).save(folder / file)
         parts.append(f"![Predictions of {stage}]({file})")
-    return "## The same pictures\n\n" + "\n\n".join(parts)
+    return "## The same images\n\n" + "\n\n".join(parts)
 
 
 def side_by_side(
-    paths: Sequence[str], pictures: dict[str, dict[str, Path]], commit: str | None
+    paths: Sequence[str], images: dict[str, dict[str, Path]], commit: str | None
 ) -> Image.Image:
     """Arrange the images of both revisions, base above head; absent ones are marked "missing"."""
     rows = [("base", commit)] if commit else []
@@ -296,12 +296,12 @@ def side_by_side(
         for column, path in enumerate(paths):
             x, y = column * _WIDTH, row * (_WIDTH + _CAPTION)
             draw.text((x + 4, y + 2), f"{name}: {Path(path).stem}", "black", font)
-            file = pictures[path].get(str(revision))
+            file = images[path].get(str(revision))
             if file is None:
                 draw.text((x + 4, y + _CAPTION + 4), "missing", "black", font)
                 continue
-            with Image.open(file) as picture:
-                small = picture.convert("RGB")
+            with Image.open(file) as image:
+                small = image.convert("RGB")
             small.thumbnail((_WIDTH - 4, _WIDTH - 4))
             sheet.paste(small, (x, y + _CAPTION))
     return sheet
@@ -309,11 +309,11 @@ def side_by_side(
 
 def _failures(plots: Plots, folder: Path) -> str:
     parts = []
-    for path, files in plots.pictures.items():
+    for path, files in plots.images.items():
         name = Path(path).stem
         if "/evaluations/stack/" in path and "failures" in name and "workspace" in files:
-            with Image.open(files["workspace"]) as picture:
-                picture.convert("RGB").save(folder / f"{name}.png")
+            with Image.open(files["workspace"]) as image:
+                image.convert("RGB").save(folder / f"{name}.png")
             parts.append(f"**{name.replace('_', ' ').capitalize()}**\n\n![{name}]({name}.png)")
     return _folded("Worst failures of the head", "\n\n".join(parts))
 

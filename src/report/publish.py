@@ -57,11 +57,11 @@ def publish(report: Path, branch: str = BRANCH, remote: str = "origin") -> Path:
         raise PublishError(
             f"{report / REPORT}: cannot be read: {error.strerror}. Write it with `make report`."
         ) from error
-    pictures = sorted({report / found[2] for found in _LINK.finditer(text)})
+    images = sorted({report / found[2] for found in _LINK.finditer(text)})
     url = web_address(remote)
     folder = _git("rev-parse", "HEAD")
     for attempt in range(1, _ATTEMPTS + 1):
-        commit = _commit(pictures, folder, _tip(remote, branch))
+        commit = _commit(images, folder, _tip(remote, branch))
         try:
             _git("push", "--quiet", remote, f"{commit}:refs/heads/{branch}")
             break
@@ -129,25 +129,23 @@ def _tip(remote: str, branch: str) -> str | None:
     return _git("rev-parse", "FETCH_HEAD")
 
 
-def _commit(pictures: list[Path], folder: str, parent: str | None) -> str:
+def _commit(images: list[Path], folder: str, parent: str | None) -> str:
     """Create a commit that adds images in a folder, without touching the index or the workspace."""
     with tempfile.TemporaryDirectory() as temporary:
         index = {"GIT_INDEX_FILE": str(Path(temporary) / "index")}
         _git("read-tree", *([parent] if parent else ["--empty"]), **index)
-        for picture in pictures:
-            blob = _git("hash-object", "-w", "--", str(picture))
+        for image in images:
+            blob = _git("hash-object", "-w", "--", str(image))
             _git(
                 "update-index",
                 "--add",
                 "--cacheinfo",
-                f"100644,{blob},{folder}/{picture.name}",
+                f"100644,{blob},{folder}/{image.name}",
                 **index,
             )
         tree = _git("write-tree", **index)
     parents = ["-p", parent] if parent else []
-    return _git(
-        "commit-tree", tree, *parents, "-m", f"Pictures of the report on {folder}", **_AUTHOR
-    )
+    return _git("commit-tree", tree, *parents, "-m", f"Images of the report on {folder}", **_AUTHOR)
 
 
 def _git(*arguments: str, **environment: str) -> str:
@@ -166,10 +164,10 @@ def _git(*arguments: str, **environment: str) -> str:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=program("publish"),
-        description="Push a report's pictures to a branch, and write the comment that links them.",
+        description="Push a report's images to a branch, and write the comment that links them.",
     )
     parser.add_argument("report", type=Path, help="folder that python -m src.report has written")
-    parser.add_argument("--branch", default=BRANCH, help="of the pictures (default: %(default)s)")
+    parser.add_argument("--branch", default=BRANCH, help="of the images (default: %(default)s)")
     parser.add_argument("--remote", default="origin", help="to push to (default: %(default)s)")
     return parser.parse_args(arguments)
 

@@ -54,12 +54,12 @@ class Plots:
 
     Attributes:
         charts: Vega-Lite specifications with their data, by their names in dvc.yaml.
-        pictures: Image files by path and revision.
+        images: Image files by path and revision.
         missing: One line for each plot that a revision lacks.
     """
 
     charts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    pictures: dict[str, dict[str, Path]] = field(default_factory=dict)
+    images: dict[str, dict[str, Path]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
 
@@ -140,7 +140,7 @@ def read_plots(base: str | None, folder: Path) -> Plots:
         for rendering in renderings:
             if rendering["type"] == "image":
                 for revision in rendering["revisions"]:
-                    plots.pictures.setdefault(name, {})[revision] = Path(rendering["url"])
+                    plots.images.setdefault(name, {})[revision] = Path(rendering["url"])
             else:
                 plots.charts[name] = rendering["content"]
     for error in content.get("errors", []):

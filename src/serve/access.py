@@ -71,31 +71,31 @@ class Buckets:
         self._rate, self._burst, self._clock = rate, burst, clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, sender: str, pictures: int, in_debt: bool = False) -> None:
+    def take(self, sender: str, images: int, in_debt: bool = False) -> None:
         """Take one token per image from a sender's bucket.
 
         Args:
             sender: Name of the sender.
-            pictures: Number of images.
+            images: Number of images.
             in_debt: Whether the number of tokens may become negative. This is needed where the number of
                 images is known only after the first one was admitted.
 
         Raises:
             RefusedError: The bucket has too few tokens.
         """
-        if not self._rate or not pictures:
+        if not self._rate or not images:
             return
         now = self._clock()
         tokens, since = self._buckets.pop(sender, (float(self._burst), now))
         tokens = min(self._burst, tokens + (now - since) * self._rate)
-        allowed = in_debt or tokens >= pictures
-        self._buckets[sender] = (tokens - pictures if allowed else tokens, now)
+        allowed = in_debt or tokens >= images
+        self._buckets[sender] = (tokens - images if allowed else tokens, now)
         if len(self._buckets) > _MOST_SENDERS:
             self._buckets.popitem(last=False)
         if not allowed:
             raise RefusedError(
                 429,
                 "rate_limited",
-                f"more than {self._rate:g} pictures a second, or {self._burst} at once",
+                f"more than {self._rate:g} images a second, or {self._burst} at once",
                 "rate",
             )

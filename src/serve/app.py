@@ -37,12 +37,12 @@ PAGE = Path(__file__).parent / "page"
 _GONE = 499
 """Nginx's status for a request whose client has disconnected; only the log and metrics show it."""
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "damaged, or no picture at all"},
+    400: {"description": "damaged, or no image at all"},
     401: {"description": "the API key is missing or unknown"},
     408: {"description": "the body did not arrive in time"},
     413: {"description": "too large, too many pixels or too many files"},
     415: {"description": "neither JPEG nor PNG nor WebP"},
-    429: {"description": "more pictures than this sender may send"},
+    429: {"description": "more images than this sender may send"},
     431: {"description": "the headers are too large"},
     503: {"description": "starting, stopping, full, or too late; try again"},
 }
@@ -138,7 +138,7 @@ def _recorder(settings: Settings, measures: Measures) -> Recorder | None:
         settings.feedback_days,
         settings.max_feedback,
     )
-    log.info("pictures and readings are kept for %d days: %s", settings.feedback_days, store.name)
+    log.info("images and readings are kept for %d days: %s", settings.feedback_days, store.name)
     return Recorder(store, measures)
 
 
@@ -168,19 +168,19 @@ def _reading(
 
     @router.post(
         "/predict",
-        summary="The best plate of a picture",
+        summary="The best plate of an image",
         responses=_REFUSALS,
         openapi_extra=_body("file", _FILE, raw=False),
         dependencies=[Depends(admitted)],
     )
     async def predict(request: Request, response: Response) -> BestPlate:
-        """A form with one picture in the field `file`, as MLEM's server takes it.
+        """A form with one image in the field `file`, as MLEM's server takes it.
 
-        Where the picture is kept, the header X-Picture-ID has its id.
+        Where the image is kept, the header X-Picture-ID has its id.
         """
         uploads = [each for each in await read_uploads(request, settings) if each.field == "file"]
         if len(uploads) != 1:
-            raise RefusedError(400, "no_file", "send one picture in the field `file` of a form")
+            raise RefusedError(400, "no_file", "send one image in the field `file` of a form")
         (answer,) = await read(request, uploads)
         if isinstance(answer, RefusedError):
             raise answer
@@ -190,7 +190,7 @@ def _reading(
 
     @router.post(
         "/v1/read",
-        summary="All plates of one or more pictures",
+        summary="All plates of one or more images",
         responses=_REFUSALS,
         openapi_extra=_body("files", {"type": "array", "items": _FILE}, raw=True),
         response_model_exclude_unset=True,
@@ -198,9 +198,9 @@ def _reading(
     async def read_all(
         request: Request, response: Response, who: str = Depends(admitted)
     ) -> Results:
-        """A form with pictures in the field `files`, or a picture as the body.
+        """A form with images in the field `files`, or an image as the body.
 
-        Where some pictures can be read, the answer is 200, and the others have an `error`; where none
+        Where some images can be read, the answer is 200, and the others have an `error`; where none
         can, it has the status of the first.
         """
         uploads = await read_uploads(request, settings)
@@ -241,7 +241,7 @@ def _status(
     async def livez() -> dict[str, str]:
         return {"status": "alive"}
 
-    @router.get("/readyz", summary="Whether it takes pictures", responses={503: _REFUSALS[503]})
+    @router.get("/readyz", summary="Whether it takes images", responses={503: _REFUSALS[503]})
     async def readyz() -> dict[str, str]:
         if not engine.is_ready:
             word = "draining" if engine.is_draining else "starting"
@@ -261,7 +261,7 @@ _NO_CACHE = {"Cache-Control": "no-cache"}
 def _index_text(settings: Settings) -> str:
     """Return the page, which states without a script what is kept, so that it is always shown."""
     days = settings.feedback_days
-    kept = f"Pictures and readings are kept for {days} {'day' if days == 1 else 'days'}."
+    kept = f"Images and readings are kept for {days} {'day' if days == 1 else 'days'}."
     text = (PAGE / "index.html").read_text(encoding="utf-8")
     return text.replace("{kept}", "Nothing is kept." if settings.feedback_url is None else kept)
 

@@ -21,7 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.images import ImageError, Picture, TooLargeImageError, UnsupportedImageError, load_image
+from ..core.images import (
+    DecodedImage,
+    ImageError,
+    TooLargeImageError,
+    UnsupportedImageError,
+    load_image,
+)
 from ..inference.reader import Plate, PlateReader
 from .measures import Measures
 from .refusals import RefusedError, late, overloaded
@@ -188,11 +194,11 @@ class Engine:
             self._dispatcher.cancel()
         await asyncio.to_thread(self._pool.shutdown)
 
-    def check_room(self, pictures: int) -> None:
+    def check_room(self, images: int) -> None:
         """Raise a ``RefusedError`` if this many images would not be accepted."""
         if self._model is None:
             raise _starting()
-        if self._pending + pictures > self._settings.queue:
+        if self._pending + images > self._settings.queue:
             raise overloaded()
 
     def submit(self, contents: Sequence[bytes], deadline: float) -> list[asyncio.Future[Answer]]:
@@ -282,7 +288,7 @@ class Engine:
         for job, outcome in zip(jobs, outcomes, strict=True):
             if isinstance(outcome, Answer):
                 texts = sum(plate.plate is not None for plate in outcome.plates)
-                self._measures.picture(texts, [plate.confidence for plate in outcome.plates])
+                self._measures.image(texts, [plate.confidence for plate in outcome.plates])
             if job.answer.done():
                 continue
             if isinstance(outcome, Answer):
@@ -295,11 +301,10 @@ class Engine:
     def _compute(self, jobs: Sequence[_Job], model: Model) -> list[Answer | RefusedError]:
         started = time.monotonic()
         loaded = [self._load(job.content) for job in jobs]
-        pictures = [picture for picture in loaded if isinstance(picture, Picture)]
-        found = iter(self._read(pictures, model))
+        images = [image for image in loaded if isinstance(image, DecodedImage)]
+        found = iter(self._read(images, model))
         read = [
-            (picture, next(found)) if isinstance(picture, Picture) else picture
-            for picture in loaded
+            (image, next(found)) if isinstance(image, DecodedImage) else image for image in loaded
         ]
         compute_ms = (time.monotonic() - started) * 1000
         outcomes: list[Answer | RefusedError] = []
@@ -307,17 +312,17 @@ class Engine:
             if isinstance(result, RefusedError):
                 outcomes.append(result)
                 continue
-            picture, plates = result
+            image, plates = result
             if isinstance(plates, RefusedError):
                 outcomes.append(plates)
                 continue
             queue_ms = (started - job.since) * 1000
             outcomes.append(
-                Answer(plates, picture.width, picture.height, model.version, queue_ms, compute_ms)
+                Answer(plates, image.width, image.height, model.version, queue_ms, compute_ms)
             )
         return outcomes
 
-    def _load(self, content: bytes) -> Picture | RefusedError:
+    def _load(self, content: bytes) -> DecodedImage | RefusedError:
         settings = self._settings
         try:
             return load_image(content, settings.max_pixels, settings.max_side, FORMATS)
@@ -329,17 +334,17 @@ class Engine:
             return RefusedError(400, "damaged_image", str(error))
 
     def _read(
-        self, pictures: Sequence[Picture], model: Model
+        self, images: Sequence[DecodedImage], model: Model
     ) -> list[Sequence[Plate] | RefusedError]:
-        if not pictures:
+        if not images:
             return []
         try:
-            if len(pictures) == 1:
-                return [model.reader.read(pictures[0])]
-            return [*model.reader.read_batch(pictures)]
+            if len(images) == 1:
+                return [model.reader.read(images[0])]
+            return [*model.reader.read_batch(images)]
         except Exception:
             # A bug in this program: the images that do not trigger it must not fail because of it.
-            if len(pictures) > 1:
-                return [self._read([picture], model)[0] for picture in pictures]
-            log.exception("a picture of %d x %d", pictures[0].width, pictures[0].height)
-            return [RefusedError(500, "internal", "the server failed to read this picture")]
+            if len(images) > 1:
+                return [self._read([image], model)[0] for image in images]
+            log.exception("an image of %d x %d", images[0].width, images[0].height)
+            return [RefusedError(500, "internal", "the server failed to read this image")]

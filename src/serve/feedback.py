@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {
-    404: {"description": "no picture of that id, or it has no such plate"}
+    404: {"description": "no image of that id, or it has no such plate"}
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "no JSON"},
@@ -93,16 +93,16 @@ def routes(
         )
 
     @router.delete(
-        "/v1/feedback/{picture}",
-        summary="Delete a picture that was kept",
+        "/v1/feedback/{image}",
+        summary="Delete an image that was kept",
         status_code=204,
         responses=_UNKNOWN | {status: _REFUSALS[status] for status in (401, 429, 503)},
         dependencies=[Depends(admit)],
     )
-    async def delete(picture: str, request: Request) -> None:
-        """Delete a picture with its files, what was read in it and all feedback on it."""
+    async def delete(image: str, request: Request) -> None:
+        """Delete an image with its files, what was read in it and all feedback on it."""
         try:
-            await recording().delete(picture, request.state.deadline)
+            await recording().delete(image, request.state.deadline)
         except UnknownEntryError as error:
             raise _unknown(error) from error
 

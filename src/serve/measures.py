@@ -22,32 +22,32 @@ class Measures:
             ["route", "status"], buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.batch = Histogram(
-            "plates_batch_pictures", "Pictures that were computed together",
+            "plates_batch_pictures", "Images that were computed together",
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256), registry=registry,
         )  # fmt: skip
         self.compute = Histogram(
             "plates_batch_seconds", "Time to decode and read a batch", buckets=_SECONDS,
             registry=registry,
         )  # fmt: skip
-        self.queue = Gauge("plates_queue_pictures", "Pictures that wait", registry=registry)
+        self.queue = Gauge("plates_queue_pictures", "Images that wait", registry=registry)
         self.rejections = Counter(
-            "plates_rejections", "Requests and pictures that were refused", ["reason"],
+            "plates_rejections", "Requests and images that were refused", ["reason"],
             registry=registry,
         )  # fmt: skip
         self.skipped = Counter(
-            "plates_skipped", "Pictures that nobody waited for any more", registry=registry
+            "plates_skipped", "Images that nobody waited for any more", registry=registry
         )
         self.confidence = Histogram(
-            "plates_confidence", "Highest probability among the texts of each picture with a plate",
+            "plates_confidence", "Highest probability among the texts of each image with a plate",
             buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0),
             registry=registry,
         )  # fmt: skip
-        self.pictures = Counter(
-            "plates_pictures", "Pictures that were read: with a text, a plate alone, or nothing",
+        self.images = Counter(
+            "plates_pictures", "Images that were read: with a text, a plate alone, or nothing",
             ["outcome"], registry=registry,
         )  # fmt: skip
         self.without_plate = Gauge(
-            "plates_without_plate_ratio", "Share of the pictures read so far that show no plate",
+            "plates_without_plate_ratio", "Share of the images read so far that show no plate",
             registry=registry,
         )  # fmt: skip
         self.reloads = Counter(
@@ -55,7 +55,7 @@ class Measures:
             registry=registry,
         )  # fmt: skip
         self.captures = Counter(
-            "plates_captures", "Pictures that were kept, or not, where they should be", ["outcome"],
+            "plates_captures", "Images that were kept, or not, where they should be", ["outcome"],
             registry=registry,
         )  # fmt: skip
         self.feedback = Counter(
@@ -63,7 +63,7 @@ class Measures:
         )
         self._read = self._empty = 0
 
-    def picture(self, texts: int, confidences: list[float]) -> None:
+    def image(self, texts: int, confidences: list[float]) -> None:
         """Count an image that was read.
 
         Args:
@@ -74,6 +74,6 @@ class Measures:
         self._empty += not confidences
         self.without_plate.set(self._empty / self._read)
         outcome = "text" if texts else "plate" if confidences else "nothing"
-        self.pictures.labels(outcome).inc()
+        self.images.labels(outcome).inc()
         if confidences:
             self.confidence.observe(max(confidences))

@@ -95,7 +95,7 @@ class Recorder:
             return None
         if len(self._waiting) >= _WAITING or self._waiting_bytes + len(content) > _WAITING_BYTES:
             self._measures.captures.labels("queue_full").inc()
-            self._log("queue_full", "pictures come faster than they can be stored")
+            self._log("queue_full", "images come faster than they can be stored")
             return None
         entry = uuid4().hex
         self._waiting.append(
@@ -192,7 +192,7 @@ class Recorder:
             self._pause(outcome, str(error))
         except Exception:
             # A bug in this program: the images that come next must not fail because of it.
-            log.exception("pictures could not be kept")
+            log.exception("images could not be kept")
         finally:
             for capture in batch:
                 self._unsaved.pop(capture.id).set_result(None)
@@ -209,11 +209,11 @@ class Recorder:
                     self._pool, self._store.purge, datetime.now(UTC)
                 )
                 if deleted:
-                    log.info("%d pictures were kept long enough, and are deleted", deleted)
+                    log.info("%d images were kept long enough, and are deleted", deleted)
             except StoreError as error:
                 self._log("purge", str(error))
             except Exception:
-                log.exception("old pictures could not be deleted")
+                log.exception("old images could not be deleted")
             await asyncio.sleep(_PURGE_S)
 
     def _pause(self, outcome: str, reason: str) -> None:

@@ -44,13 +44,13 @@ class RefusedError(Exception):
 
 def overloaded() -> RefusedError:
     """Return the refusal for images that the queue has no room for."""
-    return RefusedError(503, "queue_full", "too many pictures are waiting; try again", "queue")
+    return RefusedError(503, "queue_full", "too many images are waiting; try again", "queue")
 
 
 def late() -> RefusedError:
     """Return the refusal for a request that was not answered in time."""
     return RefusedError(
-        503, "deadline", "the picture could not be read in time; try again", "deadline_s"
+        503, "deadline", "the image could not be read in time; try again", "deadline_s"
     )
 
 

@@ -34,7 +34,7 @@ class ErrorAnswer(_Schema):
 
 
 class BestPlate(_Schema):
-    """The plate with the highest confidence in a picture; nulls where no text is likely enough."""
+    """The plate with the highest confidence in an image; nulls where no text is likely enough."""
 
     plate: str | None = Field(examples=["ZH123456"])
     canton: str | None = Field(examples=["ZH"])
@@ -57,7 +57,7 @@ class BestPlate(_Schema):
 
 
 class FoundPlate(_Schema):
-    """A plate of a picture; without a text where none is likely enough, as of a foreign plate."""
+    """A plate of an image; without a text where none is likely enough, as of a foreign plate."""
 
     plate: str | None
     canton: str | None
@@ -67,7 +67,7 @@ class FoundPlate(_Schema):
     char_confidences: list[float]
     """Of the canton and of each digit."""
     box: tuple[float, float, float, float]
-    """x1, y1, x2, y2 in pixels of the displayed picture."""
+    """x1, y1, x2, y2 in pixels of the displayed image."""
     corners: list[tuple[float, float]]
     """Four of x, y, clockwise from the plate's own top left."""
     lines: int
@@ -92,22 +92,22 @@ class Timings(_Schema):
     """Milliseconds."""
 
     queue_ms: float
-    """Time that the picture waited."""
+    """Time that the image waited."""
     compute_ms: float
     """Time to decode and read the batch that it was in."""
 
 
 class Result(_Schema):
-    """Of one picture: plates, or why it could not be read."""
+    """Of one image: plates, or why it could not be read."""
 
     name: str
     """Of the file, as it was sent."""
     id: str | None = None
-    """Id to give feedback with; only where the picture is kept."""
+    """Id to give feedback with; only where the image is kept."""
     plates: list[FoundPlate] | None = None
     """Sorted by descending confidence; none is an empty list."""
     width: int | None = None
-    """Of the displayed picture, in pixels."""
+    """Of the displayed image, in pixels."""
     height: int | None = None
     timings: Timings | None = None
     error: ErrorContent | None = None
@@ -141,21 +141,21 @@ Verdict = Literal["right", "wrong", "missed"]
 
 
 class GivenFeedback(_Schema):
-    """What a user says of a plate, or of the picture where `plate` is null."""
+    """What a user says of a plate, or of the image where `plate` is null."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     id: str = Field(max_length=64)
-    """Of the picture, from the answer of /v1/read."""
+    """Of the image, from the answer of /v1/read."""
     plate: int | None = Field(None, ge=0, le=100_000)
     """Its place among the plates of that answer; the first is 0."""
     verdict: Verdict
-    """Whether the plate was read right or wrong. Of the picture: whether a plate was missed, or none
+    """Whether the plate was read right or wrong. Of the image: whether a plate was missed, or none
     (right)."""
     text: str | None = Field(None, max_length=32, examples=["ZH123456"])
     """The correct one, if it is known."""
     corners: list[tuple[float, float]] | None = Field(None, min_length=4, max_length=4)
-    """The correct ones: four of x, y in pixels of the displayed picture, clockwise from the plate's own
+    """The correct ones: four of x, y in pixels of the displayed image, clockwise from the plate's own
     top left."""
     lines: Literal[1, 2] | None = None
     """Of the plate."""
@@ -165,7 +165,7 @@ class StoredFeedback(_Schema):
     """Feedback as it was stored."""
 
     id: str
-    """Of the picture."""
+    """Of the image."""
     plate: int | None
     verdict: Verdict
     text: str | None

@@ -40,11 +40,11 @@ class Settings(BaseSettings):
     workers: int = Field(default_factory=available_cores, ge=1, le=64)
     """Batches that are computed at the same time; by default as many as there are cores."""
     batch: int = Field(16, ge=1, le=256)
-    """Pictures in a batch, at most."""
+    """Images in a batch, at most."""
     window_ms: float = Field(2.0, ge=0, le=100)
     """How long a batch that is not full waits for requests that are arriving."""
     queue: int = Field(128, ge=1, le=100_000)
-    """Pictures that wait or are computed, at most; more are answered 503 at once."""
+    """Images that wait or are computed, at most; more are answered 503 at once."""
     deadline_s: float = Field(10.0, gt=0, le=600)
     """A request that is not answered so many seconds after it began is answered 503, or 408 if it had
     not arrived by then."""
@@ -59,11 +59,11 @@ class Settings(BaseSettings):
     max_pending_mib: float = Field(256.0, gt=0)
     """Size in MiB of all bodies that are held, at most; more are answered 503 at once."""
     max_files: int = Field(16, ge=1, le=1000)
-    """Pictures in a request, at most."""
+    """Images in a request, at most."""
     max_pixels: int = Field(50_000_000, ge=1)
-    """Pixels of a picture, at most."""
+    """Pixels of an image, at most."""
     max_side: int = Field(20_000, ge=1)
-    """Width and height of a picture, at most."""
+    """Width and height of an image, at most."""
     max_header_kib: int = Field(32, ge=1, le=1024)
     """Size of a request's headers in KiB, at most."""
     max_connections: int = Field(4096, ge=1, le=100_000)
@@ -72,19 +72,19 @@ class Settings(BaseSettings):
     api_keys: Path | None = None
     """File with a key a line; with it, requests need one of them in the header X-API-Key."""
     rate: float = Field(0.0, ge=0)
-    """Pictures a second that a key or an address may send on average; 0 is any number."""
+    """Images a second that a key or an address may send on average; 0 is any number."""
     burst: int = Field(32, ge=1)
-    """Pictures that it may send at once."""
+    """Images that it may send at once."""
 
     feedback: SecretStr | None = None
-    """Database that keeps pictures, what was read in them, and what users say about it:
+    """Database that keeps images, what was read in them, and what users say about it:
     sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE. By default nothing is kept."""
     feedback_pictures: Path | None = None
-    """Folder of the pictures that are kept; by default beside SQLite's file."""
+    """Folder of the images that are kept; by default beside SQLite's file."""
     feedback_days: int = Field(90, ge=1, le=36_500)
-    """Days after which a picture is deleted with all that belongs to it."""
+    """Days after which an image is deleted with all that belongs to it."""
     max_feedback_mib: float = Field(4096.0, gt=0)
-    """Size in MiB of all pictures that are kept, at most; more are read, but not kept."""
+    """Size in MiB of all images that are kept, at most; more are read, but not kept."""
 
     @property
     def feedback_url(self) -> str | None:

@@ -54,7 +54,7 @@ async def read_uploads(request: Request, settings: Settings) -> list[Upload]:
     else:
         raise RefusedError(
             415, "unsupported_media_type",
-            "send a form (multipart/form-data) with files, or a picture (image/...)",
+            "send a form (multipart/form-data) with files, or an image (image/...)",
         )  # fmt: skip
     if not uploads:
         raise RefusedError(400, "no_file", "the request holds no file")

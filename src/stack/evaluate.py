@@ -73,11 +73,11 @@ def draw(item: AnnotatedImage, scores: Scores, case: Case) -> Image.Image:
     values: Any = None if case.row is None else scores.table.iloc[case.row]
     plate = None if values is None or pd.isna(values.plate) else values.plate
     true = None if values is None else item.plates[values.number].corners
-    found = None if case.found is None else scores.found[case.picture][case.found]
+    found = None if case.found is None else scores.found[case.image][case.found]
     outlines = [] if true is None else [plots.Outline(true, plots.TRUE)]
     if found is not None:
         outlines.append(plots.Outline(np.array(found.corners), plots.FOUND))
-    picture, start = plots.cut_around(item.picture, outlines[0].corners)
+    image, start = plots.cut_around(item.image, outlines[0].corners)
     outlines = [plots.Outline(outline.corners - start, outline.colour) for outline in outlines]
     read = "not found"
     if found is not None:
@@ -91,23 +91,23 @@ def draw(item: AnnotatedImage, scores: Scores, case: Case) -> Image.Image:
     if not right:
         fault = "lost by localizer" if plate and values.right_on_truth else "lost by reader"
         lines.append(plots.Line(fault if plate else "a text where none is", plots.WRONG))
-    return plots.draw_result(picture, outlines, lines, right)
+    return plots.draw_result(image, outlines, lines, right)
 
 
 def main(config: Config) -> None:
     folder = config.out("models", "stack")
     reader = PlateReader.load(folder)
-    truths = {name: _truth(config, name) for name in (*READ, CLUTTER)}
-    scores = {name: score(reader, truth, name) for name, truth in truths.items()}
-    main_scores, main_truth = scores[MAIN], truths[MAIN]
+    annotated_sets = {name: _annotated(config, name) for name in (*READ, CLUTTER)}
+    scores = {name: score(reader, annotated, name) for name, annotated in annotated_sets.items()}
+    main_scores, main_set = scores[MAIN], annotated_sets[MAIN]
     metrics = {
         **summarise(main_scores, reader.threshold, "val_acc"),
         **precision(main_scores),
-        "latency": latency(reader, [item.picture for item in islice(main_truth, TIMED)]),
-        "backgrounds": main_truth.samples.meta.get("backgrounds"),
+        "latency": latency(reader, [item.image for item in islice(main_set, TIMED)]),
+        "backgrounds": main_set.samples.meta.get("backgrounds"),
         **{name: summarise(scores[name], reader.threshold) for name in READ if name != MAIN},
         CLUTTER: summarise_clutter(scores[CLUTTER], reader.threshold),
-        "other_runtimes": _other_runtimes(folder, reader.runtime, truths),
+        "other_runtimes": _other_runtimes(folder, reader.runtime, annotated_sets),
     }
     with evaluation.results_folder(config.out("evaluations", "stack")) as results:
         evaluation.write_metrics(results, metrics)
@@ -115,7 +115,7 @@ def main(config: Config) -> None:
             results / FILE,
             {
                 name: Outcomes(
-                    truths[name].samples.meta["sha256"],
+                    annotated_sets[name].samples.meta["sha256"],
                     texts_of(scores[name])["right"].to_numpy(bool),
                 )
                 for name in READ
@@ -125,14 +125,14 @@ def main(config: Config) -> None:
         texts = texts_of(main_scores).index.to_numpy()
         picked = texts[evaluation.chosen(len(texts), config.EvaluateStackParams.SEED)]
         cases = [case_of(main_scores, row) for row in picked.tolist()]
-        plots.write_pictures(results, "stack_pred", _cards(main_truth, main_scores, cases))
+        plots.write_images(results, "stack_pred", _cards(main_set, main_scores, cases))
         for name, sheet in SHEETS.items():
             cases = failures(scores[name], reader.threshold, evaluation.SHEET)
-            plots.write_sheet(results, _cards(truths[name], scores[name], cases), sheet)
+            plots.write_sheet(results, _cards(annotated_sets[name], scores[name], cases), sheet)
 
 
 def _other_runtimes(
-    folder: Path, used: str, truths: dict[str, PreparedAnnotations]
+    folder: Path, used: str, annotated_sets: dict[str, PreparedAnnotations]
 ) -> dict[str, dict[str, float | None]]:
     """Measure accuracy by set with each other runtime, as not every machine has the one in use."""
     accuracies: dict[str, dict[str, float | None]] = {}
@@ -141,23 +141,24 @@ def _other_runtimes(
             continue
         reader = PlateReader.load(folder, runtime)
         accuracies[runtime] = {
-            name: _accuracy(reader, truths[name], f"{name}, {runtime}") for name in OTHER_RUNTIMES
+            name: _accuracy(reader, annotated_sets[name], f"{name}, {runtime}")
+            for name in OTHER_RUNTIMES
         }
     return accuracies
 
 
-def _accuracy(reader: PlateReader, truth: PreparedAnnotations, name: str) -> float | None:
+def _accuracy(reader: PlateReader, annotated: PreparedAnnotations, name: str) -> float | None:
     """Return the fraction of plates with a text that are read correctly; None if no plate has one."""
-    texts = texts_of(score(reader, truth, name, reads_true_corners=False))
+    texts = texts_of(score(reader, annotated, name, reads_true_corners=False))
     return float(texts["right"].mean()) if len(texts) else None
 
 
-def _truth(config: Config, name: str) -> PreparedAnnotations:
+def _annotated(config: Config, name: str) -> PreparedAnnotations:
     return PreparedAnnotations(ShardedSet(config.prepared("stack") / name))
 
 
-def _cards(truth: PreparedAnnotations, scores: Scores, cases: list[Case]) -> list[Image.Image]:
-    return [draw(truth[case.picture], scores, case) for case in cases]
+def _cards(annotated: PreparedAnnotations, scores: Scores, cases: list[Case]) -> list[Image.Image]:
+    return [draw(annotated[case.image], scores, case) for case in cases]
 
 
 def _write_plots(folder: Path, sets: dict[str, Scores]) -> None:
@@ -196,12 +197,12 @@ def measure_labels(path: Path, model: Path | None, as_json: bool, config: Config
     if model is None:
         own = config.out("models", "stack")
         model = own if (own / MANIFEST).exists() else None
-    truth = AnnotationFile(path)
+    annotated = AnnotationFile(path)
     reader = PlateReader.load(model)
-    scores = score(reader, truth, path.name)
+    scores = score(reader, annotated, path.name)
     metrics = summarise(scores, reader.threshold, "val_acc")
     metrics |= precision(scores)
-    metrics["latency"] = latency(reader, [item.picture for item in islice(truth, TIMED)])
+    metrics["latency"] = latency(reader, [item.image for item in islice(annotated, TIMED)])
     metrics = evaluation.rounded(metrics)
     print(json.dumps(metrics, ensure_ascii=False) if as_json else tabulate(metrics))
 

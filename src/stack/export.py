@@ -111,8 +111,8 @@ def quantize(
 ) -> tuple[bytes, bytes]:
     """Quantize both networks to int8, with ranges from their inputs when reading the first samples."""
     count = min(_QUANTIZED_BY, len(samples))
-    pictures = [samples.image(i) for i in range(count)]
-    found, read = inputs(localizer, reader, manifest, pictures)
+    images = [samples.image(i) for i in range(count)]
+    found, read = inputs(localizer, reader, manifest, images)
     # An untrained localizer may find no plate, and then nothing is read.
     blank = np.zeros((1, *manifest.reader.input_shape[1:]), np.uint8)
     return (
@@ -191,7 +191,7 @@ def calibrate(
 
 def _read(reader: PlateReader, samples: ShardedSet) -> Iterator[list[Candidate]]:
     """Yield the candidates found in each image of a set."""
-    with tqdm(total=len(samples), unit=" pictures", desc=samples.folder.name) as progress:
+    with tqdm(total=len(samples), unit=" images", desc=samples.folder.name) as progress:
         for start in range(0, len(samples), _BATCH):
             batch = range(start, min(start + _BATCH, len(samples)))
             yield from reader.candidates([samples.image(i) for i in batch])

@@ -51,7 +51,7 @@ MOSTLY_FOREIGN = [0.0, 0.7, 0.2, 0.1]
 
 
 @dataclass(frozen=True)
-class LockedShards:
+class HoldoutShards:
     """Callable that generates shards of the held-out test set."""
 
     seed: int
@@ -85,7 +85,7 @@ def main(config: Config) -> None:
     for name, mix in mixes.items():
         sets[name] = scenes(name, counts[name], params.STREET_SIZE[0], mix)
     sets["locked"] = Planned(
-        range(counts["locked"]), LockedShards(params.SEED), {"seed": params.SEED}
+        range(counts["locked"]), HoldoutShards(params.SEED), {"seed": params.SEED}
     )
     prepare_sets(
         config,

@@ -31,10 +31,10 @@ class LocalizerTraining(TrainingModule):
     measure = "quality"
 
     def batch_loss(self, batch: LocalizeBatch) -> Tensor:
-        return self._loss_of(self.model(self.pictures(batch.images)), batch)
+        return self._loss_of(self.model(self.to_input(batch.images)), batch)
 
     def batch_sums(self, batch: LocalizeBatch) -> dict[str, Tensor]:
-        maps = self.model(self.pictures(batch.images))
+        maps = self.model(self.to_input(batch.images))
         # Decode in NumPy, exactly as in inference; these are few values, and only in validation.
         corners, score, _ = best(maps.cpu().numpy())
         present, true = batch.present.cpu().numpy(), batch.corners.cpu().numpy()

@@ -38,13 +38,13 @@ def pseudo_label_corners(dataset: LocalizeDataset, model: Localizer) -> None:
     size = model.input_shape[:0:-1]
     for start in range(0, len(rows), _BATCH):
         part = rows[start : start + _BATCH]
-        pictures = torch.from_numpy(dataset.samples.images(part))[:, None].float().div(255)
+        images = torch.from_numpy(dataset.samples.images(part))[:, None].float().div(255)
         with torch.inference_mode():
-            corners, score, _ = best(model(pictures).numpy())
+            corners, score, _ = best(model(images).numpy())
         given = dataset.corners[part].numpy()
         boxes = (corners_to_box(each.clip(0, size)) for each in (corners, given))
-        believed = (box_iou(*boxes) >= AGREEING) & (score >= SURE)
-        dataset.corners[part[believed]] = torch.from_numpy(corners[believed]).float()
+        agreeing = (box_iou(*boxes) >= AGREEING) & (score >= SURE)
+        dataset.corners[part[agreeing]] = torch.from_numpy(corners[agreeing]).float()
 
 
 def tune(config: Config) -> None:

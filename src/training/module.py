@@ -60,7 +60,7 @@ class TrainingModule(pl.LightningModule, ABC):
         """
         return {name: float(value) / self.validation_count for name, value in sums.items()}
 
-    def pictures(self, images: Tensor) -> Tensor:
+    def to_input(self, images: Tensor) -> Tensor:
         """Convert uint8 images ``(N, H, W)`` to model input: float in [0, 1], shape ``(N, 1, H, W)``."""
         return images[:, None].float().div(255).contiguous(memory_format=torch.channels_last)
 

@@ -20,11 +20,11 @@ class RecognizerTraining(TrainingModule):
     measure = "exact_match"
 
     def batch_loss(self, batch: OCRBatch) -> Tensor:
-        logits = self.model(self.pictures(batch.images))
+        logits = self.model(self.to_input(batch.images))
         return self.model.loss(logits, batch.targets, batch.lengths)
 
     def batch_sums(self, batch: OCRBatch) -> dict[str, Tensor]:
-        logits = self.model(self.pictures(batch.images))
+        logits = self.model(self.to_input(batch.images))
         right = (greedy(logits, self.model.blank, batch.targets.shape[1]) == batch.targets).all(
             dim=1
         )

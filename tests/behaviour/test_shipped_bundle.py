@@ -18,7 +18,7 @@ from src.core.charset import CANTONS
 from src.generators.plate import COLOURS, FORMATS, PlateSpec, draw_plate
 from src.inference.reader import Plate, PlateReader
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 TEXTS = ("ZH123456", "BE78901", "GE2345", "TI678", "VS90", "UR5", "AG540217", "SG318846")
 
 
@@ -29,20 +29,20 @@ def reader() -> PlateReader:
 
 def photograph(
     spec: PlateSpec, width: int = 220, size: tuple[int, int] = (360, 480), seed: int = 0
-) -> Picture:
+) -> ImageArray:
     """A plate in a dark recess of a bumper, seen a little from the side: ``(H, W, 3)`` RGB."""
     rng = np.random.default_rng(seed)
     height, whole = size
-    picture = np.full((height, whole, 3), 96, np.uint8)
-    picture[: height // 3] = (150, 155, 165)
-    picture[height * 3 // 4 :] = (70, 70, 74)
+    image = np.full((height, whole, 3), 96, np.uint8)
+    image[: height // 3] = (150, 155, 165)
+    image[height * 3 // 4 :] = (70, 70, 74)
     plate, alpha = draw_plate(spec, 160)
     scale = width / plate.shape[1]
     tall = plate.shape[0] * scale
     left, top = (whole - width) / 2, (height - tall) / 2
     low = (int(left - 12), int(top - 10))
     high = (int(left + width + 12), int(top + tall + 10))
-    cv2.rectangle(picture, low, high, (38, 38, 40), -1)
+    cv2.rectangle(image, low, high, (38, 38, 40), -1)
     lean = rng.uniform(-0.04, 0.04, (4, 2)) * tall
     source = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * [plate.shape[1], plate.shape[0]]
     target = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * [width, tall] + [left, top] + lean
@@ -50,17 +50,17 @@ def photograph(
     small = cv2.GaussianBlur(plate, (0, 0), 0.35 / scale) if scale < 0.7 else plate
     pasted = cv2.warpPerspective(small, matrix, (whole, height))
     weight = cv2.warpPerspective(alpha, matrix, (whole, height))[..., None] / 255.0
-    return (picture * (1 - weight) + pasted * weight + 0.5).astype(np.uint8)
+    return (image * (1 - weight) + pasted * weight + 0.5).astype(np.uint8)
 
 
-def best(picture: Picture) -> Plate:
-    plates = reader().read(picture)
+def best(image: ImageArray) -> Plate:
+    plates = reader().read(image)
     assert plates, "no plate was found"
     return plates[0]
 
 
-def text(picture: Picture) -> str | None:
-    plates = reader().read(picture)
+def text(image: ImageArray) -> str | None:
+    plates = reader().read(image)
     return plates[0].plate if plates else None
 
 
@@ -91,7 +91,7 @@ def test_says_how_many_lines_there_are() -> None:
         assert best(photograph(PlateSpec("FR4821", index), 180)).lines == plate.lines, plate.name
 
 
-def test_reads_two_plates_in_one_picture() -> None:
+def test_reads_two_plates_in_one_image() -> None:
     both = np.hstack([photograph(PlateSpec("ZH51234", 0)), photograph(PlateSpec("NE7788", 3))])
     found = {plate.plate for plate in reader().read(both)}
     assert {"ZH51234", "NE7788"} <= found
@@ -103,34 +103,30 @@ def test_reads_a_crop_that_is_nothing_but_the_plate() -> None:
         assert text(plate) == "BL30417", FORMATS[index].name
 
 
-def _jpeg(quality: int) -> Callable[[Picture], Picture]:
-    def through(picture: Picture) -> Picture:
-        _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+def _jpeg(quality: int) -> Callable[[ImageArray], ImageArray]:
+    def through(image: ImageArray) -> ImageArray:
+        _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
         return np.ascontiguousarray(decoded[..., ::-1])
 
     return through
 
 
-def _scaled(factor: float) -> Callable[[Picture], Picture]:
-    return lambda picture: cv2.resize(
-        picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA
-    )
+def _scaled(factor: float) -> Callable[[ImageArray], ImageArray]:
+    return lambda image: cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
-INVARIANCES: dict[str, Callable[[Picture], Picture]] = {
-    "darker": lambda picture: (picture * 0.5).astype(np.uint8),
-    "brighter": lambda picture: np.clip(picture * 1.25, 0, 255).astype(np.uint8),
-    "less contrast": lambda picture: (picture * 0.5 + 64).astype(np.uint8),
+INVARIANCES: dict[str, Callable[[ImageArray], ImageArray]] = {
+    "darker": lambda image: (image * 0.5).astype(np.uint8),
+    "brighter": lambda image: np.clip(image * 1.25, 0, 255).astype(np.uint8),
+    "less contrast": lambda image: (image * 0.5 + 64).astype(np.uint8),
     "JPEG 50": _jpeg(50),
     "JPEG 20": _jpeg(20),
-    "3 px to the right": lambda picture: np.roll(picture, 3, axis=1),
-    "3 px down": lambda picture: np.roll(picture, 3, axis=0),
+    "3 px to the right": lambda image: np.roll(image, 3, axis=1),
+    "3 px down": lambda image: np.roll(image, 3, axis=0),
     "smaller": _scaled(0.7),
     "larger": _scaled(1.4),
-    "grey": lambda picture: np.repeat(
-        cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2
-    ),
+    "grey": lambda image: np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2),
 }
 
 
@@ -139,9 +135,9 @@ def test_what_must_not_matter_does_not(name: str) -> None:
     change = INVARIANCES[name]
     wrong = []
     for i, wanted in enumerate(TEXTS):
-        picture = photograph(PlateSpec(wanted, i % 4), seed=i)
-        assert text(picture) == wanted
-        if text(change(picture)) != wanted:
+        image = photograph(PlateSpec(wanted, i % 4), seed=i)
+        assert text(image) == wanted
+        if text(change(image)) != wanted:
             wrong.append(wanted)
     assert wrong == []
 
@@ -154,10 +150,10 @@ def test_less_to_see_means_less_confidence(worse: str) -> None:
         for i, wanted in enumerate(TEXTS):
             spec = PlateSpec(wanted, i % 4)
             if worse == "smaller":
-                picture = photograph(spec, (200, 60, 36, 20)[step], seed=i)
+                image = photograph(spec, (200, 60, 36, 20)[step], seed=i)
             else:
-                picture = cv2.GaussianBlur(photograph(spec, 140, seed=i), (0, 0), 0.3 + 1.8 * step)
-            found = reader().read(picture, min_confidence=0.0)
+                image = cv2.GaussianBlur(photograph(spec, 140, seed=i), (0, 0), 0.3 + 1.8 * step)
+            found = reader().read(image, min_confidence=0.0)
             confidences.append(found[0].confidence if found else 0.0)
         means.append(float(np.mean(confidences)))
     assert means == sorted(means, reverse=True), means
@@ -170,14 +166,14 @@ def test_sees_nothing_in_noise(kind: str) -> None:
     for seed in range(6):
         rng = np.random.default_rng(seed)
         if kind == "uniform":
-            picture = rng.integers(0, 256, (300, 400)).astype(np.uint8)
+            image = rng.integers(0, 256, (300, 400)).astype(np.uint8)
         elif kind == "gaussian":
-            picture = rng.normal(128, 40, (300, 400)).clip(0, 255).astype(np.uint8)
+            image = rng.normal(128, 40, (300, 400)).clip(0, 255).astype(np.uint8)
         elif kind == "coarse":
-            picture = cv2.resize(rng.integers(0, 256, (30, 40)).astype(np.uint8), (400, 300))
+            image = cv2.resize(rng.integers(0, 256, (30, 40)).astype(np.uint8), (400, 300))
         else:
-            picture = np.full((300, 400), rng.integers(0, 256), np.uint8)
-        assert reader().read(picture) == []
+            image = np.full((300, 400), rng.integers(0, 256), np.uint8)
+        assert reader().read(image) == []
 
 
 def test_the_letter_of_a_dealer_is_no_digit() -> None:

@@ -27,7 +27,7 @@ def test_every_variant_is_measured(tmp_path: Path) -> None:
     result = json.loads(done.stdout)
     assert len(result["rows"]) == 7 + len(installed_runtimes(has_int8=True)) - 1
     for row in result["rows"].values():
-        assert row["pictures_per_second"] > 0
+        assert row["images_per_second"] > 0
         assert all(0 <= row[name] <= 1 for name in ("val", "formats", "shifted"))
 
 

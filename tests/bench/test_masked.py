@@ -1,4 +1,4 @@
-"""Pictures without their plates: nothing of a plate is left, and everything else is."""
+"""Images without their plates: nothing of a plate is left, and everything else is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     """A plate, 120 x 25 pixels at (60, 100), on a slope of grey."""
     drawn, _ = draw_plate(PlateSpec("ZH123456", 1), 100)
     plate = Image.fromarray(drawn).convert("L").resize((120, 25), Image.Resampling.BOX)
@@ -26,27 +26,27 @@ def picture() -> np.ndarray:
     return slope
 
 
-def test_the_box_and_a_margin_are_painted_over(picture: np.ndarray) -> None:
+def test_the_box_and_a_margin_are_painted_over(image: np.ndarray) -> None:
     sys.path.insert(0, str(ROOT / "bench"))
     try:
         from masked import paint_over
     finally:
         sys.path.pop(0)
-    before = picture.copy()
-    paint_over(picture, np.array([60.0, 100.0, 180.0, 125.0]))
-    changed = np.argwhere(picture != before)
+    before = image.copy()
+    paint_over(image, np.array([60.0, 100.0, 180.0, 125.0]))
+    changed = np.argwhere(image != before)
     assert changed.min(axis=0).tolist() == [98, 48]
     assert changed.max(axis=0).tolist() == [127, 191]
-    assert np.unique(picture[98:128, 48:192]).tolist() == [pytest.approx(100, abs=2)]
-    # At the edge of a picture, and all of it.
-    paint_over(picture, np.array([230.0, -5.0, 250.0, 20.0]))
-    paint_over(picture, np.array([0.0, 0.0, 240.0, 200.0]))
-    assert np.unique(picture).tolist() == [128]
+    assert np.unique(image[98:128, 48:192]).tolist() == [pytest.approx(100, abs=2)]
+    # At the edge of an image, and all of it.
+    paint_over(image, np.array([230.0, -5.0, 250.0, 20.0]))
+    paint_over(image, np.array([0.0, 0.0, 240.0, 200.0]))
+    assert np.unique(image).tolist() == [128]
 
 
-def test_what_is_read_is_gone(tmp_path: Path, picture: np.ndarray) -> None:
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    Image.fromarray(picture[:90]).save(tmp_path / "b.png")
+def test_what_is_read_is_gone(tmp_path: Path, image: np.ndarray) -> None:
+    Image.fromarray(image).save(tmp_path / "a.png")
+    Image.fromarray(image[:90]).save(tmp_path / "b.png")
     rows = "file,x1,y1,x2,y2\na.png,60,100,180,125\nb.png,,,,\n"
     (tmp_path / "labels.csv").write_text(rows)
     done = subprocess.run(

@@ -53,7 +53,7 @@ def test_planted_boxes_are_shifted_by_a_share_of_their_width() -> None:
 
 def test_planted_copies_stand_behind_the_set() -> None:
     samples = samples_of(COUNT)
-    planted = BENCH["plant_copies"](samples, 0.02, 1, lambda picture, _: picture)
+    planted = BENCH["plant_copies"](samples, 0.02, 1, lambda image, _: image)
     assert planted.rows.tolist() == list(range(COUNT, COUNT + 6))
     first = planted.samples.image(COUNT)
     assert any((samples.image(i) == first).all() for i in range(COUNT))
@@ -95,12 +95,12 @@ def test_a_network_that_errs_lowers_precision_and_recall(bench: Any) -> None:
 
 
 def test_what_needs_no_network(bench: Any) -> None:
-    rows = bench.pictures_and_rules(samples_of(COUNT))
+    rows = bench.images_and_rules(samples_of(COUNT))
     for name in ("grammar", "box", "corners", "format", "exact_duplicates", "leaked_exactly"):
         assert (rows[name]["recall"], rows[name]["precision"]) == (1.0, 1.0), name
     for name in ("near_duplicates", "leaked_nearly"):
         assert (rows[name]["recall"], rows[name]["precision"]) == (1.0, 1.0), name
-    # Equal hashes find none of them, and pictures without edges cannot be blurred.
+    # Equal hashes find none of them, and images without edges cannot be blurred.
     assert rows["near_duplicates"]["recall_of_equal_hashes"] == 0
     assert rows["blurry"]["recall"] == 0
     shown = BENCH["table"]({"rate": 0.02, "samples": COUNT, "ocr": rows})

@@ -29,8 +29,8 @@ def slope(height: int = 300, width: int = 400) -> np.ndarray:
     return np.tile(np.linspace(60, 140, width).astype(np.uint8), (height, 1))
 
 
-def drawn(swapped, picture: np.ndarray, box: list[float], seed: int = 0) -> AnnotatedPlate:
-    return swapped.draw_over(picture, np.array(box), np.random.default_rng(seed))
+def drawn(swapped, image: np.ndarray, box: list[float], seed: int = 0) -> AnnotatedPlate:
+    return swapped.draw_over(image, np.array(box), np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(
@@ -43,13 +43,13 @@ def drawn(swapped, picture: np.ndarray, box: list[float], seed: int = 0) -> Anno
     ],
 )
 def test_a_plate_is_drawn_where_one_was(swapped, box: list[float], lines: int, name: str) -> None:
-    picture = slope()
-    plate = drawn(swapped, picture, box)
+    image = slope()
+    plate = drawn(swapped, image, box)
     assert (plate.lines, plate.format) == (lines, name)
     assert CHARSET.encode(plate.text)
     assert plate.box == pytest.approx(box, abs=10)
     assert np.abs(plate.corners - np.array(box)[[[0, 1], [2, 1], [2, 3], [0, 3]]]).max() < 10
-    changed = np.argwhere(picture != slope())
+    changed = np.argwhere(image != slope())
     low, high = changed.min(axis=0)[::-1], changed.max(axis=0)[::-1]
     assert low == pytest.approx(plate.box[:2], abs=4)
     assert high == pytest.approx(plate.box[2:], abs=4)
@@ -57,29 +57,29 @@ def test_a_plate_is_drawn_where_one_was(swapped, box: list[float], lines: int, n
 
 def test_it_is_as_light_as_the_one_that_was_there(swapped) -> None:
     light, dark = slope(), slope() // 4
-    for picture in (light, dark):
-        picture[120:160, 100:270][::2] += 60
-        drawn(swapped, picture, [100, 120, 270, 160])
-    grounds = [np.percentile(picture[120:160, 100:270], 80) for picture in (light, dark)]
+    for image in (light, dark):
+        image[120:160, 100:270][::2] += 60
+        drawn(swapped, image, [100, 120, 270, 160])
+    grounds = [np.percentile(image[120:160, 100:270], 80) for image in (light, dark)]
     assert grounds[0] > grounds[1] + 40
 
 
 def test_the_same_seed_draws_the_same(swapped) -> None:
-    pictures = [slope() for _ in range(3)]
+    images = [slope() for _ in range(3)]
     texts = [
-        drawn(swapped, picture, [100, 120, 270, 160], seed).text
-        for picture, seed in zip(pictures, (1, 1, 2), strict=True)
+        drawn(swapped, image, [100, 120, 270, 160], seed).text
+        for image, seed in zip(images, (1, 1, 2), strict=True)
     ]
     assert texts[0] == texts[1] != texts[2]
-    assert np.array_equal(pictures[0], pictures[1])
+    assert np.array_equal(images[0], images[1])
 
 
 @pytest.mark.parametrize("box", [[-20, -10, 90, 30], [350, 270, 420, 310], [0, 0, 400, 300]])
-def test_at_the_edge_of_a_picture(swapped, box: list[float]) -> None:
-    picture = slope()
-    plate = drawn(swapped, picture, box)
-    assert (picture != slope()).any()
-    assert picture.shape == slope().shape
+def test_at_the_edge_of_an_image(swapped, box: list[float]) -> None:
+    image = slope()
+    plate = drawn(swapped, image, box)
+    assert (image != slope()).any()
+    assert image.shape == slope().shape
     assert plate.text
 
 
@@ -106,8 +106,8 @@ def test_what_is_drawn_is_read(tmp_path: Path) -> None:
     # Nobody reads characters of four pixels.
     assert (small["share"], small["count"]) == (0, 1)
     assert result["read"]["count"] == 3
-    with Image.open(tmp_path / "drawn/a.png") as picture:
-        assert (np.asarray(picture) != slope()).any()
+    with Image.open(tmp_path / "drawn/a.png") as image:
+        assert (np.asarray(image) != slope()).any()
 
 
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:

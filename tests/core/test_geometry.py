@@ -70,13 +70,13 @@ def test_iou_is_symmetric_and_in_the_unit_interval(
 
 
 @pytest.mark.parametrize("shape", [(60, 80), (60, 80, 3)])
-def test_rectify_of_the_whole_picture_changes_nothing(shape: tuple[int, ...]) -> None:
+def test_rectify_of_the_whole_image_changes_nothing(shape: tuple[int, ...]) -> None:
     image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     corners = np.array([[0, 0], [80, 0], [80, 60], [0, 60]], dtype=np.float64)
     np.testing.assert_array_equal(rectify(image, corners, (60, 80)), image)
 
 
-def test_rectify_straightens_a_warped_picture() -> None:
+def test_rectify_straightens_a_warped_image() -> None:
     flat = cv2.GaussianBlur(
         np.random.default_rng(2).integers(0, 256, (32, 128), dtype=np.uint8), (0, 0), 3
     )
@@ -110,7 +110,7 @@ def turned(length: float, aspect: float, degrees: float, centre: float) -> NDArr
 
 
 def barcode(corners: NDArray[np.float64], side: int, strokes: int) -> NDArray[np.uint8]:
-    """A picture of a plate with upright strokes, its grey exact at each pixel's centre."""
+    """An image of a plate with upright strokes, its grey exact at each pixel's centre."""
     points = np.stack(np.meshgrid(np.arange(side) + 0.5, np.arange(side) + 0.5), axis=-1)
     unit = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], dtype=np.float32)
     matrix = cv2.getPerspectiveTransform(corners.astype(np.float32), unit)
@@ -127,7 +127,7 @@ LIMITS = ((30, 3), (113, 14))
 def supersampled(
     image: NDArray[np.uint8], corners: NDArray[np.float64], size: tuple[int, int], margin: float
 ) -> NDArray[np.uint8]:
-    """What averaging would be if it cost nothing: sixteen samples a pixel of the picture."""
+    """What averaging would be if it cost nothing: sixteen samples a pixel of the image."""
     factor = 32
     height, width = size[0] * factor, size[1] * factor
     left, top = margin * width, margin * height
@@ -186,7 +186,7 @@ def test_what_is_around_a_large_plate_is_seen_too(margin: float, degrees: float)
     assert np.abs(result.astype(int) - wanted).max() < 12
 
 
-def test_a_large_plate_at_the_edge_of_its_picture() -> None:
+def test_a_large_plate_at_the_edge_of_its_image() -> None:
     corners = turned(900, 0.22, 12, 520)
     image = barcode(corners, 1040, 8)
     whole = rectify(image, corners, (32, 128), 0.06).astype(int)

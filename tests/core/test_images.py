@@ -1,4 +1,4 @@
-"""Pictures of every kind are read as they are displayed, or named with what is wrong."""
+"""Images of every kind are read as they are displayed, or named with what is wrong."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
 
 
-def encoded(picture: Image.Image | NDArray[Any], kind: str, **options: Any) -> bytes:
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+def encoded(source: Image.Image | NDArray[Any], kind: str, **options: Any) -> bytes:
+    image = source if isinstance(source, Image.Image) else Image.fromarray(source)
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -52,12 +52,12 @@ def difference(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
 def test_a_file_is_known_by_its_content(kind: str, grey: NDArray[np.uint8], tmp_path: Path) -> None:
     path = tmp_path / "no.picture"
     path.write_bytes(encoded(grey, kind, **({"quality": 95} if kind in {"JPEG", "WEBP"} else {})))
-    picture = load_image(path)
-    assert (picture.width, picture.height, picture.scale) == (160, 120, 1)
-    assert picture.grey.dtype == np.uint8
-    assert difference(picture.grey, grey) <= (0 if kind in EXACT else 1.5)
-    assert np.array_equal(load_image(str(path)).grey, picture.grey)
-    assert np.array_equal(load_image(path.read_bytes()).grey, picture.grey)
+    image = load_image(path)
+    assert (image.width, image.height, image.scale) == (160, 120, 1)
+    assert image.grey.dtype == np.uint8
+    assert difference(image.grey, grey) <= (0 if kind in EXACT else 1.5)
+    assert np.array_equal(load_image(str(path)).grey, image.grey)
+    assert np.array_equal(load_image(path.read_bytes()).grey, image.grey)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
@@ -78,12 +78,12 @@ ORIENTED = {
     7: lambda a: np.rot90(a, 2).T,
     8: lambda a: np.rot90(a, -1),
 }
-"""How a displayed picture is stored in each orientation (EXIF 2.32, figure of tag 274)."""
+"""How a displayed image is stored in each orientation (EXIF 2.32, figure of tag 274)."""
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", ORIENTED)
-def test_a_picture_is_turned_as_exif_says(
+def test_an_image_is_turned_as_exif_says(
     kind: str, orientation: int, grey: NDArray[np.uint8]
 ) -> None:
     stored = Image.fromarray(np.ascontiguousarray(ORIENTED[orientation](grey)))
@@ -91,11 +91,11 @@ def test_a_picture_is_turned_as_exif_says(
     exif[0x0112] = orientation
     options = {"quality": 95} if kind in {"JPEG", "WEBP"} else {}
     content = encoded(stored, kind, exif=exif, **options)
-    picture = load_image(content)
-    assert (picture.width, picture.height) == (160, 120)
-    assert difference(picture.grey, grey) < 1.5
+    image = load_image(content)
+    assert (image.width, image.height) == (160, 120)
+    assert difference(image.grey, grey) < 1.5
     assert difference(load_colour(content)[..., 1], grey) < 1.5
-    # An opened PIL picture is turned too, and stays as it was.
+    # An opened PIL image is turned too, and stays as it was.
     with Image.open(io.BytesIO(content)) as opened:
         assert difference(load_image(opened).grey, grey) < 1.5
         assert opened.mode in {"L", "RGB"}
@@ -135,7 +135,7 @@ def test_16_bits(kind: str, grey: NDArray[np.uint8]) -> None:
     assert np.array_equal(load_colour(content)[..., 0], grey)
 
 
-def test_16_bits_of_a_dark_picture_stay_dark() -> None:
+def test_16_bits_of_a_dark_image_stay_dark() -> None:
     assert load_image(np.full((9, 9), 300, np.uint16)).grey.max() == 1
     content = encoded(Image.fromarray(np.full((9, 9), 300, np.uint16)), "PNG")
     assert load_image(content).grey.max() == 1
@@ -169,10 +169,8 @@ def test_what_is_transparent_is_white(kind: str, mode: str, grey: NDArray[np.uin
     alpha = np.zeros(SIZE, np.uint8)
     alpha[:, 50:] = 128
     alpha[:, 100:] = 255
-    picture = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)]).convert(mode)
-    content = encoded(
-        picture, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {})
-    )
+    image = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)]).convert(mode)
+    content = encoded(image, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
     found = load_image(content).grey
     assert (found[:, :50] == 255).all()
     assert (
@@ -187,17 +185,17 @@ def test_what_is_transparent_is_white(kind: str, mode: str, grey: NDArray[np.uin
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
 def test_a_transparent_colour_is_white(mode: str) -> None:
-    picture = Image.new("L", (20, 10), 0)
-    picture.paste(90, (10, 0, 20, 10))
-    picture = picture.convert(mode)
-    content = encoded(picture, "PNG", transparency=(0, 0, 0) if mode == "RGB" else 0)
+    image = Image.new("L", (20, 10), 0)
+    image.paste(90, (10, 0, 20, 10))
+    image = image.convert(mode)
+    content = encoded(image, "PNG", transparency=(0, 0, 0) if mode == "RGB" else 0)
     found = load_image(content).grey
     assert (found[:, :10] == 255).all()
     assert (found[:, 10:] == 90).all()
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_of_an_animated_picture_the_first_is_read(kind: str, grey: NDArray[np.uint8]) -> None:
+def test_of_an_animated_image_the_first_is_read(kind: str, grey: NDArray[np.uint8]) -> None:
     frames = [Image.fromarray(grey), Image.new("L", SIZE[::-1], 255), Image.new("L", SIZE[::-1], 0)]
     options = {"lossless": True} if kind == "WEBP" else {}
     content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
@@ -208,9 +206,9 @@ def test_of_an_animated_picture_the_first_is_read(kind: str, grey: NDArray[np.ui
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_one_pixel(kind: str) -> None:
-    picture = load_image(encoded(Image.new("L", (1, 1), 77), kind))
-    assert (picture.width, picture.height, picture.grey.shape) == (1, 1, (1, 1))
-    assert abs(int(picture.grey[0, 0]) - 77) <= 2
+    image = load_image(encoded(Image.new("L", (1, 1), 77), kind))
+    assert (image.width, image.height, image.grey.shape) == (1, 1, (1, 1))
+    assert abs(int(image.grey[0, 0]) - 77) <= 2
 
 
 # Arrays
@@ -247,12 +245,12 @@ def test_arrays(rgb: NDArray[np.uint8], grey: NDArray[np.uint8]) -> None:
         (np.full((5, 5), 300.0), "300"),
     ],
 )
-def test_arrays_that_are_no_pictures(array: NDArray[Any], says: str) -> None:
+def test_arrays_that_are_no_images(array: NDArray[Any], says: str) -> None:
     with pytest.raises(ImageError, match=says):
         load_image(array)
 
 
-def test_what_is_no_picture_at_all() -> None:
+def test_what_is_no_image_at_all() -> None:
     with pytest.raises(TypeError, match="42"):
         load_image(42)  # type: ignore[arg-type]
 
@@ -265,11 +263,11 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size() -> None:
     wide[:, 4002:] = 200
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture = load_image(encoded(wide, "JPEG", exif=exif))
+    image = load_image(encoded(wide, "JPEG", exif=exif))
     # Turned upright: the width of the file is its height.
-    assert (picture.width, picture.height, picture.scale) == (40, 8004, 2)
-    assert picture.grey.shape == (4002, 20)
-    assert abs(int(picture.grey[2100:].mean()) - 200) <= 2
+    assert (image.width, image.height, image.scale) == (40, 8004, 2)
+    assert image.grey.shape == (4002, 20)
+    assert abs(int(image.grey[2100:].mean()) - 200) <= 2
     assert load_colour(encoded(wide, "JPEG", exif=exif)).shape == (8004, 40, 3)
     very_wide = load_image(encoded(np.zeros((16, 16001), np.uint8), "JPEG"))
     assert (very_wide.width, very_wide.scale, very_wide.grey.shape) == (16001, 4, (4, 4001))
@@ -280,9 +278,9 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size() -> None:
 
 
 def test_a_thin_jpeg_keeps_its_size() -> None:
-    picture = load_image(encoded(np.zeros((1, 9000), np.uint8), "JPEG"))
-    assert (picture.width, picture.height) == (9000, 1)
-    assert picture.grey.shape[1] * picture.scale >= 9000
+    image = load_image(encoded(np.zeros((1, 9000), np.uint8), "JPEG"))
+    assert (image.width, image.height) == (9000, 1)
+    assert image.grey.shape[1] * image.scale >= 9000
 
 
 def _png(width: int, height: int) -> bytes:
@@ -303,7 +301,7 @@ def _png(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [11_000, 60_000, 2**31 - 1])
-def test_a_huge_picture_is_refused_before_it_is_decoded(side: int, tmp_path: Path) -> None:
+def test_a_huge_image_is_refused_before_it_is_decoded(side: int, tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(_png(side, side))
     with warnings.catch_warnings():
@@ -380,9 +378,9 @@ def test_random_damage_raises_nothing_else(kind: str, rgb: NDArray[np.uint8]) ->
     ("content", "says"),
     [
         (b"", "is empty"),
-        (b"hello, this is a text", "is no picture that can be read; JPEG, PNG"),
-        (b"%PDF-1.7 ...", "is no picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no picture"),
+        (b"hello, this is a text", "is no image that can be read; JPEG, PNG"),
+        (b"%PDF-1.7 ...", "is no image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no image"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         (b"\xff\xd8\xff", "is (cut off|damaged)"),
         (b"\x89PNG\r\n\x1a\n", "is (cut off|damaged)"),
@@ -391,12 +389,12 @@ def test_random_damage_raises_nothing_else(kind: str, rgb: NDArray[np.uint8]) ->
         (b"RIFF\x10\0\0\0WEBPVP8 ", "is (cut off|damaged)"),
     ],
 )
-def test_files_that_are_no_pictures(content: bytes, says: str, tmp_path: Path) -> None:
+def test_files_that_are_no_images(content: bytes, says: str, tmp_path: Path) -> None:
     path = tmp_path / "file.jpg"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=rf"file\.jpg: .*{says}|file\.jpg: {says}"):
         load_image(path)
-    with pytest.raises(ImageError, match=rf"the picture: .*{says}|the picture: {says}"):
+    with pytest.raises(ImageError, match=rf"the image: .*{says}|the image: {says}"):
         load_image(content)
 
 

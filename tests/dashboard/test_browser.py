@@ -20,7 +20,7 @@ from sqlalchemy import select
 from src.flywheel.corrections import Correction
 from src.flywheel.review import latest
 from src.flywheel.store import Store
-from src.flywheel.tables import Feedback, Picture
+from src.flywheel.tables import Feedback, StoredImage
 from tests.bundles import scene
 from tests.flywheel.databases import CORNERS, capture, plate
 from tests.serving import wait_until
@@ -30,7 +30,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 # The other half of the suite runs beside this one.
 sync_api.expect.set_options(timeout=60_000)
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = {"": "Try a picture", "review": "Review", "data": "Quality of the data", "model": "Model",
+PAGES = {"": "Try an image", "review": "Review", "data": "Quality of the data", "model": "Model",
          "operation": "Operation"}  # fmt: skip
 
 
@@ -142,14 +142,14 @@ def test_every_page_on_an_empty_store(
     page.close()
 
 
-def test_a_picture_is_tried_and_corrected(
+def test_an_image_is_tried_and_corrected(
     page: sync_api.Page, url: str, kept: Store, tmp_path: Path
 ) -> None:
-    picture = tmp_path / "car.png"
-    assert cv2.imwrite(str(picture), scene("BE1"))
+    image = tmp_path / "car.png"
+    assert cv2.imwrite(str(image), scene("BE1"))
     page.goto(url)
-    ready(page, "Try a picture")
-    page.set_input_files("input[type=file]", picture)
+    ready(page, "Try an image")
+    page.set_input_files("input[type=file]", image)
     ready(page, "BE 1")
     page.get_by_label("What it says, if that is wrong").fill("BE 1x")
     page.get_by_label("What it says, if that is wrong").press("Enter")
@@ -170,7 +170,7 @@ def test_the_queue_by_the_keyboard(page: sync_api.Page, url: str, kept: Store) -
     def states() -> dict[str, tuple[str, str | None]]:
         with kept.reading() as session:
             found = {
-                text: latest(session.get_one(Picture, entry).reviews, 0)
+                text: latest(session.get_one(StoredImage, entry).reviews, 0)
                 for text, entry in ids.items()
             }
             return {text: (row.state, row.text) for text, row in found.items() if row}
@@ -255,7 +255,7 @@ def test_corners_are_edited_and_shown(page: sync_api.Page, url: str, kept: Store
     page.get_by_role("button", name="Correct").click()
     sync_api.expect(page.get_by_text("Nothing waits for a review.")).to_be_visible()
     with kept.reading() as session:
-        review = latest(session.get_one(Picture, entry.id).reviews, 0)
+        review = latest(session.get_one(StoredImage, entry.id).reviews, 0)
         assert review is not None
         assert (review.state, review.text) == ("corrected", None)
         assert review.corners == [[50.0, 100.0], *(list(corner) for corner in CORNERS[1:])]
@@ -285,7 +285,7 @@ def test_a_box_is_drawn_around_a_missed_plate(page: sync_api.Page, url: str, kep
     page.get_by_role("button", name="Correct").click()
     sync_api.expect(page.get_by_text("Nothing waits for a review.")).to_be_visible()
     with kept.reading() as session:
-        review = latest(session.get_one(Picture, entry.id).reviews, None)
+        review = latest(session.get_one(StoredImage, entry.id).reviews, None)
         assert review is not None
         assert (review.state, review.text) == ("corrected", "GE9")
         wanted = [[64, 64], [128, 64], [128, 128], [64, 128]]

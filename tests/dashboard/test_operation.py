@@ -59,7 +59,7 @@ def write_evaluation(confidences: np.ndarray) -> None:
     (PLOTS.parent / "metrics.json").write_text(json.dumps({**counted, "formats": counted}))
 
 
-def test_days_count_pictures_by_what_was_read(store: Store) -> None:
+def test_days_count_images_by_what_was_read(store: Store) -> None:
     kept(store, replace(plate(), confidence=0.9), unread(0.1), at=NOW)
     kept(store, replace(plate(), confidence=0.7), at=NOW + timedelta(hours=1))
     kept(store, unread(0.2), at=NOW + timedelta(hours=2))
@@ -143,7 +143,7 @@ def test_shift_by_the_day() -> None:
 def test_an_empty_store(store: Store) -> None:
     page = opened("operation")
     assert [each.value for each in page.metric] == ["0", "–", "0", "–"]
-    assert "No picture was kept in this time." in texts(page)
+    assert "No image was kept in this time." in texts(page)
 
 
 def test_the_store_over_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_the_store_over_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
         kept(store, replace(plate(), confidence=0.55), at=now - timedelta(days=i % 5))
         for i in range(25)
     ]
-    monkeypatch.setattr(review, "is_random", lambda picture, _: picture.id in entries[:2])
+    monkeypatch.setattr(review, "is_random", lambda image, _: image.id in entries[:2])
     kept(store, at=now)
     kept(store, at=now - timedelta(days=300))
     store.add_feedback(entries[0], 0, "wrong", Correction("BE2"))
@@ -183,17 +183,17 @@ def test_what_the_server_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with serving(write_bundle(tmp_path / "served")) as client:
         for _ in range(3):
             client.post("/predict", files={"file": ("car.png", content)}).raise_for_status()
-        client.post("/predict", files={"file": ("car.png", b"no picture")})
+        client.post("/predict", files={"file": ("car.png", b"no image")})
         monkeypatch.setenv("PLATES_SERVER", str(client.base_url))
         found = served(fetch(str(client.base_url)))
         page = opened("operation")
     counted = found.requests.set_index(["route", "status"])["requests"]
     assert counted["/predict", "200"] == 3
     assert counted["/predict", "415"] == 1
-    assert found.counts["pictures read"] == {"text": 3}
+    assert found.counts["images read"] == {"text": 3}
     assert found.counts["refused"] == {"unsupported_format": 1}
     assert found.counts["share without a plate"] == {"now": 0}
-    assert found.confidence["pictures"].sum() == 3
+    assert found.confidence["images"].sum() == 3
     assert page.dataframe[0].value["requests"].sum() >= 4
 
 

@@ -13,7 +13,7 @@ from src.flywheel import review as module
 from src.flywheel.corrections import Correction
 from src.flywheel.review import decide, latest
 from src.flywheel.store import Store
-from src.flywheel.tables import Picture, Review
+from src.flywheel.tables import Review, StoredImage
 from tests.dashboard.pages import opened, press, shown, texts
 from tests.flywheel.databases import CORNERS, capture, plate
 
@@ -33,8 +33,8 @@ def kept(store: Store, text: str = "BE1", confidence: float = 0.9) -> str:
 
 def decided(store: Store, entry: str, number: int | None = 0) -> Review | None:
     with store.reading() as session:
-        picture = session.get_one(Picture, entry)
-        return latest(picture.reviews, number)
+        image = session.get_one(StoredImage, entry)
+        return latest(image.reviews, number)
 
 
 def field(page: AppTest) -> str:
@@ -227,7 +227,7 @@ def test_a_decision_has_a_name(store: Store) -> None:
     assert review.reviewer == "Anna"
 
 
-def test_a_picture_that_was_deleted_meanwhile_is_told(store: Store) -> None:
+def test_an_image_that_was_deleted_meanwhile_is_told(store: Store) -> None:
     entry = kept(store)
     page = opened("review")
     store.delete(entry)
@@ -240,7 +240,7 @@ def test_a_picture_that_was_deleted_meanwhile_is_told(store: Store) -> None:
 def test_a_file_that_is_missing_is_told(store: Store) -> None:
     entry = kept(store)
     with store.reading() as session:
-        store.pictures.remove(session.get_one(Picture, entry).file)
+        store.images.remove(session.get_one(StoredImage, entry).file)
     page = opened("review")
     assert "there is no such file" in page.warning[0].value
     press(page, "Reject")

@@ -1,4 +1,4 @@
-"""Pictures with known plates: what labels say of them, in pixels. Annotation files: tests/stack."""
+"""Images with known plates: what labels say of them, in pixels. Annotation files: tests/stack."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.standins import make_samples, plate_text, prepared_set, true_corners
 SHAPE = (120, 200)
 
 
-def test_a_set_of_one_plate_a_picture_need_not_say_so(tmp_path: Path) -> None:
+def test_a_set_of_one_plate_an_image_need_not_say_so(tmp_path: Path) -> None:
     def make(indices: range) -> Shard:
         shard = make_samples(SHAPE, indices)
         return Shard(shard.images, shard.labels.drop(columns=["present", "lines"]))
@@ -31,7 +31,7 @@ def test_a_set_of_one_plate_a_picture_need_not_say_so(tmp_path: Path) -> None:
     np.testing.assert_allclose(plate.box, [*corners.min(axis=0), *corners.max(axis=0)], atol=1e-3)
 
 
-def test_pictures_hold_no_plate_one_or_several(tmp_path: Path) -> None:
+def test_images_hold_no_plate_one_or_several(tmp_path: Path) -> None:
     def make(indices: range) -> Shard:
         shard = make_samples(SHAPE, indices)
         labels = shard.labels.assign(others="", colour="white")
@@ -52,10 +52,10 @@ def test_pictures_hold_no_plate_one_or_several(tmp_path: Path) -> None:
     np.testing.assert_allclose(two.plates[1].corners, true_corners(1) * SHAPE[::-1], atol=1e-3)
 
 
-def test_a_picture_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
+def test_an_image_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
     truth = PreparedAnnotations(prepared_set(tmp_path / "val", SHAPE, 4))
     assert len(truth) == 4
-    assert truth[3].picture.shape == SHAPE
+    assert truth[3].image.shape == SHAPE
     assert truth[3].name == "3"
     with pytest.raises(KeyError):
         truth.samples.labels["others"]

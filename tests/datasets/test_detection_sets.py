@@ -1,4 +1,4 @@
-"""Sets in the formats that people have them in become pictures with plates."""
+"""Sets in the formats that people have them in become images with plates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from src.datasets.splits import SPLITS, split_of
 WIDTH, HEIGHT = 200, 100
 
 
-def picture(path: Path, seed: int = 0) -> None:
+def image(path: Path, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH), np.uint8)
     assert cv2.imwrite(str(path), pixels)
@@ -29,7 +29,7 @@ def text(path: Path, content: str) -> None:
 
 
 def voc(folder: Path, name: str = "licence", images: str = "images") -> None:
-    picture(folder / images / "a.png")
+    image(folder / images / "a.png")
     text(
         folder / "annotations/a.xml",
         f"""<annotation><filename>a.png</filename>
@@ -40,13 +40,13 @@ def voc(folder: Path, name: str = "licence", images: str = "images") -> None:
 
 def yolo(folder: Path, line: str = "0 0.25 0.4 0.3 0.2") -> None:
     for number, split in enumerate(("train", "valid", "test")):
-        picture(folder / f"images/{split}/a.jpg", number)
+        image(folder / f"images/{split}/a.jpg", number)
         text(folder / f"labels/{split}/a.txt", f"{line}\n")
 
 
 def ufpr(folder: Path, plate: str = "ABC-1234") -> None:
     for number, split in enumerate(("training", "validation", "testing")):
-        picture(folder / f"{split}/track01/track01[01].png", number)
+        image(folder / f"{split}/track01/track01[01].png", number)
         text(
             folder / f"{split}/track01/track01[01].txt",
             f"camera: GoPro\nposition_vehicle: 1 1 150 90\n\ttype: car\nplate: {plate}\n"
@@ -55,7 +55,7 @@ def ufpr(folder: Path, plate: str = "ABC-1234") -> None:
 
 
 def all_of(splits: list[Split]) -> dict[str, list[AnnotatedImage]]:
-    return {split.name: list(split.pictures()) for split in splits}
+    return {split.name: list(split.images()) for split in splits}
 
 
 @pytest.mark.parametrize("images", ["images", "JPEGImages", "annotations"])
@@ -63,12 +63,12 @@ def test_voc(tmp_path: Path, images: str) -> None:
     voc(tmp_path, images=images)
     ((split,),) = [list(open_set(tmp_path))]
     assert not split.has_text
-    (true,) = split.pictures()
+    (true,) = split.images()
     (plate,) = true.plates
     assert plate.box.tolist() == [20, 30, 80, 50]
     assert plate.corners is None
     assert plate.text is None
-    assert true.picture.shape == (HEIGHT, WIDTH)
+    assert true.image.shape == (HEIGHT, WIDTH)
     assert true.whole
 
 
@@ -106,22 +106,22 @@ def test_ufpr(tmp_path: Path) -> None:
     splits = open_set(tmp_path)
     assert [split.name for split in splits] == ["train", "val", "locked"]
     assert all(split.has_text for split in splits)
-    plate = next(splits[0].pictures()).plates[0]
+    plate = next(splits[0].images()).plates[0]
     assert plate.corners is not None
     assert plate.corners.tolist() == [[20, 30], [80, 32], [80, 50], [20, 48]]
     assert plate.text is None, "a foreign plate has no text to read"
     ufpr(tmp_path / "swiss", plate="ZH-1234")
-    assert next(open_set(tmp_path / "swiss")[0].pictures()).plates[0].text == "ZH1234"
+    assert next(open_set(tmp_path / "swiss")[0].images()).plates[0].text == "ZH1234"
 
 
 def test_truth_files(tmp_path: Path) -> None:
-    picture(tmp_path / "pictures/a.jpg")
+    image(tmp_path / "pictures/a.jpg")
     heading = "file,plate,cx,cy,w,h,lines,whole\n"
     text(tmp_path / "train.csv", f"{heading}pictures/a.jpg,ZH12,0.5,0.5,0.4,0.2,2,0\n")
     text(tmp_path / "val.csv", heading)
     (split,) = open_set(tmp_path)
     assert (split.name, split.count, split.has_text) == ("train", 1, True)
-    (true,) = split.pictures()
+    (true,) = split.images()
     assert not true.whole
     assert (true.plates[0].text, true.plates[0].lines) == ("ZH12", 2)
 
@@ -129,7 +129,7 @@ def test_truth_files(tmp_path: Path) -> None:
 def test_content_decides_on_the_split(tmp_path: Path) -> None:
     for number in range(30):
         voc(tmp_path)
-        picture(tmp_path / f"images/{number}.png", number)
+        image(tmp_path / f"images/{number}.png", number)
         source = (tmp_path / "annotations/a.xml").read_text(encoding="utf-8")
         text(tmp_path / f"annotations/{number}.xml", source.replace("a.png", f"{number}.png"))
     counts = {split.name: split.count for split in open_set(tmp_path)}
@@ -147,7 +147,7 @@ def _outside(folder: Path) -> None:
     yolo(folder, "0 1.25 0.4 0.1 0.2")
 
 
-def _no_picture(folder: Path) -> None:
+def _no_image(folder: Path) -> None:
     voc(folder)
     (folder / "images/a.png").unlink()
 
@@ -176,8 +176,8 @@ def _damaged(folder: Path) -> None:
     ("make", "named"),
     [
         (_no_number, "a.txt, line 1: must be `class cx cy w h`"),
-        (_outside, "is none in a picture of 200x100 pixels"),
-        (_no_picture, "a.xml: its picture a.png is neither beside it"),
+        (_outside, "is none in an image of 200x100 pixels"),
+        (_no_image, "a.xml: its image a.png is neither beside it"),
         (_no_xml, "a.xml: is no annotation of Pascal VOC"),
         (_no_corners, "must have `corners: x,y x,y x,y x,y`"),
         (_no_names, "data.yaml: does not give the classes"),

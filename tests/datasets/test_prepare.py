@@ -52,7 +52,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return config
 
 
-def test_localize_has_pictures_of_the_localizers_size(config: Config) -> None:
+def test_localize_has_images_of_the_localizers_size(config: Config) -> None:
     train = ShardedSet(config.prepared("localize") / "train")
     val = ShardedSet(config.prepared("localize") / "val")
     assert (len(train), len(val)) == (28, 2)
@@ -85,9 +85,7 @@ def test_zoomed_scenes_keep_the_plate_and_its_corners(config: Config) -> None:
 
 
 @pytest.mark.parametrize("task", ["localize", "ocr"])
-def test_training_sets_hold_both_styles_and_pictures_without_text(
-    config: Config, task: str
-) -> None:
+def test_training_sets_hold_both_styles_and_images_without_text(config: Config, task: str) -> None:
     labels = pd.concat(
         [ShardedSet(config.prepared(task) / split).labels for split in ("train", "val")]
     )
@@ -166,9 +164,9 @@ def test_overview_counts_every_sample(config: Config, task: str) -> None:
     digits = pd.read_csv(folder / "plots" / "digits.csv")
     assert digits["value"].between(0, 9).all()
     assert digits["count"].sum() == (lengths["value"] * lengths["count"]).sum()
-    pictures = [cv2.imread(str(folder / "plots/images" / f"sample_{i}.png")) for i in range(10)]
-    assert all(picture is not None for picture in pictures)
-    assert np.median([picture.std() for picture in pictures]) > 5
+    images = [cv2.imread(str(folder / "plots/images" / f"sample_{i}.png")) for i in range(10)]
+    assert all(image is not None for image in images)
+    assert np.median([image.std() for image in images]) > 5
 
 
 @pytest.mark.parametrize(

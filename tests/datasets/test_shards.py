@@ -27,7 +27,7 @@ from src.datasets.shards import (
 
 
 def make(indices: range, ragged: bool = False) -> Shard:
-    """Pictures and labels that follow from a sample's number alone."""
+    """Images and labels that follow from a sample's number alone."""
     images = []
     for i in indices:
         shape = (8 + i % 3, 20 + i % 5) if ragged else (8, 12)
@@ -87,7 +87,7 @@ def test_a_set_reads_as_it_was_written(tmp_path: Path, ragged: bool) -> None:
         np.testing.assert_array_equal(prepared.images([3, 17]), np.stack(expected.images)[[3, 17]])
 
 
-def test_pictures_are_mapped_and_cannot_be_written(tmp_path: Path) -> None:
+def test_images_are_mapped_and_cannot_be_written(tmp_path: Path) -> None:
     write_set(tmp_path / "val", range(5), make, {})
     image = ShardedSet(tmp_path / "val").image(0)
     with pytest.raises(ValueError, match="read-only"):
@@ -103,7 +103,7 @@ def test_the_bytes_do_not_depend_on_the_workers(tmp_path: Path, ragged: bool) ->
 
 
 @pytest.mark.parametrize("count", [1, 21])
-def test_a_shard_of_one_ragged_picture_reads_too(tmp_path: Path, count: int) -> None:
+def test_a_shard_of_one_ragged_image_reads_too(tmp_path: Path, count: int) -> None:
     write_set(tmp_path / "val", range(count), partial(make, ragged=True), {}, shard_size=10)
     prepared = ShardedSet(tmp_path / "val")
     expected = make(range(count), ragged=True)
@@ -235,7 +235,7 @@ def _write(name: str, text: str) -> Callable[[Path], None]:
 
 
 def _swap(folder: Path) -> None:
-    """Labels of a shard beside the pictures of another."""
+    """Labels of a shard beside the images of another."""
     shutil.copy(folder / "labels-00002.parquet", folder / "labels-00000.parquet")
 
 
@@ -279,10 +279,10 @@ def _pickle(folder: Path) -> None:
         (_pickle, ""),
     ],
     ids=[
-        "no folder", "no meta", "broken meta", "meta of another kind", "empty meta", "no pictures",
-        "no labels", "truncated pictures", "truncated labels", "empty pictures", "no parquet",
+        "no folder", "no meta", "broken meta", "meta of another kind", "empty meta", "no images",
+        "no labels", "truncated images", "truncated labels", "empty images", "no parquet",
         "labels of another shard", "no column", "another count", "no shards", "fewer shards",
-        "pickled pictures",
+        "pickled images",
     ],
 )  # fmt: skip
 def test_damage_is_told_with_the_remedy(

@@ -327,7 +327,7 @@ def written(root: Path) -> dict[str, int]:
     return {str(path): path.lstat().st_mtime_ns for path in root.rglob("*")}
 
 
-def picture() -> bytes:
+def plate_image() -> bytes:
     """A plate on a dark ground, as PNG."""
     plate, _ = draw_plate(PlateSpec(PLATE), 96)
     margins = (80, 80, 120, 120)
@@ -378,7 +378,9 @@ def test_the_servers_image_reads_a_plate(built: Build) -> None:
 
         wait_until(is_ready, 60)
         assert is_healthy()
-        answer = httpx.post(f"{url}/predict", files={"file": ("car.png", picture())}, timeout=60)
+        answer = httpx.post(
+            f"{url}/predict", files={"file": ("car.png", plate_image())}, timeout=60
+        )
         assert answer.status_code == 200
         assert answer.json()["plate"] == PLATE
         assert httpx.get(url).text.startswith("<!doctype html>")
@@ -412,7 +414,7 @@ def test_the_dashboards_image_shows_its_pages(dashboard: Build) -> None:
         # Each page as a browser's session runs it, with what the image has.
         script = (
             "from streamlit.testing.v1 import AppTest\n"
-            "for name in ('try_picture', 'review', 'quality', 'model', 'operation'):\n"
+            "for name in ('try_image', 'review', 'quality', 'model', 'operation'):\n"
             "    text = f'from src.dashboard import {name}\\n{name}.show()'\n"
             "    page = AppTest.from_string(text, default_timeout=60).run()\n"
             "    assert not page.exception, page.exception[0].stack_trace\n"

@@ -13,7 +13,7 @@ from src.core.geometry import box_to_corners, xyxy_to_box
 from src.datasets.annotations import AnnotatedImage, AnnotatedPlate
 from src.evaluation import end_to_end as scoring
 from tests.stack.oracle import OracleStack, found_plate, wrong
-from tests.standins import picture_of, plate_text, true_corners
+from tests.standins import image_of, plate_text, true_corners
 
 
 def boxes(*values: tuple[float, float, float, float]) -> np.ndarray:
@@ -55,8 +55,8 @@ def test_nothing_stands_for_nothing(count: int, true: int) -> None:
 
 
 @dataclass
-class Pictures:
-    """A truth of given pictures."""
+class Images:
+    """A truth of given images."""
 
     items: list[AnnotatedImage]
     has_corners: bool = True
@@ -73,7 +73,7 @@ SHAPE = (256, 256)
 
 
 def true_plate(i: int, text: str | None = "", **about: object) -> AnnotatedPlate:
-    """The plate of picture ``i``; its own text where none is given, None where there is none."""
+    """The plate of image ``i``; its own text where none is given, None where there is none."""
     corners = true_corners(i) * SHAPE[::-1]
     box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
     return AnnotatedPlate(plate_text(i) if text == "" else text, box, corners, **about)  # type: ignore[arg-type]
@@ -88,16 +88,15 @@ ELSEWHERE = (5.0, 5.0, 65.0, 25.0)
 CORNERS_ELSEWHERE = box_to_corners(xyxy_to_box(np.array(ELSEWHERE)))
 
 
-def pictures(*plates: list[AnnotatedPlate], **about: bool) -> Pictures:
+def images(*plates: list[AnnotatedPlate], **about: bool) -> Images:
     items = [
-        AnnotatedImage(str(i), picture_of(i, SHAPE), list(values))
-        for i, values in enumerate(plates)
+        AnnotatedImage(str(i), image_of(i, SHAPE), list(values)) for i, values in enumerate(plates)
     ]
-    return Pictures(items, **about)
+    return Images(items, **about)
 
 
-def test_several_plates_of_a_picture_are_each_counted() -> None:
-    truth = pictures([other_plate(ELSEWHERE, "BE42"), true_plate(0)], [true_plate(1)])
+def test_several_plates_of_an_image_are_each_counted() -> None:
+    truth = images([other_plate(ELSEWHERE, "BE42"), true_plate(0)], [true_plate(1)])
     stack = OracleStack(extra={0: [(CORNERS_ELSEWHERE + 1.0, "BE42", 0.95)]})
     scores = scoring.score(stack, truth)
     metrics = scoring.summarise(scores, 0.5)
@@ -111,7 +110,7 @@ def test_several_plates_of_a_picture_are_each_counted() -> None:
 
 
 def test_a_plate_that_is_not_found_is_lost() -> None:
-    truth = pictures([true_plate(0)], [true_plate(1)])
+    truth = images([true_plate(0)], [true_plate(1)])
     scores = scoring.score(OracleStack(missed={1}), truth)
     metrics = scoring.summarise(scores, 0.5)
     assert metrics["accuracy"] == metrics["recall_50"] == 0.5
@@ -127,7 +126,7 @@ def test_a_plate_that_is_not_found_is_lost() -> None:
 
 def test_a_box_that_is_off_keeps_its_overlap_and_loses_its_text() -> None:
     # Moved by a third of its length: it overlaps by a half of what both cover, less than MATCH.
-    truth = pictures([true_plate(0)])
+    truth = images([true_plate(0)])
     scores = scoring.score(OracleStack(shift=0.25, shifted={0}), truth)
     row = scores.table.iloc[0]
     assert 0.3 < row.iou < 0.5
@@ -136,7 +135,7 @@ def test_a_box_that_is_off_keeps_its_overlap_and_loses_its_text() -> None:
 
 
 def test_texts_where_none_is_to_be_read_are_wrong() -> None:
-    truth = pictures(
+    truth = images(
         [true_plate(0, None)],  # a foreign plate
         [],  # no plate
         [true_plate(2)],
@@ -145,7 +144,7 @@ def test_texts_where_none_is_to_be_read_are_wrong() -> None:
     stack = OracleStack(wrong={2}, extra={3: [(CORNERS_ELSEWHERE, plate_text(3), 0.8)]})
     metrics = scoring.summarise(scoring.score(stack, truth), 0.5)
     threshold = metrics["at_threshold"]
-    # Texts: on the foreign plate, in the empty picture, a wrong one, a right one and its double.
+    # Texts: on the foreign plate, in the empty image, a wrong one, a right one and its double.
     assert threshold["wrong"]["count"] == 5
     assert threshold["wrong"]["share"] == pytest.approx(4 / 5)
     assert threshold["coverage"] == pytest.approx(
@@ -158,7 +157,7 @@ def test_texts_where_none_is_to_be_read_are_wrong() -> None:
 
 
 def test_a_threshold_counts_what_reaches_it() -> None:
-    truth = pictures(*([true_plate(i)] for i in range(4)))
+    truth = images(*([true_plate(i)] for i in range(4)))
     stack = OracleStack(wrong={3}, confidences={0: 0.7, 1: 0.69, 2: 0.1, 3: 0.99})
     scores = scoring.score(stack, truth)
     at = scoring.at_threshold(scores, 0.7)
@@ -170,22 +169,22 @@ def test_a_threshold_counts_what_reaches_it() -> None:
 
 
 def test_doubt_is_about_the_plates_with_a_text() -> None:
-    truth = pictures([true_plate(0)], [true_plate(1)], [true_plate(2, None)], [])
+    truth = images([true_plate(0)], [true_plate(1)], [true_plate(2, None)], [])
     stack = OracleStack(wrong={1}, confidences={0: 0.8, 1: 0.4, 2: 0.0, 3: 0.0})
     scores = scoring.score(stack, truth)
-    doubt = scoring.doubt(scores)
-    assert doubt["count"] == 2
-    assert doubt["brier"] == pytest.approx((0.2**2 + 0.4**2) / 2)
-    assert doubt["brier_constant"] == 0.25
-    assert doubt["aurc"] == pytest.approx((0 + 0.5) / 2)
-    assert doubt["excess_aurc"] == 0
-    everywhere = scoring.doubt(scores, everywhere=True)
+    found = scoring.uncertainty(scores)
+    assert found["count"] == 2
+    assert found["brier"] == pytest.approx((0.2**2 + 0.4**2) / 2)
+    assert found["brier_constant"] == 0.25
+    assert found["aurc"] == pytest.approx((0 + 0.5) / 2)
+    assert found["excess_aurc"] == 0
+    everywhere = scoring.uncertainty(scores, everywhere=True)
     assert everywhere["count"] == 4
     assert everywhere["brier"] == pytest.approx((0.2**2 + 0.4**2) / 4)
 
 
-def test_clutter_counts_pictures() -> None:
-    truth = pictures([true_plate(0, None)], [], [], [])
+def test_clutter_counts_images() -> None:
+    truth = images([true_plate(0, None)], [], [], [])
     corners = np.array([[10, 10], [40, 10], [40, 20], [10, 20]], float)
     unlikely = {2: [(corners, "AI9", 0.1, 0.3)]}
     stack = OracleStack(missed={2, 3}, confidences={0: 0.9, 1: 0.3}, extra=unlikely)
@@ -193,14 +192,14 @@ def test_clutter_counts_pictures() -> None:
     assert metrics["pictures"] == 4
     assert metrics["with_text"]["share"] == 0.25
     assert metrics["without_plate"]["with_text"]["share"] == 0
-    # A box on the foreign plate is right; one of the three other pictures has one, and a candidate that is
+    # A box on the foreign plate is right; one of the three other images has one, and a candidate that is
     # too unlikely to be shown is none.
     assert metrics["without_plate"]["with_box"]["share"] == pytest.approx(1 / 3)
     assert metrics["other_plates"]["recall_50"] == 1
 
 
 def test_a_stack_that_finds_nothing_is_measured_too() -> None:
-    truth = pictures([true_plate(0)], [true_plate(1)])
+    truth = images([true_plate(0)], [true_plate(1)])
     scores = scoring.score(OracleStack(missed={0, 1}), truth)
     metrics = scoring.summarise(scores, 0.5)
     assert metrics["accuracy"] == 0
@@ -212,7 +211,7 @@ def test_a_stack_that_finds_nothing_is_measured_too() -> None:
 
 
 def test_measures_are_broken_down_by_what_a_plate_is() -> None:
-    truth = pictures(
+    truth = images(
         [true_plate(0, lines=1, format="front", colour="white")],
         [true_plate(1, lines=2, format="motorcycle", colour="yellow")],
         [true_plate(2, lines=2, format="rear_high", colour="white")],
@@ -231,14 +230,14 @@ def test_measures_are_broken_down_by_what_a_plate_is() -> None:
 
 
 def test_confusions_are_of_plates_that_were_found() -> None:
-    truth = pictures([true_plate(0)], [true_plate(1)], [true_plate(2)])
+    truth = images([true_plate(0)], [true_plate(1)], [true_plate(2)])
     table = scoring.confused(scoring.score(OracleStack(wrong={0, 1}, missed={2}), truth))
     pairs = Counter((plate_text(i)[-1], wrong(plate_text(i))[-1]) for i in (0, 1))
     assert {(a, p): n for a, p, n in table.itertuples(index=False)} == pairs
 
 
 def test_failures_are_lost_plates_and_false_texts_the_surest_first() -> None:
-    truth = pictures([true_plate(0)], [true_plate(1)], [true_plate(2, None)], [], [true_plate(4)])
+    truth = images([true_plate(0)], [true_plate(1)], [true_plate(2, None)], [], [true_plate(4)])
     stack = OracleStack(
         wrong={1},
         missed={0},
@@ -246,27 +245,27 @@ def test_failures_are_lost_plates_and_false_texts_the_surest_first() -> None:
         extra={4: [(CORNERS_ELSEWHERE, "BE42", 0.95)]},
     )
     scores = scoring.score(stack, truth)
-    # Beside the plate of picture 4, on the foreign one of 2, wrong in 1; nothing was found in 0. The
-    # text in picture 3 is not given.
+    # Beside the plate of image 4, on the foreign one of 2, wrong in 1; nothing was found in 0. The
+    # text in image 3 is not given.
     expected = [
-        scoring.Case(picture=4, row=None, found=0),
-        scoring.Case(picture=2, row=2, found=0),
-        scoring.Case(picture=1, row=1, found=0),
-        scoring.Case(picture=0, row=0, found=None),
+        scoring.Case(image=4, row=None, found=0),
+        scoring.Case(image=2, row=2, found=0),
+        scoring.Case(image=1, row=1, found=0),
+        scoring.Case(image=0, row=0, found=None),
     ]
     assert scoring.failures(scores, 0.5, 9) == expected
     assert scoring.failures(scores, 0.5, 2) == expected[:2]
-    assert scoring.failures(scores, 0.3, 9)[3] == scoring.Case(picture=3, row=None, found=0)
-    assert scoring.case_of(scores, 3) == scoring.Case(picture=4, row=3, found=1)
+    assert scoring.failures(scores, 0.3, 9)[3] == scoring.Case(image=3, row=None, found=0)
+    assert scoring.case_of(scores, 3) == scoring.Case(image=4, row=3, found=1)
 
 
 def test_a_reader_by_corners_is_not_judged_by_boxes() -> None:
     plates = [AnnotatedPlate(plate_text(1), true_plate(1).box, None)]
-    by_corners = scoring.score(OracleStack(), pictures([], plates, has_corners=False))
+    by_corners = scoring.score(OracleStack(), images([], plates, has_corners=False))
     assert scoring.summarise(by_corners, 0.5)["lost_by_reader"] is None
     assert len(by_corners.notes) == 2
     by_box = scoring.score(
-        OracleStack(rectification="box", wrong={1}), pictures([], plates, has_corners=False)
+        OracleStack(rectification="box", wrong={1}), images([], plates, has_corners=False)
     )
     assert scoring.summarise(by_box, 0.5)["lost_by_reader"] == 1
 

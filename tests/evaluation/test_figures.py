@@ -1,4 +1,4 @@
-"""Pictures of the evaluations: rims, outlines, sheets."""
+"""Images of the evaluations: rims, outlines, sheets."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ def test_outlines_show_at_their_place_and_text_below() -> None:
     assert (0, 0, 0) not in colours(text)
 
 
-def test_outlines_outside_of_the_picture_are_no_trouble() -> None:
+def test_outlines_outside_of_the_image_are_no_trouble() -> None:
     far = plots.Outline(CORNERS * 1000 - 3000, plots.FOUND)
     card = plots.draw_result(np.zeros((64, 64), np.uint8), [far], [], right=False)
     assert card.getpixel((0, 0)) == plots.WRONG
 
 
 def test_a_small_plate_is_cut_out_with_its_surroundings() -> None:
-    picture = np.arange(100 * 200, dtype=np.uint16).reshape(100, 200).astype(np.uint8)
+    image = np.arange(100 * 200, dtype=np.uint16).reshape(100, 200).astype(np.uint8)
     small = CORNERS / 4 + [150, 40]
-    part, start = plots.cut_around(picture, small)
+    part, start = plots.cut_around(image, small)
     # Four times the longer side of its box, 10 pixels.
     assert part.shape == (40, 40)
     x, y = start.astype(int)
-    np.testing.assert_array_equal(part, picture[y : y + 40, x : x + 40])
+    np.testing.assert_array_equal(part, image[y : y + 40, x : x + 40])
     assert (small - start >= 0).all()
     assert (small - start <= 40).all()
-    # At the picture's edge it is moved, not made smaller.
-    part, start = plots.cut_around(picture, CORNERS / 4 + [185, 90])
+    # At the image's edge it is moved, not made smaller.
+    part, start = plots.cut_around(image, CORNERS / 4 + [185, 90])
     assert (part.shape, start.tolist()) == ((40, 40), [160, 60])
-    # A large one stays in the whole picture.
-    part, start = plots.cut_around(picture, CORNERS)
+    # A large one stays in the whole image.
+    part, start = plots.cut_around(image, CORNERS)
     assert (part.shape, start.tolist()) == ((100, 200), [0, 0])
 
 
@@ -74,7 +74,7 @@ def test_a_sheet_holds_all_cards(tmp_path: Path) -> None:
     assert sheet.width >= 4 * cards[0].width
     assert sheet.height >= 2 * cards[0].height
     assert {plots.RIGHT, plots.WRONG} <= colours(sheet)
-    plots.write_pictures(tmp_path, "pred", cards)
+    plots.write_images(tmp_path, "pred", cards)
     plots.write_sheet(tmp_path, cards)
     plots.write_sheet(tmp_path, cards, "failures_formats")
     with Image.open(tmp_path / "plots" / "images" / "pred_0.png") as stored:

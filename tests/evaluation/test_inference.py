@@ -1,4 +1,4 @@
-"""The two models on pictures: what goes in and what comes out."""
+"""The two models on images: what goes in and what comes out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.conftest import PARAMETERS
 CPU = torch.device("cpu")
 
 
-def pictures(*sizes: tuple[int, int]) -> list[np.ndarray]:
+def images(*sizes: tuple[int, int]) -> list[np.ndarray]:
     generator = np.random.default_rng(3)
     return [generator.integers(0, 256, size, dtype=np.uint8) for size in sizes]
 
@@ -27,16 +27,16 @@ def pictures(*sizes: tuple[int, int]) -> list[np.ndarray]:
 @torch.no_grad()
 def test_maps_are_those_of_the_model() -> None:
     model = PlateNet([1, 48, 64], [8] * 8).eval()
-    batch = pictures((48, 64), (48, 64))
+    batch = images((48, 64), (48, 64))
     maps = localizer_maps(model, batch, CPU)
     expected = model(torch.from_numpy(np.stack(batch))[:, None] / 255)
     assert maps.dtype == np.float32
     np.testing.assert_allclose(maps, expected.numpy(), rtol=1e-5)
 
 
-def test_pictures_of_any_size_are_resized() -> None:
+def test_images_of_any_size_are_resized() -> None:
     model = PlateNet([1, 48, 64], [8] * 8).eval()
-    small = pictures((48, 64))[0]
+    small = images((48, 64))[0]
     large = small.repeat(3, axis=0).repeat(2, axis=1)
     maps = localizer_maps(model, [small, large], CPU)
     assert maps.shape == (2, 10, 6, 8)
@@ -50,13 +50,13 @@ def test_broken_weights_are_an_error() -> None:
         with torch.no_grad():
             list(model.parameters())[-1][0] = math.nan
     with pytest.raises(ModelError, match=r"PlateNet are broken.*lower LR"):
-        localizer_maps(localizer, pictures((84, 84)), CPU)
+        localizer_maps(localizer, images((84, 84)), CPU)
     with pytest.raises(ModelError, match=r"CRNN are broken.*lower LR"):
-        read_log_probs(reader, pictures((32, 128)), CPU)
+        read_log_probs(reader, images((32, 128)), CPU)
 
 
 def test_log_probabilities_sum_to_one() -> None:
     reader = build_recognizer("crnn", load_config(PARAMETERS)).eval()
-    log_probs = read_log_probs(reader, pictures((32, 128), (32, 128)), CPU)
+    log_probs = read_log_probs(reader, images((32, 128), (32, 128)), CPU)
     assert log_probs.shape == (2, 32, CHARSET.num_classes)
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1, atol=1e-4)

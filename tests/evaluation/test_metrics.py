@@ -126,26 +126,26 @@ def test_risk_of_equal_probabilities_does_not_depend_on_their_order() -> None:
 
 
 def test_doubt_is_measured_against_the_best_that_could_be() -> None:
-    doubt = evaluation.doubt(SURE, RIGHT)
+    doubt = evaluation.uncertainty(SURE, RIGHT)
     assert doubt["accuracy"] == 0.75
     assert doubt["brier_constant"] == pytest.approx(0.1875)
     assert doubt["aurc"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
     # At the best the wrong one comes last.
     assert doubt["excess_aurc"] == pytest.approx(doubt["aurc"] - (1 / 4) / 4)
-    best = evaluation.doubt(np.array([0.9, 0.1, 0.8, 0.7]), RIGHT)
+    best = evaluation.uncertainty(np.array([0.9, 0.1, 0.8, 0.7]), RIGHT)
     assert best["excess_aurc"] == pytest.approx(0)
 
 
 def test_a_constant_is_as_good_as_itself() -> None:
     right = np.arange(100) < 80
-    doubt = evaluation.doubt(np.full(100, 0.8), right)
+    doubt = evaluation.uncertainty(np.full(100, 0.8), right)
     assert doubt["brier"] == pytest.approx(doubt["brier_constant"])
     assert doubt["ece"] == pytest.approx(0)
     assert doubt["aurc"] == pytest.approx(0.2)
 
 
 def test_doubt_of_nothing_is_none() -> None:
-    doubt = evaluation.doubt(np.zeros(0), np.zeros(0, bool))
+    doubt = evaluation.uncertainty(np.zeros(0), np.zeros(0, bool))
     assert doubt.pop("count") == 0
     assert set(doubt.values()) == {None}
     assert len(evaluation.reliability(np.zeros(0), np.zeros(0, bool))) == 0
@@ -246,7 +246,7 @@ def test_a_full_disk_is_named_with_the_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_choice_of_pictures_depends_on_the_seed_alone() -> None:
+def test_the_choice_of_images_depends_on_the_seed_alone() -> None:
     assert evaluation.chosen(1000, 7) == evaluation.chosen(1000, 7)
     assert evaluation.chosen(1000, 7) != evaluation.chosen(1000, 8)
     assert len(set(evaluation.chosen(1000, 7))) == 10

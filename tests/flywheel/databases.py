@@ -48,7 +48,7 @@ def capture(
 
 
 def noise(seed: int) -> bytes:
-    """A picture that no other seed has, of 64 x 48."""
+    """An image that no other seed has, of 64 x 48."""
     pixels = np.random.default_rng(seed).integers(0, 255, (48, 64)).astype(np.uint8)
     return cv2.imencode(".png", pixels)[1].tobytes()
 

@@ -21,7 +21,7 @@ from sqlalchemy.engine.reflection import Inspector
 from src.flywheel.database import VERSION_TABLE, Database
 from src.flywheel.errors import StoreError
 from src.flywheel.store import Store
-from src.flywheel.tables import Base, Feedback, Picture
+from src.flywheel.tables import Base, Feedback, StoredImage
 from tests.flywheel.databases import Cluster, capture
 
 
@@ -84,7 +84,7 @@ def test_a_server_that_is_not_there_is_told_without_the_password(url: str, tmp_p
     assert Database(url).name == "postgresql://127.0.0.1:1/plates"
 
 
-def test_postgresql_needs_a_folder_for_its_pictures() -> None:
+def test_postgresql_needs_a_folder_for_its_images() -> None:
     with pytest.raises(StoreError, match="--feedback-pictures"):
         Store("postgresql://reader:hunter2@127.0.0.1:1/plates")
 
@@ -142,7 +142,7 @@ def test_an_up_to_date_database_stays_as_it_is(url: str, tmp_path: Path) -> None
     first.close()
     second = Store(url, tmp_path / "pictures")
     with second.reading() as session:
-        assert session.scalars(select(Picture.id)).all() == [kept.id]
+        assert session.scalars(select(StoredImage.id)).all() == [kept.id]
     second.close()
 
 
@@ -193,7 +193,7 @@ def test_times_are_utc(store: Store) -> None:
     kept = capture(created=datetime(2026, 5, 1, 14, 30, 15, 123456, tzinfo=east))
     store.save([kept])
     with store.reading() as session:
-        (found,) = session.scalars(select(Picture.created)).all()
+        (found,) = session.scalars(select(StoredImage.created)).all()
     assert found == kept.created
     assert found.tzinfo is UTC
     assert found.hour == 12
@@ -274,7 +274,7 @@ def test_a_read_only_folder_is_told() -> None:
         url = f"sqlite:///{folder}/feedback.db"
         Store(url).close()
         (folder / "feedback-pictures").chmod(0o500)
-        with pytest.raises(StoreError, match=r"feedback-pictures: pictures cannot be written"):
+        with pytest.raises(StoreError, match=r"feedback-pictures: images cannot be written"):
             Store(url)
         (folder / "feedback-pictures").chmod(0o700)
 
@@ -297,7 +297,7 @@ def test_a_full_disk_is_told(sqlite_url: str) -> None:
     # Now the schema is there, and its log has no room to grow.
     with disk_of(4096), pytest.raises(StoreError, match=r"feedback\.db: .*Free some space"):
         Store(sqlite_url)
-    # Room for the database, but not for a picture.
+    # Room for the database, but not for an image.
     with disk_of(2**15 + 2**14), pytest.raises(StoreError, match=r"-pictures: .*free some space"):
         Store(sqlite_url)
     with disk_of(2**20):

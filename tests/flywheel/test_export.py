@@ -59,9 +59,9 @@ def test_reviewed_plates_alone(store: Store, tmp_path: Path, in_train: None) -> 
     assert [row["whole"] for row in rows] == ["1"] * 4, "all are known now"
     # As the evaluation reads it.
     truth = AnnotationFile(tmp_path / "feedback/train.csv")
-    (picture,) = truth
-    assert {each.text for each in picture.plates} == {"BE22", "ZH1", "ZH3", "ZH4"}
-    moved = next(each for each in picture.plates if each.text == "BE22")
+    (image,) = truth
+    assert {each.text for each in image.plates} == {"BE22", "ZH1", "ZH3", "ZH4"}
+    moved = next(each for each in image.plates if each.text == "BE22")
     assert moved.corners is not None
     assert moved.corners == pytest.approx(np.array(OTHER), abs=0.01)
 
@@ -85,7 +85,7 @@ def test_splits_have_their_shares() -> None:
     assert {name: names.count(name) / 40_000 for name in SPLITS} == pytest.approx(SPLITS, abs=0.01)
 
 
-def test_a_picture_that_is_sent_twice_is_there_once(store: Store, tmp_path: Path) -> None:
+def test_an_image_that_is_sent_twice_is_there_once(store: Store, tmp_path: Path) -> None:
     """In another file too, by whomever; of each place, the latest review counts."""
     plain = capture(plates=(plate("ZH1"),))
     same_pixels = cv2.imencode(".png", scene("BE1"), [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
@@ -120,13 +120,13 @@ def test_a_plate_that_is_cut_off_can_be_read_again(
     )
     decide(store, entry.id, 0, "corrected", "me", Correction(corners=wide))
     exported(store, tmp_path / "set")
-    ((found,),) = [picture.plates for picture in AnnotationFile(tmp_path / "set/train.csv")]
+    ((found,),) = [image.plates for image in AnnotationFile(tmp_path / "set/train.csv")]
     assert found.corners is not None
     assert found.corners[:, 0] == pytest.approx(np.array([-0.5, 1.5, 1.5, -0.5]) * width, abs=0.01)
     assert found.box[[0, 2]] == pytest.approx([0, width], abs=0.01)
 
 
-def test_pictures_that_are_not_kept_any_more_are_told(store: Store, tmp_path: Path) -> None:
+def test_images_that_are_not_kept_any_more_are_told(store: Store, tmp_path: Path) -> None:
     entries = [capture(plates=(plate("ZH1"),)), capture(noise(1), size=(64, 48))]
     store.save(entries)
     for entry in entries:
@@ -137,7 +137,7 @@ def test_pictures_that_are_not_kept_any_more_are_told(store: Store, tmp_path: Pa
     assert lost(tmp_path / "set", {"version": "v"}, before) == ""
     store.delete(entries[0].id)
     exported(store, tmp_path / "set")
-    assert "1 of the 2 pictures of the last export" in lost(
+    assert "1 of the 2 images of the last export" in lost(
         tmp_path / "set", {"version": "v"}, before
     )
 

@@ -1,4 +1,4 @@
-"""Real pictures become what both models are trained on."""
+"""Real images become what both models are trained on."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def row(file: str, text: str, box: tuple[float, float, float, float], whole: int
 def write(
     folder: Path, name: str, boxes: list[tuple[float, float, float, float]], rows: str
 ) -> None:
-    """A set of one picture, white where its plates are."""
+    """A set of one image, white where its plates are."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    picture = np.full((HEIGHT, WIDTH), 40, np.uint8)
+    image = np.full((HEIGHT, WIDTH), 40, np.uint8)
     for x1, y1, x2, y2 in boxes:
-        picture[round(y1) : round(y2), round(x1) : round(x2)] = 230
-    assert cv2.imwrite(str(folder / f"pictures/{name}.png"), picture)
+        image[round(y1) : round(y2), round(x1) : round(x2)] = 230
+    assert cv2.imwrite(str(folder / f"pictures/{name}.png"), image)
     (folder / f"{name}.csv").write_text(HEADING + rows, encoding="utf-8")
 
 
@@ -168,10 +168,10 @@ def test_the_same_again(workspace: Path) -> None:
 def test_lines_follow_the_shape_where_nobody_says_them(width: int, height: int, lines: int) -> None:
     samples = prepare.Samples()
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
-    picture = np.zeros((500, 500), np.uint8)
+    image = np.zeros((500, 500), np.uint8)
     box = np.array([0, 0, width, height], float)
-    samples.add(picture, corners, AnnotatedPlate("ZH1", box, corners))
-    samples.add(picture, corners, AnnotatedPlate("ZH1", box, corners, lines=3 - lines))
+    samples.add(image, corners, AnnotatedPlate("ZH1", box, corners))
+    samples.add(image, corners, AnnotatedPlate("ZH1", box, corners, lines=3 - lines))
     assert pd.DataFrame(samples.rows)["lines"].tolist() == [lines, 3 - lines]
 
 
@@ -188,10 +188,10 @@ def test_a_window_is_where_it_says(wide: float) -> None:
 
 
 def test_a_large_plate_is_made_smaller() -> None:
-    picture = np.zeros((2000, 3000), np.uint8)
+    large = np.zeros((2000, 3000), np.uint8)
     corners = np.array([[500, 500], [2500, 500], [2500, 1000], [500, 1000]], float)
     plate = AnnotatedPlate("ZH1", np.array([500.0, 500, 2500, 1000]), corners)
-    image, moved = prepare.cut_crop(picture, plate, 0.25)
-    assert max(image.shape) == 384
+    crop, moved = prepare.cut_crop(large, plate, 0.25)
+    assert max(crop.shape) == 384
     assert np.ptp(moved[:, 0]) / np.ptp(moved[:, 1]) == pytest.approx(4, rel=0.02)
-    assert np.ptp(moved[:, 0]) / image.shape[1] == pytest.approx(2 / 3, rel=0.02)
+    assert np.ptp(moved[:, 0]) / crop.shape[1] == pytest.approx(2 / 3, rel=0.02)

@@ -29,7 +29,7 @@ def kept(store: Store, *plates: Plate, minute: int = 0) -> str:
 
 def names(store: Store, limit: int = 100) -> list[tuple[str, int | None]]:
     with store.reading() as session:
-        return [(item.picture.id, item.plate) for item in queue(session, limit)]
+        return [(item.image.id, item.plate) for item in queue(session, limit)]
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_what_users_call_wrong_comes_first(store: Store, nothing_random: None) -
 
 
 def test_contradictions_are_found(store: Store, nothing_random: None) -> None:
-    """Of one picture that was sent twice, one says right, the other another text."""
+    """Of one image that was sent twice, one says right, the other another text."""
     first, second = kept(store, sure("BE1", 0.999)), kept(store, sure("BE1", 0.999))
     store.add_feedback(first, 0, "right")
     with store.reading() as session:
@@ -96,7 +96,7 @@ def test_places_that_are_hardly_plates_do_not_wait(store: Store, nothing_random:
 def test_each_fifth_is_from_the_random_share(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [kept(store, sure("ZH1", 0.5)) for _ in range(8)]
     boring = [kept(store, sure("ZH1", 0.999)) for _ in range(4)]
-    monkeypatch.setattr(module, "is_random", lambda picture, _: picture.id in boring)
+    monkeypatch.setattr(module, "is_random", lambda image, _: image.id in boring)
     order = [entry for entry, _ in names(store)]
     assert len(order) == len(set(order)) == 12
     assert [entry in boring for entry in order[:10]] == [False] * 4 + [True] + [False] * 4 + [True]
@@ -115,7 +115,7 @@ def test_the_error_rate_is_of_the_random_share_alone(
 ) -> None:
     chosen = [kept(store, sure("ZH1", 0.9), minute=minute) for minute in range(6)]
     other = kept(store, sure("ZH1", 0.9))
-    monkeypatch.setattr(module, "is_random", lambda picture, _: picture.id in chosen)
+    monkeypatch.setattr(module, "is_random", lambda image, _: image.id in chosen)
     with store.reading() as session:
         assert (error_rate(session).count, error_rate(session).high) == (0, 1.0)
     decide(store, chosen[0], 0, "accepted", "me")
@@ -167,5 +167,5 @@ def test_a_decision_on_nothing(store: Store) -> None:
     entry = kept(store, sure("ZH1", 0.9))
     with pytest.raises(UnknownEntryError, match="no plate 3"):
         decide(store, entry, 3, "accepted", "me")
-    with pytest.raises(UnknownEntryError, match="no picture"):
+    with pytest.raises(UnknownEntryError, match="no image"):
         decide(store, "0" * 32, 0, "accepted", "me")

@@ -20,23 +20,23 @@ from sqlalchemy.orm import Session
 from src.flywheel import store as module
 from src.flywheel.corrections import Correction
 from src.flywheel.errors import CorrectionError, StoreError, StoreFullError, UnknownEntryError
-from src.flywheel.pictures import PictureFolder
+from src.flywheel.images import ImageFolder
 from src.flywheel.store import Capture, Store
-from src.flywheel.tables import Base, Feedback, Picture, Prediction, Review
+from src.flywheel.tables import Base, Feedback, Prediction, Review, StoredImage
 from tests.bundles import scene
 from tests.flywheel.databases import CORNERS, NOW, PNG, capture, noise, plate
 
 
 def files(store: Store) -> set[str]:
-    return set(store.pictures.names())
+    return set(store.images.names())
 
 
 def rows(store: Store) -> dict[str, int]:
-    """Of each table that a picture's data are in."""
+    """Of each table that an image's data are in."""
     with store.reading() as session:
         return {
             table.__tablename__: session.scalar(select(func.count()).select_from(table)) or 0
-            for table in (Picture, Prediction, Feedback, Review)
+            for table in (StoredImage, Prediction, Feedback, Review)
         }
 
 
@@ -44,22 +44,22 @@ NOTHING = {"pictures": 0, "predictions": 0, "feedback": 0, "reviews": 0}
 
 
 def load(store: Store, name: str) -> np.ndarray:
-    with Image.open(store.pictures.path(name)) as picture:
-        return np.asarray(picture)
+    with Image.open(store.images.path(name)) as image:
+        return np.asarray(image)
 
 
 # What is kept
 
 
-def test_a_picture_is_kept_with_what_was_read(store: Store) -> None:
+def test_an_image_is_kept_with_what_was_read(store: Store) -> None:
     kept = capture(plates=(plate("BE1"), plate("ZH123456")))
     assert store.save([kept]) == {kept.id}
     with store.reading() as session:
-        (picture,) = session.scalars(select(Picture)).all()
-        assert (picture.id, picture.width, picture.height) == (kept.id, 256, 256)
-        assert picture.sha256 == hashlib.sha256(PNG).hexdigest()
-        assert (picture.model, picture.created) == ("model-1", NOW)
-        first, second = picture.predictions
+        (image,) = session.scalars(select(StoredImage)).all()
+        assert (image.id, image.width, image.height) == (kept.id, 256, 256)
+        assert image.sha256 == hashlib.sha256(PNG).hexdigest()
+        assert (image.model, image.created) == ("model-1", NOW)
+        first, second = image.predictions
         assert (first.plate, first.text, first.canton, first.number) == (0, "BE1", "BE", "1")
         assert (second.plate, second.text) == (1, "ZH123456")
         assert first.is_given
@@ -69,13 +69,13 @@ def test_a_picture_is_kept_with_what_was_read(store: Store) -> None:
         assert first.crop_box == [30, 92, 210, 140]
         assert load(store, first.crop).shape == (48, 180, 3)
         assert first.crop == second.crop
-        names = {picture.file, first.crop}
+        names = {image.file, first.crop}
         size = sum(
-            store.pictures.path(name).stat().st_size for name in (picture.file, *[first.crop] * 2)
+            store.images.path(name).stat().st_size for name in (image.file, *[first.crop] * 2)
         )
-        assert picture.bytes == size
+        assert image.bytes == size
     assert files(store) == names
-    whole = load(store, picture.file)
+    whole = load(store, image.file)
     assert whole[..., 0].astype(int) == pytest.approx(scene("BE1").astype(int), abs=40)
     assert np.abs(whole[92:140, 30:210].astype(int) - load(store, first.crop)).mean() < 2
 
@@ -94,10 +94,10 @@ def test_a_large_photograph_is_shrunk_and_its_crop_is_not(store: Store) -> None:
     content = cv2.imencode(".jpg", pixels)[1].tobytes()
     store.save([capture(content, (plate("BE1", corners),), (3000, 1500))])
     with store.reading() as session:
-        (picture,) = session.scalars(select(Picture)).all()
-        assert load(store, picture.file).shape == (800, 1600, 3)
-        assert load(store, picture.predictions[0].crop).shape == (150, 600, 3)
-        assert (picture.width, picture.predictions[0].corners[0]) == (3000, [1000.0, 500.0])
+        (image,) = session.scalars(select(StoredImage)).all()
+        assert load(store, image.file).shape == (800, 1600, 3)
+        assert load(store, image.predictions[0].crop).shape == (150, 600, 3)
+        assert (image.width, image.predictions[0].corners[0]) == (3000, [1000.0, 500.0])
 
 
 def turned_jpeg() -> bytes:
@@ -113,33 +113,33 @@ def turned_jpeg() -> bytes:
     return file.getvalue()
 
 
-def test_exif_data_are_dropped_and_the_picture_is_upright(store: Store) -> None:
+def test_exif_data_are_dropped_and_the_image_is_upright(store: Store) -> None:
     corners = ((10.0, 10.0), (50.0, 10.0), (50.0, 90.0), (10.0, 90.0))
     store.save([capture(turned_jpeg(), (plate("BE1", corners),), (60, 200))])
     with store.reading() as session:
-        (picture,) = session.scalars(select(Picture)).all()
-    whole = load(store, picture.file)
+        (image,) = session.scalars(select(StoredImage)).all()
+    whole = load(store, image.file)
     assert whole.shape == (200, 60, 3)
     assert whole[:90].min() > 200
     assert whole[110:].max() < 50
     for name in files(store):
-        content = store.pictures.path(name).read_bytes()
+        content = store.images.path(name).read_bytes()
         assert b"Secret" not in content
         assert b"Exif" not in content
         with Image.open(io.BytesIO(content)) as stored:
             assert dict(stored.getexif()) == {}
 
 
-def test_one_picture_that_cannot_be_decoded_does_not_spoil_the_others(
+def test_one_image_that_cannot_be_decoded_does_not_spoil_the_others(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bad, good = capture(b"no picture"), capture()
+    bad, good = capture(b"no image"), capture()
     assert store.save([bad, good]) == {good.id}
     assert rows(store)["pictures"] == 1
-    assert "a picture is not stored" in caplog.text
+    assert "an image is not stored" in caplog.text
 
 
-def test_the_same_picture_twice_is_two_entries_and_one_file(store: Store) -> None:
+def test_the_same_image_twice_is_two_entries_and_one_file(store: Store) -> None:
     first, second = capture(), capture()
     store.save([first])
     before = files(store)
@@ -163,8 +163,8 @@ def test_no_more_is_kept_than_may_be(url: str, tmp_path: Path) -> None:
     else:
         pytest.fail("there was always room")
     with store.reading() as session:
-        total = session.scalar(select(func.sum(Picture.bytes))) or 0
-        entry = session.scalars(select(Picture.id)).first()
+        total = session.scalar(select(func.sum(StoredImage.bytes))) or 0
+        entry = session.scalars(select(StoredImage.id)).first()
     assert 5000 <= total < 10_000
     # Feedback is taken still, and what goes makes room.
     assert entry is not None
@@ -174,19 +174,19 @@ def test_no_more_is_kept_than_may_be(url: str, tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_disk_that_fails_keeps_no_half_of_a_picture(
+def test_a_disk_that_fails_keeps_no_half_of_an_image(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real = PictureFolder.stage
+    real = ImageFolder.stage
     calls = []
 
-    def full(folder: PictureFolder, content: bytes) -> object:
+    def full(folder: ImageFolder, content: bytes) -> object:
         calls.append(1)
         if len(calls) == 2:
             raise OSError(28, "No space left on device")
         return real(folder, content)
 
-    monkeypatch.setattr(PictureFolder, "stage", full)
+    monkeypatch.setattr(ImageFolder, "stage", full)
     with pytest.raises(StoreError, match=r"No space left on device\. Free some space"):
         store.save([capture()])
     assert len(calls) == 2
@@ -206,16 +206,16 @@ def test_feedback_is_kept_and_the_latest_is_the_last(store: Store) -> None:
     store.add_feedback(kept.id, None, "missed", Correction("AG7"))
     store.add_feedback(kept.id, None, "right")
     with store.reading() as session:
-        (picture,) = session.scalars(select(Picture)).all()
-        found = [(each.plate, each.verdict, each.text, each.lines) for each in picture.feedback]
+        (image,) = session.scalars(select(StoredImage)).all()
+        found = [(each.plate, each.verdict, each.text, each.lines) for each in image.feedback]
         assert found == [
             (0, "right", None, None),
             (0, "wrong", "ZH12", 2),
             (None, "missed", "AG7", None),
             (None, "right", None, None),
         ]
-        assert picture.feedback[1].corners == [list(corner) for corner in CORNERS]
-        assert picture.feedback[0].corners is None
+        assert image.feedback[1].corners == [list(corner) for corner in CORNERS]
+        assert image.feedback[0].corners is None
         nulls = text("SELECT count(*) FROM feedback WHERE corners IS NULL")
         assert session.scalar(nulls) == 3
 
@@ -242,7 +242,7 @@ def test_feedback_that_contradicts_itself(
 
 def test_feedback_on_what_is_not_there(store: Store) -> None:
     store.save([kept := capture()])
-    with pytest.raises(UnknownEntryError, match="there is no picture"):
+    with pytest.raises(UnknownEntryError, match="there is no image"):
         store.add_feedback("0" * 32, 0, "right")
     with pytest.raises(UnknownEntryError, match="no plate 1"):
         store.add_feedback(kept.id, 1, "right")
@@ -253,7 +253,7 @@ def test_feedback_on_what_is_not_there(store: Store) -> None:
             store.delete(other)
 
 
-def test_feedback_on_a_picture_that_goes_meanwhile(
+def test_feedback_on_an_image_that_goes_meanwhile(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.save([kept := capture()])
@@ -268,7 +268,7 @@ def test_feedback_on_a_picture_that_goes_meanwhile(
         store.add_feedback(kept.id, 0, "right")
 
 
-def test_feedback_on_one_picture_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_feedback_on_one_image_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_FEEDBACK", 3)
     store.save([kept := capture()])
     for _ in range(3):
@@ -289,7 +289,7 @@ def test_feedback_of_many_at_once_is_all_there(store: Store) -> None:
 
 
 def fill(store: Store) -> Capture:
-    """A picture with feedback and a review."""
+    """An image with feedback and a review."""
     kept = capture()
     store.save([kept])
     store.add_feedback(kept.id, 0, "wrong", Correction("ZH12"))
@@ -302,7 +302,7 @@ def fill(store: Store) -> Capture:
     return kept
 
 
-def test_deletion_takes_all_that_belongs_to_a_picture(store: Store) -> None:
+def test_deletion_takes_all_that_belongs_to_an_image(store: Store) -> None:
     kept = fill(store)
     other = capture(noise(1), (), (64, 48))
     store.save([other])
@@ -335,7 +335,7 @@ def test_files_that_cannot_be_deleted_are_told_and_swept_later(
         raise PermissionError(13, "Permission denied", "a.jpg")
 
     with monkeypatch.context() as patch:
-        patch.setattr(PictureFolder, "remove", refuse)
+        patch.setattr(ImageFolder, "remove", refuse)
         with pytest.raises(StoreError, match=r"a\.jpg"):
             store.delete(kept.id)
     # No row names a file that may be gone.
@@ -349,7 +349,7 @@ def test_what_is_too_old_is_deleted(store: Store, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "_TOGETHER", 2)
     old = [capture(noise(i), (), (64, 48), NOW - timedelta(days=91, hours=i)) for i in range(5)]
     young = capture(created=NOW - timedelta(days=89))
-    # A picture that both have.
+    # An image that both have.
     shared = capture(PNG, (), created=NOW - timedelta(days=100))
     store.save([*old, young, shared])
     store.add_feedback(old[0].id, None, "right")
@@ -368,7 +368,7 @@ def test_files_that_no_row_names_are_swept(store: Store, monkeypatch: pytest.Mon
     named = files(store)
     for number in range(10):
         # As a server leaves them that is killed between file and row.
-        store.pictures.keep(store.pictures.stage(bytes([number])))
+        store.images.keep(store.images.stage(bytes([number])))
     assert len(files(store)) == 13
     store.purge(NOW)
     assert files(store) == named
@@ -379,20 +379,20 @@ def test_files_are_not_swept_while_their_rows_are_on_the_way(
 ) -> None:
     saving, sweeping = (Store(url, tmp_path / "pictures") for _ in range(2))
     is_kept, may_go_on, found = threading.Event(), threading.Event(), threading.Event()
-    keep, names = PictureFolder.keep, PictureFolder.names
+    keep, names = ImageFolder.keep, ImageFolder.names
 
-    def slow(folder: PictureFolder, staged: object) -> None:
+    def slow(folder: ImageFolder, staged: object) -> None:
         keep(folder, staged)  # type: ignore[arg-type]
         is_kept.set()
         may_go_on.wait(10)
 
-    def listed(folder: PictureFolder) -> object:
+    def listed(folder: ImageFolder) -> object:
         names_found = list(names(folder))
         found.set()
         return iter(names_found)
 
-    monkeypatch.setattr(PictureFolder, "keep", slow)
-    monkeypatch.setattr(PictureFolder, "names", listed)
+    monkeypatch.setattr(ImageFolder, "keep", slow)
+    monkeypatch.setattr(ImageFolder, "names", listed)
     with ThreadPoolExecutor(2) as pool:
         saved = pool.submit(saving.save, [capture(plates=())])
         assert is_kept.wait(10)
@@ -407,7 +407,7 @@ def test_files_are_not_swept_while_their_rows_are_on_the_way(
         store.close()
 
 
-def test_servers_that_save_and_delete_the_same_picture(url: str, tmp_path: Path) -> None:
+def test_servers_that_save_and_delete_the_same_image(url: str, tmp_path: Path) -> None:
     """What a row names is there, and nothing else is, whoever was faster."""
     stores = [Store(url, tmp_path / "pictures") for _ in range(3)]
 
@@ -423,11 +423,14 @@ def test_servers_that_save_and_delete_the_same_picture(url: str, tmp_path: Path)
         for done in [pool.submit(work, store) for store in stores]:
             done.result()
     with stores[0].reading() as session:
-        named = {*session.scalars(select(Picture.file)), *session.scalars(select(Prediction.crop))}
+        named = {
+            *session.scalars(select(StoredImage.file)),
+            *session.scalars(select(Prediction.crop)),
+        }
     assert rows(stores[0])["pictures"] == 18
     assert files(stores[0]) == named
     with stores[0].reading() as session:
-        entries = session.scalars(select(Picture.id)).all()
+        entries = session.scalars(select(StoredImage.id)).all()
     for entry in entries:
         stores[0].delete(entry)
     assert files(stores[0]) == set()
@@ -437,11 +440,11 @@ def test_servers_that_save_and_delete_the_same_picture(url: str, tmp_path: Path)
 
 def test_a_folder_that_has_gone_is_an_error(store: Store, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "pictures")
-    with pytest.raises(StoreError, match="pictures cannot be written"):
+    with pytest.raises(StoreError, match="images cannot be written"):
         store.save([capture()])
 
 
-def test_every_table_forgets_with_its_picture() -> None:
+def test_every_table_forgets_with_its_image() -> None:
     """A table that later work adds must not outlive what it speaks of."""
     for table in Base.metadata.sorted_tables:
         for key in table.foreign_key_constraints:

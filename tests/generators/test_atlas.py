@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from src.config import load_config
-from src.generators.atlas import _BEND_GRID, _SHIELD_LOOKS, CAP_SIZES, Atlas, bend
+from src.generators.atlas import _BEND_GRID, _SHIELD_VERSIONS, CAP_SIZES, Atlas, bend
 from src.generators.glyphs import CHARACTERS
 from tests.conftest import PARAMETERS
 
@@ -59,16 +59,16 @@ def test_variants_are_bent_at_full_warp_alone() -> None:
         return len({atlas(warp).tiles(i, 56).glyph("S").tobytes() for i in range(VARIANTS)})
 
     assert shapes(1.0) == VARIANTS
-    assert {atlas(0.0).tiles(i, 56).look for i in range(VARIANTS)} == {0}
-    looks = {atlas(1.0).tiles(i, 56).look for i in range(VARIANTS)}
+    assert {atlas(0.0).tiles(i, 56).version for i in range(VARIANTS)} == {0}
+    looks = {atlas(1.0).tiles(i, 56).version for i in range(VARIANTS)}
     assert len(looks) > 3
-    assert looks <= set(range(_SHIELD_LOOKS))
+    assert looks <= set(range(_SHIELD_VERSIONS))
 
 
 def test_bent_characters_are_still_those_characters() -> None:
     """Each variant of a character is nearer to some other variant of it than to other characters'."""
     side = (20, 28)
-    pictures = {
+    images = {
         char: [
             cv2.resize(atlas(1.0).tiles(i, 56).glyph(char), side).astype(float)
             for i in range(VARIANTS)
@@ -76,15 +76,15 @@ def test_bent_characters_are_still_those_characters() -> None:
         for char in "0123456789"
     }
     nearest = []
-    for char, variants in pictures.items():
-        for i, picture in enumerate(variants):
+    for char, variants in images.items():
+        for i, image in enumerate(variants):
             distances = {
                 other: min(
-                    np.abs(picture - each).mean()
+                    np.abs(image - each).mean()
                     for j, each in enumerate(candidates)
                     if (other, j) != (char, i)
                 )
-                for other, candidates in pictures.items()
+                for other, candidates in images.items()
             }
             nearest.append(min(distances, key=distances.__getitem__) == char)
     assert np.mean(nearest) > 0.9
@@ -107,8 +107,8 @@ def test_a_seed_is_an_atlas() -> None:
 
 def test_arms_of_another_look_have_the_same_outline() -> None:
     tiles = [atlas(1.0).tiles(i, 56) for i in range(VARIANTS)]
-    plain = next(each for each in tiles if each.look == 0)
-    others = [each for each in tiles if each.look]
+    plain = next(each for each in tiles if each.version == 0)
+    others = [each for each in tiles if each.version]
     grey, alpha = plain.shield("ZH", 40)
     for each in others:
         other_grey, other_alpha = each.shield("ZH", 40)

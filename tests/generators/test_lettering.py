@@ -37,32 +37,32 @@ def test_every_pattern_is_drawn() -> None:
     for row in Draws(3, "test", np.arange(600)).split(NUMBERS):
         for draw in (draw_foreign, draw_sign):
             made = draw(row.copy())
-            picture = made.compose(14, tiles).ink
-            assert picture.any()
+            image = made.compose(14, tiles).ink
+            assert image.any()
             assert made.lines in (1, 2)
 
 
 def test_a_row_too_long_is_squeezed_into_its_rectangle() -> None:
     short, long = ink(spec("AB 12")), ink(spec("ABCDEFGHIJKLMNOPQRSTUVW"))
-    for picture in (short, long):
-        columns = np.flatnonzero(picture.any(axis=0))
+    for image in (short, long):
+        columns = np.flatnonzero(image.any(axis=0))
         assert columns[0] > 1
-        assert columns[-1] < picture.shape[1] - 2
+        assert columns[-1] < image.shape[1] - 2
     assert np.ptp(np.flatnonzero(long.any(axis=0))) > 0.85 * long.shape[1]
 
 
 def test_a_band_is_dark_and_the_text_stands_right_of_it() -> None:
-    picture = ink(spec("AB 12", band=0.1))
-    left = round(0.1 * picture.shape[1])
-    assert (picture[:, :left] == 190).all()
-    columns = np.flatnonzero(picture[:, left:].any(axis=0))
+    image = ink(spec("AB 12", band=0.1))
+    left = round(0.1 * image.shape[1])
+    assert (image[:, :left] == 190).all()
+    columns = np.flatnonzero(image[:, left:].any(axis=0))
     middle = (columns[0] + columns[-1]) / 2
-    assert abs(middle - (picture.shape[1] - left) / 2) < 0.05 * picture.shape[1]
+    assert abs(middle - (image.shape[1] - left) / 2) < 0.05 * image.shape[1]
 
 
 def test_rows_stand_below_each_other() -> None:
-    picture = ink(spec("AAA", "BBB"))
-    rows = picture.any(axis=1)
+    image = ink(spec("AAA", "BBB"))
+    rows = image.any(axis=1)
     half = len(rows) // 2
     assert rows[:half].any()
     assert rows[half:].any()

@@ -63,14 +63,14 @@ def test_the_dealers_name_is_written_in_the_frame_alone() -> None:
     assert rows.min() >= one.shape[0] - bottom
 
 
-def test_a_paste_beyond_the_picture_changes_nothing() -> None:
-    picture = np.full((20, 20), 7, np.uint8)
+def test_a_paste_beyond_the_image_changes_nothing() -> None:
+    image = np.full((20, 20), 7, np.uint8)
     texture = np.full((5, 5), 200, np.uint8)
     away = np.array([[40, 40], [45, 40], [45, 45], [40, 45]], np.float32)
-    paste(picture, texture, (1, 0, 40, 0, 1, 40, 0, 0, 1), away)
-    assert (picture == 7).all()
-    paste(picture, texture, (1, 0, 4, 0, 1, 4, 0, 0, 1), away - 36, aliased=True)
-    assert (picture[5:8, 5:8] == 200).all()
+    paste(image, texture, (1, 0, 40, 0, 1, 40, 0, 0, 1), away)
+    assert (image == 7).all()
+    paste(image, texture, (1, 0, 4, 0, 1, 4, 0, 0, 1), away - 36, aliased=True)
+    assert (image[5:8, 5:8] == 200).all()
 
 
 def test_warps_in_steps_lead_to_the_same_place_and_tear() -> None:
@@ -90,7 +90,7 @@ def test_warps_in_steps_lead_to_the_same_place_and_tear() -> None:
         cv2.warpPerspective(t, shift @ m, (160, 90), flags=cv2.INTER_NEAREST)
         for t, m in ((torn, last), (once, matrix))
     )
-    # The same picture but for single pixels along edges.
+    # The same image but for single pixels along edges.
     centres = [np.argwhere(p > 0).mean(axis=0) for p in (first, second)]
     assert np.abs(centres[0] - centres[1]).max() < 0.8
     assert 0 < (first != second).mean() < 0.1

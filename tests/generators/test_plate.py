@@ -65,15 +65,15 @@ def test_a_plate_has_one_to_seven_digits(digits: int) -> None:
 
 def test_sizes_are_those_of_the_law() -> None:
     for plate in FORMATS:
-        picture, alpha = draw_plate(PlateSpec("BE1234", BY_NAME[plate.name]), 160)
-        assert picture.shape[0] == alpha.shape[0] == 160
-        assert picture.shape[1] == pytest.approx(160 * plate.width / plate.height, abs=1)
+        image, alpha = draw_plate(PlateSpec("BE1234", BY_NAME[plate.name]), 160)
+        assert image.shape[0] == alpha.shape[0] == 160
+        assert image.shape[1] == pytest.approx(160 * plate.width / plate.height, abs=1)
 
 
 def test_front_has_no_arms_and_rear_has_both() -> None:
     def reds(name: str) -> tuple[int, int]:
-        picture, _ = draw_plate(PlateSpec("GL20", BY_NAME[name]), 110)
-        red = (picture[..., 0] > 120) & (picture[..., 1] < 60)
+        image, _ = draw_plate(PlateSpec("GL20", BY_NAME[name]), 110)
+        red = (image[..., 0] > 120) & (image[..., 1] < 60)
         half = red.shape[1] // 2
         return int(red[:, :half].sum()), int(red[:, half:].sum())
 
@@ -86,8 +86,8 @@ def test_front_has_no_arms_and_rear_has_both() -> None:
 @pytest.mark.parametrize("index", range(len(COLOURS)), ids=[colour.name for colour in COLOURS])
 def test_ground_and_ink_have_the_colours_of_the_class(index: int) -> None:
     text = "M123" if COLOURS[index].name == "black" else "SO123"
-    picture, _ = draw_plate(PlateSpec(text, BY_NAME["front_long"], index), 110)
-    inside = picture[20:-20, 30:-30].reshape(-1, 3)
+    image, _ = draw_plate(PlateSpec(text, BY_NAME["front_long"], index), 110)
+    inside = image[20:-20, 30:-30].reshape(-1, 3)
     values, counts = np.unique(inside, axis=0, return_counts=True)
     assert tuple(values[counts.argmax()]) == COLOURS[index].ground
     assert (inside == COLOURS[index].ink).all(axis=1).mean() > 0.05
@@ -96,8 +96,8 @@ def test_ground_and_ink_have_the_colours_of_the_class(index: int) -> None:
 def test_group_gap_widens_only_before_the_last_three() -> None:
     def gaps(group_gap: bool) -> list[int]:
         spec = PlateSpec("ZH111111", BY_NAME["front_long"], WHITE, group_gap=group_gap)
-        picture, _ = draw_plate(spec, 220)
-        ink = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[60:160, 40:-40] < 128
+        image, _ = draw_plate(spec, 220)
+        ink = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[60:160, 40:-40] < 128
         # Six equal characters: their left edges are as far apart as they are.
         columns = ink.any(axis=0).astype(int)
         starts = np.flatnonzero(np.diff(columns) == 1)[-6:]
@@ -109,8 +109,8 @@ def test_group_gap_widens_only_before_the_last_three() -> None:
 
 
 def test_every_canton_gives_another_plate() -> None:
-    pictures = [draw_plate(PlateSpec(f"{canton}5", 2), 40)[0].tobytes() for canton in CANTONS]
-    assert len(set(pictures)) == len(CANTONS)
+    images = [draw_plate(PlateSpec(f"{canton}5", 2), 40)[0].tobytes() for canton in CANTONS]
+    assert len(set(images)) == len(CANTONS)
 
 
 def test_frame_reaches_beyond_the_plate() -> None:

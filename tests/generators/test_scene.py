@@ -119,7 +119,7 @@ def test_corners_are_where_the_plate_is_painted(side: int) -> None:
 
 
 def test_corners_start_at_the_plates_own_top_left() -> None:
-    # Straightened by its corners, each plate shows its text upright: the same picture as a plate that
+    # Straightened by its corners, each plate shows its text upright: the same image as a plate that
     # never was turned.
     made = block(range(30), **CLEAN)
     upright = block(

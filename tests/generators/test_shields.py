@@ -30,7 +30,7 @@ def test_codes_are_the_federation_and_all_cantons() -> None:
 
 
 @pytest.mark.parametrize("height", [4, 17.5, 40, 130])
-def test_shape_of_picture_and_outline(height: float) -> None:
+def test_shape_of_image_and_outline(height: float) -> None:
     colour, alpha = draw_shield("ZH", height)
     rows, columns = int(np.ceil(height)), int(np.ceil(round(height * SHIELD_ASPECT, 6)))
     assert colour.shape == (rows, columns, 3)

@@ -163,7 +163,7 @@ def test_corners_are_where_the_plate_is_painted(side: int) -> None:
     for i, spec in enumerate(made.specs):
         if spec.frame or spec.edge or spec.colour_index != 0:
             continue
-        picture = paint.render(made, i)
+        image = paint.render(made, i)
         mask = np.zeros((side, side), np.uint8)
         points = np.round((made.corners[i] * side - 0.5) * 16).astype(np.int32)
         cv2.fillConvexPoly(mask, points, 1, cv2.LINE_8, 4)
@@ -173,10 +173,10 @@ def test_corners_are_where_the_plate_is_painted(side: int) -> None:
         )
         rim = mask - inner
         # A white plate on one grey: its edge is bright, and beside it is the ground.
-        ground = np.median(picture[mask == 0])
-        assert np.median(picture[inner == 1]) > 130, i
-        assert np.abs(np.median(picture[outer == 1]) - ground) < 12, i
-        assert np.median(picture[rim == 1]) > min(ground + 30, 130), i
+        ground = np.median(image[mask == 0])
+        assert np.median(image[inner == 1]) > 130, i
+        assert np.abs(np.median(image[outer == 1]) - ground) < 12, i
+        assert np.median(image[rim == 1]) > min(ground + 30, 130), i
         checked += 1
     assert checked > 15
 
@@ -195,13 +195,13 @@ def test_corners_start_at_the_plates_own_top_left() -> None:
         assert np.corrcoef(crops)[0, 1] > 0.8, i
 
 
-def test_a_cut_picture_ends_around_the_plate() -> None:
+def test_a_cut_image_ends_around_the_plate() -> None:
     changes = {"CUT_PROBABILITY": 1.0, "KIND_WEIGHTS": [1.0, 0, 0, 0]}
     made, paint = block(range(20), width=(0.3, 0.5), **changes), renderer(128, **changes)
     for i in range(20):
-        picture = paint.render(made, i)
-        rows = (picture == PAD_GREY).all(axis=1)
-        columns = (picture == PAD_GREY).all(axis=0)
+        image = paint.render(made, i)
+        rows = (image == PAD_GREY).all(axis=1)
+        columns = (image == PAD_GREY).all(axis=0)
         assert rows.sum() + columns.sum() > 20, i
         centre = (made.corners[i].mean(axis=0) * 128).astype(int)
         assert not rows[centre[1]], i
@@ -217,7 +217,7 @@ def test_training_degradations_are_not_those_of_the_shifted_set() -> None:
 
 @pytest.mark.parametrize("name", ["GLARE_PROBABILITY", "SHADOW_PROBABILITY", "DIRT_PROBABILITY",
                                   "OCCLUSION_PROBABILITY", "MOTION_PROBABILITY"])  # fmt: skip
-def test_each_degradation_changes_the_picture(name: str) -> None:
+def test_each_degradation_changes_the_image(name: str) -> None:
     weights = {"KIND_WEIGHTS": [1.0, 0, 0, 0]}
     made = block(range(20), **weights)
     without = renderer(128, **CLEAN | weights | {"MOTION": [0.3, 0.5]})

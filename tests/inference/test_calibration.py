@@ -166,7 +166,7 @@ def test_another_calibration_is_an_error(change: dict[str, object]) -> None:
 
 
 def test_a_threshold_lets_a_share_of_clutter_pass_and_no_more() -> None:
-    # A thousand pictures; the five most probable texts in them have these probabilities.
+    # A thousand images; the five most probable texts in them have these probabilities.
     clutter = np.concatenate([np.full(995, 0.1), [0.99, 0.95, 0.9, 0.8, 0.7]])
     threshold = choose_threshold(np.random.default_rng(1).permutation(clutter))
     # Three in a thousand may pass, the fourth sets the threshold.

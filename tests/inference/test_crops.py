@@ -16,7 +16,7 @@ UPPER = 44
 
 
 def photographed(text: str, format_index: int, height: float) -> tuple[NDArray[np.uint8], NDArray]:
-    """A plate seen from the side in a grey picture, and its corners ``(4, 2)``."""
+    """A plate seen from the side in a grey image, and its corners ``(4, 2)``."""
     flat = cv2.cvtColor(draw_plate(PlateSpec(text, format_index), 320)[0], cv2.COLOR_RGB2GRAY)
     half = height * np.array([flat.shape[1] / flat.shape[0], 1]) / 2
     shape = np.array([[-1, -1], [1, -1.15], [1, 1.1], [-1, 1]]) * half
@@ -27,11 +27,9 @@ def photographed(text: str, format_index: int, height: float) -> tuple[NDArray[n
     matrix = cv2.getPerspectiveTransform(
         (ends - 0.5).astype(np.float32), (corners * fine - 0.5).astype(np.float32)
     )
-    picture = np.full((side * fine, side * fine), 100, np.uint8)
-    cv2.warpPerspective(
-        flat, matrix, picture.shape, picture, cv2.INTER_AREA, cv2.BORDER_TRANSPARENT
-    )
-    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), corners
+    image = np.full((side * fine, side * fine), 100, np.uint8)
+    cv2.warpPerspective(flat, matrix, image.shape, image, cv2.INTER_AREA, cv2.BORDER_TRANSPARENT)
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), corners
 
 
 def difference(
@@ -40,9 +38,9 @@ def difference(
     """``(32, 128)``: where the crops of two plates differ; corners off by so many plate heights."""
     crops = []
     for text in (first, second):
-        picture, corners = photographed(text, format_index, height)
+        image, corners = photographed(text, format_index, height)
         crops.append(
-            recognizer_crop(picture, corners + off * height, "corners", SHAPE, 2).astype(int)
+            recognizer_crop(image, corners + off * height, "corners", SHAPE, 2).astype(int)
         )
     return np.abs(crops[0] - crops[1]) > 40
 
@@ -93,7 +91,7 @@ def test_characters_stay_whole_where_corners_are_a_little_off(
 
 
 @pytest.mark.parametrize(("format_index", "lines"), [(0, 1), (2, 1), (3, 2), (5, 2)])
-def test_a_crop_does_not_depend_on_the_resolution_of_the_picture(
+def test_a_crop_does_not_depend_on_the_resolution_of_the_image(
     format_index: int, lines: int
 ) -> None:
     large, corners = photographed("GR45018", format_index, 480)
@@ -101,20 +99,20 @@ def test_a_crop_does_not_depend_on_the_resolution_of_the_picture(
     first = recognizer_crop(large, corners, "corners", SHAPE, lines).astype(int)
     second = recognizer_crop(small, corners / 8, "corners", SHAPE, lines).astype(int)
     assert first.mean() == pytest.approx(second.mean(), abs=1.5)
-    # The small picture is as fine as the crop, or coarser; its edges are softer.
+    # The small image is as fine as the crop, or coarser; its edges are softer.
     assert np.abs(first - second).mean() < 14
     assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.93
 
 
 def test_crops_of_other_sizes_are_divided_alike() -> None:
-    picture, corners = photographed("ZH123456", 3, 120)
-    small = recognizer_crop(picture, corners, "corners", SHAPE, 2)
-    large = recognizer_crop(picture, corners, "corners", (1, 64, 256), 2)
+    image, corners = photographed("ZH123456", 3, 120)
+    small = recognizer_crop(image, corners, "corners", SHAPE, 2)
+    large = recognizer_crop(image, corners, "corners", (1, 64, 256), 2)
     shrunk = cv2.resize(large, (128, 32), interpolation=cv2.INTER_AREA)
     assert np.abs(shrunk.astype(int) - small).mean() < 6
 
 
 def test_the_upright_box_has_no_lines() -> None:
-    picture, corners = photographed("ZH123456", 3, 60)
-    one, two = (recognizer_crop(picture, corners, "box", (1, 84, 84), lines) for lines in (1, 2))
+    image, corners = photographed("ZH123456", 3, 60)
+    one, two = (recognizer_crop(image, corners, "box", (1, 84, 84), lines) for lines in (1, 2))
     np.testing.assert_array_equal(one, two)

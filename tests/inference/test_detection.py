@@ -39,9 +39,9 @@ def vote(
     logit: float,
     corners: NDArray[np.float64],
     lines: float = NOTHING,
-    picture: int = 0,
+    image: int = 0,
 ) -> None:
-    maps[picture, :, row, column] = [logit, lines, *corners.reshape(8)]
+    maps[image, :, row, column] = [logit, lines, *corners.reshape(8)]
 
 
 def chance(logit: float) -> float:
@@ -134,13 +134,13 @@ def test_of_equal_neighbours_one_is_the_peak() -> None:
         np.testing.assert_allclose(best(maps)[0], found.corners)
 
 
-def test_pictures_of_a_batch_do_not_mix() -> None:
+def test_images_of_a_batch_do_not_mix() -> None:
     generator = np.random.default_rng(5)
     maps = empty_maps(7)
-    for picture, count in enumerate((2, 0, 1, 3, 0, 0, 1)):
+    for image, count in enumerate((2, 0, 1, 3, 0, 0, 1)):
         for number in range(count):
             corners = plate(40 + 50 * number, 40) + generator.normal(0, 2, (4, 2))
-            vote(maps, 5, 3 + 6 * number, generator.uniform(-1, 3), corners, 0.0, picture)
+            vote(maps, 5, 3 + 6 * number, generator.uniform(-1, 3), corners, 0.0, image)
     together = detect(maps, 0.2, 20)
     assert [len(found.score) for found in together] == [2, 0, 1, 3, 0, 0, 1]
     alone = [detect(maps[i : i + 1], 0.2, 20)[0] for i in range(7)]
@@ -167,11 +167,11 @@ def test_extreme_logits_give_numbers() -> None:
     assert found.score == pytest.approx([1.0])
 
 
-def test_one_place_a_picture() -> None:
+def test_one_place_an_image() -> None:
     """As plate_localizer_v3 gives them."""
     maps = np.empty((2, 10, 1, 1), dtype=np.float32)
     vote(maps, 0, 0, 10.0, plate(30, 40), -10.0)
-    vote(maps, 0, 0, 10.0, plate(50, 60), -10.0, picture=1)
+    vote(maps, 0, 0, 10.0, plate(50, 60), -10.0, image=1)
     np.testing.assert_allclose(best(maps)[0], [plate(30, 40), plate(50, 60)], rtol=1e-6)
     assert [len(found.score) for found in detect(maps, 0.2, 20)] == [1, 1]
 

@@ -41,7 +41,7 @@ from tests.bundles import (
     write_bundle,
 )
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 RUNTIMES = installed_runtimes(has_int8=True)
 
 
@@ -98,7 +98,7 @@ def test_a_plate(plate_reader: PlateReader) -> None:
         ((4000, 3000), (0, 3800, 700, 4000)),
     ],
 )
-def test_a_plate_of_any_size_in_a_picture_of_any_size(
+def test_a_plate_of_any_size_in_an_image_of_any_size(
     one: PlateReader, size: tuple[int, int], box: tuple[int, int, int, int]
 ) -> None:
     plate = only(one.read(scene("BE1", box, size)))
@@ -113,16 +113,14 @@ def test_no_plate(plate_reader: PlateReader) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 500), (8, 8), (9, 4000), (2, 2)])
-def test_pictures_that_are_too_small_for_anything(one: PlateReader, size: tuple[int, int]) -> None:
+def test_images_that_are_too_small_for_anything(one: PlateReader, size: tuple[int, int]) -> None:
     assert one.read(np.full(size, 120, np.uint8)) == []
 
 
 def test_two_plates_the_surest_text_first(plate_reader: PlateReader) -> None:
     """Though the other one is more surely a plate."""
-    picture = draw_plate(
-        scene("VD777", (120, 180, 240, 210)), "TI1234567", (20, 40, 140, 70), BLACK
-    )
-    first, second = plate_reader.read(picture)
+    image = draw_plate(scene("VD777", (120, 180, 240, 210)), "TI1234567", (20, 40, 140, 70), BLACK)
+    first, second = plate_reader.read(image)
     assert (first.plate, second.plate, second.text) == ("TI1234567", None, "VD777")
     assert first.confidence > second.confidence
     assert first.score < second.score
@@ -136,7 +134,7 @@ def test_a_plate_of_two_lines(one: PlateReader) -> None:
     assert only(one.read(scene("GE65432", (60, 80, 160, 110)))).lines == 1
 
 
-def test_a_plate_that_leaves_the_picture_has_a_box_within(one: PlateReader) -> None:
+def test_a_plate_that_leaves_the_image_has_a_box_within(one: PlateReader) -> None:
     def beyond(*_: Any) -> list[Detections]:
         corners = np.array([[[-20.0, 100], [100, 90], [100, 120], [-20, 130]]])
         return [Detections(corners, np.array([0.9]), np.array([0.0]))]
@@ -153,8 +151,8 @@ def test_a_plate_that_leaves_the_picture_has_a_box_within(one: PlateReader) -> N
 
 def test_a_text_is_given_from_the_threshold_on(folder: Path, one: PlateReader) -> None:
     unsure = TEXTS[UNSURE]
-    picture = scene(unsure)
-    plate = only(one.read(picture))
+    image = scene(unsure)
+    plate = only(one.read(image))
     assert 0.2 < plate.confidence < one.threshold == 0.5
     assert (plate.plate, plate.canton, plate.number) == (None, None, None)
     assert plate.text == unsure
@@ -164,8 +162,8 @@ def test_a_text_is_given_from_the_threshold_on(folder: Path, one: PlateReader) -
         (plate.confidence + 1e-6, None),
         (0.0, unsure),
     ):
-        assert only(one.read(picture, min_confidence=least)).plate == given
-        assert only(one.read_batch([picture], min_confidence=least)[0]).plate == given
+        assert only(one.read(image, min_confidence=least)).plate == given
+        assert only(one.read_batch([image], min_confidence=least)[0]).plate == given
 
 
 def test_what_is_neither_likely_a_plate_nor_read_is_not_given(one: PlateReader) -> None:
@@ -183,17 +181,17 @@ def test_the_confidence_is_the_calibrated_one(folder: Path) -> None:
     calibration = Calibration("logistic", weights, -1.0, 100, 50)
     bundle = dataclasses.replace(Bundle.load(folder), calibration=calibration)
     calibrated = PlateReader(bundle, "onnxruntime", 1)
-    picture = scene("GE65432", (60, 100, 180, 132))
-    ((candidate,),) = calibrated.candidates([picture])
+    image = scene("GE65432", (60, 100, 180, 132))
+    ((candidate,),) = calibrated.candidates([image])
     assert candidate.features.shape == (len(FEATURES),)
     assert candidate.confidence == pytest.approx(
         1 / (1 + np.exp(-(candidate.features @ np.array(weights) - 1)))
     )
-    # Height of the line, in pixels of the picture.
+    # Height of the line, in pixels of the image.
     assert candidate.features[3] == pytest.approx(np.log(32), abs=0.05)
     ((two_lines,),) = calibrated.candidates([scene("AG10", (60, 80, 160, 140))])
     assert two_lines.features[3] == pytest.approx(np.log(30), abs=0.05)
-    assert only(calibrated.read(picture)).confidence == candidate.confidence
+    assert only(calibrated.read(image)).confidence == candidate.confidence
 
 
 def test_results_cannot_be_changed(one: PlateReader) -> None:
@@ -206,21 +204,21 @@ def test_results_cannot_be_changed(one: PlateReader) -> None:
 # What comes in
 
 
-def test_any_kind_of_picture(one: PlateReader, tmp_path: Path) -> None:
-    picture = scene("GE65432")
-    expected = one.read(picture)
+def test_any_kind_of_image(one: PlateReader, tmp_path: Path) -> None:
+    image = scene("GE65432")
+    expected = one.read(image)
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    path = tmp_path / "picture"
+    Image.fromarray(image).save(buffer, "PNG")
+    path = tmp_path / "image"
     path.write_bytes(buffer.getvalue())
-    kinds = [path, str(path), buffer.getvalue(), Image.fromarray(picture), np.dstack([picture] * 3),
+    kinds = [path, str(path), buffer.getvalue(), Image.fromarray(image), np.dstack([image] * 3),
              load_image(path)]  # fmt: skip
     for kind in kinds:
         assert one.read(kind) == expected
     assert one.read_batch(kinds) == [expected] * len(kinds)
 
 
-def test_boxes_are_those_of_the_displayed_picture(one: PlateReader) -> None:
+def test_boxes_are_those_of_the_displayed_image(one: PlateReader) -> None:
     turned = Image.fromarray(np.ascontiguousarray(np.rot90(scene("GE65432", size=(200, 300)))))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -230,7 +228,7 @@ def test_boxes_are_those_of_the_displayed_picture(one: PlateReader) -> None:
     assert plate.box == pytest.approx((60, 100, 180, 132), abs=0.6)
 
 
-def test_boxes_of_a_picture_that_is_decoded_at_a_half(one: PlateReader) -> None:
+def test_boxes_of_an_image_that_is_decoded_at_a_half(one: PlateReader) -> None:
     large = scene("GE65432", (4000, 300, 5000, 560), (900, 8200))
     done, content = cv2.imencode(".jpg", large)
     assert done
@@ -240,7 +238,7 @@ def test_boxes_of_a_picture_that_is_decoded_at_a_half(one: PlateReader) -> None:
     assert plate.box == pytest.approx((4000, 300, 5000, 560), abs=10)
 
 
-def test_a_picture_that_cannot_be_read(one: PlateReader, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read(one: PlateReader, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such file"):
         one.read(tmp_path / "missing.jpg")
     with pytest.raises(ImageError, match="is empty"):
@@ -256,24 +254,24 @@ def test_nothing_to_read(one: PlateReader) -> None:
 
 
 @pytest.fixture(scope="module")
-def mixed() -> list[Picture]:
-    """Pictures of several sizes, with one plate, two or none, more than one thread takes at once."""
-    pictures = []
+def mixed() -> list[ImageArray]:
+    """Images of several sizes, with one plate, two or none, more than one thread takes at once."""
+    images = []
     for i in range(45):
         text = TEXTS[i % len(TEXTS)]
         kind = i % 5
         if kind == 0:
-            picture = scene(text, (40 + i, 100, 150 + i, 130))
+            image = scene(text, (40 + i, 100, 150 + i, 130))
         elif kind == 1:
-            picture = scene(text, (400, 200 + i, 460, 216 + i), (480, 640))
+            image = scene(text, (400, 200 + i, 460, 216 + i), (480, 640))
         elif kind == 2:
-            picture = np.full((256, 256), 120, np.uint8)
+            image = np.full((256, 256), 120, np.uint8)
         elif kind == 3:
-            picture = draw_plate(scene(text, (20, 40, 140, 70)), "BE1", (90, 180, 200, 240), BLACK)
+            image = draw_plate(scene(text, (20, 40, 140, 70)), "BE1", (90, 180, 200, 240), BLACK)
         else:
-            picture = scene(text, rim=229 + i % 6)
-        pictures.append(picture)
-    return pictures
+            image = scene(text, rim=229 + i % 6)
+        images.append(image)
+    return images
 
 
 def close(first: list[Plate], second: list[Plate]) -> bool:
@@ -290,9 +288,9 @@ def close(first: list[Plate], second: list[Plate]) -> bool:
 
 
 def test_a_result_does_not_depend_on_the_batch(
-    plate_reader: PlateReader, mixed: list[Picture]
+    plate_reader: PlateReader, mixed: list[ImageArray]
 ) -> None:
-    alone = [plate_reader.read(picture) for picture in mixed]
+    alone = [plate_reader.read(image) for image in mixed]
     assert {len(plates) for plates in alone} == {0, 1, 2}
     batch = plate_reader.read_batch(mixed)
     turned = plate_reader.read_batch(mixed[::-1])[::-1]
@@ -301,16 +299,16 @@ def test_a_result_does_not_depend_on_the_batch(
             assert close(expected, other)
 
 
-def test_large_pictures_in_a_batch(one: PlateReader) -> None:
+def test_large_images_in_a_batch(one: PlateReader) -> None:
     """More pixels than are held at once."""
-    pictures = [scene("BE1", (100, 100, 400 + 50 * i, 200), (2400, 3000)) for i in range(5)]
-    assert sum(picture.size for picture in pictures) > 2 * reader._PIXELS
-    boxes = [only(plates).box for plates in one.read_batch(pictures)]
+    images = [scene("BE1", (100, 100, 400 + 50 * i, 200), (2400, 3000)) for i in range(5)]
+    assert sum(image.size for image in images) > 2 * reader._PIXELS
+    boxes = [only(plates).box for plates in one.read_batch(images)]
     assert [box[2] for box in boxes] == pytest.approx([400 + 50 * i for i in range(5)], abs=8)
 
 
-def test_eight_threads_at_once(plate_reader: PlateReader, mixed: list[Picture]) -> None:
-    expected = [plate_reader.read(picture) for picture in mixed]
+def test_eight_threads_at_once(plate_reader: PlateReader, mixed: list[ImageArray]) -> None:
+    expected = [plate_reader.read(image) for image in mixed]
     start = threading.Barrier(8)
 
     def work(number: int) -> list[list[Plate]]:
@@ -326,11 +324,11 @@ def test_eight_threads_at_once(plate_reader: PlateReader, mixed: list[Picture]) 
             assert all(map(close, expected, results))
 
 
-def test_the_same_twice(plate_reader: PlateReader, mixed: list[Picture]) -> None:
+def test_the_same_twice(plate_reader: PlateReader, mixed: list[ImageArray]) -> None:
     assert plate_reader.read_batch(mixed) == plate_reader.read_batch(mixed)
 
 
-# Where it looks
+# Where it refined
 
 
 def _entry(**changes: Any) -> LocalizerEntry:
@@ -339,16 +337,16 @@ def _entry(**changes: Any) -> LocalizerEntry:
 
 
 class Looker:
-    """A localizer that remembers what it was shown, and says the same of each picture.
+    """A localizer that remembers what it was shown, and says the same of each image.
 
     Args:
-        answer: score and box (shares of the input) of the plate in a picture of some height.
+        answer: score and box (shares of the input) of the plate in an image of some height.
     """
 
     def __init__(self, answer: Any) -> None:
         self.answer, self.shapes = answer, []
 
-    def __call__(self, images: Picture) -> NDArray[np.float32]:
+    def __call__(self, images: ImageArray) -> NDArray[np.float32]:
         self.shapes.append(images.shape)
         count, height, width = images.shape
         maps = np.full((count, 10, -(-height // 8), -(-width // 8)), -9, np.float32)
@@ -365,7 +363,7 @@ def pyramid(height: int, width: int) -> Pyramid:
     return Pyramid(load_image(np.full((height, width), 120, np.uint8)))
 
 
-def test_a_clear_small_picture_is_looked_at_once() -> None:
+def test_a_clear_small_image_is_looked_at_once() -> None:
     looker = Looker(lambda _: (0.95, (0.3, 0.4, 0.7, 0.5)))
     (found,) = find_plates([pyramid(256, 256)], looker, _entry())
     assert looker.shapes == [(1, 136, 136)]
@@ -381,19 +379,19 @@ def test_a_clear_small_picture_is_looked_at_once() -> None:
         None,
     ],
 )
-def test_another_small_picture_is_looked_at_in_all_sizes(answer: Any) -> None:
+def test_another_small_image_is_looked_at_in_all_sizes(answer: Any) -> None:
     looker = Looker(lambda _: answer)
     find_plates([pyramid(256, 256)], looker, _entry())
     assert looker.shapes == [(1, 136, 136), (1, 72, 72)]
 
 
-def test_a_large_picture_is_looked_at_in_all_sizes_at_any_rate() -> None:
+def test_a_large_image_is_looked_at_in_all_sizes_at_any_rate() -> None:
     looker = Looker(lambda _: (0.95, (0.4, 0.4, 0.5, 0.45)))
     find_plates([pyramid(480, 640)], looker, _entry())
     assert [shape[1:] for shape in looker.shapes][:3] == [(248, 336), (128, 168), (104, 104)]
 
 
-def test_pictures_of_one_size_are_looked_at_together() -> None:
+def test_images_of_one_size_are_looked_at_together() -> None:
     looker = Looker(lambda height: (0.95, (0.3, 0.4, 0.7, 0.5)) if height == 136 else None)
     find_plates([pyramid(256, 256), pyramid(480, 640), pyramid(256, 200)], looker, _entry())
     # Small ones are put into squares.
@@ -435,12 +433,12 @@ def test_a_plate_that_is_not_seen_again_loses(second: Any) -> None:
     assert found.corners[0, 0] == pytest.approx([(0.4 * 368 - 4) * 2, (0.45 * 368 - 4) * 2])
 
 
-def test_usual_sizes_are_those_of_small_pictures_and_of_second_looks() -> None:
+def test_usual_sizes_are_those_of_small_images_and_of_second_looks() -> None:
     assert usual_sizes(_entry()) == [(72, 72), (88, 88), (104, 104), (136, 136)]
     assert usual_sizes(_entry(dense=False)) == [(84, 84)]
 
 
-def test_a_localizer_of_one_size_sees_all_of_the_picture() -> None:
+def test_a_localizer_of_one_size_sees_all_of_the_image() -> None:
     looker = Looker(lambda _: (0.95, (0.25, 0.5, 0.75, 0.75)))
     (found,) = find_plates([pyramid(300, 500)], looker, _entry(dense=False, stride=84))
     assert looker.shapes == [(1, 84, 84)]
@@ -469,17 +467,17 @@ def test_a_plate_is_given_once() -> None:
 
 def test_a_large_plate_is_averaged(one: PlateReader, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fine pattern is even then; picked from here and there it would be any."""
-    seen: list[Picture] = []
+    seen: list[ImageArray] = []
     run = one._reader.run
     monkeypatch.setattr(
         one._reader,
         "run",
         lambda images, **options: (seen.append(images), run(images, **options))[1],
     )
-    picture = scene("BE1", (200, 200, 1300, 480), (1000, 1500))
-    picture[240:440:2, 260:1240] = 0
-    picture[241:440:2, 260:1240] = 110
-    one.read(picture)
+    image = scene("BE1", (200, 200, 1300, 480), (1000, 1500))
+    image[240:440:2, 260:1240] = 0
+    image[241:440:2, 260:1240] = 110
+    one.read(image)
     inside = seen[0][0][8:24, 16:112]
     assert inside.std() < 3
     assert inside.mean() == pytest.approx(55, abs=2)
@@ -494,7 +492,7 @@ def test_an_unclear_number_of_lines_is_read_both_ways(
     cuts: list[int] = []
     cut = recognizer.cut
 
-    def remember(of: Pyramid, corners: Any, lines: int, entry: Any) -> Picture:
+    def remember(of: Pyramid, corners: Any, lines: int, entry: Any) -> ImageArray:
         cuts.append(lines)
         # One line is read as something sure, two as something that is less so.
         return np.full_like(cut(of, corners, lines, entry), 52 if lines == 1 else 92)
@@ -527,7 +525,7 @@ def readings_by_cut(
     seen: list[NDArray[np.float64]] = []
     cut = recognizer.cut
 
-    def remember(of: Pyramid, corners: Any, lines: int, entry: Any) -> Picture:
+    def remember(of: Pyramid, corners: Any, lines: int, entry: Any) -> ImageArray:
         seen.append(np.array(corners))
         return np.full_like(cut(of, corners, lines, entry), greys[len(seen) - 1])
 
@@ -566,12 +564,12 @@ def test_an_unsure_reading_is_put_to_the_vote(
 
 def test_other_looks_vote_too(one: PlateReader, monkeypatch: pytest.MonkeyPatch) -> None:
     """As they were seen, and the mean of all, around which the other cuts are made."""
-    looks = [
+    refined = [
         np.array([[60.0, 103], [180, 103], [180, 143], [60, 143]]),
         np.array([[63.0, 100], [183, 100], [183, 140], [63, 140]]),
     ]
     greys = [UNSURE_GREY, SURE_GREY, SURE_GREY, SURE_GREY, *[UNSURE_GREY] * 6]
-    seen, candidate = readings_by_cut(one, monkeypatch, greys, looks)
+    seen, candidate = readings_by_cut(one, monkeypatch, greys, refined)
     boxes = np.array([[*quad[0], *quad[2]] for quad in seen])
     assert boxes[:4] == pytest.approx(
         np.array(
@@ -588,13 +586,13 @@ def test_corners_are_seen_at_other_sizes(one: PlateReader) -> None:
     pyramid = Pyramid(load_image(scene(box=(60, 100, 180, 140))))
     sizes = []
 
-    def localize(pictures: Picture) -> NDArray[np.float32]:
-        sizes.append(pictures.shape)
-        return one._localizer.run(pictures)
+    def localize(images: ImageArray) -> NDArray[np.float32]:
+        sizes.append(images.shape)
+        return one._localizer.run(images)
 
     (seen,) = finder.other_corners([(pyramid, corners)], localize, one.manifest.localizer)
-    assert sizes == [(1, 88, 88)] * len(finder.OTHER_SHARES)
-    assert len(seen) == len(finder.OTHER_SHARES)
+    assert sizes == [(1, 88, 88)] * len(finder.AUGMENTED_SHARES)
+    assert len(seen) == len(finder.AUGMENTED_SHARES)
     for other in seen:
         assert np.abs(other - corners).max() < 5
     # Where nothing is, nothing is seen.
@@ -619,11 +617,11 @@ def test_the_vote_is_by_confidence() -> None:
 
 
 def test_reading_at_a_place_that_is_known(one: PlateReader) -> None:
-    picture = draw_plate(scene("GE65432", (60, 100, 180, 132)), "AG10", (20, 160, 120, 230))
+    image = draw_plate(scene("GE65432", (60, 100, 180, 132)), "AG10", (20, 160, 120, 230))
     corners = np.array([[60, 100], [180, 100], [180, 132], [60, 132]])
-    assert one.read_at(picture, corners, 1).text == "GE65432"
+    assert one.read_at(image, corners, 1).text == "GE65432"
     corners = np.array([[20, 160], [120, 160], [120, 230], [20, 230]])
-    assert one.read_at(picture, corners, 2).text == "AG10"
+    assert one.read_at(image, corners, 2).text == "AG10"
     assert one.rectification == "corners"
 
 
@@ -674,7 +672,7 @@ def test_a_stream_goes_on_after_what_cannot_be_read(
     found = PlateReader._candidates
 
     def fail(self: PlateReader, images: Any, together: bool = False) -> Any:
-        if any(picture.grey.shape == (50, 60) for picture in images):
+        if any(image.grey.shape == (50, 60) for image in images):
             raise ZeroDivisionError("of all things")
         return found(self, images, together)
 

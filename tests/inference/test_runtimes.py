@@ -37,7 +37,7 @@ RUNTIMES = [
     for name in get_args(Runtime)
 ]
 
-# Of each picture the sum of every row: the results tell pictures, and rows, apart.
+# Of each image the sum of every row: the results tell images, and rows, apart.
 _MODEL = """<ir_version: 8, opset_import: ["" : 18]>
 sums (uint8[N,H,W] images) => (float[N,H] sums) {
   pixels = Cast <to = 1> (images)
@@ -52,7 +52,9 @@ def model() -> bytes:
     return onnx.parser.parse_model(_MODEL).SerializeToString()
 
 
-def pictures(count: int, height: int = 24, width: int = 32, seed: int = 0) -> NDArray[np.uint8]:
+def random_images(
+    count: int, height: int = 24, width: int = 32, seed: int = 0
+) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, height, width), dtype=np.uint8)
 
 
@@ -67,24 +69,24 @@ def test_any_number_of_any_size(model: bytes, runtime: Runtime, together: bool) 
     # The last are more than are run at once, and too large to be run with others.
     shapes = [(count, 8, 8) for count in (*range(1, 20), 31, 33)]
     for shape in [*shapes, (5, 24, 32), (1, 8, 8), (300, 24, 32), (3, 700, 800)]:
-        images = pictures(*shape)
+        images = random_images(*shape)
         result = network.run(images, together)
         assert result.dtype == np.float32
         assert np.array_equal(result, expected(images))
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_pictures_that_do_not_lie_in_one_piece(model: bytes, runtime: Runtime) -> None:
-    images = pictures(6, 48, 64)[::2, ::2, ::-2]
+def test_images_that_do_not_lie_in_one_piece(model: bytes, runtime: Runtime) -> None:
+    images = random_images(6, 48, 64)[::2, ::2, ::-2]
     assert np.array_equal(Network(model, runtime).run(images), expected(images))
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_result_stays_when_the_next_comes(model: bytes, runtime: Runtime) -> None:
     network = Network(model, runtime)
-    first = network.run(pictures(2))
+    first = network.run(random_images(2))
     copy = first.copy()
-    network.run(pictures(2, seed=1))
+    network.run(random_images(2, seed=1))
     assert np.array_equal(first, copy)
 
 
@@ -95,7 +97,7 @@ def test_eight_threads_at_once(model: bytes, runtime: Runtime) -> None:
 
     def work(number: int) -> None:
         for turn in range(20):
-            images = pictures(1 + (number + turn) % 5, 8 * (1 + turn % 3), 600, seed=number)
+            images = random_images(1 + (number + turn) % 5, 8 * (1 + turn % 3), 600, seed=number)
             if not np.array_equal(network.run(images, together=bool(turn % 2)), expected(images)):
                 wrong.append(number)
 
@@ -118,10 +120,10 @@ def copies(network: Network) -> list[tuple[tuple[int, ...], bool]]:
 
 
 @WITH_OPENVINO
-def test_a_single_picture_of_a_usual_size_has_a_copy_of_its_own(model: bytes) -> None:
+def test_a_single_image_of_a_usual_size_has_a_copy_of_its_own(model: bytes) -> None:
     network = Network(model, "openvino", usual=[(16, 16), (24, 16)])
     for shape in [(1, 16, 16), (1, 24, 16), (1, 16, 24), (2, 16, 16)] * 2:
-        images = pictures(*shape)
+        images = random_images(*shape)
         assert np.array_equal(network.run(images), expected(images))
     assert copies(network) == [((1, 16, 16), True), ((1, 24, 16), True), ((2, 16, 16), False)]
 
@@ -132,13 +134,13 @@ def test_other_sizes_in_turn_get_a_copy_each_after_a_while(model: bytes) -> None
     network = Network(model, "openvino")
     sizes = [(2, 16, 16), (2, 24, 24)]
     for shape in sizes * 3:
-        network.run(pictures(*shape))
+        network.run(random_images(*shape))
     assert copies(network) == [(sizes[1], False)]
     for shape in sizes * 20:
-        network.run(pictures(*shape))
+        network.run(random_images(*shape))
     assert sorted(copies(network)) == [(shape, False) for shape in sizes]
     # A size that is rare takes the one that was not used for longest.
-    network.run(pictures(2, 8, 8))
+    network.run(random_images(2, 8, 8))
     assert copies(network) == [(sizes[1], False), ((2, 8, 8), False)]
 
 
@@ -147,7 +149,7 @@ def test_the_number_of_copies_has_a_limit(model: bytes) -> None:
     network = Network(model, "openvino")
     sizes = [(2, 8 * side, 8) for side in range(1, 40)]
     for shape in sizes * 25:
-        images = pictures(*shape)
+        images = random_images(*shape)
         assert np.array_equal(network.run(images), expected(images))
     assert len(copies(network)) == network._single._most_others  # type: ignore[attr-defined]
 
@@ -162,7 +164,7 @@ def test_more_threads_than_cores_wait_for_each_other(
 
     def work(number: int) -> None:
         for turn in range(40):
-            images = pictures(1 + (number + turn) % 2, 8 + 8 * ((number + turn) % 3), 400)
+            images = random_images(1 + (number + turn) % 2, 8 + 8 * ((number + turn) % 3), 400)
             if not np.array_equal(network.run(images), expected(images)):
                 wrong.append(number)
 
@@ -195,8 +197,8 @@ def test_a_copy_that_cannot_be_made_is_not_waited_for(
     monkeypatch.setattr(runtimes._OpenVino, "_compile", fail)
     for _ in range(left[0]):
         with pytest.raises(MemoryError):
-            network.run(pictures(2))
-    assert np.array_equal(network.run(pictures(2)), expected(pictures(2)))
+            network.run(random_images(2))
+    assert np.array_equal(network.run(random_images(2)), expected(random_images(2)))
 
 
 @WITH_OPENVINO
@@ -204,7 +206,7 @@ def test_little_is_computed_for_nothing(model: bytes) -> None:
     """A number is filled up to a power of two, or cut into some; sizes are few, and so is waste."""
     network = Network(model, "openvino")
     for count in range(1, 70):
-        network.run(pictures(count, 8, 8))
+        network.run(random_images(count, 8, 8))
         parts, left = [], count
         while left:
             parts.append(network._single.part(min(left, 64)))
@@ -289,7 +291,7 @@ def test_openvino_computes_in_bf16_where_that_is_fast(
             return compiled[-1]
 
     monkeypatch.setattr(runtimes, "_openvino_core", Recorder)
-    Network(model, "openvino").run(pictures(1, 8, 8))
+    Network(model, "openvino").run(random_images(1, 8, 8))
     # A processor without any bf16 computes in float32, whatever it is told.
     able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     found = str(compiled[0].get_property("INFERENCE_PRECISION_HINT"))

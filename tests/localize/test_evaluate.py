@@ -39,7 +39,7 @@ def config(tmp_path: Path) -> Config:
 
 
 def without_plates(config: Config, empty: Collection[int], street: Collection[int] = ()) -> None:
-    """The set again, some of its pictures without a plate, some of another style."""
+    """The set again, some of its images without a plate, some of another style."""
 
     def make(indices: range) -> Shard:
         shard = make_samples((84, 84), indices)
@@ -143,7 +143,7 @@ def test_a_plate_of_a_low_score_is_placed_but_not_found(
     assert scores["nothing"].sum() == 0
 
 
-def test_pictures_without_a_plate(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_without_a_plate(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = {2, 3, 5, 8}
     without_plates(config, empty)
     # In three of the four nothing is found, as in one that has a plate.
@@ -252,7 +252,7 @@ def test_another_input_size_than_the_sets(config: Config, monkeypatch: pytest.Mo
 
 
 class Wobbly(OracleLocalizer):
-    """Off by 2 px to the right, and the first corner by 1 px more downwards; far off in two pictures."""
+    """Off by 2 px to the right, and the first corner by 1 px more downwards; far off in two images."""
 
     def __init__(self) -> None:
         super().__init__(shift=2.0, shifted={3, 4})

@@ -44,7 +44,7 @@ def test_plate_net_learns_to_find_plates(
     train.main(load_config(tiny_workspace))
     assert last_value(tiny_workspace, "val/iou") > 0.5
     assert last_value(tiny_workspace, "val/quality") > 0.5
-    # All of its pictures have a plate.
+    # All of its images have a plate.
     plots = tiny_workspace / "out/runs/localize/plots/metrics/val"
     assert not (plots / "average_precision.tsv").exists()
     model = load_localizer(tiny_workspace / "out/models/localize/model.safetensors")
@@ -67,7 +67,7 @@ def test_plate_localizer_v3_runs_through_the_stage(
     train.main(load_config(tiny_workspace))
     model = load_localizer(tiny_workspace / "out/models/localize/model.safetensors")
     assert type(model).__name__ == "PlateLocalizerV3"
-    # Every picture has a plate for it.
+    # Every image has a plate for it.
     quality, iou = (last_value(tiny_workspace, f"val/{name}") for name in ("quality", "iou"))
     assert quality == pytest.approx(iou)
 
@@ -83,7 +83,7 @@ def test_missing_data_is_one_message(
 
 
 class Scripted(OracleLocalizer):
-    """Knows the plates, is a little less sure of two pictures; its loss is the number of pictures."""
+    """Knows the plates, is a little less sure of two images; its loss is the number of images."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = super().forward(images)
@@ -97,7 +97,7 @@ class Scripted(OracleLocalizer):
 
 
 def training_of(localizer: OracleLocalizer, count: int) -> LocalizerTraining:
-    """Its training on ``count`` pictures, in batches of 8."""
+    """Its training on ``count`` images, in batches of 8."""
     data = SimpleNamespace(
         params=load_config(PARAMETERS).TrainLocalizeParams,
         batch_size=8,
@@ -107,7 +107,7 @@ def training_of(localizer: OracleLocalizer, count: int) -> LocalizerTraining:
     return LocalizerTraining(localizer, data)  # type: ignore[arg-type]  # its sizes alone
 
 
-def test_figures_are_those_of_all_pictures_whatever_the_batches() -> None:
+def test_figures_are_those_of_all_images_whatever_the_batches() -> None:
     count = 20
     shard = make_samples((84, 84), range(count))
     corners = torch.tensor(shard.labels[CORNER_COLUMNS].to_numpy(np.float32)).view(-1, 4, 2)
@@ -145,7 +145,7 @@ def test_figures_are_those_of_all_pictures_whatever_the_batches() -> None:
     assert first["average_precision"] == pytest.approx(14 / 15 + 1 / 15 * 15 / 20)
 
 
-def test_of_a_plate_that_leaves_the_picture_what_is_inside_counts() -> None:
+def test_of_a_plate_that_leaves_the_image_what_is_inside_counts() -> None:
     found = true_corners(0) + np.array([0.5, 0.0])
     true = found + np.array([[0, 0], [0.8, 0], [0.8, 0], [0, 0]])
     batch = LocalizeBatch(

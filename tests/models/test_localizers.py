@@ -91,7 +91,7 @@ def test_a_place_is_centred_on_what_it_sees(size: tuple[int, int]) -> None:
     torch.testing.assert_close(maps[0, 2:, row, column].detach(), centre.repeat(4))
 
 
-def test_what_moves_in_the_picture_moves_in_the_maps() -> None:
+def test_what_moves_in_the_image_moves_in_the_maps() -> None:
     model = plate_net()
     wide = noise(1, 1, 144, 168)
     with torch.inference_mode():
@@ -117,7 +117,7 @@ def test_a_wrong_number_of_channels_names_the_parameter() -> None:
 
 
 def drawn(count: int, side: int) -> tuple[Tensor, LocalizerTargets]:
-    """White quadrilaterals on noise, every third picture without; those with a bar have two lines."""
+    """White quadrilaterals on noise, every third image without; those with a bar have two lines."""
     generator = np.random.default_rng(4)
     images = generator.uniform(0, 120, (count, side, side)).astype(np.uint8)
     present, lines = np.arange(count) % 3 != 2, 1 + np.arange(count) % 2
@@ -182,7 +182,7 @@ def test_the_seeds_localizer_overfits_one_batch_through_the_same_interface() -> 
     assert error.mean() < 2
 
 
-def test_the_seeds_localizer_says_of_the_whole_picture_that_it_has_a_box() -> None:
+def test_the_seeds_localizer_says_of_the_whole_image_that_it_has_a_box() -> None:
     model = seed_localizer().eval()
     assert not model.dense
     images = noise(4, 1, 80, 80)

@@ -28,7 +28,7 @@ def plate(x: float, y: float, width: float = 40, height: float = 10) -> Tensor:
 
 
 def targets(*corners: Tensor | None, lines: int = 1) -> LocalizerTargets:
-    """Of pictures with these plates; None: without."""
+    """Of images with these plates; None: without."""
     return LocalizerTargets(
         torch.stack([torch.full((4, 2), math.nan) if c is None else c for c in corners]),
         torch.tensor([c is not None for c in corners]),
@@ -93,7 +93,7 @@ def test_the_nearest_place_alone_is_pulled_up() -> None:
     torch.testing.assert_close(long[5, 5], above, rtol=0.02, atol=0)
 
 
-def test_a_picture_without_a_plate_only_pushes_down() -> None:
+def test_an_image_without_a_plate_only_pushes_down() -> None:
     gradient = gradient_of(maps_of(TRUE, -2.0), targets(None))[0]
     assert (gradient[0] > 0).all()
     assert (gradient[1:] == 0).all()
@@ -140,7 +140,7 @@ def test_what_stands_in_for_no_plate_is_never_looked_at() -> None:
         assert loss == losses[-1]
         torch.testing.assert_close(gradient, gradients[-1], rtol=0, atol=0)
         assert gradient.isfinite().all()
-    # The mean over both pictures.
+    # The mean over both images.
     alone = loss_of(maps[:1], targets(TRUE)) + loss_of(maps[:1], targets(None))
     torch.testing.assert_close(losses[0], alone / 2)
 

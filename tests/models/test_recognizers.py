@@ -43,15 +43,15 @@ def targets_of(texts: list[str]) -> tuple[Tensor, Tensor]:
 
 
 def drawn(text: str, format_index: int, reader: Recognizer) -> NDArray[np.uint8]:
-    """What a reader sees of a plate; of no text, a picture of bars."""
+    """What a reader sees of a plate; of no text, an image of bars."""
     if text:
-        picture = cv2.cvtColor(draw_plate(PlateSpec(text, format_index), 64)[0], cv2.COLOR_RGB2GRAY)
+        image = cv2.cvtColor(draw_plate(PlateSpec(text, format_index), 64)[0], cv2.COLOR_RGB2GRAY)
     else:
-        picture = np.tile(np.repeat(np.array([40, 220], np.uint8), 8), (64, 16))
-    height, width = picture.shape
+        image = np.tile(np.repeat(np.array([40, 220], np.uint8), 8), (64, 16))
+    height, width = image.shape
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64)
     lines = FORMATS[format_index].lines
-    return recognizer_crop(picture, corners, reader.rectification, reader.input_shape, lines)
+    return recognizer_crop(image, corners, reader.rectification, reader.input_shape, lines)
 
 
 # The original's reader has no batch norm and takes twice as long.

@@ -33,7 +33,7 @@ def changed(config: Config, section: str, **values: object) -> Config:
     return config.model_copy(update={section: part})
 
 
-def pictures(model: Localizer | Recognizer, count: int) -> Tensor:
+def random_images(model: Localizer | Recognizer, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(3)
     return torch.rand(count, *model.input_shape, generator=generator)
 
@@ -52,7 +52,7 @@ def test_parameter_counts_are_what_they_were_meant_to_be(name: str, millions: fl
 def test_reader_gives_logits_in_float32_under_autocast(name: str, steps: int) -> None:
     model = build_recognizer(name, CONFIG)
     with torch.autocast("cpu", torch.bfloat16):
-        logits = model(pictures(model, 2))
+        logits = model(random_images(model, 2))
         targets, lengths = encode_texts(["ZH1", "AG1111111"])
         loss = model.loss(logits, torch.from_numpy(targets), torch.from_numpy(lengths))
     assert logits.shape == (2, steps, CHARSET.num_classes)
@@ -71,7 +71,7 @@ def test_file_gives_the_same_model_whatever_params_py_says(name: str, tmp_path: 
     assert [file.name for file in path.parent.iterdir()] == ["model.safetensors"]
     assert not loaded.training
     assert loaded.input_shape == model.input_shape
-    images = pictures(model, 2)
+    images = random_images(model, 2)
     with torch.inference_mode():
         torch.testing.assert_close(loaded(images), model(images))
 

@@ -123,7 +123,7 @@ class Refusing(OracleReader):
     """Reads nothing, or something that it is sure of, where it is told to.
 
     Args:
-        nothing: pictures in which it sees nothing.
+        nothing: images in which it sees nothing.
     """
 
     def __init__(self, nothing: set[int]) -> None:
@@ -159,7 +159,7 @@ def test_nothing_to_read_is_measured_by_the_texts_it_is_given(
     assert (metrics["count"], metrics["count_with_text"]) == (30, 20)
     assert metrics["accuracy"] == metrics["accuracy_greedy"] == pytest.approx(19 / 20)
     assert metrics["refused"] == pytest.approx(1 / 20)
-    # Picture 1 has an odd number: street, and rear_long.
+    # Image 1 has an odd number: street, and rear_long.
     assert metrics["by_style"]["scene"]["accuracy"] == 1
     assert metrics["by_style"]["street"] == {"count": 10, "accuracy": pytest.approx(0.9)}
     assert "by_lines" not in metrics
@@ -168,7 +168,7 @@ def test_nothing_to_read_is_measured_by_the_texts_it_is_given(
     assert refusals["false_texts"]["share"] == pytest.approx(0.2)
     assert refusals["false_texts"]["low"] < 0.2 < refusals["false_texts"]["high"]
     assert refusals["false_texts_greedy"] == pytest.approx(0.2)
-    # Of the false ones, picture 0 is a scene, and 3 a street.
+    # Of the false ones, image 0 is a scene, and 3 a street.
     assert refusals["by_style"]["scene"] == {"count": 5, "false_texts": pytest.approx(0.2)}
     assert refusals["by_format"]["front"]["count"] == 5
     plots = config.out("evaluations", "ocr") / "plots"
@@ -218,7 +218,7 @@ def test_two_lines_are_cut_as_two(config: Config, monkeypatch: pytest.MonkeyPatc
     }
 
 
-def test_pictures_of_nothing_say_so(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_of_nothing_say_so(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     relabel(config, set(range(COUNT)), plate_height=np.nan)
     lines: list[str] = []
     line = evaluate.plots.Line

@@ -63,8 +63,12 @@ class StreetParams:
     EMBOSS: list = [0.0, 0.6]
     MOSAIC_PROBABILITY: float = 0.4
     TEXTURE_PROBABILITY: float = 0.15
+    OVERLAY_PROBABILITY: float = 0.25
     PLAIN_PROBABILITY: float = 0.05
     SURROUND_PROBABILITY: float = 0.75
+    PANEL_PROBABILITY: float = 0.65
+    PANEL_EDGE_PROBABILITY: float = 0.4
+    STICKER_PROBABILITY: float = 0.12
     CUT_PROBABILITY: float = 0.2
     SHADOW_PROBABILITY: float = 0.25
     GLARE_PROBABILITY: float = 0.1
@@ -78,9 +82,15 @@ class StreetParams:
     MOTION: list = [0.05, 0.25]
     CLEAN_PROBABILITY: float = 0.3
     RESAMPLE_PROBABILITY: float = 0.3
+    SHARPEN_PROBABILITY: float = 0.3
     NOISE: list = [0.0, 0.15]
     JPEG_PROBABILITY: float = 0.6
     JPEG_QUALITY: list = [15, 95]
+    BANDS_PROBABILITY: float = 0.4
+    VIGNETTE_PROBABILITY: float = 0.5
+    POSTERISE_PROBABILITY: float = 0.25
+    RAIN_PROBABILITY: float = 0.3
+    WEBP_PROBABILITY: float = 0.6
 
 
 class SceneParams:

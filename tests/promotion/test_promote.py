@@ -33,7 +33,7 @@ from tests.stack.test_evaluate import clutter
 from tests.standins import (
     REPOSITORY,
     config_below,
-    picture_of,
+    image_of,
     plate_text,
     prepared_set,
     true_corners,
@@ -139,7 +139,7 @@ def test_the_card_says_what_was_measured(config: Config) -> None:
     assert "| `shifted`: letters," in text
     assert "| 0-10 | 40 | 0.5000 |" in text
     assert "| white | 12 | 0.8100 |" in text
-    assert "in 0.10% of 1000 pictures" in text
+    assert "in 0.10% of 1000 images" in text
     assert "locked" in text
     assert "{" not in text
 
@@ -198,7 +198,7 @@ def test_a_better_one_is_promoted(config: Config, read_by: Any) -> None:
         ({"wrong": set(range(9))}, {"missed": {20, 21}}, {}, None),
         ({"wrong": set(range(9))}, {"missed": {20, 21}}, {"primary": "night"}, "must be one of val"),
         ({"wrong": set(range(9))}, {}, {"primary": "clutter"}, "must be one of val, shifted"),
-        # No text in pictures without a plate: they have other brightnesses than plates have.
+        # No text in images without a plate: they have other brightnesses than plates have.
         (
             {"wrong": set(range(9)), "missed": {1, 2, 4, 5, 7, 8}},
             {"missed": {10, 11}}, {}, "worse on clutter by",
@@ -229,7 +229,7 @@ def test_a_truth_file_is_a_set_too(config: Config, read_by: Any) -> None:
     read_by(OracleStack(wrong=set(range(9))), OracleStack(missed={30, 31}))
     rows = ["file,plate,cx,cy,w,h"]
     for i in range(20, 40):
-        Image.fromarray(picture_of(i, (128, 128))).save(f"{i}.png")
+        Image.fromarray(image_of(i, (128, 128))).save(f"{i}.png")
         box = ",".join(str(value) for value in corners_to_box(true_corners(i)))
         rows.append(f"{i}.png,{plate_text(i)},{box}")
     Path("own.csv").write_text("\n".join(rows))

@@ -16,7 +16,7 @@ from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_to_corners
 from src.quality.base import Evidence, Finding
 from src.quality.networks import Find, Found, Networks, Read
 from src.quality.opinions import ZOOMS
-from src.quality.samples import FloatArray, Picture, Samples
+from src.quality.samples import FloatArray, ImageArray, Samples
 from src.quality.suite import checks_of
 from tests.conftest import PARAMETERS
 
@@ -30,32 +30,32 @@ def text_of(i: int) -> str:
     return f"{CANTONS[i % 26]}{10_000 + 7 * i}"
 
 
-def noise(i: int) -> Picture:
-    """A picture like no other: two bands whose greys are its number, noise between them, and a white spot
+def noise(i: int) -> ImageArray:
+    """An image like no other: two bands whose greys are its number, noise between them, and a white spot
     in the middle that shows how far it was moved.
     """
-    picture = np.random.default_rng(i).integers(40, 220, (SIDE, SIDE)).astype(np.uint8)
-    picture[:, : SIDE // 4], picture[:, -SIDE // 4 :] = i % 200, i // 200
-    picture[SIDE // 2 - 1 : SIDE // 2 + 2, SIDE // 2 - 1 : SIDE // 2 + 2] = 255
-    return picture
+    image = np.random.default_rng(i).integers(40, 220, (SIDE, SIDE)).astype(np.uint8)
+    image[:, : SIDE // 4], image[:, -SIDE // 4 :] = i % 200, i // 200
+    image[SIDE // 2 - 1 : SIDE // 2 + 2, SIDE // 2 - 1 : SIDE // 2 + 2] = 255
+    return image
 
 
-def number_of(picture: Picture) -> int:
-    """Which picture it is, also if it was moved or zoomed a little."""
-    return int(picture[4, 4]) + 200 * int(picture[4, -4])
+def number_of(image: ImageArray) -> int:
+    """Which image it is, also if it was moved or zoomed a little."""
+    return int(image[4, 4]) + 200 * int(image[4, -4])
 
 
-def moved_by(picture: Picture) -> FloatArray:
+def moved_by(image: ImageArray) -> FloatArray:
     """``(2,)`` how far it was moved, as shares of its sides."""
-    y, x = np.nonzero(picture >= 250)
+    y, x = np.nonzero(image >= 250)
     if not len(x):
         return np.zeros(2)
     return np.array([x.mean() - SIDE // 2, y.mean() - SIDE // 2]) / SIDE
 
 
-def zoomed_by(picture: Picture) -> float:
+def zoomed_by(image: ImageArray) -> float:
     """How much it was zoomed: by the width of the noise."""
-    width = int((picture.std(axis=0) > 3).sum())
+    width = int((image.std(axis=0) > 3).sum())
     return min((1.0, *ZOOMS), key=lambda zoom: abs(zoom * SIDE / 2 - width))
 
 
@@ -64,7 +64,7 @@ def samples_of(count: int, **columns: Any) -> Samples:
     labels = pd.DataFrame(
         {
             "sample": np.arange(count),
-            "picture": np.arange(count),
+            "image": np.arange(count),
             "plate": [text_of(i) for i in range(count)],
             "present": True,
             "lines": 1,
@@ -83,10 +83,10 @@ def samples_of(count: int, **columns: Any) -> Samples:
     return Samples("val", labels, noise, Path("set"), True, False, count)
 
 
-def with_pictures(samples: Samples, changed: dict[int, Picture]) -> Samples:
-    """The same with other pictures of some numbers."""
+def with_images(samples: Samples, changed: dict[int, ImageArray]) -> Samples:
+    """The same with other images of some numbers."""
 
-    def load(number: int) -> Picture:
+    def load(number: int) -> ImageArray:
         return changed[number] if number in changed else samples.load(number)
 
     return replace(samples, load=load)
@@ -124,47 +124,47 @@ def finder(
     score: float = 0.95,
     empty: Collection[int] = (),
 ) -> Find:
-    """Finds the plate in the middle, shifted in some pictures by shares of its width.
+    """Finds the plate in the middle, shifted in some images by shares of its width.
 
     Args:
-        shifts: by number of the picture.
-        unsure: pictures in which it finds the plate elsewhere at each look.
+        shifts: by number of the image.
+        unsure: images in which it finds the plate elsewhere at each look.
         score: of all it finds.
-        empty: pictures in which it finds next to nothing.
+        empty: images in which it finds next to nothing.
     """
     looks = np.random.default_rng(3)
 
-    def find(pictures: Sequence[Picture], near: FloatArray) -> Found:
-        corners = np.empty((len(pictures), 4, 2))
-        scores = [0.01 if number_of(picture) in empty else score for picture in pictures]
-        for row, picture in enumerate(pictures):
-            number = number_of(picture)
+    def find(images: Sequence[ImageArray], near: FloatArray) -> Found:
+        corners = np.empty((len(images), 4, 2))
+        scores = [0.01 if number_of(image) in empty else score for image in images]
+        for row, image in enumerate(images):
+            number = number_of(image)
             move = shifts.get(number, 0.0)
             if number in unsure:
                 move = float(looks.normal(0, 0.3)) + 0.2
-            zoom = zoomed_by(picture)
-            corners[row] = box_to_corners(np.array(BOX) * [1, 1, zoom, zoom]) + moved_by(picture)
+            zoom = zoomed_by(image)
+            corners[row] = box_to_corners(np.array(BOX) * [1, 1, zoom, zoom]) + moved_by(image)
             corners[row, :, 0] += zoom * move * BOX[2]
-        return Found(corners, np.array(scores), np.ones(len(pictures), dtype=int))
+        return Found(corners, np.array(scores), np.ones(len(images), dtype=int))
 
     return find
 
 
 def reader(texts: Callable[[int], str], sure: Callable[[int], float] = lambda _: 0.99) -> Read:
-    """Reads a text for each picture, each character with a probability.
+    """Reads a text for each image, each character with a probability.
 
     Args:
-        texts: by number of the picture; an empty one is nothing to read.
-        sure: probability of each character, by number of the picture.
+        texts: by number of the image; an empty one is nothing to read.
+        sure: probability of each character, by number of the image.
     """
 
     def read(
-        pictures: Sequence[Picture], corners: FloatArray, lines: Sequence[int], dropout: bool
+        images: Sequence[ImageArray], corners: FloatArray, lines: Sequence[int], dropout: bool
     ) -> FloatArray:
-        chances = np.full((len(pictures), 20, CHARSET.num_classes), 1e-6)
+        chances = np.full((len(images), 20, CHARSET.num_classes), 1e-6)
         chances[..., CHARSET.blank] = 1.0
-        for row, picture in enumerate(pictures):
-            number = number_of(picture)
+        for row, image in enumerate(images):
+            number = number_of(image)
             text = texts(number)
             for place, index in enumerate(CHARSET.encode(text) if text else []):
                 chances[row, 2 * place] = (1 - sure(number)) / CHARSET.num_classes

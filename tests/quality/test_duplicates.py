@@ -1,4 +1,4 @@
-"""Pictures that are there twice are found, in a set and across sets, and others are not."""
+"""Images that are there twice are found, in a set and across sets, and others are not."""
 
 from __future__ import annotations
 
@@ -11,73 +11,73 @@ import pytest
 
 from src.quality.fingerprints import alike, nearest
 from src.quality.measures import moved
-from src.quality.samples import Picture, Samples
-from tests.quality.sets import checked, evidence_of, samples_of, with_pictures
+from src.quality.samples import ImageArray, Samples
+from tests.quality.sets import checked, evidence_of, samples_of, with_images
 
 COUNT = 40
 
 
-def scene(i: int) -> Picture:
+def scene(i: int) -> ImageArray:
     """Blocks of grey like no other's, and some noise."""
     draws = np.random.default_rng(i)
     blocks = draws.integers(30, 220, (12, 12)).astype(np.uint8)
-    picture = cv2.resize(blocks, (84, 84), interpolation=cv2.INTER_CUBIC)
-    return np.clip(picture + draws.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+    image = cv2.resize(blocks, (84, 84), interpolation=cv2.INTER_CUBIC)
+    return np.clip(image + draws.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
 def scenes(**more: object) -> Samples:
     return replace(samples_of(COUNT, width=84, height=84, **more), load=scene)
 
 
-def saved_again(picture: Picture, dx: int = 2, dy: int = -2) -> Picture:
-    content = cv2.imencode(".jpg", moved(picture, dx, dy), [cv2.IMWRITE_JPEG_QUALITY, 70])[1]
+def saved_again(image: ImageArray, dx: int = 2, dy: int = -2) -> ImageArray:
+    content = cv2.imencode(".jpg", moved(image, dx, dy), [cv2.IMWRITE_JPEG_QUALITY, 70])[1]
     return np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
-def test_the_first_of_equal_pictures_is_kept() -> None:
-    samples = with_pictures(scenes(), {7: scene(3), 20: scene(3)})
+def test_the_first_of_equal_images_is_kept() -> None:
+    samples = with_images(scenes(), {7: scene(3), 20: scene(3)})
     finding = checked("exact_duplicates", samples)
     assert sorted(finding.flagged.tolist()) == [7, 20]
     assert finding.failed
     assert finding.scores is not None
-    assert finding.scores.why(20) == "the same picture as set, sample 3"
+    assert finding.scores.why(20) == "the same image as set, sample 3"
     assert not len(checked("exact_duplicates", scenes()).flagged)
 
 
-def test_plates_of_one_picture_are_no_duplicates() -> None:
-    samples = scenes(picture=np.arange(COUNT) // 2)
+def test_plates_of_one_image_are_no_duplicates() -> None:
+    samples = scenes(image=np.arange(COUNT) // 2)
     assert not len(checked("exact_duplicates", samples).flagged)
     assert not len(checked("near_duplicates", samples).flagged)
 
 
-def test_equal_pixels_of_another_shape_are_another_picture() -> None:
+def test_equal_pixels_of_another_shape_are_another_image() -> None:
     flat = scene(3).reshape(42, 168)
-    samples = with_pictures(scenes(), {7: flat})
+    samples = with_images(scenes(), {7: flat})
     assert not len(checked("exact_duplicates", samples).flagged)
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (2, 0), (0, -2), (-2, 2)])
-def test_a_picture_saved_again_and_moved_is_nearly_the_same(dx: int, dy: int) -> None:
-    samples = with_pictures(scenes(), {30: saved_again(scene(4), dx, dy)})
+def test_an_image_saved_again_and_moved_is_nearly_the_same(dx: int, dy: int) -> None:
+    samples = with_images(scenes(), {30: saved_again(scene(4), dx, dy)})
     finding = checked("near_duplicates", samples)
     assert finding.flagged.tolist() == [30]
     assert finding.scores is not None
     assert "set, sample 4" in finding.scores.why(30)
 
 
-def test_pictures_that_show_nothing_are_like_no_other() -> None:
+def test_images_that_show_nothing_are_like_no_other() -> None:
     flat = np.full((84, 84), 114, np.uint8)
-    samples = with_pictures(scenes(), {5: flat, 9: flat + 3})
+    samples = with_images(scenes(), {5: flat, 9: flat + 3})
     assert not len(checked("near_duplicates", samples).flagged)
     assert alike(flat, flat) == 0
     assert alike(scene(1), scene(1)) == pytest.approx(1)
     assert alike(scene(1), scene(2)) < 0.5
 
 
-def test_pictures_that_another_set_has_are_told_with_their_place() -> None:
+def test_images_that_another_set_has_are_told_with_their_place() -> None:
     train = scenes()
     own = {i: scene(1000 + i) for i in range(COUNT)}
-    val = with_pictures(scenes(), {**own, 6: scene(11), 8: saved_again(scene(12))})
+    val = with_images(scenes(), {**own, 6: scene(11), 8: saved_again(scene(12))})
     evidence = evidence_of(val)
     assert checked("leaked_exactly", evidence).warning == "there is no other set"
     evidence.others = [evidence_of(train)]
@@ -87,15 +87,15 @@ def test_pictures_that_another_set_has_are_told_with_their_place() -> None:
     assert exactly.failed
     assert exactly.scores is not None
     assert nearly.scores is not None
-    assert exactly.scores.why(6) == "the same picture as set, sample 11"
+    assert exactly.scores.why(6) == "the same image as set, sample 11"
     assert nearly.scores.why(8).endswith("alike set, sample 12")
 
 
-def test_what_has_no_picture_is_like_no_other() -> None:
+def test_what_has_no_image_is_like_no_other() -> None:
     train, val = scenes(), scenes()
     for samples in (train, val):
         samples.labels.loc[[3, 5], "problem"] = "there is no such file"
-    val = replace(with_pictures(val, {i: scene(1000 + i) for i in range(COUNT)}), place=Path("val"))
+    val = replace(with_images(val, {i: scene(1000 + i) for i in range(COUNT)}), place=Path("val"))
     evidence = evidence_of(val)
     evidence.others = [evidence_of(train)]
     assert not len(checked("exact_duplicates", evidence).flagged)

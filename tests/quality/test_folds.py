@@ -36,7 +36,7 @@ def test_each_network_judges_what_it_has_not_seen(
     config = load_config(tiny_workspace)
     place = tiny_workspace / "data" / "prepared" / task / "train"
     if task == "localize":
-        # Pictures of one size are stored as one array, as prepare_localize does.
+        # Images of one size are stored as one array, as prepare_localize does.
         write_sets([NewSet(place, range(60), _stacked, {})])
     samples = prepared(place)
     seen: list[set[int]] = []

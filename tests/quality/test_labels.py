@@ -29,7 +29,7 @@ def test_a_clean_set_breaks_none(check: str) -> None:
     assert not finding.failed
 
 
-def test_samples_without_a_picture_are_told() -> None:
+def test_samples_without_an_image_are_told() -> None:
     finding = checked("unusable", changed("problem", {2: "there is no such file"}))
     assert finding.flagged.tolist() == [2]
     assert finding.failed
@@ -51,14 +51,14 @@ def test_texts_obey_the_grammar() -> None:
         ("cx", -0.2, "outside"), ("cy", 1.1, "outside"),
     ],
 )  # fmt: skip
-def test_boxes_have_an_area_within_the_picture(column: str, value: float, why: str) -> None:
+def test_boxes_have_an_area_within_the_image(column: str, value: float, why: str) -> None:
     finding = checked("box", changed(column, {4: value}))
     assert finding.flagged.tolist() == [4]
     assert finding.scores is not None
     assert why in finding.scores.why(4)
 
 
-def test_a_plate_may_be_cut_off_and_an_empty_picture_has_no_box() -> None:
+def test_a_plate_may_be_cut_off_and_an_empty_image_has_no_box() -> None:
     assert not len(checked("box", changed("cx", {1: 0.05})).flagged)
     samples = changed("w", {1: np.nan})
     samples.labels.loc[1, "present"] = False

@@ -1,4 +1,4 @@
-"""Pictures that show too little are flagged, and others are not."""
+"""Images that show too little are flagged, and others are not."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 
 from src.quality.measures import blur
-from tests.quality.sets import checked, noise, samples_of, with_pictures
+from tests.quality.sets import checked, noise, samples_of, with_images
 
 CHECKS = ("dark", "light", "blurry", "low_information", "odd_size", "odd_aspect_ratio")
 
 
-def flagged(check: str, picture: np.ndarray, number: int = 3) -> list[int]:
-    samples = with_pictures(samples_of(25), {number: picture})
-    samples.labels.loc[number, ["height", "width"]] = picture.shape
+def flagged(check: str, image: np.ndarray, number: int = 3) -> list[int]:
+    samples = with_images(samples_of(25), {number: image})
+    samples.labels.loc[number, ["height", "width"]] = image.shape
     finding = checked(check, samples)
     assert finding.checked == 25
     return finding.flagged.tolist()
 
 
 @pytest.mark.parametrize(
-    ("check", "picture"),
+    ("check", "image"),
     [
         ("dark", noise(3) // 8),
         ("light", 255 - noise(3) // 32),
@@ -34,8 +34,8 @@ def flagged(check: str, picture: np.ndarray, number: int = 3) -> list[int]:
         ("odd_aspect_ratio", np.tile(noise(3), (1, 8))),
     ],
 )
-def test_what_is_wrong_is_flagged(check: str, picture: np.ndarray) -> None:
-    assert flagged(check, picture) == [3]
+def test_what_is_wrong_is_flagged(check: str, image: np.ndarray) -> None:
+    assert flagged(check, image) == [3]
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -44,7 +44,7 @@ def test_what_is_usual_is_not(check: str) -> None:
 
 
 def test_a_reason_is_a_measure() -> None:
-    samples = with_pictures(samples_of(25), {3: noise(3) // 8})
+    samples = with_images(samples_of(25), {3: noise(3) // 8})
     finding = checked("dark", samples)
     assert finding.scores is not None
     assert finding.scores.why(3).startswith("brightness 0.0")

@@ -16,10 +16,10 @@ from tests.standins import prepared_set, true_corners
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with two pictures, 200x100 and 80x60."""
+    """A folder with two images, 200x100 and 80x60."""
     for name, size in (("a.png", (100, 200)), ("b.png", (60, 80))):
-        picture = np.random.default_rng(1).integers(0, 255, size).astype(np.uint8)
-        cv2.imwrite(str(tmp_path / name), picture)
+        image = np.random.default_rng(1).integers(0, 255, size).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / name), image)
     return tmp_path
 
 
@@ -29,7 +29,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_prepared_set_keeps_its_labels_and_pictures(tmp_path: Path) -> None:
+def test_a_prepared_set_keeps_its_labels_and_images(tmp_path: Path) -> None:
     data = prepared_set(tmp_path / "ocr" / "val", (60, 120), 7)
     samples = prepared(tmp_path / "ocr" / "val")
     assert (samples.name, samples.total, samples.crops, samples.has_text) == ("val", 7, True, True)
@@ -45,7 +45,7 @@ def test_a_prepared_set_keeps_its_labels_and_pictures(tmp_path: Path) -> None:
 def test_a_sample_is_drawn_by_its_seed_and_leaves_out_what_cannot_be_used(tmp_path: Path) -> None:
     prepared_set(tmp_path / "val", (60, 120), 30)
     samples = prepared(tmp_path / "val")
-    samples.labels.loc[3, "problem"] = "no picture"
+    samples.labels.loc[3, "problem"] = "no image"
     drawn = samples.sampled(10, 1).labels["sample"].tolist()
     assert len(drawn) == 10
     assert drawn == sorted(drawn) == samples.sampled(10, 1).labels["sample"].tolist()
@@ -54,7 +54,7 @@ def test_a_sample_is_drawn_by_its_seed_and_leaves_out_what_cannot_be_used(tmp_pa
     assert samples.sampled(10, 1).total == 30
 
 
-def test_boxes_of_a_truth_file_are_shares_of_the_picture(folder: Path) -> None:
+def test_boxes_of_a_truth_file_are_shares_of_the_image(folder: Path) -> None:
     path = write(folder, "file,plate,x1,y1,x2,y2\na.png,ZH1,20,10,120,60\nb.png,,,,,\n")
     samples = read_table(path)
     assert samples.boxes[0] == pytest.approx([0.35, 0.35, 0.5, 0.5])
@@ -113,11 +113,11 @@ def test_a_table_without_boxes_is_refused(folder: Path) -> None:
         read_table(write(folder, "file,plate\na.png,ZH1\n"))
 
 
-def test_boxes_of_a_large_jpeg_are_those_of_the_picture_as_it_is_displayed(
+def test_boxes_of_a_large_jpeg_are_those_of_the_image_as_it_is_displayed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grey = np.random.default_rng(1).integers(0, 255, (50, 100)).astype(np.uint8)
-    large = images.Picture(grey, 200, 100, scale=2)
+    large = images.DecodedImage(grey, 200, 100, scale=2)
     monkeypatch.setattr("src.quality.samples.load_image", lambda path: large)
     samples = read_table(write(folder, "file,x1,y1,x2,y2\na.png,20,10,120,60\n"))
     assert samples.boxes[0] == pytest.approx([0.35, 0.35, 0.5, 0.5])
@@ -128,11 +128,11 @@ def test_boxes_of_a_large_jpeg_are_those_of_the_picture_as_it_is_displayed(
 def test_the_sets_of_feedback_are_found_in_whatever_format(folder: Path) -> None:
     feedback = folder / "feedback"
     reviewed, yolo = feedback / "reviewed", feedback / "mine"
-    picture = np.full((40, 80), 120, np.uint8)
+    image = np.full((40, 80), 120, np.uint8)
     for place in (reviewed, yolo / "train/images", yolo / "train/labels"):
         place.mkdir(parents=True)
     for place in (reviewed, yolo / "train/images"):
-        cv2.imwrite(str(place / "a.png"), picture)
+        cv2.imwrite(str(place / "a.png"), image)
     (reviewed / "train.csv").write_text("file,plate,cx,cy,w,h\na.png,BE1,0.5,0.5,0.5,0.25\n")
     (reviewed / "val.csv").write_text("file,plate,cx,cy,w,h\n")
     (yolo / "train/labels/a.txt").write_text("0 0.5 0.25 0.5 0.25\n0 0.5 0.75 0.25 0.25\n")
@@ -142,8 +142,8 @@ def test_the_sets_of_feedback_are_found_in_whatever_format(folder: Path) -> None
     assert not mine.has_text
     assert mine.boxes.tolist() == [[0.5, 0.25, 0.5, 0.25], [0.5, 0.75, 0.25, 0.25]]
     assert mine.labels["plate_height"].tolist() == [10, 10]
-    assert mine.pictures.tolist() == [0, 0]
-    assert np.array_equal(mine.image(1), picture)
+    assert mine.images.tolist() == [0, 0]
+    assert np.array_equal(mine.image(1), image)
     assert [samples.name for samples in open_samples(yolo)] == ["train"]
     (feedback / "odd").mkdir()
     with pytest.raises(DatasetError, match=r"odd: is no known set.*Pascal VOC"):

@@ -51,7 +51,7 @@ def covered(count: int = 1500) -> Samples:
 
 
 def with_light(samples: Samples) -> Samples:
-    """Pictures from dark to bright; of them alone the light is known."""
+    """Images from dark to bright; of them alone the light is known."""
 
     def load(number: int) -> np.ndarray:
         return np.full((8, 8), 20 + 5 * (number % 45), np.uint8)
@@ -88,7 +88,7 @@ def test_a_set_as_it_is_declared_has_no_holes() -> None:
             lambda t: ~((t["plate"].str[:2] == "BE") & (t["lines"] == 2)),
             ("canton and lines", "BE 2"),
         ),
-        (lambda t: ~((t["picture"] % 45).between(6, 17)), ("light", "0.2 to 0.4")),
+        (lambda t: ~((t["image"] % 45).between(6, 17)), ("light", "0.2 to 0.4")),
     ],
 )
 def test_what_is_lacking_is_a_hole(keep: Callable[..., np.ndarray], hole: tuple[str, str]) -> None:
@@ -97,8 +97,8 @@ def test_what_is_lacking_is_a_hole(keep: Callable[..., np.ndarray], hole: tuple[
     finding = checked("coverage", part)
     assert finding.failed
     assert finding.scores is not None
-    holes = finding.scores.tables["holes"]
-    assert hole in set(zip(holes["range"], holes["cell"], strict=True))
+    gaps = finding.scores.tables["holes"]
+    assert hole in set(zip(gaps["range"], gaps["cell"], strict=True))
 
 
 @pytest.mark.parametrize(("count", "holes"), [(5, 0), (0, 1)])
@@ -131,7 +131,7 @@ def test_balance_is_the_entropy() -> None:
 
 
 def groups(count: int = 8, lack: int | None = None) -> Callable[[Samples], FloatArray]:
-    """Features of pictures that are of ``count`` kinds, by their number."""
+    """Features of images that are of ``count`` kinds, by their number."""
 
     def describe(samples: Samples) -> FloatArray:
         draws = np.random.default_rng(9)
@@ -149,7 +149,7 @@ def groups(count: int = 8, lack: int | None = None) -> Callable[[Samples], Float
 EIGHT = {"CLUSTERS": 8, "SEED": 1}
 
 
-def test_clusters_are_the_kinds_of_pictures() -> None:
+def test_clusters_are_the_kinds_of_images() -> None:
     finding = checked("clusters", evidence_of(samples_of(240), describe=groups(), params=EIGHT))
     assert finding.scores is not None
     assert finding.scores.tables["clusters"]["count"].tolist() == [30] * 8

@@ -87,9 +87,7 @@ def test_ocr_finds_a_leak_and_says_where(config: Config, monkeypatch: pytest.Mon
         check_ocr.main(config)
     message = str(error.value)
     assert "val: leaked_exactly: 1 of 26 samples, 3.85%" in message
-    assert (
-        f"{folder / 'val'}, sample 0: the same picture as {folder / 'train'}, sample 59" in message
-    )
+    assert f"{folder / 'val'}, sample 0: the same image as {folder / 'train'}, sample 59" in message
     assert str(config.out("quality", "ocr") / "report.html") in message
     # All of it was written before.
     assert files_below(config.out("quality", "ocr")) == FILES
@@ -104,7 +102,7 @@ def test_ocr_finds_a_leak_and_says_where(config: Config, monkeypatch: pytest.Mon
 def test_stack_compares_all_sets_and_those_of_training(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = (*check_stack.SETS, check_stack.LOCKED)
+    names = (*check_stack.SETS, check_stack.HOLDOUT)
     for number, name in enumerate(names):
         part = range(20 * number, 20 * number + 20)
         write_sets([NewSet(config.prepared("stack") / name, part, make_localize, {})])
@@ -129,7 +127,7 @@ def evidence(config: Config) -> Evidence:
     return evidence_of(samples, Networks(), config)
 
 
-def test_the_report_is_one_page_with_its_pictures(config: Config, tmp_path: Path) -> None:
+def test_the_report_is_one_page_with_its_images(config: Config, tmp_path: Path) -> None:
     findings = check([evidence(config)], config)
     html = page("Quality", findings)
     assert html.count("data:image/png;base64,") >= 1
@@ -217,10 +215,10 @@ def test_samples_can_be_seen(
     place, out = str(tmp_path / "val"), str(tmp_path / "out")
     command.main(config, arguments(place, "--show", "4", "7", "--out", out))
     assert files_below(tmp_path / "out") == {"val_4.png", "val_7.png"}
-    picture = cv2.imread(str(tmp_path / "out" / "val_4.png"))
-    assert picture.shape == (320, 640, 3)
+    image = cv2.imread(str(tmp_path / "out" / "val_4.png"))
+    assert image.shape == (320, 640, 3)
     # The outline is in colour.
-    assert (picture.max(axis=2) != picture.min(axis=2)).any()
+    assert (image.max(axis=2) != image.min(axis=2)).any()
     assert data.plates[4] in capsys.readouterr().out
     with pytest.raises(StageError, match="no sample 99"):
         command.main(config, arguments(place, "--show", "99", "--out", out))
@@ -254,8 +252,8 @@ def test_the_networks_of_the_pipeline_answer(tmp_path: Path) -> None:
     assert networks.describe(samples).shape == (8, 8)
     read = networks.read
     assert read is not None
-    pictures = [samples.image(row) for row in range(8)]
-    once = read(pictures, samples.corners, [1] * 8, False)
-    assert (once == read(pictures, samples.corners, [1] * 8, False)).all()
-    assert (once != read(pictures, samples.corners, [1] * 8, True)).any()
+    images = [samples.image(row) for row in range(8)]
+    once = read(images, samples.corners, [1] * 8, False)
+    assert (once == read(images, samples.corners, [1] * 8, False)).all()
+    assert (once != read(images, samples.corners, [1] * 8, True)).any()
     assert not network.training

@@ -1,4 +1,4 @@
-"""The command that reads pictures, as people call it."""
+"""The command that reads images, as people call it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder ``photos`` of the current one, with good and bad files in it."""
     folder = tmp_path / "photos"
     (folder / "a" / "deep").mkdir(parents=True)
@@ -46,7 +46,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cv2.imwrite(str(folder / "a" / "deep" / "none.bmp"), np.full((99, 120), 120, np.uint8))
     (folder / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
     (folder / "zero.jpeg").write_bytes(b"")
-    # Nobody's pictures.
+    # Nobody's images.
     (folder / "notes.txt").write_text("nothing")
     (folder / "._one.png").write_bytes(b"what another system keeps")
     monkeypatch.chdir(tmp_path)
@@ -69,7 +69,7 @@ def objects(lines: Sequence[str]) -> list[dict[str, Any]]:
 # Output
 
 
-def test_json(capfd: pytest.CaptureFixture[str], model: Path, pictures: Path) -> None:
+def test_json(capfd: pytest.CaptureFixture[str], model: Path, images: Path) -> None:
     status, output, errors = run(capfd, model, "--json", "photos")
     assert status == 1
     found = objects(output)
@@ -97,7 +97,7 @@ def test_json(capfd: pytest.CaptureFixture[str], model: Path, pictures: Path) ->
     assert second["box"] == pytest.approx([120, 180, 240, 210], abs=1)
 
 
-def test_text(capfd: pytest.CaptureFixture[str], model: Path, pictures: Path) -> None:
+def test_text(capfd: pytest.CaptureFixture[str], model: Path, images: Path) -> None:
     status, output, errors = run(capfd, model, "photos/a", "photos/one.png")
     assert status == 1
     assert [line.rsplit(" (", 1)[0] for line in output] == [
@@ -111,14 +111,12 @@ def test_text(capfd: pytest.CaptureFixture[str], model: Path, pictures: Path) ->
     assert errors[0].startswith("error: photos/a/broken.jpg: is cut off")
 
 
-def test_all_is_well(capfd: pytest.CaptureFixture[str], model: Path, pictures: Path) -> None:
+def test_all_is_well(capfd: pytest.CaptureFixture[str], model: Path, images: Path) -> None:
     status, output, errors = run(capfd, model, "photos/one.png")
     assert (status, len(output), errors) == (0, 1, [])
 
 
-def test_the_least_confidence(
-    capfd: pytest.CaptureFixture[str], model: Path, pictures: Path
-) -> None:
+def test_the_least_confidence(capfd: pytest.CaptureFixture[str], model: Path, images: Path) -> None:
     _, output, _ = run(capfd, model, "--json", "--min-confidence", "0", "photos/a/two.PNG")
     assert [plate["plate"] for plate in objects(output)[0]["plates"]] == [
         "TI1234567",
@@ -133,7 +131,7 @@ def test_the_least_confidence(
 
 
 def test_a_bundle_that_is_missing(
-    capfd: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path
+    capfd: pytest.CaptureFixture[str], images: Path, tmp_path: Path
 ) -> None:
     status, output, errors = run(capfd, tmp_path / "nowhere", "photos")
     assert (status, output) == (1, [])
@@ -143,12 +141,12 @@ def test_a_bundle_that_is_missing(
 
 
 def test_a_fault_of_the_program_does_not_stop_the_others(
-    capfd: pytest.CaptureFixture[str], model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str], model: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = PlateReader._candidates
 
     def fail(self: PlateReader, images: Any, together: bool = False) -> Any:
-        if any(picture.grey.shape == (99, 120) for picture in images):
+        if any(image.grey.shape == (99, 120) for image in images):
             raise ZeroDivisionError("of all things")
         return found(self, images, together)
 
@@ -166,7 +164,7 @@ def test_a_fault_of_the_program_does_not_stop_the_others(
 # Paths
 
 
-def test_files_are_found(pictures: Path) -> None:
+def test_files_are_found(images: Path) -> None:
     def found(*arguments: str) -> list[str]:
         return [result.path for result in find_files(arguments)]
 
@@ -177,9 +175,9 @@ def test_files_are_found(pictures: Path) -> None:
     assert sorted(found("photos/**/*")) == sorted([*found("photos"), "photos/notes.txt"])
     # What a pattern finds may be a folder.
     assert found("phot*/a/de?p") == ["photos/a/deep/none.bmp"]
-    assert found(str(pictures / "o*")) == [str(pictures / "one.png")]
+    assert found(str(images / "o*")) == [str(images / "one.png")]
     # A name is a name, whatever it looks like.
-    (pictures / "a[1].png").write_bytes(b"")
+    (images / "a[1].png").write_bytes(b"")
     assert found("photos/a[1].png") == ["photos/a[1].png"]
     (result,) = find_files(["photos/*.gif"])
     assert (result.path, result.error) == ("photos/*.gif", "photos/*.gif: no file has such a name")
@@ -188,7 +186,7 @@ def test_files_are_found(pictures: Path) -> None:
 
 
 def test_a_path_that_cannot_be_is_an_error_of_its_own(
-    capfd: pytest.CaptureFixture[str], model: Path, pictures: Path
+    capfd: pytest.CaptureFixture[str], model: Path, images: Path
 ) -> None:
     status, output, _ = run(capfd, model, "--json", "a" * 300, "b" * 300 + "*", "photos/one.png")
     first, second, third = objects(output)
@@ -198,12 +196,12 @@ def test_a_path_that_cannot_be_is_an_error_of_its_own(
     assert status == 1
 
 
-def test_a_link_to_its_own_folder_is_no_trap(pictures: Path) -> None:
-    (pictures / "a" / "again").symlink_to(pictures)
+def test_a_link_to_its_own_folder_is_no_trap(images: Path) -> None:
+    (images / "a" / "again").symlink_to(images)
     assert len(list(find_files(["photos"]))) == 5
 
 
-def test_a_folder_that_cannot_be_searched(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_searched(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 
     def refuse(path: Any) -> Any:
@@ -228,7 +226,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
 
 
-def test_a_list_that_comes_slowly_is_read_as_it_comes(model: Path, pictures: Path) -> None:
+def test_a_list_that_comes_slowly_is_read_as_it_comes(model: Path, images: Path) -> None:
     with subprocess.Popen(
         command(model, "-", "--json"), env=environment(), text=True, bufsize=1,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -244,7 +242,7 @@ def test_a_list_that_comes_slowly_is_read_as_it_comes(model: Path, pictures: Pat
         process.stdin.close()
         assert process.wait(60) == 1
         assert process.stderr.read() == "error: photos/zero.jpeg: is empty\n"
-    (pictures / "one.png").rename(name)
+    (images / "one.png").rename(name)
     done = subprocess.run(
         command(model, "-", "--json"), env=environment(), capture_output=True, check=False,
         input=b"photos/a/deep\n\n" + os.fsencode(name) + b"\r\n",
@@ -258,9 +256,9 @@ def test_a_list_that_comes_slowly_is_read_as_it_comes(model: Path, pictures: Pat
     assert done.stdout.startswith(os.fsencode(name))
 
 
-def test_nobody_reads_on(model: Path, pictures: Path) -> None:
+def test_nobody_reads_on(model: Path, images: Path) -> None:
     for i in range(2000):
-        (pictures / f"{i}.png").symlink_to(pictures / "one.png")
+        (images / f"{i}.png").symlink_to(images / "one.png")
     with subprocess.Popen(
         command(model, "photos", "--json"), env=environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -273,9 +271,9 @@ def test_nobody_reads_on(model: Path, pictures: Path) -> None:
 
 
 @pytest.mark.parametrize("argument", ["-", "photos"])
-def test_ctrl_c_ends_quietly(model: Path, pictures: Path, argument: str) -> None:
+def test_ctrl_c_ends_quietly(model: Path, images: Path, argument: str) -> None:
     for i in range(3000):
-        (pictures / f"{i}.png").symlink_to(pictures / "one.png")
+        (images / f"{i}.png").symlink_to(images / "one.png")
     with subprocess.Popen(
         command(model, argument), env=environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -294,13 +292,13 @@ def test_ctrl_c_ends_quietly(model: Path, pictures: Path, argument: str) -> None
 
 
 def test_results_keep_the_order_of_the_paths(
-    capfd: pytest.CaptureFixture[str], model: Path, pictures: Path
+    capfd: pytest.CaptureFixture[str], model: Path, images: Path
 ) -> None:
     """Some take long and some fail, in several threads."""
     names = []
     for i in range(60):
         size = (1500, 1500) if i % 7 == 0 else (200, 256)
-        path = pictures / f"{i:02}.png"
+        path = images / f"{i:02}.png"
         cv2.imwrite(str(path), scene(TEXTS[i % UNSURE], (20, 100, 120, 130), size))
         if i % 11 == 5:
             path.write_bytes(b"")
@@ -319,11 +317,11 @@ def test_results_keep_the_order_of_the_paths(
 # Drawing
 
 
-def test_drawings(capfd: pytest.CaptureFixture[str], model: Path, pictures: Path) -> None:
+def test_drawings(capfd: pytest.CaptureFixture[str], model: Path, images: Path) -> None:
     turned = Image.fromarray(np.ascontiguousarray(np.rot90(scene("BE1", size=(200, 300)))))
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned.save(pictures / "turned.png", exif=exif)
+    turned.save(images / "turned.png", exif=exif)
     run(capfd, model, "photos", "--draw", "drawn")
     drawn = Path("drawn")
     names = ["one.png", "a/two.PNG", "a/deep/none.bmp", "turned.png"]
@@ -342,12 +340,12 @@ def test_drawings(capfd: pytest.CaptureFixture[str], model: Path, pictures: Path
 
 
 def test_drawings_are_not_read_in_turn(
-    capfd: pytest.CaptureFixture[str], model: Path, pictures: Path
+    capfd: pytest.CaptureFixture[str], model: Path, images: Path
 ) -> None:
     for _ in range(2):
         _, output, _ = run(capfd, model, ".", "--json", "--draw", "photos/drawn")
         assert len(output) == 5
-    assert len(list(pictures.glob("drawn/**/*.jpg"))) == 3
+    assert len(list(images.glob("drawn/**/*.jpg"))) == 3
 
 
 def test_drawings_of_two_files_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,7 +369,7 @@ def test_drawings_of_two_files_are_two(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_drawing_that_cannot_be_written(
-    capfd: pytest.CaptureFixture[str], model: Path, pictures: Path
+    capfd: pytest.CaptureFixture[str], model: Path, images: Path
 ) -> None:
     Path("drawn").write_text("a file where a folder should be")
     status, output, errors = run(capfd, model, "photos/one.png", "--json", "--draw", "drawn")

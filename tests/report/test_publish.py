@@ -1,4 +1,4 @@
-"""Pictures of a report go to a branch of a real remote, and the comment links them."""
+"""Images of a report go to a branch of a real remote, and the comment links them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from src.report.__main__ import REPORT
 from src.report.publish import COMMENT, LONGEST, PublishError, publish, web_address
 from tests.report.test_report import commit, git
 
-LINKED = (
-    "# Better\n\n![curve](a.png) ![picture](b.png)\n\n![elsewhere](https://example.org/c.png)\n"
-)
+LINKED = "# Better\n\n![curve](a.png) ![image](b.png)\n\n![elsewhere](https://example.org/c.png)\n"
 
 
 @pytest.fixture
@@ -34,8 +32,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     commit("first")
     Path("report").mkdir()
     Path("report", REPORT).write_text(LINKED)
-    Path("report/a.png").write_bytes(b"first picture")
-    Path("report/b.png").write_bytes(b"second picture")
+    Path("report/a.png").write_bytes(b"first image")
+    Path("report/b.png").write_bytes(b"second image")
     return remote
 
 
@@ -52,11 +50,11 @@ def test_the_comment_links_what_was_pushed(repository: Path) -> None:
     pushed = on_branch(repository, "rev-parse", "reports")
     files = on_branch(repository, "ls-tree", "-r", "--name-only", "reports").splitlines()
     assert files == [f"{head}/a.png", f"{head}/b.png"]
-    assert on_branch(repository, "show", f"reports:{head}/b.png") == "second picture"
+    assert on_branch(repository, "show", f"reports:{head}/b.png") == "second image"
     text = comment.read_text()
     address = f"https://github.example/owner/plates/raw/{pushed}/{head}"
     assert f"![curve]({address}/a.png)" in text
-    assert f"![picture]({address}/b.png)" in text
+    assert f"![image]({address}/b.png)" in text
     assert "(https://example.org/c.png)" in text
     # Neither the branch, nor the index, nor the report has changed.
     assert git("status", "--short") == "M  code.py"
@@ -77,16 +75,16 @@ def test_a_report_that_is_too_long_for_a_comment(repository: Path) -> None:
     assert Path("report", REPORT).read_text() == text
 
 
-def test_pictures_of_earlier_reports_stay(repository: Path) -> None:
+def test_images_of_earlier_reports_stay(repository: Path) -> None:
     first = git("rev-parse", "HEAD")
     publish(Path("report"))
     Path("code.py").write_text("2")
     commit("second")
-    Path("report/a.png").write_bytes(b"another picture")
+    Path("report/a.png").write_bytes(b"another image")
     publish(Path("report"))
     second = git("rev-parse", "HEAD")
-    assert on_branch(repository, "show", f"reports:{first}/a.png") == "first picture"
-    assert on_branch(repository, "show", f"reports:{second}/a.png") == "another picture"
+    assert on_branch(repository, "show", f"reports:{first}/a.png") == "first image"
+    assert on_branch(repository, "show", f"reports:{second}/a.png") == "another image"
     assert on_branch(repository, "rev-list", "--count", "reports") == "2"
 
 
@@ -145,8 +143,8 @@ def test_a_remote_that_is_gone(repository: Path) -> None:
 
 def test_a_remote_that_refuses(repository: Path) -> None:
     hook = repository / "hooks/pre-receive"
-    hook.write_text("#!/bin/sh\necho no pictures here >&2\nexit 1\n")
+    hook.write_text("#!/bin/sh\necho no images here >&2\nexit 1\n")
     hook.chmod(0o700)
-    with pytest.raises(PublishError, match="no pictures here"):
+    with pytest.raises(PublishError, match="no images here"):
         publish(Path("report"))
     assert not Path("report", COMMENT).exists()

@@ -59,7 +59,7 @@ def write(path: str, text: str) -> None:
 
 
 def results(
-    accuracy: float, count: int = 1000, pictures: int = 3, data: str = "one", **more: Any
+    accuracy: float, count: int = 1000, images: int = 3, data: str = "one", **more: Any
 ) -> None:
     """What a run leaves; the plates that are read are the first ones."""
     read = Outcomes(data, np.arange(count) < round(accuracy * count))
@@ -73,7 +73,7 @@ def results(
     write("out/runs/ocr/plots/metrics/train/loss.tsv", f"step\tloss\n1\t{2 - accuracy}\n2\t0.1\n")
     folder = Path("out/evaluations/stack/plots/images")
     folder.mkdir(parents=True, exist_ok=True)
-    for i in range(pictures):
+    for i in range(images):
         Image.new("L", (60, 40), 20 * i + 10).save(folder / f"stack_pred_{i}.png")
     Image.new("RGB", (90, 50), (200, 10, 10)).save(folder / "worst_failures.png")
 
@@ -108,7 +108,7 @@ def test_a_change_of_a_parameter(repository: Path) -> None:
     commit("base")
     git("switch", "--quiet", "--create", "change")
     write("params.py", "class TrainOCRParams:\n    EPOCHS: int = 3\n    LR: float = 0.1\n")
-    results(0.95, pictures=4, formats={"accuracy": 0.7}, fresh=7)
+    results(0.95, images=4, formats={"accuracy": 0.7}, fresh=7)
     commit("head")
     verdict, text = report_of()
     assert verdict == ("Better: val_acc 0.9000 → 0.9500 (50 plates gained, 0 lost, p = 9e-16)")
@@ -130,9 +130,9 @@ def test_a_change_of_a_parameter(repository: Path) -> None:
         "worst_failures.png",
     } <= set(links)
     for link in links:
-        with Image.open(Path("report", link)) as picture:
-            picture.load()
-    # Two rows of four pictures; the base has but three.
+        with Image.open(Path("report", link)) as image:
+            image.load()
+    # Two rows of four images; the base has but three.
     with Image.open("report/predictions_stack.png") as sheet:
         assert sheet.size == (4 * 240, 2 * 262)
         greys = [
@@ -212,7 +212,7 @@ def test_a_workspace_without_results(repository: Path) -> None:
     verdict, text = report_of()
     assert verdict == "No verdict: the workspace has no val_acc"
     assert "not in workspace" in text
-    assert "localize: there are no pictures." in text
+    assert "localize: there are no images." in text
     with Image.open("report/predictions_stack.png") as sheet:
         assert sheet.size == (3 * 240, 2 * 262)
         assert {sheet.getpixel((column * 240 + 20, 262 + 60)) for column in range(3)} == {

@@ -12,7 +12,7 @@ PIPELINE = """\
 # A comment that stays.
 stages:
   draw:
-    desc: "Draw: pictures"
+    desc: "Draw: images"
     cmd: python -m src.draw
     deps:
       - ${data}/backgrounds

@@ -11,7 +11,7 @@ import pytest
 from scripts import flywheel_demo as demo
 from src.core.charset import CHARSET
 from src.datasets.annotations import AnnotatedPlate
-from src.flywheel.review import queue, reviewed_pictures
+from src.flywheel.review import queue, reviewed_images
 from src.flywheel.store import Store
 from tests.flywheel.databases import capture, plate
 
@@ -83,27 +83,27 @@ def test_the_reviewer_believes_the_user(tmp_path: Path) -> None:
         demo.review(store)
         with store.reading() as session:
             assert queue(session) == []
-            (picture,) = reviewed_pictures(session)
-            states = {each.plate: (each.state, each.text) for each in picture.reviews}
+            (image,) = reviewed_images(session)
+            states = {each.plate: (each.state, each.text) for each in image.reviews}
         assert states == {0: ("accepted", None), 1: ("corrected", "BE22"), 2: ("rejected", None)}
     finally:
         store.close()
 
 
-def test_a_camera_on_its_side_turns_the_plate_with_the_picture() -> None:
-    picture = np.zeros((40, 60), np.uint8)
-    picture[10:14, 20:32] = 200
-    picture[10:12, 20:23] = 255  # its top left
+def test_a_camera_on_its_side_turns_the_plate_with_the_image() -> None:
+    image = np.zeros((40, 60), np.uint8)
+    image[10:14, 20:32] = 200
+    image[10:12, 20:23] = 255  # its top left
     corners = np.array([[20, 10], [32, 10], [32, 14], [20, 14]], float)
-    shot = demo.sideways(picture, AnnotatedPlate("BE1", np.array([20, 10, 32, 14.0]), corners, 1))
-    assert shot.picture.shape == (60, 40)
+    shot = demo.sideways(image, AnnotatedPlate("BE1", np.array([20, 10, 32, 14.0]), corners, 1))
+    assert shot.image.shape == (60, 40)
     x1, y1, x2, y2 = shot.plate.box.astype(int)
-    assert (shot.picture[y1:y2, x1:x2] >= 200).all()
-    assert (shot.picture > 0).sum() == 4 * 12
+    assert (shot.image[y1:y2, x1:x2] >= 200).all()
+    assert (shot.image > 0).sum() == 4 * 12
     assert shot.plate.corners is not None
     # The first corner is still where the text begins, and the others follow clockwise.
     x, y = shot.plate.corners[0].astype(int)
-    assert shot.picture[y - 1, x] == 255
+    assert shot.image[y - 1, x] == 255
     assert np.allclose(shot.plate.corners[1] - shot.plate.corners[0], [0, -12])
     assert np.allclose(shot.plate.corners[3] - shot.plate.corners[0], [4, 0])
 

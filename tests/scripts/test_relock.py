@@ -62,6 +62,24 @@ def test_a_changed_parameter_stays_to_be_run(project: Path) -> None:
     assert freshness().reasons == {"train": ["params.yaml: rate"]}
 
 
+def test_names_of_parameters_are_taken_in_and_no_changed_value(project: Path) -> None:
+    """A number of the code that becomes a parameter changes nothing that a stage computes."""
+    before = stages()["prepare"]["params"]["params.py"]["PrepareParams"]
+    source = Path("params.py").read_text()
+    Path("params.py").write_text(source.rstrip() + "\n    ADDED = 0.3\n")
+    assert freshness().reasons == {"prepare": ["params.py: PrepareParams"]}
+    assert relock() == ["prepare"]
+    assert freshness().fresh
+    assert stages()["prepare"]["params"]["params.py"] == {"PrepareParams": before | {"ADDED": 0.3}}
+    Path("params.py").write_text(source)
+    assert relock() == ["prepare"]
+    assert freshness().fresh
+    count = f"= {before['COUNT']}"
+    replace("params.py", count, f"{count}1")
+    assert relock() == []
+    assert freshness().reasons == {"prepare": ["params.py: PrepareParams"]}
+
+
 def test_what_has_never_run_is_an_error(project: Path) -> None:
     Path("dvc.lock").unlink()
     with pytest.raises(UserError, match=r"dvc\.lock: prepare has never run; `make repro`"):

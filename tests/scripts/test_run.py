@@ -183,7 +183,7 @@ def test_the_status_is_that_of_dvc(
     assert "has stopped" in output.err
 
 
-def test_metrics_pictures_and_models_are_shown(
+def test_metrics_images_and_models_are_shown(
     clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = clone / "out" / "evaluations" / "stack"

@@ -59,7 +59,7 @@ def test_a_bucket_empties_and_fills() -> None:
         buckets.take("a", 1)
 
 
-def test_pictures_that_are_in_already_are_owed() -> None:
+def test_images_that_are_in_already_are_owed() -> None:
     clock = Clock()
     buckets = Buckets(rate=1.0, burst=2, clock=clock)
     buckets.take("a", 1)

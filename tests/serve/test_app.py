@@ -86,7 +86,7 @@ def test_read_gives_what_the_reader_gives(client: httpx.Client, folder: Path) ->
 
 
 @pytest.mark.parametrize("kind", ["image/png", "application/octet-stream", "image/anything", None])
-def test_read_takes_a_picture_as_the_body(client: httpx.Client, kind: str | None) -> None:
+def test_read_takes_an_image_as_the_body(client: httpx.Client, kind: str | None) -> None:
     headers = {"Content-Type": kind} if kind else {}
     response = client.post("/v1/read", content=encoded(scene("AG10")), headers=headers)
     assert response.status_code == 200
@@ -102,7 +102,7 @@ def test_several_files_are_answered_in_their_order(client: httpx.Client) -> None
 
 
 def test_one_bad_file_does_not_spoil_the_others(client: httpx.Client) -> None:
-    files = [("files", ("a.png", b"no picture")), ("files", ("b.png", encoded(scene("BE1"))))]
+    files = [("files", ("a.png", b"no image")), ("files", ("b.png", encoded(scene("BE1"))))]
     response = client.post("/v1/read", files=files)
     assert response.status_code == 200
     bad, good = response.json()["results"]
@@ -215,10 +215,10 @@ def test_bodies_of_several_parts(client: httpx.Client, side: int) -> None:
         assert client.post("/v1/read", content=content).status_code == 200
 
 
-# Pictures of all kinds
+# Images of all kinds
 
 
-def test_boxes_are_those_of_the_displayed_picture(client: httpx.Client) -> None:
+def test_boxes_are_those_of_the_displayed_image(client: httpx.Client) -> None:
     upright = scene("BE1", (20, 100, 140, 132), size=(256, 200))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -230,7 +230,7 @@ def test_boxes_are_those_of_the_displayed_picture(client: httpx.Client) -> None:
     assert result["plates"][0]["box"] == pytest.approx([20, 100, 140, 132], abs=3)
 
 
-def pictures() -> dict[str, Image.Image]:
+def images() -> dict[str, Image.Image]:
     grey = Image.fromarray(scene("BE1"))
     rgb = grey.convert("RGB")
     wide = np.asarray(grey).astype(np.uint16) * 257
@@ -245,12 +245,12 @@ def pictures() -> dict[str, Image.Image]:
     }
 
 
-@pytest.mark.parametrize("name", pictures())
-def test_kinds_of_pictures(client: httpx.Client, name: str) -> None:
+@pytest.mark.parametrize("name", images())
+def test_kinds_of_images(client: httpx.Client, name: str) -> None:
     file = io.BytesIO()
-    picture = pictures()[name]
+    image = images()[name]
     kind = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[name.split(".")[1]]
-    picture.save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    image.save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
     assert predict(client, file.getvalue()).json()["plate"] == "BE1"
 
 
@@ -261,7 +261,7 @@ def test_the_first_frame_of_an_animation_is_read(client: httpx.Client) -> None:
     assert predict(client, file.getvalue()).json()["plate"] == "BE1"
 
 
-def test_a_picture_of_one_pixel(client: httpx.Client) -> None:
+def test_an_image_of_one_pixel(client: httpx.Client) -> None:
     response = client.post("/v1/read", content=encoded(np.full((1, 1), 99, np.uint8)))
     assert response.json()["results"][0]["plates"] == []
 
@@ -378,7 +378,7 @@ def test_what_is_too_much_is_refused_at_once(folder: Path, monkeypatch: pytest.M
     with serving(folder, queue=2, workers=1, batch=1) as client:
         reader = client.server.engine.model.reader  # type: ignore[attr-defined]
         read = reader.read
-        monkeypatch.setattr(reader, "read", lambda picture: (gate.wait(10), read(picture))[1])
+        monkeypatch.setattr(reader, "read", lambda image: (gate.wait(10), read(image))[1])
         answers: list[httpx.Response] = []
 
         def ask() -> None:
@@ -410,10 +410,10 @@ def test_nobody_waits_longer_than_the_deadline(
         reader = client.server.engine.model.reader  # type: ignore[attr-defined]
         read, calls = reader.read, []
 
-        def slow(picture: object) -> object:
+        def slow(image: object) -> object:
             calls.append(1)
             gate.wait(10)
-            return read(picture)
+            return read(image)
 
         monkeypatch.setattr(reader, "read", slow)
         first = threading.Thread(target=lambda: predict(client, content))
@@ -438,10 +438,10 @@ def test_who_has_gone_is_not_computed_for(folder: Path, monkeypatch: pytest.Monk
         reader = engine.model.reader
         read, calls = reader.read, []
 
-        def slow(picture: object) -> object:
+        def slow(image: object) -> object:
             calls.append(1)
             gate.wait(10)
-            return read(picture)
+            return read(image)
 
         monkeypatch.setattr(reader, "read", slow)
         first = threading.Thread(target=lambda: predict(client, content))
@@ -505,20 +505,20 @@ def test_bodies_that_are_held_are_bounded(folder: Path) -> None:
         assert client.post("/v1/read", content=encoded(scene("BE1"))).status_code == 200
 
 
-def test_a_fault_of_one_picture_is_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_one_image_is_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(folder) as client:
         reader = client.server.engine.model.reader  # type: ignore[attr-defined]
         read, batch = reader.read, reader.read_batch
 
-        def picky(picture: Any) -> object:
-            if picture.grey.shape == (50, 50):
+        def picky(image: Any) -> object:
+            if image.grey.shape == (50, 50):
                 raise RuntimeError("a fault")
-            return read(picture)
+            return read(image)
 
-        def picky_batch(pictures: list[Any]) -> object:
-            if any(picture.grey.shape == (50, 50) for picture in pictures):
+        def picky_batch(images: list[Any]) -> object:
+            if any(image.grey.shape == (50, 50) for image in images):
                 raise RuntimeError("a fault")
-            return batch(pictures)
+            return batch(images)
 
         monkeypatch.setattr(reader, "read", picky)
         monkeypatch.setattr(reader, "read_batch", picky_batch)

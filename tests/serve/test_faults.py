@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         yield found
 
 
-def pictures() -> list[bytes]:
+def images() -> list[bytes]:
     pixels = scene("BE1", (20, 30, 80, 46), size=(72, 96))
     plain = [cv2.imencode(suffix, pixels)[1].tobytes() for suffix in (".jpg", ".png", ".webp")]
     exif = Image.Exif()
@@ -41,7 +41,7 @@ def pictures() -> list[bytes]:
     return [*plain, turned.getvalue()]
 
 
-PICTURES = pictures()
+PICTURES = images()
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -115,16 +115,16 @@ def form(dice: random.Random, content: bytes) -> bytes:
 def faulty(number: int) -> tuple[str, str, dict[str, str], bytes]:  # noqa: PLR0911  # a list of cases
     """Method, path, headers and body of a request, the same for the same number."""
     dice = random.Random(number)  # noqa: S311  # the same each time
-    picture = dice.choice(PICTURES)
+    image = dice.choice(PICTURES)
     kind = number % 8
     path = dice.choice(["/predict", "/v1/read"])
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     if kind == 0:  # Cut off, at every offset in turn.
-        picture = PICTURES[number // 8 % len(PICTURES)]
-        body = picture[: number // 8 // len(PICTURES) * 7 % len(picture)]
+        image = PICTURES[number // 8 % len(PICTURES)]
+        body = image[: number // 8 // len(PICTURES) * 7 % len(image)]
         return "POST", "/v1/read", {"Content-Type": "image/jpeg"}, body
     if kind in (1, 2):  # Some bits are others.
-        damaged = bytearray(picture)
+        damaged = bytearray(image)
         for _ in range(dice.choice([1, 1, 2, 8, 64])):
             damaged[dice.randrange(len(damaged))] ^= 1 << dice.randrange(8)
         if kind == 1:
@@ -134,7 +134,7 @@ def faulty(number: int) -> tuple[str, str, dict[str, str], bytes]:  # noqa: PLR0
         bomb = dice.choice(BOMBS) if dice.random() < 0.2 else dice.randbytes(dice.randrange(3000))
         return "POST", "/v1/read", {"Content-Type": dice.choice(KINDS[:3])}, bomb
     if kind == 4:
-        return "POST", path, {"Content-Type": dice.choice(KINDS)}, picture
+        return "POST", path, {"Content-Type": dice.choice(KINDS)}, image
     if kind == 5:
         method = dice.choice(["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "POST"])
         place = dice.choice(
@@ -148,13 +148,13 @@ def faulty(number: int) -> tuple[str, str, dict[str, str], bytes]:  # noqa: PLR0
                 "/v1/read?x=" + "y" * 3000,
             ]
         )
-        return method, place, {}, picture if method == "POST" else b""
+        return method, place, {}, image if method == "POST" else b""
     if kind == 6:
         name = dice.choice(
             ["X-Request-ID", "X-API-Key", "Expect", "Range", "Accept-Encoding", "Cookie"]
         )
-        return "POST", path, {**headers, name: "v" * dice.randrange(20_000)}, form(dice, picture)
-    return "POST", path, headers, form(dice, dice.choice([picture, b"", dice.randbytes(100)]))
+        return "POST", path, {**headers, name: "v" * dice.randrange(20_000)}, form(dice, image)
+    return "POST", path, headers, form(dice, dice.choice([image, b"", dice.randbytes(100)]))
 
 
 def ask(server: Process, numbers: range) -> Counter[int]:

@@ -24,7 +24,7 @@ from sqlalchemy import select
 
 from src.flywheel.errors import StoreError
 from src.flywheel.store import Store
-from src.flywheel.tables import Feedback, Picture, Prediction
+from src.flywheel.tables import Feedback, Prediction, StoredImage
 from src.serve import recorder as module
 from src.serve.__main__ import main
 from src.serve.settings import Settings
@@ -131,19 +131,19 @@ def test_what_is_read_is_kept(client: httpx.Client, store: Store) -> None:
     # It is stored by now, or feedback waits for it.
     assert give(client, result["id"], verdict="right").status_code == 201
     with store.reading() as session:
-        picture = session.get_one(Picture, result["id"])
-        assert picture.sha256 == hashlib.sha256(content).hexdigest()
-        assert picture.model == client.get("/v1/model").json()["model"]
-        assert before <= picture.created <= datetime.now(UTC)
-        assert len(picture.predictions) == len(result["plates"]) == 2
-        for stored, answered in zip(picture.predictions, result["plates"], strict=True):
+        image = session.get_one(StoredImage, result["id"])
+        assert image.sha256 == hashlib.sha256(content).hexdigest()
+        assert image.model == client.get("/v1/model").json()["model"]
+        assert before <= image.created <= datetime.now(UTC)
+        assert len(image.predictions) == len(result["plates"]) == 2
+        for stored, answered in zip(image.predictions, result["plates"], strict=True):
             assert stored.text == answered["plate"]
             assert stored.confidence == pytest.approx(answered["confidence"], abs=1e-4)
             assert np.array(stored.corners) == pytest.approx(
                 np.array(answered["corners"]), abs=0.01
             )
-            assert store.pictures.path(stored.crop).exists()
-        kept = cv2.imread(str(store.pictures.path(picture.file)), cv2.IMREAD_GRAYSCALE)
+            assert store.images.path(stored.crop).exists()
+        kept = cv2.imread(str(store.images.path(image.file)), cv2.IMREAD_GRAYSCALE)
     assert kept.shape == pixels.shape
     assert np.abs(kept.astype(int) - pixels).mean() < 3
 
@@ -156,7 +156,7 @@ def test_predict_keeps_too(client: httpx.Client, store: Store) -> None:
 
 
 def test_what_cannot_be_read_is_not_kept(client: httpx.Client) -> None:
-    files = [("files", ("a.png", b"no picture")), ("files", ("b.png", PNG))]
+    files = [("files", ("a.png", b"no image")), ("files", ("b.png", PNG))]
     bad, good = client.post("/v1/read", files=files).json()["results"]
     assert "id" not in bad
     assert good["id"]
@@ -203,8 +203,8 @@ def test_feedback_is_answered_as_it_is_stored(client: httpx.Client, store: Store
         ({"plate": 0, "verdict": "wrong", "corners": [[0, 0]] * 4}, (422, "invalid_feedback"), "clockwise"),
         ({"plate": 0, "verdict": "wrong", "corners": [[0, 0]] * 3}, (422, "invalid_feedback"), "corners"),
         ({"plate": 1, "verdict": "right"}, (404, "unknown_id"), "no plate 1"),
-        ({"id": "0" * 32, "verdict": "right"}, (404, "unknown_id"), "there is no picture"),
-        ({"id": "x\0'; --", "verdict": "right"}, (404, "unknown_id"), "there is no picture"),
+        ({"id": "0" * 32, "verdict": "right"}, (404, "unknown_id"), "there is no image"),
+        ({"id": "x\0'; --", "verdict": "right"}, (404, "unknown_id"), "there is no image"),
     ],
 )  # fmt: skip
 def test_feedback_that_is_refused(
@@ -250,21 +250,21 @@ def test_one_entry_is_deleted(client: httpx.Client, store: Store) -> None:
     give(client, entry, plate=0, verdict="right")
     give(client, other, plate=0, verdict="right")
     with store.reading() as session:
-        picture = session.get_one(Picture, entry)
-        names = [picture.file, picture.predictions[0].crop]
-    assert all(store.pictures.path(name).exists() for name in names)
+        image = session.get_one(StoredImage, entry)
+        names = [image.file, image.predictions[0].crop]
+    assert all(store.images.path(name).exists() for name in names)
     response = client.delete(f"/v1/feedback/{entry}")
     assert (response.status_code, response.content) == (204, b"")
-    assert not any(store.pictures.path(name).exists() for name in names)
+    assert not any(store.images.path(name).exists() for name in names)
     with store.reading() as session:
-        assert session.get(Picture, entry) is None
+        assert session.get(StoredImage, entry) is None
         assert session.scalars(select(Feedback).where(Feedback.picture_id == entry)).all() == []
-        assert session.get(Picture, other) is not None
+        assert session.get(StoredImage, other) is not None
     assert error_of(client.delete(f"/v1/feedback/{entry}")) == (404, "unknown_id")
     assert error_of(give(client, entry, verdict="right")) == (404, "unknown_id")
 
 
-def test_a_picture_is_deleted_that_was_not_yet_stored(
+def test_an_image_is_deleted_that_was_not_yet_stored(
     client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = Store.save
@@ -272,12 +272,12 @@ def test_a_picture_is_deleted_that_was_not_yet_stored(
     entry = read(client)["id"]
     assert client.delete(f"/v1/feedback/{entry}").status_code == 204
     with store.reading() as session:
-        assert session.get(Picture, entry) is None
+        assert session.get(StoredImage, entry) is None
 
 
 def test_the_page_says_how_long(client: httpx.Client, folder: Path, tmp_path: Path) -> None:
     page = client.get("/")
-    assert "Pictures and readings are kept for 90 days." in page.text
+    assert "Images and readings are kept for 90 days." in page.text
     assert "Nothing is kept" not in page.text
     assert page.headers["cache-control"] == "no-cache"
     with serving(folder, feedback=f"sqlite:///{tmp_path}/f.db", feedback_days=1) as other:
@@ -343,7 +343,7 @@ def test_openapi_describes_feedback(client: httpx.Client) -> None:
     body = paths["/v1/feedback"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["required"] == ["id", "verdict"]
     assert set(paths["/v1/feedback"]["post"]["responses"]) >= {"201", "404", "422", "503"}
-    assert "204" in paths["/v1/feedback/{picture}"]["delete"]["responses"]
+    assert "204" in paths["/v1/feedback/{image}"]["delete"]["responses"]
 
 
 # A store that fails
@@ -434,7 +434,7 @@ def test_what_comes_faster_than_it_can_be_stored_is_not_kept(
         assert "id" in read(client)
 
 
-def test_pictures_that_wait_are_bounded_in_bytes(
+def test_images_that_wait_are_bounded_in_bytes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_WAITING_BYTES", len(PNG) - 1)
@@ -516,14 +516,14 @@ def test_what_is_too_old_is_deleted(folder: Path, tmp_path: Path) -> None:
 
     def entries() -> list[str]:
         with store.reading() as session:
-            return list(session.scalars(select(Picture.id)))
+            return list(session.scalars(select(StoredImage.id)))
 
     with serving(folder, feedback=url, feedback_days=7):
         wait_until(lambda: entries() == [young.id])
     store.close()
 
 
-def test_old_pictures_are_looked_for_again_and_again(
+def test_old_images_are_looked_for_again_and_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[datetime] = []
@@ -553,7 +553,7 @@ def test_what_waits_is_stored_before_the_end(
         ids = {read(client)["id"] for _ in range(5)}
     store = Store(url)
     with store.reading() as session:
-        assert set(session.scalars(select(Picture.id))) == ids
+        assert set(session.scalars(select(StoredImage.id))) == ids
     store.close()
 
 
@@ -627,13 +627,16 @@ def test_feedback_that_was_answered_survives_a_kill(
             (picture_id, text)
             for picture_id, text in session.execute(select(Feedback.picture_id, Feedback.text))
         }
-        named = {*session.scalars(select(Picture.file)), *session.scalars(select(Prediction.crop))}
+        named = {
+            *session.scalars(select(StoredImage.file)),
+            *session.scalars(select(Prediction.crop)),
+        }
     assert len(answered) >= 150
     assert set(answered) <= found
-    # Every picture is there as well; what no row names goes.
-    assert all(cv2.imread(str(store.pictures.path(name))) is not None for name in named)
+    # Every image is there as well; what no row names goes.
+    assert all(cv2.imread(str(store.images.path(name))) is not None for name in named)
     store.purge(datetime.now(UTC))
-    assert set(store.pictures.names()) == named
+    assert set(store.images.names()) == named
     store.close()
 
 
@@ -701,9 +704,9 @@ def page(request: pytest.FixtureRequest, browser: Any, client: httpx.Client) -> 
 
 
 def latest(store: Store) -> list[tuple[int | None, str, str | None]]:
-    """Feedback on the picture that was read last."""
+    """Feedback on the image that was read last."""
     with store.reading() as session:
-        entry = session.scalars(select(Picture.id).order_by(Picture.created.desc())).first()
+        entry = session.scalars(select(StoredImage.id).order_by(StoredImage.created.desc())).first()
         found = session.scalars(
             select(Feedback).where(Feedback.picture_id == entry).order_by(Feedback.number)
         )
@@ -723,7 +726,7 @@ class TestPage:
 
         pixels = draw_plate(scene("BE1", (20, 30, 120, 60)), "GE65432", (100, 150, 220, 182), BLACK)
         cv2.imwrite(str(tmp_path / "two.png"), pixels)
-        expect(page.locator("#kept")).to_have_text("Pictures and readings are kept for 90 days.")
+        expect(page.locator("#kept")).to_have_text("Images and readings are kept for 90 days.")
         page.set_input_files("#pick", tmp_path / "two.png")
         forms = page.locator(".feedback")
         expect(forms).to_have_count(2)
@@ -755,12 +758,12 @@ class TestPage:
         assert latest(store)[1:] == [(1, "wrong", "ZH98765"), (1, "wrong", None)]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
-    def test_feedback_on_the_picture(self, page: Any, store: Store, tmp_path: Path) -> None:
+    def test_feedback_on_the_image(self, page: Any, store: Store, tmp_path: Path) -> None:
         from playwright.sync_api import expect
 
         cv2.imwrite(str(tmp_path / "empty.png"), np.full((200, 300), 120, np.uint8))
         page.set_input_files("#pick", tmp_path / "empty.png")
-        about = page.get_by_role("group", name="The whole picture")
+        about = page.get_by_role("group", name="The whole image")
         about.get_by_role("button", name="No plate was missed").click()
         expect(about.locator(".said")).to_have_text("Thank you. Stored.")
         assert latest(store) == [(None, "right", None)]
@@ -769,22 +772,22 @@ class TestPage:
         expect(pressed).to_have_text("A plate was missed")
         assert latest(store) == [(None, "right", None), (None, "missed", None)]
 
-    def test_a_picture_can_be_deleted(self, page: Any, store: Store, tmp_path: Path) -> None:
+    def test_an_image_can_be_deleted(self, page: Any, store: Store, tmp_path: Path) -> None:
         from playwright.sync_api import expect
 
         (tmp_path / "x.png").write_bytes(PNG)
         page.set_input_files("#pick", tmp_path / "x.png")
-        about = page.get_by_role("group", name="The whole picture")
+        about = page.get_by_role("group", name="The whole image")
         about.get_by_role("button", name="No plate was missed").click()
         expect(about.locator(".said")).to_have_text("Thank you. Stored.")
         with store.reading() as session:
-            before = set(session.scalars(select(Picture.id)))
+            before = set(session.scalars(select(StoredImage.id)))
         about.get_by_role("button", name="Delete").click()
-        expect(about.locator(".said")).to_contain_text("has deleted the picture")
+        expect(about.locator(".said")).to_contain_text("has deleted the image")
         expect(page.locator(".feedback")).to_be_hidden()
         expect(about.get_by_role("button", name="Delete")).to_be_hidden()
         with store.reading() as session:
-            after = set(session.scalars(select(Picture.id)))
+            after = set(session.scalars(select(StoredImage.id)))
         assert len(before - after) == 1
 
     def test_where_nothing_is_kept_nothing_is_asked(

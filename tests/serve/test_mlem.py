@@ -107,11 +107,11 @@ def test_saved_loaded_served_and_alike(workspace: Path) -> None:
         done.stderr
     )
     # Served, by both commands, and as the native server does.
-    pictures = {
+    images = {
         text: cv2.imencode(suffix, scene(text))[1].tobytes()
         for text, suffix in (("BE1", ".png"), ("GE65432", ".jpg"), ("ZH123456", ".webp"))
     }
-    pictures["nothing"] = cv2.imencode(".png", np.full((100, 200), 120, np.uint8))[1].tobytes()
+    images["nothing"] = cv2.imencode(".png", np.full((100, 200), 120, np.uint8))[1].tobytes()
     plain = (
         str(workspace / ".venv-mlem/bin/mlem"), "serve", "fastapi", "--model", "models/model_stack",
         "--request_serializer", "pil_numpy",
@@ -119,7 +119,7 @@ def test_saved_loaded_served_and_alike(workspace: Path) -> None:
     with serving(workspace / "models") as native:
         for command in ((sys.executable, "-m", "src.serve", "--engine", "mlem"), plain):
             with mlem_serving(workspace, *command) as url:
-                for name, content in pictures.items():
+                for name, content in images.items():
                     mine = native.post("/predict", files={"file": content}).json()
                     theirs = httpx.post(
                         f"{url}/predict", files={"file": content}, timeout=30

@@ -62,13 +62,13 @@ def write(folder: Path, name: str, pixels: np.ndarray) -> Path:
     return path
 
 
-def test_a_picture_with_two_plates(page: sync_api.Page, tmp_path: Path) -> None:
+def test_an_image_with_two_plates(page: sync_api.Page, tmp_path: Path) -> None:
     pixels = draw_plate(scene("BE1", (20, 30, 120, 60)), "GE65432", (100, 150, 220, 182), BLACK)
     page.set_input_files("#pick", write(tmp_path, "two.png", pixels))
     result = page.locator(".result")
     sync_api.expect(result.locator(".plate")).to_have_count(2)
     sync_api.expect(result.locator(".view canvas")).to_have_count(1)
-    sync_api.expect(page.locator("#status")).to_have_text("1 picture read")
+    sync_api.expect(page.locator("#status")).to_have_text("1 image read")
     read = {each.get_attribute("aria-label") for each in result.locator(".text").all()}
     assert read == {"BE 1", "GE 6 5 4 3 2"}
     cantons = "".join(result.locator(".canton").all_text_contents())
@@ -90,20 +90,20 @@ def test_several_files_one_of_them_broken(page: sync_api.Page, tmp_path: Path) -
     good = write(tmp_path, "good.png", scene("GE65432"))
     empty = write(tmp_path, "nothing.png", np.full((200, 300), 120, np.uint8))
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"this is no picture")
+    broken.write_bytes(b"this is no image")
     page.set_input_files("#pick", [good, empty, broken])
-    sync_api.expect(page.locator("#status")).to_have_text("3 pictures read")
+    sync_api.expect(page.locator("#status")).to_have_text("3 images read")
     notes = page.locator(".note").all_text_contents()
     assert notes[0].startswith("1 plate · ")
     assert notes[1].startswith("No plate was found")
-    assert notes[2] == "This is no JPEG, PNG or WebP picture."
+    assert notes[2] == "This is no JPEG, PNG or WebP image."
     assert page.locator(".result").nth(0).locator(".canton").text_content() == "Geneva"
     page.click("#clear")
     sync_api.expect(page.locator(".result")).to_have_count(0)
     sync_api.expect(page.locator("#results-part")).to_be_hidden()
 
 
-def test_pictures_can_be_dropped_and_pasted(page: sync_api.Page, tmp_path: Path) -> None:
+def test_images_can_be_dropped_and_pasted(page: sync_api.Page, tmp_path: Path) -> None:
     content = list(write(tmp_path, "x.png", scene("AG10")).read_bytes())
     for kind in ("drop", "paste"):
         page.evaluate(
@@ -117,7 +117,7 @@ def test_pictures_can_be_dropped_and_pasted(page: sync_api.Page, tmp_path: Path)
             }""",
             [content, kind],
         )
-    sync_api.expect(page.locator("#status")).to_have_text("2 pictures read")
+    sync_api.expect(page.locator("#status")).to_have_text("2 images read")
     assert page.locator(".name").all_text_contents() == ["drop.png", "paste.png"]
 
 
@@ -148,12 +148,12 @@ def test_an_api_key_can_be_given(browser: sync_api.Browser, tmp_path: Path) -> N
     with serving(write_bundle(tmp_path / "bundle"), api_keys=tmp_path / "keys") as client:
         page = browser.new_page()
         page.goto(str(client.base_url))
-        picture = write(tmp_path, "x.png", scene("BE1"))
-        page.set_input_files("#pick", picture)
+        image = write(tmp_path, "x.png", scene("BE1"))
+        page.set_input_files("#pick", image)
         sync_api.expect(page.locator(".note")).to_contain_text("API key")
         page.click("summary")
         page.fill("#key", "open-sesame")
-        page.set_input_files("#pick", picture)
+        page.set_input_files("#pick", image)
         sync_api.expect(page.locator(".canton")).to_have_text("Bern")
         page.close()
 

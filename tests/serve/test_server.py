@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "bundle")
 
 
-def picture(text: str = "BE1") -> bytes:
+def image(text: str = "BE1") -> bytes:
     return cv2.imencode(".png", scene(text))[1].tobytes()
 
 
@@ -105,7 +105,7 @@ def test_sigterm_answers_what_is_in_flight(folder: Path) -> None:
             with httpx.Client(base_url=url, timeout=20) as client:
                 while not stop.is_set():
                     try:
-                        statuses.append(client.post("/v1/read", content=picture()).status_code)
+                        statuses.append(client.post("/v1/read", content=image()).status_code)
                     except httpx.TransportError:
                         statuses.append(0)
                         return
@@ -145,7 +145,7 @@ def test_sighup_takes_a_new_bundle_and_no_bad_one(folder: Path, tmp_path: Path) 
             def ask() -> None:
                 with httpx.Client(base_url=server.url, timeout=20) as asking:
                     while not stop.is_set():
-                        statuses.append(asking.post("/v1/read", content=picture()).status_code)
+                        statuses.append(asking.post("/v1/read", content=image()).status_code)
 
             thread = threading.Thread(target=ask)
             thread.start()
@@ -200,7 +200,7 @@ def test_readyz_waits_for_the_first_inference(
     opened.start()
     assert httpx.get(f"{url}/livez").status_code == 200
     seen.append(httpx.get(f"{url}/readyz").status_code)
-    refused = httpx.post(f"{url}/v1/read", content=picture())
+    refused = httpx.post(f"{url}/v1/read", content=image())
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "starting")
     wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
     assert seen == [503]
@@ -232,7 +232,7 @@ def test_kill_and_restart_is_quick(folder: Path) -> None:
             def ask() -> None:
                 for _ in range(50):
                     try:
-                        httpx.post(f"{server.url}/v1/read", content=picture())
+                        httpx.post(f"{server.url}/v1/read", content=image())
                     except httpx.TransportError:
                         return
 
@@ -243,7 +243,7 @@ def test_kill_and_restart_is_quick(folder: Path) -> None:
         server.process.wait(10)
     started = time.monotonic()
     with process("--model", str(folder)) as server:
-        assert httpx.post(f"{server.url}/v1/read", content=picture()).status_code == 200
+        assert httpx.post(f"{server.url}/v1/read", content=image()).status_code == 200
         assert time.monotonic() - started < 3
 
 

@@ -44,14 +44,14 @@ def wrong(text: str) -> str:
 
 @dataclass
 class OracleStack:
-    """Knows what is in picture ``i`` of tests/standins.py by its brightest pixel.
+    """Knows what is in image ``i`` of tests/standins.py by its brightest pixel.
 
     Attributes:
-        wrong: pictures whose text it reads wrong, wherever it looks.
-        shift: added to normalised x of the corners of ``shifted`` pictures.
-        missed: pictures in which it finds nothing.
-        confidences: of pictures; 0.9 of the others.
-        extra: further plates by picture: arguments of ``found_plate``.
+        wrong: images whose text it reads wrong, wherever it looks.
+        shift: added to normalised x of the corners of ``shifted`` images.
+        missed: images in which it finds nothing.
+        confidences: of images; 0.9 of the others.
+        extra: further plates by image: arguments of ``found_plate``.
         threshold, rectification, runtime: as PlateReader's.
     """
 

@@ -27,9 +27,9 @@ from tests.stack.oracle import OracleStack
 from tests.standins import (
     config_below,
     files_below,
+    image_of,
     make_samples,
     metrics_of,
-    picture_of,
     plate_text,
     prepared_set,
     true_corners,
@@ -39,7 +39,7 @@ COUNT = 30
 
 
 def clutter(indices: range) -> Shard:
-    """Pictures without a plate, but for every third, which has one without a text."""
+    """Images without a plate, but for every third, which has one without a text."""
     shard = make_samples((256, 256), indices)
     labels = shard.labels.assign(plate="", present=[i % 3 == 0 for i in indices])
     labels.loc[~labels["present"], [*CORNER_COLUMNS, "cx", "cy", "w", "h"]] = np.nan
@@ -123,16 +123,16 @@ def test_a_perfect_stack(config: Config, use: Any) -> None:
 
 
 def test_every_other_runtime_is_measured(config: Config, tmp_path: Path) -> None:
-    """With a bundle that finds a white rim; there is none in these pictures."""
+    """With a bundle that finds a white rim; there is none in these images."""
     folder = write_bundle(tmp_path / "bundle", int8=True)
-    truths = {name: evaluate._truth(config, name) for name in evaluate.OTHER_RUNTIMES}
+    truths = {name: evaluate._annotated(config, name) for name in evaluate.OTHER_RUNTIMES}
     others = evaluate._other_runtimes(folder, "onnxruntime", truths)
     assert list(others) == installed_runtimes(has_int8=True)[1:]
     assert all(accuracies == dict.fromkeys(truths, 0.0) for accuracies in others.values())
 
 
 def test_clutter_is_no_place_for_texts(config: Config, use: Any) -> None:
-    # Of its nine pictures, 0, 3 and 6 have a plate, and it is a foreign one.
+    # Of its nine images, 0, 3 and 6 have a plate, and it is a foreign one.
     use(OracleStack(missed={1, 2, 4, 5, 8}, confidences={0: 0.4, 3: 0.4}))
     evaluate.main(config)
     clutter = metrics_of(config, "stack")["clutter"]
@@ -154,7 +154,7 @@ def test_each_failure_is_somebodys(config: Config, use: Any) -> None:
     assert metrics["lost_by_localizer"] == pytest.approx(4 / COUNT, abs=1e-5)
     assert metrics["acc_on_true_corners"] == pytest.approx(1 - 3 / COUNT, abs=1e-5)
     assert metrics["recall_50"] == pytest.approx(1 - 5 / COUNT, abs=1e-5)
-    # Texts: of all pictures but 1, whose confidence is too low; wrong are 2 and the five beside.
+    # Texts: of all images but 1, whose confidence is too low; wrong are 2 and the five beside.
     assert metrics["at_threshold"]["wrong"]["count"] == COUNT - 1
     assert metrics["at_threshold"]["wrong"]["share"] == pytest.approx(6 / (COUNT - 1), abs=1e-5)
     assert metrics["at_threshold"]["coverage"]["share"] == pytest.approx(1 - 6 / COUNT, abs=1e-5)
@@ -180,8 +180,8 @@ def test_each_failure_is_somebodys(config: Config, use: Any) -> None:
 def test_failures_are_drawn_with_what_is_wrong(config: Config, use: Any) -> None:
     truth = PreparedAnnotations(ShardedSet(config.prepared("stack") / "clutter"))
     scores = score(OracleStack(missed={2}), truth)
-    foreign = evaluate.draw(truth[0], scores, Case(picture=0, row=0, found=0))
-    nothing = evaluate.draw(truth[1], scores, Case(picture=1, row=None, found=0))
+    foreign = evaluate.draw(truth[0], scores, Case(image=0, row=0, found=0))
+    nothing = evaluate.draw(truth[1], scores, Case(image=1, row=None, found=0))
     for card, outlines in ((foreign, {plots.TRUE, plots.FOUND}), (nothing, {plots.FOUND})):
         above = np.asarray(card)[8:488]
         colours = {tuple(colour) for colour in above.reshape(-1, 3).tolist()}
@@ -219,11 +219,11 @@ def test_a_missing_set_says_how_to_get_it(tmp_path: Path, use: Any) -> None:
 SIZES = [(240, 320), (100, 180), (300, 200), (256, 256)]
 
 
-def write_pictures(folder: Path) -> list[dict[str, Any]]:
-    """Picture files of several sizes, kinds and colours, and rows of truth with every column."""
+def write_images(folder: Path) -> list[dict[str, Any]]:
+    """Image files of several sizes, kinds and colours, and rows of truth with every column."""
     rows = []
     for i, (height, width) in enumerate(SIZES):
-        image = Image.fromarray(picture_of(i, (height, width)))
+        image = Image.fromarray(image_of(i, (height, width)))
         name = f"{i}.png"
         if i == 1:
             image = image.convert("RGB")
@@ -283,7 +283,7 @@ def test_all_forms_of_a_truth_file_agree(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use(OracleStack(wrong={1}))
-    rows = write_pictures(tmp_path)
+    rows = write_images(tmp_path)
     before = files_below(tmp_path)
     forms = {
         "normalised": ["file", "plate", *NORMALISED],
@@ -313,7 +313,7 @@ def test_a_reader_by_box_can_be_judged_by_boxes(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use(OracleStack(shifted={0}, wrong={1}, rectification="box"))
-    path = write_csv(tmp_path / "t.csv", write_pictures(tmp_path), ["file", "plate", *PIXELS])
+    path = write_csv(tmp_path / "t.csv", write_images(tmp_path), ["file", "plate", *PIXELS])
     metrics = measured(path, config, capsys)
     assert metrics["lost_by_reader"] == metrics["lost_by_localizer"] == 0.25
     assert metrics["val_acc"] == 0.5
@@ -323,7 +323,7 @@ def test_without_texts_the_boxes_are_measured(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use(OracleStack())
-    path = write_csv(tmp_path / "t.csv", write_pictures(tmp_path), ["file", *PIXELS])
+    path = write_csv(tmp_path / "t.csv", write_images(tmp_path), ["file", *PIXELS])
     metrics = measured(path, config, capsys)
     assert metrics["val_acc"] is None
     assert "lost_by_reader" not in metrics
@@ -336,7 +336,7 @@ def test_a_plate_without_text_counts_for_its_box_and_as_a_false_text(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use(OracleStack(wrong={0}))
-    rows = write_pictures(tmp_path)
+    rows = write_images(tmp_path)
     rows[2]["plate"] = ""
     path = write_csv(tmp_path / "t.csv", rows, ["file", "plate", "corners_px"])
     metrics = measured(path, config, capsys)
@@ -348,11 +348,11 @@ def test_a_plate_without_text_counts_for_its_box_and_as_a_false_text(
     assert metrics["at_threshold"]["coverage"]["count"] == 3
 
 
-def test_a_picture_without_a_plate_is_an_empty_box(
+def test_an_image_without_a_plate_is_an_empty_box(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use(OracleStack(missed={1}, confidences={2: 0.3}))
-    rows = write_pictures(tmp_path)
+    rows = write_images(tmp_path)
     for row in rows[1:]:
         row.update(dict.fromkeys(["plate", *PIXELS], ""))
     path = write_csv(tmp_path / "t.csv", rows, ["file", "plate", *PIXELS])
@@ -368,7 +368,7 @@ def test_the_bundle_is_the_pipelines_or_the_promoted_one(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = use(OracleStack())
-    path = write_csv(tmp_path / "t.csv", write_pictures(tmp_path), ["file", "plate", *PIXELS])
+    path = write_csv(tmp_path / "t.csv", write_images(tmp_path), ["file", "plate", *PIXELS])
     measured(path, config, capsys)
     own = config.out("models", "stack")
     own.mkdir(parents=True)
@@ -382,7 +382,7 @@ def test_a_second_plate_that_is_not_found_is_lost_by_the_localizer(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use(OracleStack())
-    rows = write_pictures(tmp_path)[:1]
+    rows = write_images(tmp_path)[:1]
     # Stands first, so that the answer is not simply given to the first row.
     other = {**rows[0], "corners_px": rows[0]["corners_px"] - [0, 60]}
     path = write_csv(tmp_path / "t.csv", [other, rows[0]], ["file", "plate", "corners_px"])
@@ -398,7 +398,7 @@ def test_the_table_is_for_people(
     tmp_path: Path, config: Config, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use(OracleStack())
-    path = write_csv(tmp_path / "t.csv", write_pictures(tmp_path), ["file", "plate", *PIXELS])
+    path = write_csv(tmp_path / "t.csv", write_images(tmp_path), ["file", "plate", *PIXELS])
     evaluate.measure_labels(path, None, False, config)
     shown = capsys.readouterr()
     wanted = ("val_acc ", "lost_by_reader ", "at_threshold.coverage.share ")
@@ -409,7 +409,7 @@ def test_the_table_is_for_people(
     assert lines["lost_by_reader"] == "not measured"
     assert lines["at_threshold.coverage.share"] == "1.0"
     assert "note: no corners are given" in shown.out
-    assert "pictures/s" in shown.err
+    assert "images/s" in shown.err
 
 
 GOOD = "file,plate,x1,y1,x2,y2\n0.png,ZH1,10,10,90,40\n"
@@ -432,7 +432,7 @@ GOOD = "file,plate,x1,y1,x2,y2\n0.png,ZH1,10,10,90,40\n"
         (GOOD + "0.png,ZH1,9,1,1,9\n", r"line 3: `x1` must be less than `x2`"),
         (GOOD + "0.png,ZH1,900,1,990,9\n", r"line 3: the box lies outside of 0\.png.*320x240"),
         (GOOD + "none.png,ZH1,1,1,9,9\n", r"line 3: .*none\.png: there is no such file"),
-        (GOOD + "t.csv,ZH1,1,1,9,9\n", r"line 3: .*t\.csv: is no picture"),
+        (GOOD + "t.csv,ZH1,1,1,9,9\n", r"line 3: .*t\.csv: is no image"),
         (GOOD + "cut.jpg,ZH1,1,1,9,9\n", r"line 3: .*cut\.jpg: is cut off"),
         (GOOD + "0.png,,,,,\n", r"line 3: 0\.png has several rows.*empty box"),
         ("file,plate,x1,y1,x2,y2\n0.png,ZH1,,,,\n", r"line 2: the box is empty.*`plate` is not"),
@@ -445,8 +445,8 @@ def test_errors_name_the_row_and_what_is_allowed(
     text: str, message: str, tmp_path: Path, config: Config, use: Any
 ) -> None:
     use(OracleStack())
-    write_pictures(tmp_path)
-    Image.fromarray(picture_of(0, (200, 200))).save(tmp_path / "whole.jpg")
+    write_images(tmp_path)
+    Image.fromarray(image_of(0, (200, 200))).save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
     path = tmp_path / "t.csv"
     path.write_text(text)
@@ -486,9 +486,9 @@ def test_a_card_says_whose_fault_it_is(
     drawn: list[str] = []
     draw = plots.draw_result
 
-    def remember(picture: Any, outlines: Any, lines: Any, right: bool) -> Image.Image:
+    def remember(image: Any, outlines: Any, lines: Any, right: bool) -> Image.Image:
         drawn.extend(line.text for line in lines)
-        return draw(picture, outlines, lines, right)
+        return draw(image, outlines, lines, right)
 
     monkeypatch.setattr(plots, "draw_result", remember)
     evaluate.draw(truth[row], scores, case_of(scores, row))

@@ -57,11 +57,11 @@ def inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def labelled(pictures: list[NDArray[np.uint8]], texts: list[str]) -> Shard:
+def labelled(images: list[NDArray[np.uint8]], texts: list[str]) -> Shard:
     labels = pd.DataFrame({"plate": texts, "present": [bool(text) for text in texts], "lines": 1})
     labels[BOX_COLUMNS] = 0.5
     labels[CORNER_COLUMNS] = 0.5
-    return Shard(pictures, labels)
+    return Shard(images, labels)
 
 
 def write_set(folder: Path, shard: Shard) -> ShardedSet:
@@ -82,8 +82,8 @@ def workspace(_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         )
         save_model(build_recognizer("crnn", config), Path("out/models/ocr/model.safetensors"))
         for name in ("calibration", "negatives"):
-            pictures = [scene(size=(128, 128), box=(10, 40, 110, 70)) for _ in range(6)]
-            write_set(config.prepared("stack") / name, labelled(pictures, ["ZH1"] * 6))
+            images = [scene(size=(128, 128), box=(10, 40, 110, 70)) for _ in range(6)]
+            write_set(config.prepared("stack") / name, labelled(images, ["ZH1"] * 6))
         export.main(config)
     return folder
 
@@ -209,7 +209,7 @@ def known(workspace: Path) -> parity.Reference:
 
 
 def test_samples_are_compared(known: parity.Reference, config: Config) -> None:
-    assert known.pictures.shape == (25, 88, 88)
+    assert known.images.shape == (25, 88, 88)
     assert known.crops.shape == (25, 32, 128)
     assert known.plates == ShardedSet(config.prepared("ocr") / "val").plates
     stack = Bundle.load(config.out("models", "stack"))
@@ -289,20 +289,20 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> PlateReader:
 
 def test_probabilities_are_fitted_to_what_is_read(stand_in: PlateReader, tmp_path: Path) -> None:
     """Sure texts are right, of the others one in four; some are on plates without a text."""
-    pictures, texts = [], []
+    images, texts = [], []
     for i in range(200):
         text = TEXTS[i % 2 * UNSURE]
-        pictures.append(scene(text, (20, 90, 140, 122)))
+        images.append(scene(text, (20, 90, 140, 122)))
         texts.append(text if i % 2 == 0 or i % 8 == 1 else ("", "ZH1", "BE1")[i % 3])
-    known = write_set(tmp_path / "calibration", labelled(pictures, texts))
-    clutter_pictures = [
+    known = write_set(tmp_path / "calibration", labelled(images, texts))
+    clutter_images = [
         scene(TEXTS[UNSURE]) if i % 2 else np.full((256, 256), 120, np.uint8) for i in range(50)
     ]
-    clutter = write_set(tmp_path / "clutter", labelled(clutter_pictures, [""] * 50))
+    clutter = write_set(tmp_path / "clutter", labelled(clutter_images, [""] * 50))
     calibration, threshold = export.calibrate(stand_in, known, clutter)
     assert calibration.kind == "logistic"
     assert (calibration.samples, calibration.right) == (200, 125)
-    ((sure,), (unsure,)) = stand_in.candidates(pictures[:2])
+    ((sure,), (unsure,)) = stand_in.candidates(images[:2])
     probabilities = calibration.probability(np.stack([sure.features, unsure.features]))
     assert probabilities == pytest.approx([1, 0.25], abs=0.05)
     assert (threshold.value, threshold.pictures, threshold.with_text) == (0.5, 50, 0)

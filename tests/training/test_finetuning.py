@@ -161,9 +161,9 @@ def test_statistics_of_batch_norm_stay(
 
 def _error(model: Localizer, data: ShardedSet) -> float:
     """Mean distance of the corners in pixels."""
-    pictures = torch.from_numpy(data.images(range(len(data))))[:, None].float().div(255)
+    images = torch.from_numpy(data.images(range(len(data))))[:, None].float().div(255)
     with torch.inference_mode():
-        corners, _, _ = best(model(pictures).numpy())
+        corners, _, _ = best(model(images).numpy())
     return float(np.linalg.norm(corners - data.corners * 84, axis=-1).mean())
 
 

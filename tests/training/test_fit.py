@@ -163,7 +163,7 @@ def test_the_average_lies_where_the_model_is_trained(workspace: Path) -> None:
 
 
 def test_averaging_copies_no_dataset(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy of a mapped set would be all its pictures in memory."""
+    """A copy of a mapped set would be all its images in memory."""
 
     def fail(*_: object) -> None:
         raise AssertionError("a dataset was copied")
@@ -277,7 +277,7 @@ def test_what_is_not_resumed_and_why(
     assert "starts anew: other trainer than now" in text
     trainer = config.trainer.model_copy(update={"devices": 2})
     assert found(config.model_copy(update={"trainer": trainer}), "plate_net")[0] == 0
-    # The digest of all pictures and labels; a picture alone does not change without it.
+    # The digest of all images and labels; an image alone does not change without it.
     path = workspace / "data/prepared/localize/val/meta.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": "0" * 64}))
     step, text = found(config, "plate_net")

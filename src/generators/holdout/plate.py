@@ -196,7 +196,7 @@ class _Face:
         self.shape = tuple(max(2, round(value * scale)) for value in size)
         # Exact scales along x and y, because the image has whole pixels.
         self.fit = np.array([self.shape[1] / size[1], self.shape[0] / size[0]])
-        self.picture = np.zeros((*self.shape, 3), np.uint8)
+        self.image = np.zeros((*self.shape, 3), np.uint8)
         self.relief = np.zeros(self.shape, np.uint8)
 
     def points(
@@ -209,11 +209,11 @@ class _Face:
     def area(
         self, values: Sequence[tuple[float, float]] | NDArray[np.floating], colour: Colour
     ) -> None:
-        cv2.fillPoly(self.picture, [self.points(values)], colour, cv2.LINE_AA, 4)
+        cv2.fillPoly(self.image, [self.points(values)], colour, cv2.LINE_AA, 4)
 
     def line(self, values: NDArray[np.floating], colour: Colour, width: float) -> None:
         thickness = max(1, round(width * self.scale))
-        for image, value in ((self.picture, colour), (self.relief, 255)):
+        for image, value in ((self.image, colour), (self.relief, 255)):
             cv2.polylines(image, [self.points(values)], True, value, thickness, cv2.LINE_AA, 4)
 
     def stamp(self, ink: Gray, box: tuple[float, float, float, float], colour: Colour) -> None:
@@ -237,7 +237,7 @@ class _Face:
         covered = cv2.warpAffine(ink, matrix, (int(width), int(height)), flags=cv2.INTER_LINEAR)
         rows, columns = slice(first[1], last[1]), slice(first[0], last[0])
         share = covered[..., None].astype(np.float32) / 255
-        part = self.picture[rows, columns]
+        part = self.image[rows, columns]
         part[:] = np.round(part + share * (np.array(colour, np.float32) - part)).astype(np.uint8)
         np.maximum(self.relief[rows, columns], covered, out=self.relief[rows, columns])
 
@@ -265,7 +265,7 @@ def _draw_arms(code: str, height: int) -> tuple[NDArray[np.uint8], Gray]:
     zoom = height / tall
     size = (max(2, round(width * zoom)), max(2, height))
     division, colours, charge, ink = _ARMS.get(code, ("plain", (_R,), "cross", _W))
-    picture = np.empty((size[1], size[0], 3), np.uint8)
+    image = np.empty((size[1], size[0], 3), np.uint8)
     rows, columns = np.mgrid[0 : size[1], 0 : size[0]]
     along = {
         "plain": np.zeros(size[::-1]),
@@ -275,7 +275,7 @@ def _draw_arms(code: str, height: int) -> tuple[NDArray[np.uint8], Gray]:
         else (1 + columns / size[0] - rows / size[1]) / 2,
     }[division]  # fmt: skip
     part = np.minimum((along * len(colours)).astype(int), len(colours) - 1)
-    picture[:] = np.array(colours, np.uint8)[part]
+    image[:] = np.array(colours, np.uint8)[part]
 
     def pixels(points: Sequence[tuple[float, float]]) -> NDArray[np.int32]:
         middle = (width / 2, tall * 0.44)
@@ -283,21 +283,21 @@ def _draw_arms(code: str, height: int) -> tuple[NDArray[np.uint8], Gray]:
 
     shapes = {"beast": _BEAST, "staff": _STAFF, "cross": _CROSS}
     if charge in shapes:
-        cv2.fillPoly(picture, [pixels(shapes[charge])], ink, cv2.LINE_AA, 4)
+        cv2.fillPoly(image, [pixels(shapes[charge])], ink, cv2.LINE_AA, 4)
     elif charge == "disc":
         centre = (round(size[0] / 2), round(size[1] * 0.45))
-        cv2.circle(picture, centre, max(1, round(15 * zoom)), ink, -1, cv2.LINE_AA)
+        cv2.circle(image, centre, max(1, round(15 * zoom)), ink, -1, cv2.LINE_AA)
     elif code == "SZ":
         small = np.array(_CROSS) * 0.4 + [20, -22]
-        cv2.fillPoly(picture, [pixels(small.tolist())], ink, cv2.LINE_AA, 4)
+        cv2.fillPoly(image, [pixels(small.tolist())], ink, cv2.LINE_AA, 4)
     bow = np.linspace(0, np.pi / 2, 9)
     right = np.stack([width / 2 * (1 + np.cos(bow)), tall * (0.45 + 0.55 * np.sin(bow))], axis=1)
     outline = np.concatenate([[(0, 0), (width, 0)], right, (right * [-1, 1] + [width, 0])[::-1]])
     edge = np.round(outline * zoom * 16).astype(np.int32) - 8
     alpha = np.zeros(size[::-1], np.uint8)
     cv2.fillPoly(alpha, [edge], 255, cv2.LINE_AA, 4)
-    cv2.polylines(picture, [edge], True, _K, max(1, round(2.5 * zoom)), cv2.LINE_AA, 4)
-    return picture, alpha
+    cv2.polylines(image, [edge], True, _K, max(1, round(2.5 * zoom)), cv2.LINE_AA, 4)
+    return image, alpha
 
 
 def _place_arms(face: _Face, code: str, centre: tuple[float, float], height: float) -> None:
@@ -305,7 +305,7 @@ def _place_arms(face: _Face, code: str, centre: tuple[float, float], height: flo
     colours, alpha = _draw_arms(code, pixels)
     at = (np.array(centre) - [face.left, face.top]) * face.fit
     x, y = np.round(at - [alpha.shape[1] / 2, alpha.shape[0] / 2]).astype(int).clip(0)
-    part = face.picture[y : y + alpha.shape[0], x : x + alpha.shape[1]]
+    part = face.image[y : y + alpha.shape[0], x : x + alpha.shape[1]]
     colours, alpha = (
         colours[: part.shape[0], : part.shape[1]],
         alpha[: part.shape[0], : part.shape[1]],
@@ -430,7 +430,7 @@ def paint_plate(plate: Plate, scale: float, draws: SampleDraws) -> tuple[NDArray
         _screw(face, draws)
     if draws.chance(0.35):
         _soil(face, draws)
-    return face.picture, alpha
+    return face.image, alpha
 
 
 def _paint_frame(face: _Face, draws: SampleDraws) -> None:
@@ -459,8 +459,8 @@ def _press(face: _Face, draws: SampleDraws) -> None:
         soft, cv2.CV_32F, 0, 1
     )
     strength = draws.uniform(0.0, 0.16) * min(1.0, depth)
-    lit = face.picture + (slope * -strength)[..., None]
-    face.picture[:] = np.clip(lit, 0, 255).astype(np.uint8)
+    lit = face.image + (slope * -strength)[..., None]
+    face.image[:] = np.clip(lit, 0, 255).astype(np.uint8)
 
 
 def _screw(face: _Face, draws: SampleDraws) -> None:
@@ -482,5 +482,5 @@ def _soil(face: _Face, draws: SampleDraws) -> None:
     share *= np.linspace(draws.uniform(0.1, 1.0), 1.0, height, dtype=np.float32)[:, None]
     share *= draws.uniform(0.2, 0.7)
     mud = np.array([118, 104, 86], np.float32)
-    mixed = face.picture + share[..., None] * (mud - face.picture)
-    face.picture[:] = mixed.astype(np.uint8)
+    mixed = face.image + share[..., None] * (mud - face.image)
+    face.image[:] = mixed.astype(np.uint8)

@@ -111,16 +111,16 @@ class HoldoutScenes:
             JSON list of the labels of further plates ("" where there are none). Lengths are in pixels of
             the image.
         """
-        pictures, rows = [], []
+        images, rows = [], []
         for index in indices:
-            picture, placed = _make(draws_of(self.seed, _STREAM, index))
+            image, placed = _make(draws_of(self.seed, _STREAM, index))
             labels = [_label(item) for item in placed] or [_label(None)]
             others = json.dumps(labels[1:]) if labels[1:] else ""
             rows.append({**labels[0], "others": others})
-            pictures.append(picture)
+            images.append(image)
         frame = pd.DataFrame(rows)
         floats = frame.select_dtypes("float").columns
-        return pictures, frame.astype(dict.fromkeys(floats, np.float32))
+        return images, frame.astype(dict.fromkeys(floats, np.float32))
 
 
 def _label(placed: _Placed | None) -> dict[str, Any]:
@@ -191,11 +191,11 @@ def _make(draws: SampleDraws) -> tuple[NDArray[np.uint8], list[_Placed]]:
     night = draws.chance(0.08)
     if night:
         # The plate reflects the light; everything else does not.
-        canvas.picture[:] = cv2.convertScaleAbs(canvas.picture, alpha=draws.uniform(0.12, 0.4))
+        canvas.image[:] = cv2.convertScaleAbs(canvas.image, alpha=draws.uniform(0.12, 0.4))
     placed = places if count else []
     for item in placed:
         _paste_plate(canvas, draws, item)
-    small = cv2.resize(canvas.picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(canvas.image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
     lit = _light(small, draws, placed, night)
     cap = min((item.cap for item in placed), default=12.0)
     return _expose(lit, draws, cap), placed
@@ -240,12 +240,12 @@ def _paste_plate(canvas: Canvas, draws: SampleDraws, item: _Placed) -> None:
 
 
 def _light(
-    picture: NDArray[np.uint8], draws: SampleDraws, placed: list[_Placed], night: bool
+    image: NDArray[np.uint8], draws: SampleDraws, placed: list[_Placed], night: bool
 ) -> NDArray[np.float32]:
     """Convert colours to grey, and add gradients, shadows, glare and mist.
 
     Args:
-        picture: RGB image, shape ``(H, W, 3)``.
+        image: RGB image, shape ``(H, W, 3)``.
         draws: Random generator of the scene.
         placed: Plates in the image.
         night: Whether it is a night scene.
@@ -262,7 +262,7 @@ def _light(
     if not night and draws.chance(0.35):
         field *= _shadow(draws, placed, x, y)
     tint = np.array([draws.uniform(0.92, 1.08), 1.0, draws.uniform(0.9, 1.1)], np.float32)
-    grey = picture.reshape(-1, 3).astype(np.float32) @ (_GREY * tint)
+    grey = image.reshape(-1, 3).astype(np.float32) @ (_GREY * tint)
     lit = grey.reshape(HEIGHT, WIDTH) * field
     # The camera exposes for the middle of the image, and not always well.
     wanted = draws.uniform(35, 80) if night else draws.uniform(80, 150)

@@ -132,11 +132,11 @@ class Canvas:
     """An RGB image that shapes are painted on.
 
     Args:
-        picture: RGB image, uint8, shape ``(H, W, 3)``, painted in place.
+        image: RGB image, uint8, shape ``(H, W, 3)``, painted in place.
     """
 
-    def __init__(self, picture: NDArray[np.uint8]) -> None:
-        self.picture = picture
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        self.image = image
 
     def fill(
         self, camera: Camera, points: Floats, top: Colour, bottom: Colour | None = None
@@ -150,12 +150,12 @@ class Canvas:
             bottom: Colour of the gradient at the bottom. None fills the shape with ``top``.
         """
         seen = camera.project(points).clip(-_FAR, _FAR)
-        height, width = self.picture.shape[:2]
+        height, width = self.image.shape[:2]
         low = np.floor(seen.min(axis=0)).astype(int).clip(0)
         high = np.minimum(np.ceil(seen.max(axis=0)).astype(int), [width, height])
         if (high <= low).any():
             return
-        part = self.picture[low[1] : high[1], low[0] : high[0]]
+        part = self.image[low[1] : high[1], low[0] : high[0]]
         fixed = [np.round((seen - low - 0.5) * 8).astype(np.int32)]
         if bottom is None:
             cv2.fillPoly(part, fixed, _whole(top), cv2.LINE_8, 3)
@@ -174,7 +174,7 @@ class Canvas:
         seen = camera.project(points).clip(-_FAR, _FAR)
         pixels = max(1, round(width * camera.focal / camera.position[2]))
         fixed = [np.round((seen - 0.5) * 8).astype(np.int32)]
-        cv2.polylines(self.picture, fixed, False, _whole(colour), pixels, cv2.LINE_AA, 3)
+        cv2.polylines(self.image, fixed, False, _whole(colour), pixels, cv2.LINE_AA, 3)
 
     def write(
         self, camera: Camera, text: str, at: Sequence[float], height: float, colour: Colour
@@ -198,7 +198,7 @@ class Canvas:
             corners: Corners of the image in millimetres, shape ``(4, 3)``.
         """
         seen = camera.project(corners).clip(-_FAR, _FAR)
-        height, width = self.picture.shape[:2]
+        height, width = self.image.shape[:2]
         low = np.floor(seen.min(axis=0)).astype(int).clip(0)
         high = np.minimum(np.ceil(seen.max(axis=0)).astype(int), [width, height])
         if (high <= low).any():
@@ -212,7 +212,7 @@ class Canvas:
         # Replicate the border, so that nothing from outside the face mixes into its edge.
         colour = cv2.warpPerspective(face, matrix, size, borderMode=cv2.BORDER_REPLICATE)
         share = cv2.warpPerspective(alpha, matrix, size)[..., None].astype(np.float32) / 255
-        part = self.picture[low[1] : high[1], low[0] : high[0]]
+        part = self.image[low[1] : high[1], low[0] : high[0]]
         part[:] = np.round(part + share * (colour.astype(np.float32) - part)).astype(np.uint8)
 
 
@@ -253,7 +253,7 @@ def _mirrored(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]
 
 def paint_distance(canvas: Canvas, draws: SampleDraws) -> None:
     """Paint the background of all vehicles: sky, houses or hedges, and the road."""
-    height, width = canvas.picture.shape[:2]
+    height, width = canvas.image.shape[:2]
     # The background is far away: painting it at half size makes its edges soft.
     height, width = height // 2, width // 2
     horizon = round(height * draws.uniform(0.15, 0.5))
@@ -274,11 +274,11 @@ def paint_distance(canvas: Canvas, draws: SampleDraws) -> None:
     _spread(canvas, behind)
 
 
-def _spread(canvas: Canvas, picture: NDArray[np.float32]) -> None:
+def _spread(canvas: Canvas, image: NDArray[np.float32]) -> None:
     """Enlarge an image to the whole canvas."""
-    size = canvas.picture.shape[1::-1]
-    whole = picture.clip(0, 255).astype(np.uint8)
-    cv2.resize(whole, size, dst=canvas.picture, interpolation=cv2.INTER_LINEAR)
+    size = canvas.image.shape[1::-1]
+    whole = image.clip(0, 255).astype(np.uint8)
+    cv2.resize(whole, size, dst=canvas.image, interpolation=cv2.INTER_LINEAR)
 
 
 def _paint_house(behind: NDArray[np.float32], draws: SampleDraws, horizon: int) -> None:
@@ -300,7 +300,7 @@ def _paint_house(behind: NDArray[np.float32], draws: SampleDraws, horizon: int) 
 
 def paint_clouds(canvas: Canvas, draws: SampleDraws) -> None:
     """Paint smooth noise with abstract patches and stripes, without any object."""
-    height, width = canvas.picture.shape[:2]
+    height, width = canvas.image.shape[:2]
     share = clouds(draws, (height // 4, width // 4), 7)
     first, second = (np.array(draws.pick(_PAINTS)) * draws.uniform(0.7, 1.2) for _ in range(2))
     _spread(canvas, (first + share[..., None] * (second - first)).astype(np.float32))
@@ -312,12 +312,12 @@ def paint_clouds(canvas: Canvas, draws: SampleDraws) -> None:
         shape = np.array([middle - along - across, middle + along - across,
                           middle + along + across, middle - along + across])  # fmt: skip
         tone = _whole(_shade(draws.pick(_PAINTS), draws.uniform(0.6, 1.2)))
-        cv2.fillPoly(canvas.picture, [np.round(shape).astype(np.int32)], tone)
+        cv2.fillPoly(canvas.image, [np.round(shape).astype(np.int32)], tone)
 
 
 def paint_wall(canvas: Canvas, camera: Camera, draws: SampleDraws) -> None:
     """Paint a wall of planks, tiles or sheet metal, parallel to the plate and just behind it."""
-    height, width = canvas.picture.shape[:2]
+    height, width = canvas.image.shape[:2]
     tone = np.array(draws.pick(_PAINTS), float)
     share = clouds(draws, (height // 4, width // 4), 7) - 0.5
     fade = np.linspace(1.15, 0.8, height // 4)[:, None, None]

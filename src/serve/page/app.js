@@ -1,4 +1,4 @@
-// The page: sends each picture to v1/read, and shows what was read on it.
+// The page: sends each image to v1/read, and shows what was read on it.
 
 const CANTONS = {
   AG: "Aargau", AI: "Appenzell Innerrhoden", AR: "Appenzell Ausserrhoden", BE: "Bern",
@@ -28,16 +28,16 @@ let running = 0, done = 0, asked = 0;
 function say() {
   if (asked === 0) { status.textContent = ""; return; }
   status.textContent = done < asked ? `Reading: ${done} of ${asked}`
-    : `${asked} ${asked === 1 ? "picture" : "pictures"} read`;
+    : `${asked} ${asked === 1 ? "image" : "images"} read`;
 }
 
 function add(files) {
-  const pictures = [...files];
-  if (!pictures.length) return;
+  const images = [...files];
+  if (!images.length) return;
   byId("results-part").hidden = false;
-  for (const file of pictures) {
+  for (const file of images) {
     const item = byId("result-template").content.firstElementChild.cloneNode(true);
-    item.querySelector(".name").textContent = file.name || "pasted picture";
+    item.querySelector(".name").textContent = file.name || "pasted image";
     item.querySelector(".note").textContent = "waiting …";
     item.setAttribute("aria-busy", "true");
     results.append(item);
@@ -55,7 +55,7 @@ async function next() {
     await read(file, item);
   } catch (error) {
     console.error(error);
-    fail(item, "The picture could not be shown.");
+    fail(item, "The image could not be shown.");
   }
   item.removeAttribute("aria-busy");
   running -= 1;
@@ -93,12 +93,12 @@ function withKey(kind) {
 
 function inWords(error, code) {
   const words = {
-    unsupported_format: "This is no JPEG, PNG or WebP picture.",
-    damaged_image: "The file is damaged or cut off, or it is no picture.",
-    image_too_large: `The picture has too many pixels: ${error.message}.`,
+    unsupported_format: "This is no JPEG, PNG or WebP image.",
+    damaged_image: "The file is damaged or cut off, or it is no image.",
+    image_too_large: `The image has too many pixels: ${error.message}.`,
     body_too_large: "The file is too large for this server.",
     unauthorized: "This server asks for an API key: enter it above.",
-    rate_limited: "You have sent many pictures. Wait a little, and try again.",
+    rate_limited: "You have sent many images. Wait a little, and try again.",
     no_file: "The file is empty.",
   };
   if (words[error.code]) return words[error.code];
@@ -117,20 +117,20 @@ async function show(file, item, result, elapsed) {
   const count = plates.length === 0 ? "No plate was found" : plates.length === 1 ? "1 plate" : `${plates.length} plates`;
   item.querySelector(".note").textContent =
     `${count} · ${Math.max(1, Math.round(elapsed))} ms, of which ${Math.max(1, Math.round(result.timings.compute_ms))} ms to read`;
-  const picture = await createImageBitmap(file, { imageOrientation: "from-image" });
-  item.querySelector(".view").append(drawn(picture, result));
-  plates.forEach((plate, i) => item.querySelector(".plates").append(described(picture, result, plate, i)));
+  const image = await createImageBitmap(file, { imageOrientation: "from-image" });
+  item.querySelector(".view").append(drawn(image, result));
+  plates.forEach((plate, i) => item.querySelector(".plates").append(described(image, result, plate, i)));
   if (result.id) askAbout(item, result);
 }
 
-// Positions are those of the displayed picture, as the server sees it.
-function drawn(picture, result) {
+// Positions are those of the displayed image, as the server sees it.
+function drawn(image, result) {
   const scale = Math.min(1, LARGEST_VIEW / Math.max(result.width, result.height));
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(result.width * scale));
   canvas.height = Math.max(1, Math.round(result.height * scale));
   const pen = canvas.getContext("2d");
-  pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  pen.drawImage(image, 0, 0, canvas.width, canvas.height);
   const thick = Math.max(2, canvas.width / 300);
   result.plates.forEach((plate, i) => {
     for (const [colour, width] of [["#fff", thick + 2], [plate.plate ? "#0b6fc2" : "#9a6700", thick]]) {
@@ -153,11 +153,11 @@ function drawn(picture, result) {
   });
   canvas.setAttribute("role", "img");
   const texts = result.plates.map((plate) => plate.plate || "a plate that is not read");
-  canvas.setAttribute("aria-label", texts.length ? `Picture with ${texts.join(", ")} outlined` : "Picture without a plate");
+  canvas.setAttribute("aria-label", texts.length ? `Image with ${texts.join(", ")} outlined` : "Image without a plate");
   return canvas;
 }
 
-function described(picture, result, plate, number) {
+function described(image, result, plate, number) {
   const item = byId("plate-template").content.firstElementChild.cloneNode(true);
   const text = item.querySelector(".text");
   const prefix = result.plates.length > 1 ? `${number + 1}. ` : "";
@@ -186,7 +186,7 @@ function described(picture, result, plate, number) {
   } else {
     certainty.remove();
   }
-  const cut = rectified(picture, result, plate);
+  const cut = rectified(image, result, plate);
   if (cut) item.querySelector(".cut").append(cut);
   return item;
 }
@@ -196,8 +196,8 @@ function percent(value) {
   return value > 0.999 ? "over 99.9 %" : `${(100 * value).toFixed(1)} %`;
 }
 
-// The plate seen from the front: each of its pixels is looked up in the picture.
-function rectified(picture, result, plate) {
+// The plate seen from the front: each of its pixels is looked up in the image.
+function rectified(image, result, plate) {
   const [a, b, c, d] = plate.corners;
   const long = (Math.hypot(b[0] - a[0], b[1] - a[1]) + Math.hypot(c[0] - d[0], c[1] - d[1])) / 2;
   const high = (Math.hypot(d[0] - a[0], d[1] - a[1]) + Math.hypot(c[0] - b[0], c[1] - b[1])) / 2;
@@ -207,7 +207,7 @@ function rectified(picture, result, plate) {
   const low = [Math.min(a[0], b[0], c[0], d[0]), Math.min(a[1], b[1], c[1], d[1])].map(Math.floor);
   const top = [Math.max(a[0], b[0], c[0], d[0]), Math.max(a[1], b[1], c[1], d[1])].map(Math.ceil);
   // The bitmap may be of another size than what the server decoded, if never of another shape.
-  const stretch = picture.width / result.width;
+  const stretch = image.width / result.width;
   const [w, h] = [Math.max(1, top[0] - low[0]), Math.max(1, top[1] - low[1])];
   const zoom = Math.min(1, 1600 / Math.max(w, h));
   const [sw, sh] = [Math.max(1, Math.round(w * zoom)), Math.max(1, Math.round(h * zoom))];
@@ -215,7 +215,7 @@ function rectified(picture, result, plate) {
   source.width = sw;
   source.height = sh;
   const reading = source.getContext("2d", { willReadFrequently: true });
-  reading.drawImage(picture, low[0] * stretch, low[1] * stretch, w * stretch, h * stretch, 0, 0, sw, sh);
+  reading.drawImage(image, low[0] * stretch, low[1] * stretch, w * stretch, h * stretch, 0, 0, sw, sh);
   const from = reading.getImageData(0, 0, sw, sh).data;
   const canvas = document.createElement("canvas");
   canvas.width = width;
@@ -252,7 +252,7 @@ function homography([p0, p1, p2, p3]) {
   };
 }
 
-// Feedback: only where the server keeps the picture, and so has given it an id.
+// Feedback: only where the server keeps the image, and so has given it an id.
 function askAbout(item, result) {
   item.querySelectorAll(".plate").forEach((each, number) => {
     const form = each.querySelector(".feedback");
@@ -291,7 +291,7 @@ async function forget(item, button, id) {
   const answer = await ask(said, `v1/feedback/${id}`, { method: "DELETE", headers: withKey() });
   if (!answer) return;
   item.querySelectorAll(".feedback, .about .answers, .about p:not(.said)").forEach((each) => { each.hidden = true; });
-  said.textContent = "The server has deleted the picture and all that belongs to it.";
+  said.textContent = "The server has deleted the image and all that belongs to it.";
   button.hidden = true;
 }
 
@@ -312,7 +312,7 @@ async function ask(said, path, request) {
 }
 
 function feedbackInWords(error) {
-  if (error.code === "unknown_id") return "The server does not have this picture any more.";
+  if (error.code === "unknown_id") return "The server does not have this image any more.";
   if (error.code === "unauthorized") return "This server asks for an API key: enter it above.";
   return `Not stored: ${error.message}.`;
 }

@@ -1,4 +1,4 @@
-"""The locked set: labels that match the pixels, reproducible pictures, and all that was promised."""
+"""The locked set: labels that match the pixels, reproducible images, and all that was promised."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ def corners_of(row: pd.Series) -> NDArray[np.float64]:
     return row[CORNER_COLUMNS].to_numpy(float).reshape(4, 2) * [WIDTH, HEIGHT]
 
 
-def mean_within(picture: NDArray[np.uint8], corners: NDArray[np.float64], share: float) -> float:
+def mean_within(image: NDArray[np.uint8], corners: NDArray[np.float64], share: float) -> float:
     """Mean grey of a plate that is made larger or smaller around its middle by a share."""
     middle = corners.mean(axis=0)
-    mask = np.zeros(picture.shape, np.uint8)
+    mask = np.zeros(image.shape, np.uint8)
     points = np.round((middle + (corners - middle) * share - 0.5) * 16).astype(np.int32)
     cv2.fillPoly(mask, [points], 1, cv2.LINE_8, 4)
-    return float(picture[mask > 0].mean())
+    return float(image[mask > 0].mean())
 
 
-def test_a_picture_depends_on_seed_and_number_alone(made) -> None:  # type: ignore[no-untyped-def]
-    pictures, labels = made
+def test_an_image_depends_on_seed_and_number_alone(made) -> None:  # type: ignore[no-untyped-def]
+    images, labels = made
     again, row = HoldoutScenes(11).make([7])
-    np.testing.assert_array_equal(again[0], pictures[7])
+    np.testing.assert_array_equal(again[0], images[7])
     pd.testing.assert_series_equal(row.iloc[0], labels.iloc[7], check_names=False)
     other, _ = HoldoutScenes(12).make([7])
-    assert (other[0] != pictures[7]).mean() > 0.5
+    assert (other[0] != images[7]).mean() > 0.5
 
 
 def test_labels_are_complete(made) -> None:  # type: ignore[no-untyped-def]
-    pictures, labels = made
-    assert len(pictures) == len(labels) == COUNT
-    assert all(p.shape == (HEIGHT, WIDTH) and p.dtype == np.uint8 for p in pictures)
+    images, labels = made
+    assert len(images) == len(labels) == COUNT
+    assert all(p.shape == (HEIGHT, WIDTH) and p.dtype == np.uint8 for p in images)
     assert set(labels["style"]) == {"locked"}
     there = labels[labels["present"]]
     assert 0.8 < len(there) / COUNT < 1
@@ -70,7 +70,7 @@ def test_labels_are_complete(made) -> None:  # type: ignore[no-untyped-def]
     assert (empty["others"] == "").all()
 
 
-def test_plates_lie_in_the_picture_with_their_size(made) -> None:  # type: ignore[no-untyped-def]
+def test_plates_lie_in_the_image_with_their_size(made) -> None:  # type: ignore[no-untyped-def]
     _, labels = made
     there = labels[labels["present"]]
     for _, row in there.iterrows():
@@ -93,13 +93,13 @@ def test_plates_lie_in_the_picture_with_their_size(made) -> None:  # type: ignor
 
 def test_a_plate_is_where_its_corners_are(made) -> None:  # type: ignore[no-untyped-def]
     """White plates are brighter within their corners than the rim around, on most backgrounds."""
-    pictures, labels = made
+    images, labels = made
     white = labels[labels["present"] & (labels["colour"] == "white")]
     inside, around = [], []
     for i, row in white.iterrows():
         corners = corners_of(row)
-        inner = mean_within(pictures[i], corners, 0.97)
-        outer = mean_within(pictures[i], corners, 1.35)
+        inner = mean_within(images[i], corners, 0.97)
+        outer = mean_within(images[i], corners, 1.35)
         inside.append(inner)
         # Of the larger area all that is not the plate's own.
         around.append((outer * 1.35**2 - inner * 0.97**2) / (1.35**2 - 0.97**2))
@@ -107,8 +107,8 @@ def test_a_plate_is_where_its_corners_are(made) -> None:  # type: ignore[no-unty
     assert (brighter > 15).mean() > 0.8
     # Somewhere else the same places are nothing special.
     shuffled = [
-        mean_within(pictures[i], corners_of(row), 0.97)
-        - mean_within(pictures[i], corners_of(row), 1.35)
+        mean_within(images[i], corners_of(row), 0.97)
+        - mean_within(images[i], corners_of(row), 1.35)
         for i, (_, row) in zip(np.roll(white.index, 1), white.iterrows(), strict=True)
     ]
     assert np.median(shuffled) < np.median(brighter) / 3
@@ -126,7 +126,7 @@ def test_the_rim_lies_just_within_the_corners() -> None:
     canvas = locked.Canvas(np.full((300, 400, 3), 127, np.uint8))
     canvas.paste(corners, face, alpha, plane_corners(size))
     straight = cv2.warpPerspective(
-        canvas.picture[..., 1],
+        canvas.image[..., 1],
         cv2.getPerspectiveTransform(
             seen.astype(np.float32) - np.float32(0.5),
             np.array([[-0.5, -0.5], [499.5, -0.5], [499.5, 109.5], [-0.5, 109.5]], np.float32),
@@ -145,7 +145,7 @@ def test_the_rim_lies_just_within_the_corners() -> None:
 
 def test_two_plates_are_both_labelled() -> None:
     scenes = HoldoutScenes(3)
-    pictures, labels = scenes.make(range(60))
+    images, labels = scenes.make(range(60))
     two = labels[labels["others"] != ""]
     assert len(two) >= 2
     for i, row in two.iterrows():
@@ -156,7 +156,7 @@ def test_two_plates_are_both_labelled() -> None:
         # One on the left, one on the right.
         assert row["x1"] < other["x0"]
         if other["colour"] == "white":
-            assert mean_within(pictures[i], corners_of(other), 0.9) > 40
+            assert mean_within(images[i], corners_of(other), 0.9) > 40
 
 
 def test_all_formats_colours_cantons_and_lengths_occur() -> None:

@@ -14,7 +14,7 @@ from ..core.errors import UserError
 from ..core.images import Pixels, load_colour, load_image
 from ..flywheel.corrections import Correction
 from ..flywheel.errors import StoreError
-from ..flywheel.pictures import crop_box
+from ..flywheel.images import crop_box
 from ..flywheel.store import Capture, Store
 from ..inference.reader import Plate, PlateReader
 from .common import cut_out, open_store, outlined, spaced
@@ -57,7 +57,7 @@ def version(reader: PlateReader) -> str:
 
 def show() -> None:
     """Draw the page."""
-    st.title("Try a picture")
+    st.title("Try an image")
     settings = Settings()
     upload = st.file_uploader(
         "A photograph with number plates", type=["jpg", "jpeg", "png", "webp"]
@@ -71,7 +71,7 @@ def show() -> None:
         days = settings.feedback_days
         until = "until the server deletes it" if days is None else f"for {days} days"
         st.caption(
-            f"The picture and what is read in it are kept {until}, so that the reader can learn "
+            f"The image and what is read in it are kept {until}, so that the reader can learn "
             "from it."
         )
     if upload is None:
@@ -91,18 +91,18 @@ def _try(file: str, content: bytes, settings: Settings, store: Store | None) -> 
     """
     reader = _reader(settings.model)
     with _READING:
-        picture = load_image(content, settings.max_pixels, settings.max_side, FORMATS)
-        plates = reader.read(picture)
+        image = load_image(content, settings.max_pixels, settings.max_side, FORMATS)
+        plates = reader.read(image)
         tried = Tried(file, load_colour(content, settings.max_pixels), plates)
     if store is not None:
         capture = Capture(
-            uuid4().hex, content, plates, picture.width, picture.height, version(reader),
+            uuid4().hex, content, plates, image.width, image.height, version(reader),
             datetime.now(UTC),
         )  # fmt: skip
         try:
             tried.entry = capture.id if store.save([capture]) else None
         except StoreError as error:
-            st.warning(f"The picture is not kept: {error}")
+            st.warning(f"The image is not kept: {error}")
     return tried
 
 
@@ -118,7 +118,7 @@ def _show(tried: Tried, store: Store | None) -> None:
                 if store is not None and tried.entry is not None:
                     _ask_about_plate(tried, tried.entry, number, store)
         if store is not None and tried.entry is not None:
-            _ask_about_picture(tried, tried.entry, store)
+            _ask_about_image(tried, tried.entry, store)
 
 
 def _show_plate(tried: Tried, plate: Plate) -> None:
@@ -146,7 +146,7 @@ def _ask_about_plate(tried: Tried, entry: str, number: int, store: Store) -> Non
             _say(tried, store, entry, number, "wrong", text or None)
 
 
-def _ask_about_picture(tried: Tried, entry: str, store: Store) -> None:
+def _ask_about_image(tried: Tried, entry: str, store: Store) -> None:
     if None in tried.said:
         st.success("Kept. Thank you.")
     else:
@@ -155,10 +155,10 @@ def _ask_about_picture(tried: Tried, entry: str, store: Store) -> None:
             _say(tried, store, entry, None, "right")
         if missed.button("A plate was missed", width="stretch"):
             _say(tried, store, entry, None, "missed")
-    if st.button("Delete the picture from the store", type="tertiary", icon=":material/delete:"):
+    if st.button("Delete the image from the store", type="tertiary", icon=":material/delete:"):
         store.delete(entry)
         tried.entry = None
-        st.toast("The picture is deleted, with all that was said of it.")
+        st.toast("The image is deleted, with all that was said of it.")
         st.rerun()
 
 

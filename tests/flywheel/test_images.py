@@ -1,4 +1,4 @@
-"""The folder of pictures, and what gets into it."""
+"""The folder of images, and what gets into it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import pytest
 from PIL import Image
 
 from src.flywheel.errors import StoreError
-from src.flywheel.pictures import PictureFolder, crop_box, encode
+from src.flywheel.images import ImageFolder, crop_box, encode
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> PictureFolder:
-    found = PictureFolder(tmp_path / "pictures")
+def folder(tmp_path: Path) -> ImageFolder:
+    found = ImageFolder(tmp_path / "pictures")
     found.open("a" * 32)
     return found
 
 
-def test_a_file_has_the_name_of_its_content(folder: PictureFolder) -> None:
+def test_a_file_has_the_name_of_its_content(folder: ImageFolder) -> None:
     staged = folder.stage(b"content")
     assert list(folder.names()) == []
     folder.keep(staged)
@@ -38,18 +38,18 @@ def test_a_file_has_the_name_of_its_content(folder: PictureFolder) -> None:
     assert list(folder.names()) == []
 
 
-def test_what_is_not_kept_leaves_nothing(folder: PictureFolder, tmp_path: Path) -> None:
+def test_what_is_not_kept_leaves_nothing(folder: ImageFolder, tmp_path: Path) -> None:
     folder.discard(folder.stage(b"content"))
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["flywheel-id"]
 
 
-def test_names_cannot_lead_out_of_the_folder(folder: PictureFolder) -> None:
+def test_names_cannot_lead_out_of_the_folder(folder: ImageFolder) -> None:
     for name in ("../../etc/passwd", "A" * 64, "a" * 63, "", f"{'a' * 64}\n"):
         with pytest.raises(ValueError, match="no name"):
             folder.path(name)
 
 
-def test_files_of_others_are_not_its_own(folder: PictureFolder, tmp_path: Path) -> None:
+def test_files_of_others_are_not_its_own(folder: ImageFolder, tmp_path: Path) -> None:
     for name in ("holiday.jpg", "ab/holiday.jpg", f"ab/{'c' * 64}.jpg", f"ab/{'a' * 64}.png"):
         path = tmp_path / "pictures" / name
         path.parent.mkdir(exist_ok=True)
@@ -58,7 +58,7 @@ def test_files_of_others_are_not_its_own(folder: PictureFolder, tmp_path: Path) 
 
 
 def test_unfinished_files_are_deleted_when_they_are_old(
-    folder: PictureFolder, tmp_path: Path
+    folder: ImageFolder, tmp_path: Path
 ) -> None:
     old, new = folder.stage(b"old"), folder.stage(b"new")
     before = time.time() - 7200
@@ -68,32 +68,32 @@ def test_unfinished_files_are_deleted_when_they_are_old(
     assert new.temporary.exists()
 
 
-def test_a_folder_has_one_database(folder: PictureFolder, tmp_path: Path) -> None:
-    PictureFolder(tmp_path / "pictures").open("a" * 32)
+def test_a_folder_has_one_database(folder: ImageFolder, tmp_path: Path) -> None:
+    ImageFolder(tmp_path / "pictures").open("a" * 32)
     with pytest.raises(StoreError, match="another database"):
-        PictureFolder(tmp_path / "pictures").open("b" * 32)
+        ImageFolder(tmp_path / "pictures").open("b" * 32)
 
 
 def test_a_folder_that_cannot_be_one(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match="--feedback-pictures"):
-        PictureFolder(tmp_path / "file").open("a" * 32)
+        ImageFolder(tmp_path / "file").open("a" * 32)
     with pytest.raises(StoreError, match="--feedback-pictures"):
-        PictureFolder(tmp_path / "file" / "below").open("a" * 32)
+        ImageFolder(tmp_path / "file" / "below").open("a" * 32)
 
 
-def test_the_folder_is_nobody_elses(folder: PictureFolder, tmp_path: Path) -> None:
+def test_the_folder_is_nobody_elses(folder: ImageFolder, tmp_path: Path) -> None:
     assert (tmp_path / "pictures").stat().st_mode & 0o77 == 0
 
 
 @pytest.mark.parametrize(
     ("size", "wanted"), [((300, 200), (300, 200)), ((4000, 3000), (1600, 1200)), ((9, 8000), (2, 1600))]
 )  # fmt: skip
-def test_large_pictures_are_shrunk(size: tuple[int, int], wanted: tuple[int, int]) -> None:
+def test_large_images_are_shrunk(size: tuple[int, int], wanted: tuple[int, int]) -> None:
     pixels = np.full((size[1], size[0], 3), (200, 100, 50), np.uint8)
-    with Image.open(io.BytesIO(encode(pixels))) as picture:
-        assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", wanted)
-        assert np.asarray(picture)[0, 0] == pytest.approx((200, 100, 50), abs=4)
+    with Image.open(io.BytesIO(encode(pixels))) as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", wanted)
+        assert np.asarray(image)[0, 0] == pytest.approx((200, 100, 50), abs=4)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ class Staged:
     temporary: Path
 
 
-class PictureFolder:
+class ImageFolder:
     """A folder of JPEG files that are named by the hash of their content.
 
     Args:
@@ -113,19 +113,19 @@ class PictureFolder:
             self.discard(self.stage(bytes(2**16)))
         except OSError as error:
             raise StoreError(
-                f"{self._folder}: pictures cannot be written there: {error.strerror or error}. Make the "
+                f"{self._folder}: images cannot be written there: {error.strerror or error}. Make the "
                 "folder writable, free some space, or name another one: --feedback-pictures."
             ) from error
         if found not in ("", owner):
             raise StoreError(
-                f"{self._folder}: holds the pictures of another database. Name another folder: "
+                f"{self._folder}: holds the images of another database. Name another folder: "
                 "--feedback-pictures."
             )
 
     def path(self, name: str) -> Path:
         """Return the path of the file with a name."""
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a picture")
+            raise ValueError(f"{name!r} is no name of an image")
         return self._folder / name[:2] / f"{name}.jpg"
 
     def stage(self, content: bytes) -> Staged:

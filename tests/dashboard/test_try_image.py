@@ -1,4 +1,4 @@
-"""The page on which a picture is tried: what it reads, keeps and forgets."""
+"""The page on which an image is tried: what it reads, keeps and forgets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
-from src.dashboard.try_picture import FORMATS, version
+from src.dashboard.try_image import FORMATS, version
 from src.flywheel.errors import StoreFullError
 from src.flywheel.store import Store
-from src.flywheel.tables import Feedback, Picture
+from src.flywheel.tables import Feedback, StoredImage
 from src.inference.reader import PlateReader
 from src.serve import engine
 from tests.bundles import BLACK, draw_plate, scene
@@ -25,7 +25,7 @@ PNG = cv2.imencode(".png", scene("BE1"))[1].tobytes()
 
 
 def tried(content: bytes = PNG) -> AppTest:
-    page = opened("try_picture")
+    page = opened("try_image")
     page.file_uploader[0].upload("car.png", content, "image/png")
     return page.run()
 
@@ -35,9 +35,9 @@ def said(store: Store) -> list[tuple[int | None, str, str | None]]:
         return [(row.plate, row.verdict, row.text) for row in session.scalars(select(Feedback))]
 
 
-def pictures(store: Store) -> int:
+def images(store: Store) -> int:
     with store.reading() as session:
-        return len(session.scalars(select(Picture)).all())
+        return len(session.scalars(select(StoredImage)).all())
 
 
 def test_it_reads_without_a_store() -> None:
@@ -48,7 +48,7 @@ def test_it_reads_without_a_store() -> None:
     assert not page.button, "there is nothing to say it to"
 
 
-def test_a_picture_without_a_plate() -> None:
+def test_an_image_without_a_plate() -> None:
     content = cv2.imencode(".png", np.full((200, 300), 120, np.uint8))[1].tobytes()
     assert "No plate was found." in texts(shown(tried(content)))
 
@@ -61,7 +61,7 @@ def test_what_is_tried_is_kept_once_and_what_is_said_of_it(store: Store) -> None
     assert "Thank you" in texts(page)
     press(page, "A plate was missed")
     assert said(store)[1:] == [(None, "missed", None)]
-    assert pictures(store) == 1
+    assert images(store) == 1
 
 
 def test_a_wrong_text_is_corrected_if_the_correction_can_be(store: Store) -> None:
@@ -75,27 +75,27 @@ def test_a_wrong_text_is_corrected_if_the_correction_can_be(store: Store) -> Non
     assert said(store) == [(0, "wrong", "ZH12")]
 
 
-def test_a_picture_can_be_deleted(store: Store) -> None:
+def test_an_image_can_be_deleted(store: Store) -> None:
     page = shown(tried())
     press(page, "Right")
-    press(page, "Delete the picture from the store")
-    assert (pictures(store), said(store)) == (0, [])
+    press(page, "Delete the image from the store")
+    assert (images(store), said(store)) == (0, [])
     assert not page.button
-    assert pictures(store) == 0, "it was kept again"
+    assert images(store) == 0, "it was kept again"
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"no picture", "is no picture that can be read"), (PNG[:200], "is cut off"),
-     (b"GIF89a" + bytes(20), "is no picture that can be read")],
+    [(b"no image", "is no image that can be read"), (PNG[:200], "is cut off"),
+     (b"GIF89a" + bytes(20), "is no image that can be read")],
 )  # fmt: skip
 def test_what_cannot_be_read_is_told(content: bytes, says: str, store: Store) -> None:
     page = tried(content)
     assert says in page.exception[0].message
-    assert pictures(store) == 0
+    assert images(store) == 0
 
 
-def test_pictures_beyond_the_limits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_beyond_the_limits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLATES_MAX_SIDE", "255")
     assert "a side of 255 is read at most" in tried().exception[0].message
     monkeypatch.setenv("PLATES_MAX_SIDE", "256")
@@ -112,7 +112,7 @@ def test_a_store_that_fails_does_not_fail_the_reading(
     with monkeypatch.context() as patch:
         patch.setattr(Store, "save", fail)
         page = shown(tried())
-    assert "The picture is not kept: it is full" in texts(page)
+    assert "The image is not kept: it is full" in texts(page)
     assert [each.value for each in page.subheader] == ["BE 1"]
     monkeypatch.setenv("PLATES_FEEDBACK", f"sqlite:///{workspace}/nowhere/feedback.db")
     page = shown(tried())
@@ -120,15 +120,15 @@ def test_a_store_that_fails_does_not_fail_the_reading(
     assert [each.value for each in page.subheader] == ["BE 1"]
 
 
-def test_old_pictures_are_deleted_only_if_that_is_asked_for(
+def test_old_images_are_deleted_only_if_that_is_asked_for(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.save([capture(created=NOW - timedelta(days=1000))])
-    opened("try_picture")
-    assert pictures(store) == 1
+    opened("try_image")
+    assert images(store) == 1
     monkeypatch.setenv("PLATES_FEEDBACK_DAYS", "30")
-    assert "are kept for 30 days" in texts(opened("try_picture"))
-    assert pictures(store) == 0
+    assert "are kept for 30 days" in texts(opened("try_image"))
+    assert images(store) == 0
 
 
 def test_formats_and_versions_are_the_servers(bundle: Path) -> None:

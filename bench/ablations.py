@@ -1,9 +1,9 @@
-"""Measure what each inference technique contributes: the stack without it, or with more of it.
+"""Measure what each inference technique contributes by removing it or increasing it.
 
     python bench/ablations.py [--model DIR] [--data data/prepared/stack] [--json]
 
-The stack is run on the evaluation sets; nothing is trained. docs/ablations.md has the figures, and those
-of models trained without one of the training techniques.
+The stack is run on the evaluation sets; nothing is trained. docs/ablations.md has the results, and also
+those of models trained without one of the training techniques.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from src.inference.runtimes import installed_runtimes
 SETS = ("val", "formats", "shifted")
 VARIANTS: dict[str, list[tuple[ModuleType, str, Any]]] = {
     "as shipped": [],
-    "without votes of other cuts": [(recognizer, "SURE_READING", 0.0)],
-    "votes, but no other refined": [(finder, "AUGMENTED_SHARES", ())],
-    "votes with four other refined": [(finder, "AUGMENTED_SHARES", (0.5, 0.62, 0.74, 0.86))],
-    "candidates from a score of 0.1": [(finder, "LEAST_SCORE", 0.1)],
-    "without second refined at small plates": [
+    "without test-time augmentation": [(recognizer, "SURE_READING", 0.0)],
+    "augmentation without re-estimated corners": [(finder, "AUGMENTED_SHARES", ())],
+    "augmentation with four corner estimates": [(finder, "AUGMENTED_SHARES", (0.5, 0.62, 0.74, 0.86))],
+    "candidates with a score of 0.1 or higher": [(finder, "LEAST_SCORE", 0.1)],
+    "no refinement pass on small plates": [
         (finder, "REFINE_SCORE", 0.0), (finder, "REFINE_WIDTH", 0.0),
     ],
-    "lines as the localizer says": [(recognizer, "ONE_LINE", 0.5), (recognizer, "TWO_LINES", 0.5)],
+    "lines as the localizer predicts": [(recognizer, "ONE_LINE", 0.5), (recognizer, "TWO_LINES", 0.5)],
 }  # fmt: skip
 """Module constants that each variant changes."""
 
@@ -73,8 +73,8 @@ def measure(reader: PlateReader, data: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure the stack without each of its tricks.")
-    parser.add_argument("--model", type=Path, help="bundle; by default the promoted one")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--model", type=Path, help="bundle to use (default: the promoted one)")
     parser.add_argument("--data", type=Path, default=Path("data/prepared/stack"))
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
@@ -92,10 +92,10 @@ def main() -> None:
     if options.json:
         print(json.dumps({"runtime": reader.runtime, "rows": rows}))
         return
-    print(f"{'':<40}" + "".join(f"{name:>10}" for name in (*SETS, "a second")))
+    print(f"{'':<42}" + "".join(f"{name:>10}" for name in (*SETS, "images/s")))
     for name, row in rows.items():
         shares = "".join(f"{row[each]:>10.4f}" for each in SETS)
-        print(f"{name:<40}{shares}{row['images_per_second']:>10.0f}")
+        print(f"{name:<42}{shares}{row['images_per_second']:>10.0f}")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
-"""What a reader learns from data of some kinds alone, or from noisy ones: a stage of experiments/clusters.
+"""What a recognizer learns from few kinds of data or noisy labels: a stage of experiments/clusters.
 
     cd experiments/clusters
     dvc exp run -S train=noisy     # or clean, one, two
     dvc exp show --no-pager
 
-Crops of the training set are put into clusters by the features of the trained reader (cosine, k-means). A
-small reader is trained from nothing on equally many crops for equally long:
+Crops of the training set are clustered by the features of the trained recognizer (k-means, cosine
+distance). A small recognizer is trained from scratch on the same number of crops for the same time:
 
-- ``clean``: of all clusters;
-- ``noisy``: the same, but those of the largest cluster have each other's texts;
-- ``one``: of the largest cluster only;
-- ``two``: of the two largest ones.
+- ``clean``: crops of all clusters;
+- ``noisy``: the same, but the texts of the largest cluster are exchanged with each other;
+- ``one``: crops of the largest cluster only;
+- ``two``: crops of the two largest clusters.
 
-All are asked about the same crops, drawn from the validation set: how many they read (exact match), in the
-largest cluster and in the others, and how sure they are: mean confidence, its standard deviation over passes
-with dropout, and the expected calibration error. Parameters: experiments/clusters/params.yaml.
+All are evaluated on the same crops from the validation set: the exact-match accuracy in the largest
+cluster and in the others, the mean confidence, its standard deviation over passes with dropout, and the
+expected calibration error. The parameters are in experiments/clusters/params.yaml.
 """
 
 from __future__ import annotations
@@ -113,12 +113,12 @@ def chosen(samples: Samples, clusters: NDArray[np.int_], settings: Settings) -> 
     """
     used = {"clean": settings.clusters, "noisy": settings.clusters, "one": 1, "two": 2}
     if settings.train not in used:
-        raise ExperimentError(f"train: {settings.train} is none of {', '.join(used)}")
+        raise ExperimentError(f"train: {settings.train} must be one of {', '.join(used)}")
     rows = np.flatnonzero(clusters < used[settings.train])
     if len(rows) < settings.samples:
         raise ExperimentError(
-            f"{settings.train}: {len(rows)} samples are there; {settings.samples} are needed. "
-            "Take more of a pool, or less samples or clusters."
+            f"train: {settings.train}: {len(rows)} samples are available, but {settings.samples} are "
+            "needed. Increase pool, or reduce samples or clusters."
         )
     draws = np.random.default_rng(settings.seed)
     rows = np.sort(draws.choice(rows, settings.samples, replace=False))

@@ -1,10 +1,10 @@
-"""Load on a server of the plate reader, from a process of its own.
+"""Load test of a plate reader server, run in a separate process.
 
     python bench/load.py URL PICTURES [--clients 8 | --rate 500] [--seconds 10]
 
-With --clients each of so many sends an image, waits for the answer, and sends the next (a closed loop);
-with --rate requests begin at random times, so many a second on average, whether others were answered or
-not (an open loop, in which a slow server meets the same load as a fast one). Prints JSON.
+With --clients, each client sends an image, waits for the response, and sends the next one (a closed
+loop). With --rate, requests start at random times at this mean rate, whether or not earlier ones have
+been answered (an open loop, in which a slow server gets the same load as a fast one). Prints JSON.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def summary(answers: list[tuple[int, float]], seconds: float) -> dict[str, objec
 async def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("url")
-    parser.add_argument("pictures", type=Path, help="a folder of JPEG files")
+    parser.add_argument("images", type=Path, help="folder of JPEG files")
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--rate", type=float, help="requests a second, in an open loop")
+    parser.add_argument("--rate", type=float, help="requests per second in an open loop")
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
     images = [path.read_bytes() for path in sorted(options.images.glob("*.jpg"))]

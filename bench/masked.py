@@ -1,8 +1,8 @@
-"""What is found in photographs whose plates are painted over: nothing should be.
+"""False positives in photos whose plates are painted over: nothing should be found.
 
     python bench/masked.py CSV [--model models] [--json]
 
-CSV is an annotation file (src/datasets/annotations.py) of images all of whose plates are known by their
+CSV is an annotation file (src/datasets/annotations.py) of images in which all plates are annotated with
 boxes.
 """
 
@@ -73,7 +73,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("labels", type=Path, metavar="CSV")
-    parser.add_argument("--model", type=Path, help="bundle; by default the promoted one")
+    parser.add_argument("--model", type=Path, help="bundle to use (default: the promoted one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     try:

@@ -1,6 +1,6 @@
-"""The original's two networks as MLEM serves them: PyTorch, one image at a time (bench/serve.py).
+"""The original project's networks as MLEM serves them: PyTorch, one image at a time (bench/serve.py).
 
-This module is imported in MLEM's environment. PyTorch is that of .venv, which is searched last, so that
+This module is imported in MLEM's environment. PyTorch comes from .venv, which is searched last so that
 MLEM finds the version of pydantic that it needs.
 
 The types of ``predict`` are annotated. Otherwise MLEM would call it when it is saved to infer them, and

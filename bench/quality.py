@@ -1,17 +1,17 @@
-"""How well the checks of src/quality find what is planted: precision and recall of each.
+"""Precision and recall of the checks of src/quality on planted errors.
 
     python bench/quality.py [--samples 20000] [--rate 0.02] [--folds K] [--epochs 4] [--json]
                             [--prepared data/prepared] [--models out]
 
-Into clean sets are planted, at a known rate: wrong texts (a digit, the canton, two digits the other way
-round, a digit too few or too many, another plate's), boxes shifted by 15 % of their width, copies of
-images, copies saved as JPEG 70 and moved by 2 pixels, blurred images, and labels that break the rules;
-and whole kinds of samples are taken out: cantons, a format, clusters.
+Errors are planted in clean sets at a known rate: wrong texts (a wrong digit or canton, two swapped
+digits, a missing or additional digit, the text of another plate), boxes shifted by 15 % of their width,
+copies of images, copies saved as JPEG 70 and shifted by 2 pixels, blurred images, and labels that break
+the rules. Whole kinds of samples are also removed: cantons, a format, clusters.
 
-Texts and boxes are judged by the networks of ``--models`` on the sets of validation, which they have not
-trained on. ``--folds K`` instead trains K networks on the planted set itself, each of which judges the part
-that it has not seen; what that costs is printed. Of the thresholds nothing is fitted here: they are those of
-params.py.
+Texts and boxes are judged by the networks of ``--models`` on the validation sets, which they were not
+trained on. ``--folds K`` instead trains K networks on the planted set itself, each of which judges the
+part that it was not trained on; the cost of this is printed. The thresholds are those of params.py; none
+is tuned here.
 """
 
 from __future__ import annotations
@@ -413,7 +413,7 @@ def run(config: Config, samples: int, rate: float, folds: Folds | None) -> dict[
 
 def table(result: dict[str, Any]) -> str:
     """Return the figures as a readable table."""
-    lines = [f"planted at {result['rate']:.1%} of at most {result['samples']} samples"]
+    lines = [f"errors planted in {result['rate']:.1%} of at most {result['samples']} samples"]
     for task in ("ocr", "localize"):
         for name, row in result.get(task, {}).items():
             lines.append(f"{task:9}{name:18}{_figures(row)}{_target(name)}")
@@ -437,24 +437,32 @@ def _target(name: str) -> str:
     if name not in TARGETS:
         return ""
     recall, precision = TARGETS[name]
-    return f" (asked for: {recall}, {precision})"
+    return f" (target: {recall}, {precision})"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--samples", type=int, default=20_000, help="of each set, at most")
-    parser.add_argument("--rate", type=float, default=0.02, help="of what is planted")
+    parser.add_argument(
+        "--samples", type=int, default=20_000, help="maximum per set (default: 20000)"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=0.02, help="fraction of planted errors (default: 0.02)"
+    )
     parser.add_argument(
         "--folds", type=int, metavar="K", help="train K networks on the planted set"
     )
-    parser.add_argument("--epochs", type=int, default=4, help="of the folds' trainings")
+    parser.add_argument(
+        "--epochs", type=int, default=4, help="training epochs per fold (default: 4)"
+    )
     parser.add_argument("--prepared", type=Path, help="folder of the prepared sets")
     parser.add_argument(
-        "--models", type=Path, help="folder that holds models/localize and models/ocr"
+        "--models", type=Path, help="folder that contains models/localize and models/ocr"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
     return parser.parse_args(arguments)
 
 

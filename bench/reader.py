@@ -1,12 +1,13 @@
-"""Benchmark of the shipped bundle: one scene, batches, a large photograph, many files.
+"""Benchmark of the promoted bundle: single scenes, batches, a large photo, many files.
 
     python bench/reader.py [--model models] [--scenes 256] [--seconds 2] [--json]
 
-Beside it, in the same run, the original's two networks (plate_localizer_v3 and plate_ocr_v2, freshly
-initialised, as time does not depend on the weights) read the same scenes with PyTorch in float32, as the
-original does: localizer, crop, reader, decoding. Scenes are the original's, 256x256, one plate each; the
-photograph is a street scene of 12 megapixels, a colour JPEG on disk. All are drawn by the generator with
-the parameters of params.py, over procedural backgrounds unless data/datasets/backgrounds is there.
+In the same run, the original project's two networks (plate_localizer_v3 and plate_ocr_v2) read the same
+scenes with PyTorch in float32, as in the original project: localizer, crop, recognizer, decoding. They
+are randomly initialised, because the time does not depend on the weights. Scenes are like the original
+project's: 256x256, one plate each. The photo is a street scene of 12 megapixels, a colour JPEG on disk.
+All images are drawn by the generator with the parameters of params.py, over procedural backgrounds
+unless data/datasets/backgrounds exists.
 """
 
 from __future__ import annotations
@@ -231,7 +232,7 @@ def table(result: dict[str, Any]) -> str:
 
     lines = [
         f"{result['model']} on {result['machine']}",
-        f"{result['bundle_bytes']:,} bytes; the photograph has {result['photo_bytes']:,}",
+        f"{result['bundle_bytes']:,} bytes; the photo has {result['photo_bytes']:,} bytes",
         f"{'':36}" + "".join(f"{name:>18}" for name in columns),
         row("parameters", lambda column: column.get("parameters", result["parameters"]), 0),
     ]
@@ -241,13 +242,13 @@ def table(result: dict[str, Any]) -> str:
                 row(f"{title}, {what}", lambda column: column.get(name, {}).get(key), 2)  # noqa: B023  # called at once
             )
     for name, title in (
-        ("scenes_per_second", f"scenes/s in batches of {result['batch']}"),
-        ("files_per_second", "files/s of src.read"),
+        ("scenes_per_second", f"scenes/s, batch size {result['batch']}"),
+        ("files_per_second", "files/s with src.read"),
     ):
         lines.append(row(title, lambda column: column.get(name), 0))  # noqa: B023  # called at once
-    lines.append(row("plates found in it", lambda column: column.get("plates_in_photo"), 0))
+    lines.append(row("plates found in the photo", lambda column: column.get("plates_in_photo"), 0))
     ratios = ", ".join(f"{name} {value:.1f}" for name, value in result["ratios"].items())
-    lines.append(f"{result['default_runtime']} is better than the original's by factors: {ratios}")
+    lines.append(f"factors by which {result['default_runtime']} outperforms the original: {ratios}")
     return "\n".join(lines)
 
 
@@ -256,11 +257,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--model", type=Path, default=Path("models"), help="folder of the bundle")
-    parser.add_argument("--scenes", type=int, default=256, help="scenes that are drawn")
-    parser.add_argument("--photo-side", type=int, default=PHOTO_SIDE, help="pixels")
-    parser.add_argument("--batch", type=int, default=64, help="scenes in a batch")
-    parser.add_argument("--seconds", type=float, default=2, help="of each measurement, about")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    parser.add_argument("--scenes", type=int, default=256, help="number of scenes (default: 256)")
+    parser.add_argument(
+        "--photo-side", type=int, default=PHOTO_SIDE, help="side of the photo in pixels"
+    )
+    parser.add_argument("--batch", type=int, default=64, help="scenes per batch (default: 64)")
+    parser.add_argument(
+        "--seconds", type=float, default=2, help="approximate duration per measurement"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
     options = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,13 @@
-"""Benchmark of the servers: this project's own, and MLEM's with the original's two networks.
+"""Benchmark of two servers: this project's, and MLEM's with the original project's two networks.
 
     python bench/serve.py [--seconds 6] [--clients 1 8 64] [--overload 40] [--json]
 
-Both serve on this machine, one after the other in one run, and are asked by bench/load.py in a process
-of its own: 256x256 scenes as JPEG in a closed loop with some numbers of clients; the native server also
-street photographs of two megapixels, and an open loop at four times what it can do. The original's networks
-(plate_localizer_v3, plate_ocr_v2, freshly initialised) run with PyTorch in MLEM's server, as there.
-Needs ``make mlem``; the native server runs in .venv-serve where ``make serve`` has made that.
+Both run on this machine, one after the other, and get requests from bench/load.py in a separate process:
+256x256 scenes as JPEG in a closed loop, with different numbers of clients. The native server also gets
+street photos of two megapixels, and an open loop at four times the rate that it can handle. The original
+project's networks (plate_localizer_v3, plate_ocr_v2, randomly initialised) run with PyTorch in MLEM's
+server, as in the original project. Requires ``make mlem``; the native server runs in .venv-serve if
+``make serve`` has created it.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Server:
                 self.process.kill()
                 self._log.seek(0)
                 text = self._log.read().decode(errors="replace")
-                raise UserError(f"{' '.join(command)} does not serve:\n{text[-2000:]}")
+                raise UserError(f"{' '.join(command)} did not start:\n{text[-2000:]}")
             time.sleep(0.1)
 
     def _answers(self, path: str) -> bool:
@@ -119,11 +120,11 @@ class Server:
             connection.request("GET", path)
             status = connection.getresponse().status
         except OSError as error:
-            raise UserError(f"{self.url}{path} does not answer: {error}") from error
+            raise UserError(f"{self.url}{path} did not respond: {error}") from error
         finally:
             connection.close()
         if status != 200:
-            raise UserError(f"{self.url}{path} answers {status}")
+            raise UserError(f"{self.url}{path} returned status {status}")
         return time.perf_counter() - started
 
     def memory(self) -> int:
@@ -200,7 +201,7 @@ def mlem_command(config: Config, folder: Path, port: int) -> list[str]:
     """Save the original's stack with MLEM and return the command that serves it."""
     binaries = ROOT / ".venv-mlem" / "bin"
     if not (binaries / "mlem").exists():
-        raise UserError("MLEM's environment is missing: make mlem")
+        raise UserError("MLEM's environment is missing; run `make mlem`")
     trace_seed(config, folder)
     (folder / "original_stack.py").write_bytes((HERE / "original_stack.py").read_bytes())
     packages = sysconfig.get_paths()["purelib"]
@@ -221,11 +222,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=6.0, help="duration of each measurement")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--overload", type=float, default=40.0, help="seconds; 0 for none")
+    parser.add_argument("--overload", type=float, default=40.0, help="seconds; 0 to skip it")
     parser.add_argument("--port", type=int, default=18080)
-    parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
     options = parser.parse_args()
     results: dict[str, Any] = {"machine": machine(), "python": sys.version.split()[0]}
     with tempfile.TemporaryDirectory() as name:
@@ -233,7 +236,7 @@ def main() -> None:
         config = with_backgrounds(load_config(ROOT), folder)
         scenes, photographs = write_images(config, folder)
         command = mlem_command(config, folder, options.port + 1)
-        print("MLEM with the original's networks ...", file=sys.stderr)
+        print("MLEM with the original project's networks ...", file=sys.stderr)
         with running(command, options.port + 1, "/openapi.json", folder) as server:
             results["mlem"] = measure(server, scenes, options.clients, options.seconds)
         print("native ...", file=sys.stderr)
@@ -243,7 +246,7 @@ def main() -> None:
             results["photographs"] = measure(server, photographs, options.clients, options.seconds)
             if options.overload:
                 rate = OVERLOAD * max(each["per_second"] for each in native.values())
-                print(f"overload, {rate:.0f} requests a second ...", file=sys.stderr)
+                print(f"overload, {rate:.0f} requests per second ...", file=sys.stderr)
                 results["overload"] = overload(server, scenes, rate, options.overload)
     if options.json:
         print(json.dumps(results))
@@ -269,7 +272,7 @@ def show(results: dict[str, Any], clients: list[int]) -> None:
         ratio = (
             results["native"][str(count)]["per_second"] / results["mlem"][str(count)]["per_second"]
         )
-        print(f"native over mlem at {count} clients: {ratio:.1f}")
+        print(f"throughput of native relative to mlem at {count} clients: {ratio:.1f}")
     if "overload" in results:
         print("overload:", json.dumps(results["overload"]))
 

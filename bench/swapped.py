@@ -1,12 +1,12 @@
-"""What is read in photographs whose plates are replaced by drawn Swiss ones.
+"""Accuracy on photos whose plates are replaced by synthetic Swiss ones.
 
     python bench/swapped.py CSV [--model models] [--seed 0] [--draw DIR] [--json]
 
-CSV is an annotation file (src/datasets/annotations.py) of images all of whose plates, of any country, are
-known by their boxes. So backgrounds, light and sizes are those of photographs, and the texts are known. The
-letters are of the family that training never sees; format, light and contrast follow the plate that
-was there. It stands for photographs of Swiss plates where there are none, and is easier than those: the
-drawn plates are clean, and seen nearly from the front.
+CSV is an annotation file (src/datasets/annotations.py) of images in which all plates, of any country,
+are annotated with boxes. Backgrounds, light and sizes are thus those of photos, and the texts are known.
+The letters are of the family that training never uses; format, light and contrast follow the replaced
+plate. This substitutes for photos of Swiss plates where none are available, and it is easier: the
+synthetic plates are clean and seen almost from the front.
 """
 
 from __future__ import annotations
@@ -171,9 +171,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("labels", type=Path, metavar="CSV")
-    parser.add_argument("--model", type=Path, help="bundle; by default the promoted one")
-    parser.add_argument("--seed", type=int, default=0, help="of texts, corners, blur and noise")
-    parser.add_argument("--draw", type=Path, help="folder that the images are written to")
+    parser.add_argument("--model", type=Path, help="bundle to use (default: the promoted one)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of texts, corners, blur and noise"
+    )
+    parser.add_argument("--draw", type=Path, help="folder to write the images to")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     try:
@@ -193,7 +195,7 @@ def main() -> None:
     for name, part in (
         ("plates read", found["read"]),
         *((f"  {name}", part) for name, part in found["read_by_height"].items()),
-        ("texts that are wrong", found["wrong"]),
+        ("wrong texts", found["wrong"]),
     ):
         if not part["count"]:
             print(f"{name:<28} none")

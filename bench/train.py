@@ -1,13 +1,13 @@
-"""Benchmark of training: samples a second of plate_net and crnn, beside the original's two networks.
+"""Benchmark of training: samples per second of plate_net, crnn and the original project's two networks.
 
     python bench/train.py [--seconds 10] [--samples 2000] [--json]
 
-Each network takes steps of its real training for a while, on this machine's device: Lightning, the
-loss, AdamW, the averaged weights, batches from a prepared set on disk; what comes before (the first
-batches, in which kernels are chosen) is not counted. This project's networks train as params.py and
-params.yaml say. The original's train as the original does: 32 samples a batch, in float32. The sets are drawn
-by the generator with the parameters of params.py, over procedural backgrounds unless
-data/datasets/backgrounds is there.
+Each network runs its real training steps for some time on this machine's device: Lightning, the loss,
+AdamW, weight averaging, and batches from a prepared set on disk. Warm-up (the first batches, in which
+kernels are selected) is not counted. This project's networks are trained with the settings of params.py
+and params.yaml; the original project's networks as in the original: 32 samples per batch, in float32.
+The sets are drawn by the generator with the parameters of params.py, over procedural backgrounds unless
+data/datasets/backgrounds exists.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def table(result: dict[str, Any]) -> str:
             precision = Precision(row["precision"], row["measured_by_auto"])
             lines.append(
                 f"{name:20}{row['samples_per_second']:10,.0f} samples/s, {row['parameters']:,} "
-                f"parameters, batches of {row['batch_size']}, {precision}"
+                f"parameters, batch size {row['batch_size']}, {precision}"
             )
         lines.append(f"{'':20}{result[f'{kind}_ratio']:10.1f} times the original's")
     return "\n".join(lines)
@@ -207,9 +207,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=10, help="of each network")
-    parser.add_argument("--samples", type=int, default=2000, help="samples of each set")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    parser.add_argument(
+        "--seconds", type=float, default=10, help="duration per network (default: 10)"
+    )
+    parser.add_argument("--samples", type=int, default=2000, help="samples per set (default: 2000)")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
     options = parser.parse_args()
     # As in training: crops are small, and the threads of two libraries wait for each other.
     cv2.setNumThreads(0)

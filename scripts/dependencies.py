@@ -1,6 +1,6 @@
-"""Write the dependencies that stages have by their imports into dvc.yaml: ``make deps``.
+"""Update the code dependencies of the stages in dvc.yaml from their imports: ``make deps``.
 
-With ``--check``, they are compared only. Dependencies on data are kept as they are;
+With ``--check``, they are only compared. Dependencies on data are kept as they are;
 src/core/dependencies.py computes those on code.
 """
 
@@ -76,9 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status: 1 where dvc.yaml is outdated and only compared."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.dependencies",
-        description="Write into dvc.yaml what stages depend on by their imports.",
+        description="Update the code dependencies of the stages in dvc.yaml from their imports.",
     )
-    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
+    parser.add_argument("--check", action="store_true", help="only compare; write nothing")
     options = parser.parse_args(arguments)
     try:
         found = outdated(PIPELINE, Path("src"))
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.check and found:
         names = ", ".join(found)
         print(
-            f"dvc.yaml: deps of {names} differ from the imports; run `make deps`", file=sys.stderr
+            f"dvc.yaml: deps of {names} do not match the imports; run `make deps`", file=sys.stderr
         )
         return 1
     if found:

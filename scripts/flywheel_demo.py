@@ -1,13 +1,13 @@
-"""The whole flywheel once, with a simulated user: ``make flywheel-demo``.
+"""Run the whole data flywheel once with a simulated user: ``make flywheel-demo``.
 
-Images of a camera that is mounted on its side, as training has never seen, are sent to a server that keeps
-them. A user says of each whether it was read right, and what is right, with mistakes in 5 % of the
-corrections. What was said is reviewed, exported, learnt from, and judged by the gate on the locked slice of
-these images. All of it happens in a clone of this project in a folder of its own; nothing here changes.
-Printed is the accuracy on other images of that camera, and on the original validation set, before and
-after.
+Images from a camera mounted on its side, which do not occur in training, are sent to a server that
+stores them. For each image, the user confirms or corrects what was read, with mistakes in 5 % of the
+corrections. The feedback is reviewed, exported and used for fine-tuning, and the gate judges the new
+bundle on the held-out part of these images. All of this happens in a clone of the project in a separate
+folder; this workspace does not change. The accuracy before and after is printed, both on other images of
+that camera and on the original validation set.
 
-What was trained here is taken from DVC's cache; where nothing was, ``make run`` comes first.
+Models trained in this workspace are taken from DVC's cache; if there are none, ``make run`` runs first.
 """
 
 from __future__ import annotations
@@ -79,7 +79,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.flywheel_demo", description=(__doc__ or "").split("\n\n")[0]
     )
-    parser.add_argument("--pictures", type=int, default=500, help="that the user looks at")
+    parser.add_argument(
+        "--pictures",
+        dest="images",
+        type=int,
+        default=500,
+        help="images the user looks at (default: 500)",
+    )
     options = parser.parse_args()
     started = time.monotonic()
     demo = Demo(FOLDER.resolve())
@@ -110,7 +116,7 @@ class Demo:
     def clone(self) -> None:
         """Clone the project with its trained models; run a quick training where there are none."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        say(f"A clone in {self.folder.name}")
+        say(f"Cloning the project into {self.folder.name}")
         run(["git", "clone", "--quiet", "--no-hardlinks", ".", str(self.folder)], Path())
         for name in _COPIED:
             source, copy = Path(name), self.folder / name
@@ -122,7 +128,7 @@ class Demo:
         with Repo() as repo:
             cache = repo.cache.local_cache_dir
         self._run("dvc", "config", "--local", "cache.dir", cache)
-        self._commit("What was run here")
+        self._commit("Record the last run")
         stages = [
             "fetch_backgrounds",
             "train_localize",
@@ -132,13 +138,13 @@ class Demo:
         ]
         checked_out = self._try("dvc", "checkout", "--quiet", *stages)
         if checked_out.returncode or not (self.folder / "out/models/stack/manifest.json").exists():
-            say("Nothing was trained here yet: the quick profile comes first")
+            say("No trained models found; running the quick profile first")
             self._run(sys.executable, "-m", "scripts.run", "quick")
-            self._commit("A quick run")
+            self._commit("Run the quick profile")
 
     def shots(self, count: int) -> list[Shot]:
         """Return images of the camera."""
-        say(f"{count} images of another camera")
+        say(f"Drawing {count} images of another camera")
         config = load_config(self.folder)
         backgrounds = str(self.folder / config.dataset_path)
         config = config.model_copy(update={"dataset_path": backgrounds})
@@ -153,11 +159,11 @@ class Demo:
 
     def promote_first(self) -> None:
         """Make the trained bundle the promoted one, because it is what the user has."""
-        say("The trained bundle is promoted, as it is")
+        say("Promoting the trained bundle as it is")
         self._run("git", "rm", "--quiet", "-r", "models")
-        self._commit("No bundle")
+        self._commit("Remove the promoted bundle")
         self._run(sys.executable, "-m", "src.promote")
-        self._commit("The first bundle")
+        self._commit("Promote the first bundle")
 
     def accuracy(self, shots: Sequence[Shot], bundle: str = "models") -> dict[str, float]:
         """Return the fraction of plates read without any error, for the camera and the original set."""
@@ -177,7 +183,7 @@ class Demo:
         database = f"sqlite:///{self.folder / 'feedback.db'}"
         said = 0
         with self._server(database) as client:
-            say(f"The user looks at {len(shots)} images")
+            say(f"Collecting the user's feedback on {len(shots)} images")
             randoms = Draws(SEED, "user", np.arange(len(shots))).uniform(shape=(3,))
             bar = tqdm(zip(shots, randoms, strict=True), total=len(shots), unit=" images")
             for shot, numbers in bar:
@@ -188,7 +194,7 @@ class Demo:
                 said += feedback["verdict"] != "right"
                 body = {"id": result["id"], **feedback}
                 client.post("/v1/feedback", json=body).raise_for_status()
-        print(f"  {said} corrections, the others were right")
+        print(f"  {said} corrections; all other readings were confirmed")
         store = Store(database)
         try:
             review(store)
@@ -202,11 +208,11 @@ class Demo:
         """Fine-tune, export and evaluate with the pipeline."""
         say("Fine-tuning")
         self._run("dvc", "repro", "evaluate_stack")
-        self._commit("A fine-tuned reader")
+        self._commit("Fine-tune the recognizer")
 
     def promote(self) -> bool:
         """Promote the new bundle if the gate accepts it; return whether it was promoted."""
-        say("The gate")
+        say("Comparing the bundles in the gate")
         labels = ["--labels", "data/feedback/reviewed/locked.csv", "--primary", "locked"]
         return self._try(sys.executable, "-m", "src.promote", *labels).returncode == 0
 
@@ -315,7 +321,7 @@ def mistaken(text: str, randoms: NDArray[np.float64]) -> str:
 
 def review(store: Store) -> None:
     """Decide on all pending items: accept the user's word, and reject what has no feedback."""
-    say("The review")
+    say("Reviewing the feedback")
     while True:
         with store.reading() as session:
             waiting = [
@@ -351,7 +357,7 @@ def wait_until_ready(client: httpx.Client, server: subprocess.Popen[bytes]) -> N
         except httpx.TransportError:
             pass
         time.sleep(0.2)
-    raise DemoError(f"the server does not answer; see {FOLDER / 'server.log'}")
+    raise DemoError(f"the server did not become ready; see {FOLDER / 'server.log'}")
 
 
 def run(command: list[str], folder: Path) -> None:
@@ -362,7 +368,7 @@ def run(command: list[str], folder: Path) -> None:
     """
     done = subprocess.run(command, cwd=folder, env=stage_environment(), check=False)
     if done.returncode:
-        raise DemoError(f"`{' '.join(command)}` fails in {folder}")
+        raise DemoError(f"`{' '.join(command)}` failed in {folder}")
 
 
 def say(text: str) -> None:
@@ -380,9 +386,9 @@ def report(
     for name, share in before.items():
         print(f"{name:20}{share:>9.4f}{after[name]:>9.4f}")
     print(
-        f"{recovered:.0%} of the lost accuracy is recovered, the original set changes by "
-        f"{100 * (after[original] - before[original]):+.2f} points, the gate "
-        f"{'promotes' if promoted else 'refuses'} it; {seconds / 60:.1f} min."
+        f"Recovered {recovered:.0%} of the lost accuracy; the original set changed by "
+        f"{100 * (after[original] - before[original]):+.2f} percentage points. The gate "
+        f"{'accepted' if promoted else 'refused'} the bundle. Total time: {seconds / 60:.1f} min."
     )
 
 

@@ -59,12 +59,15 @@ class Freshness:
     def __str__(self) -> str:
         """Return a readable line."""
         if self.fresh:
-            return "dvc.lock is fresh: it fits code, data and parameters."
+            return "dvc.lock is fresh: it matches code, data and parameters."
         reasons = dict.fromkeys(reason for changed in self.reasons.values() for reason in changed)
-        line = f"dvc.lock is stale: {', '.join(self.stages)} would run, as {', '.join(reasons)} changed."
+        names = ", ".join(self.stages)
+        line = f"dvc.lock is stale: {names} would run because {', '.join(reasons)} changed."
         if self.only_parameters:
-            return f"{line} These are parameters alone: the label {LABEL} has the runner run them."
-        return f"{line} Call `make repro` and commit the results, or add the label {LABEL}."
+            return (
+                f"{line} Only parameters changed: add the label {LABEL} to run them on the runner."
+            )
+        return f"{line} Run `make repro` and commit the results, or add the label {LABEL}."
 
 
 def freshness(root: Path | None = None) -> Freshness:
@@ -78,7 +81,7 @@ def freshness(root: Path | None = None) -> Freshness:
         with Repo(root and str(root)) as repo:
             return _freshness(repo)
     except DvcException as error:
-        raise FreshError(f"{error}. Call it in a clone of the project.") from error
+        raise FreshError(f"{error}. Run this command in a clone of the project.") from error
 
 
 def _freshness(repo: Any) -> Freshness:
@@ -191,21 +194,21 @@ def insert(result: Freshness, report: Path) -> None:
     try:
         title, _, rest = report.read_text(encoding="utf-8").partition("\n")
     except OSError as error:
-        raise FreshError(f"{report}: no such report; `make report` writes one") from error
+        raise FreshError(f"{report}: no such report; run `make report` to write it") from error
     report.write_text(f"{title}\n\n{result}\n{rest}", encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the line and return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.fresh", description="Say whether dvc.lock is fresh."
+        prog="python -m scripts.fresh", description="Report whether dvc.lock is fresh."
     )
-    parser.add_argument("--json", action="store_true", help="print an object instead of the line")
-    parser.add_argument("--into", type=Path, metavar="FILE", help="a report that gets the line too")
+    parser.add_argument("--json", action="store_true", help="print a JSON object instead of a line")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="report to add the line to")
     parser.add_argument(
         "--accept-parameters",
         action="store_true",
-        help="end with 0 if only parameters have changed",
+        help="exit with status 0 if only parameters have changed",
     )
     options = parser.parse_args(arguments)
     try:

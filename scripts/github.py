@@ -1,8 +1,8 @@
-"""Requests of the workflows to GitHub. They need nothing but Python, so that they can be made first.
+"""Requests of the workflows to GitHub. They need only Python, so they can run before any set-up.
 
-``python -m scripts.github allowed`` tells whether the one who started this workflow may run the pipeline
-on the self-hosted runner. ``python -m scripts.github start FILE...`` starts workflows on the branch that
-has new results, because a commit pushed with GITHUB_TOKEN starts none by itself.
+``python -m scripts.github allowed`` checks whether the user who started this workflow may run the
+pipeline on the self-hosted runner. ``python -m scripts.github start FILE...`` starts workflows on the
+branch that has new results, because a commit pushed with GITHUB_TOKEN does not start any.
 """
 
 from __future__ import annotations
@@ -47,15 +47,17 @@ def allow() -> str:
         origin = (pull_request["head"]["repo"] or {}).get("full_name")
         if origin != repository:
             raise GitHubError(
-                f"the pull request's code is of {origin or 'a fork that is gone'}: the self-hosted runner "
-                f"runs only branches of {repository}; who may push here pushes one, after a look at it"
+                f"the pull request comes from {origin or 'a deleted fork'}, but the self-hosted runner "
+                f"runs only branches of {repository}; after a review, a maintainer can push one"
             )
     user = _variable("GITHUB_TRIGGERING_ACTOR")
     path = f"/repos/{repository}/collaborators/{quote(user, safe='')}/permission"
     permission = _ask("GET", path).get("permission")
     if permission not in WRITERS:
-        raise GitHubError(f"{user} may not push to {repository}, so not start the pipeline either")
-    return f"{user} may push to {repository}, and starts the pipeline."
+        raise GitHubError(
+            f"{user} may not push to {repository} and therefore may not start the pipeline"
+        )
+    return f"{user} may push to {repository} and may start the pipeline."
 
 
 def start(workflows: list[str]) -> str:
@@ -86,14 +88,14 @@ def branch_of_run() -> str:
     if branch := os.environ.get("GITHUB_HEAD_REF"):
         return branch
     if os.environ.get("GITHUB_REF_TYPE") != "branch":
-        raise GitHubError("this run is of no branch; start it on one")
+        raise GitHubError("this run does not belong to a branch; start it on one")
     return _variable("GITHUB_REF_NAME")
 
 
 def _variable(name: str) -> str:
     value = os.environ.get(name)
     if not value:
-        raise GitHubError(f"{name} is not set: this command is for workflows of GitHub")
+        raise GitHubError(f"{name} is not set: this command runs only in GitHub workflows")
     return value
 
 
@@ -114,7 +116,9 @@ def _ask(method: str, path: str, content: dict[str, Any] | None = None) -> dict[
         with urllib.request.urlopen(request, timeout=_SECONDS) as response:  # noqa: S310  # the same
             return json.loads(response.read() or b"{}")
     except urllib.error.HTTPError as error:
-        raise GitHubError(f"{method} {path}: GitHub answers {error.code} {error.reason}") from error
+        raise GitHubError(
+            f"{method} {path}: GitHub returned {error.code} {error.reason}"
+        ) from error
     except OSError as error:
         raise GitHubError(f"{method} {path}: GitHub cannot be reached: {error}") from error
 
@@ -122,10 +126,12 @@ def _ask(method: str, path: str, content: dict[str, Any] | None = None) -> dict[
 def main(arguments: list[str] | None = None) -> int:
     """Make the request to GitHub and return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.github", description="What the workflows ask of GitHub."
+        prog="python -m scripts.github", description="Requests of the workflows to GitHub."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("allowed", help="end with 0 if this run may use the self-hosted runner")
+    commands.add_parser(
+        "allowed", help="exit with status 0 if this run may use the self-hosted runner"
+    )
     starter = commands.add_parser("start", help="start workflows on the branch of this run")
     starter.add_argument("workflows", nargs="+", metavar="FILE")
     options = parser.parse_args(arguments)

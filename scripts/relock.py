@@ -48,7 +48,7 @@ def relock(root: Path | None = None) -> list[str]:
 def _code(stage: Any, made: list[Path]) -> list[Any]:
     """Return the dependencies of a stage that no stage makes."""
     if not all(out.hash_info for out in stage.outs):
-        raise UserError(f"dvc.lock: {stage.addressing} has never run; `make repro` runs it")
+        raise UserError(f"dvc.lock: {stage.addressing} has never run; run `make repro`")
     code = []
     for dep in stage.deps:
         path = Path(dep.fs_path)
@@ -56,11 +56,11 @@ def _code(stage: Any, made: list[Path]) -> list[Any]:
             continue
         if not any(path == out or out in path.parents or path in out.parents for out in made):
             if not dep.exists:
-                raise UserError(f"{dep}: {stage.addressing} depends on it, and it is missing")
+                raise UserError(f"{dep}: {stage.addressing} depends on it, but it is missing")
             code.append(dep)
         elif not dep.hash_info:
             raise UserError(
-                f"dvc.lock: {stage.addressing} has never seen {dep}; `make repro` runs it"
+                f"dvc.lock: {stage.addressing} was never run with {dep}; run `make repro`"
             )
     return code
 
@@ -100,4 +100,4 @@ if __name__ == "__main__":
         stages = relock()
     except (UserError, DvcException) as error:
         sys.exit(f"error: {error}")
-    print(f"dvc.lock: {', '.join(stages) if stages else 'nothing'} taken in without a run")
+    print(f"dvc.lock: {', '.join(stages) if stages else 'nothing'} updated without a run")

@@ -83,13 +83,15 @@ def describe(url: str, endpoint: str = "") -> Remote:
     """
     parts = urlsplit(url)
     if "@" in parts.netloc:
-        raise RemoteError("the URL holds a user or a key; leave that to the environment")
+        raise RemoteError(
+            "the URL contains a user name or a key; set these in the environment instead"
+        )
     if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise RemoteError(f"{endpoint}: an endpoint begins with http:// or https://")
+        raise RemoteError(f"{endpoint}: an endpoint must start with http:// or https://")
     if not parts.scheme:
         return Remote(str(Path(url).expanduser().resolve()), {}, {})
     if not parts.netloc:
-        raise RemoteError(f"{url}: names no bucket; it is like s3://bucket/prefix")
+        raise RemoteError(f"{url}: does not name a bucket; write s3://bucket/prefix")
     settings: dict[str, Any] = {"endpointurl": endpoint} if endpoint else {}
     if parts.scheme == "gs" and (file := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")):
         settings["credentialpath"] = file
@@ -158,7 +160,7 @@ def _try_to_write(files: Any, folder: str) -> None:
         stream.write(content.encode())
     with files.open(path, "rb") as stream:
         if stream.read() != content.encode():
-            raise OSError(f"{path} is read otherwise than it was written")
+            raise OSError(f"{path} has different content than was written")
     # A remote that does not allow removal can be used as well.
     with contextlib.suppress(PermissionError):
         files.remove(path)
@@ -179,24 +181,26 @@ def _explained(error: Exception, remote: Remote) -> RemoteError:
     if isinstance(error, ImportError):
         return RemoteError(f"{remote}: {error}. {_installation(scheme)}")
     if kind in _NO_CREDENTIALS:
-        hint = " and ".join(KEYS.values()) if scheme == "s3" else "the variables of its cloud"
-        return NoCredentialsError(f"{remote}: there are no credentials: {error}. Set {hint}.")
+        hint = (
+            " and ".join(KEYS.values()) if scheme == "s3" else "the variables of the cloud provider"
+        )
+        return NoCredentialsError(f"{remote}: no credentials found: {error}. Set {hint}.")
     if kind in _UNREACHABLE or isinstance(error, ConnectionError):
         return RemoteError(
-            f"{remote}: cannot be reached: {error}. Does it run, and is ENDPOINT right?"
+            f"{remote}: cannot be reached: {error}. Check that it is running and ENDPOINT is correct."
         )
     if isinstance(error, PermissionError):
-        what = "Check the keys, and that they may list" if scheme else "See to it that you may read"
-        return RemoteError(f"{remote}: refused: {error} {what} and write there.")
+        what = "Check the keys and that they may list" if scheme else "Make sure that you may read"
+        return RemoteError(f"{remote}: access refused: {error} {what} and write there.")
     if isinstance(error, FileNotFoundError):
         what = f"Create {remote.bucket}" if scheme else "Create the folder"
-        return RemoteError(f"{remote}: {error}. {what}, or name another URL.")
+        return RemoteError(f"{remote}: {error}. {what}, or use another URL.")
     return RemoteError(f"{remote}: {error}")
 
 
 def _installation(scheme: str) -> str:
     if scheme == "gs":
-        return "Call `make gs`."
+        return "Run `make gs`."
     return f"Install dvc-{scheme} into .venv."
 
 
@@ -207,10 +211,10 @@ def save(remote: Remote) -> None:
         RemoteError: This is no clone, or Git would track the file.
     """
     if not LOCAL.parent.is_dir():
-        raise RemoteError("there is no .dvc here; call it in the folder of the clone")
+        raise RemoteError("there is no .dvc here; run this command in the root folder of the clone")
     ignored = subprocess.run(["git", "check-ignore", "-q", str(LOCAL)], check=False).returncode
     if ignored == 1:
-        raise RemoteError(f"Git does not ignore {LOCAL}; put /config.local into .dvc/.gitignore")
+        raise RemoteError(f"Git does not ignore {LOCAL}; add /config.local to .dvc/.gitignore")
     LOCAL.touch(mode=0o600)
     LOCAL.chmod(0o600)
     try:
@@ -239,18 +243,18 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m scripts.remote", description="Set up the DVC remote of this clone."
     )
     parser.add_argument(
-        "url", nargs="?", default="", help="a bucket or a folder; by default DVC_REMOTE_URL"
+        "url", nargs="?", default="", help="bucket or folder (default: DVC_REMOTE_URL)"
     )
     parser.add_argument(
-        "--endpoint", default="", metavar="URL", help="address of an S3 server that is not Amazon's"
+        "--endpoint", default="", metavar="URL", help="address of an S3 server other than Amazon's"
     )
     options = parser.parse_args(arguments)
     try:
         remote = asked_for(options.url, options.endpoint)
         if remote is None:
             raise RemoteError(
-                "no remote is named: call `make remote URL=s3://bucket/prefix`, or set the variable "
-                "DVC_REMOTE_URL (docs/remote.md)"
+                "no remote given: run `make remote URL=s3://bucket/prefix`, or set the variable "
+                "DVC_REMOTE_URL (see docs/remote.md)"
             )
         check(remote)
         save(remote)
@@ -258,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     keys = f", with its keys in {LOCAL}" if remote.keys else ""
-    print(f"DVC's remote is {remote}{keys}. `make push` and `make pull` use it.")
+    print(f"The DVC remote is {remote}{keys}. `make push` and `make pull` use it.")
     return 0
 
 

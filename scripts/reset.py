@@ -46,7 +46,7 @@ def reset() -> None:
     # List each file by name, even where a whole folder is new.
     changes = _git("status", "--short", "--untracked-files=all", "--", *PATHS).decode()
     if changes:
-        print(f"Changed since the last commit (?? is new), and restored now:\n{changes}", end="")
+        print(f"Changed since the last commit (?? means new); now restored:\n{changes}", end="")
         known = _git("ls-tree", "-r", "--name-only", "HEAD", "--", *PATHS).decode().splitlines()
         committed = [
             path for path in PATHS if any(k == path or k.startswith(f"{path}/") for k in known)
@@ -57,18 +57,18 @@ def reset() -> None:
         # Remove results of a run that are not in the commit; ignored files (TensorBoard's) stay.
         _git("clean", "--quiet", "-d", "--force", "--", LOCK, *RESULTS)
         print(
-            f"Undo with: git apply {PATCH} && dvc checkout. "
-            "The runs themselves are kept: dvc exp list"
+            f"To undo this, run `git apply {PATCH} && dvc checkout`. "
+            "The experiments are kept; `dvc exp list` shows them."
         )
     else:
-        print("Parameters and results are the committed ones.")
+        print("Nothing to restore: parameters and results match the commit.")
     if Path(LOCK).exists():
         # Without --force, DVC refuses to drop data that is not in its cache.
         status = subprocess.run(["dvc", "checkout", "--quiet"], check=False).returncode
         if status != 0:
             print(
-                "Some data of the committed run are not in this machine's cache: "
-                "`dvc pull` fetches them from a remote, `dvc repro` makes them again."
+                "Some data of the committed run is not in this machine's cache. Run `dvc pull` to fetch "
+                "it from a remote, or `dvc repro` to compute it again."
             )
 
 

@@ -1,4 +1,4 @@
-"""Make the results of the committed parameters and commit them: ``make repro``, ``make commit-results``.
+"""Compute and commit the results of the committed parameters: ``make repro``, ``make commit-results``.
 
 ``make run`` overrides parameters by a profile. Here, the pipeline runs with the committed parameters, so
 that dvc.lock is fresh (``make fresh``) once it is committed.
@@ -57,18 +57,18 @@ def commit() -> str:
     _git("add", "--all", "--", LOCK, *_existing())
     if not _git("diff", "--cached", "--name-only", "--", LOCK, *RESULTS):
         append("GITHUB_OUTPUT", "committed=false\n")
-        return "The results are the committed ones; there is nothing to commit."
+        return "The results match the commit; there is nothing to commit."
     short = _git("rev-parse", "--short", "HEAD")
-    _git("commit", "--quiet", "-m", f"Results of {short}", "--", LOCK, *_existing())
+    _git("commit", "--quiet", "-m", f"Add the results of {short}", "--", LOCK, *_existing())
     try:
         _git("push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
     except ResultsError as error:
         raise ResultsError(
-            f"{error}\nThe branch {branch} takes no results of {short}. If it has gone on meanwhile, run the "
-            "pipeline again there: what this run made is in the DVC remote, and is not made twice"
+            f"{error}\nThe results of {short} could not be pushed to {branch}. If the branch has moved "
+            "on, run the pipeline again there; it reuses this run's results from the DVC remote"
         ) from error
     append("GITHUB_OUTPUT", "committed=true\n")
-    return f"The results of {short} are committed to {branch}."
+    return f"Committed the results of {short} to {branch}."
 
 
 def _existing() -> list[str]:
@@ -81,7 +81,7 @@ def _branch() -> str:
         return branch_of_run()
     branch = _git("branch", "--show-current")
     if not branch:
-        raise ResultsError("no branch is checked out; call `git switch BRANCH` first")
+        raise ResultsError("no branch is checked out; run `git switch BRANCH` first")
     return branch
 
 
@@ -103,14 +103,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Make or commit the results and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.results",
-        description="Make the results of the committed parameters, and commit them.",
+        description="Compute and commit the results of the committed parameters.",
     )
     parser.add_argument("command", choices=("make", "commit"))
     options, others = parser.parse_known_args(arguments)
     if options.command == "make":
         return make(others)
     if others:
-        parser.error(f"unknown: {' '.join(others)}")
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
     try:
         print(commit())
     except (ResultsError, GitHubError) as error:

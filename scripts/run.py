@@ -1,7 +1,7 @@
-"""Run the whole pipeline with a named profile of overrides, and show what it made.
+"""Run the whole pipeline with a named profile of overrides, and show the results.
 
-``make run`` calls ``python -m scripts.run quick``. A profile is a file of ``profiles/`` with one
-override of ``dvc exp run -S`` a line; further ``-S`` go after the profile's name and win.
+``make run`` calls ``python -m scripts.run quick``. A profile is a file in ``profiles/`` with one
+override for ``dvc exp run -S`` per line. Any ``-S`` after the profile's name takes precedence.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def read_profile(name: str) -> list[str]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except OSError as error:
         known = ", ".join(sorted(file.stem for file in PROFILES.glob("*.txt")))
-        raise RunError(f"{path}: no such profile; there are: {known}") from error
+        raise RunError(f"{path}: no such profile; available profiles: {known}") from error
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -62,8 +62,8 @@ def committed(file: Path) -> str:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise RunError(
-            "this folder is no Git clone with a commit, and `dvc exp run` needs one: clone the "
-            "project, or call `git init && git add . && git commit -m Start` here"
+            "this folder is not a Git clone with a commit, which `dvc exp run` needs: clone the "
+            "project, or run `git init && git add . && git commit -m Start` here"
         )
     return result.stdout
 
@@ -86,7 +86,7 @@ def _value(text: str, file: Path, name: str) -> Any:
         for part in name.split("."):
             value = value[part]
     except (ParseError, yaml.YAMLError, KeyError, TypeError, SyntaxError) as error:
-        raise RunError(f"{file}: no parameter {name}, which a profile sets") from error
+        raise RunError(f"{file}: there is no parameter {name}, which a profile sets") from error
     return value
 
 
@@ -119,8 +119,8 @@ def left_by_other_profiles(overrides: list[str]) -> Restored:
     for file, name in sorted(set(profiles) - set_here - {(PATHS_FILE, SOURCE)}):
         if file not in {PARAMS_FILE, PATHS_FILE}:
             raise RunError(
-                f"{PROFILES / profiles[file, name]}.txt: {file}:{name}: parameters are in "
-                f"{PARAMS_FILE} and {PATHS_FILE} only"
+                f"{PROFILES / profiles[file, name]}.txt: {file}:{name}: parameters are only in "
+                f"{PARAMS_FILE} and {PATHS_FILE}"
             )
         value = _value(committed(file), file, name)
         present = _value(file.read_text(encoding="utf-8"), file, name)
@@ -128,9 +128,9 @@ def left_by_other_profiles(overrides: list[str]) -> Restored:
         restored.overrides.append(override)
         if present != value:
             restored.remarks.append(
-                f"{file}: {name} is {present} here, but the committed {value} is taken, as the "
-                f"profile {profiles[file, name]} sets it too. "
-                f'To keep yours, commit it or add ARGS="-S {file}:{name}={present}".'
+                f"{file}: {name} is {present} here, but the committed value {value} is used because the "
+                f"profile {profiles[file, name]} also sets it. "
+                f'To keep your value, commit it or add ARGS="-S {file}:{name}={present}".'
             )
     return restored
 
@@ -140,7 +140,7 @@ def detected_source() -> str:
     command = [sys.executable, "-m", "src.fetch_backgrounds", "--detect"]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode != 0:
-        raise RunError("the backgrounds cannot be told; the message above says why")
+        raise RunError("the source of the backgrounds cannot be determined; see the message above")
     return result.stdout.split()[-1]
 
 
@@ -293,8 +293,8 @@ def run(profile: str, extra: list[str]) -> int:
     elapsed = time.monotonic() - start
     if status != 0:
         print(
-            "\nThe run has stopped; the message above says why. Completed stages are kept: the same "
-            "command goes on from there. `make reset` restores the committed parameters.",
+            "\nThe run has stopped; see the message above. Completed stages are kept: run the same "
+            "command again to continue. `make reset` restores the committed parameters.",
             file=sys.stderr,
         )
         return status
@@ -305,15 +305,15 @@ Done in {duration(elapsed)}.
 
 {seconds_table(clock.seconds, expected)}
 
-Metrics (all of them: dvc metrics show; against the last commit: dvc metrics diff)
+Metrics (dvc metrics show lists all; dvc metrics diff compares with the last commit)
 {metrics_table(out)}
 
-Images   {out}/evaluations/*/plots/images, {out}/prepared/*/plots/images
+Images     {out}/evaluations/*/plots/images, {out}/prepared/*/plots/images
 Plots      dvc plots show --open (or dvc plots diff --open)
 Training   tensorboard --logdir_spec=localize:{out}/runs/localize/tensorboard,ocr:{out}/runs/ocr/tensorboard
 Models     {out}/models/localize/model.safetensors, {out}/models/ocr/model.safetensors
 
-The run's parameters and results stand in the workspace; `make reset` restores the committed ones.
+The parameters and results of this run are in the workspace; `make reset` restores the committed ones.
 dvc, python and tensorboard are in .venv/bin."""
     )
     return 0
@@ -321,9 +321,9 @@ dvc, python and tensorboard are in .venv/bin."""
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m scripts.run")
-    parser.add_argument("profile", help="a file of profiles/ without its .txt")
+    parser.add_argument("profile", help="name of a file in profiles/, without .txt")
     parser.add_argument(
-        "-S", dest="extra", action="append", default=[], metavar="NAME=VALUE", help="an override"
+        "-S", dest="extra", action="append", default=[], metavar="NAME=VALUE", help="override"
     )
     arguments = parser.parse_args()
     try:

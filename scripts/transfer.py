@@ -45,12 +45,12 @@ def pull(targets: list[str], is_partial: bool = False) -> int:
         except NoCredentialsError as error:
             if not in_workflow():
                 raise
-            print(f"Nothing is pulled: {error} A fork's pull request gets no secrets.")
+            print(f"Nothing pulled: {error} Pull requests from forks have no access to secrets.")
             return 0
         save(remote)
     remote = remote or configured()
     if remote is None:
-        print("Nothing is pulled: there is no DVC remote (`make remote URL=...`, docs/remote.md).")
+        print("Nothing pulled: no DVC remote; run `make remote URL=...` (see docs/remote.md).")
         return 0
     options = ["--allow-missing"] if is_partial else []
     # Data added by hand, such as exports of feedback, is read by the stages but belongs to none of them.
@@ -59,9 +59,8 @@ def pull(targets: list[str], is_partial: bool = False) -> int:
     if status != 0:
         check(remote, write=False)
         raise RemoteError(
-            f"{remote}: not all data could be fetched; the message above says which. Data that are not "
-            "there were never pushed: who committed dvc.lock calls `make push`, or `make repro` makes "
-            "them here"
+            f"{remote}: some data could not be fetched; see the message above. Missing data was never "
+            "pushed: run `make push` where dvc.lock was committed, or `make repro` to compute it here"
         )
     return status
 
@@ -84,13 +83,13 @@ def push(targets: list[str]) -> int:
         save(remote)
     remote = remote or configured()
     if remote is None:
-        raise RemoteError("there is no DVC remote: call `make remote URL=...` (docs/remote.md)")
+        raise RemoteError("there is no DVC remote: run `make remote URL=...` (see docs/remote.md)")
     status = _dvc("push", targets)
     if status != 0:
         check(remote)
         raise RemoteError(
-            f"{remote}: the push has stopped; the message above says why. What was sent stays, and the "
-            "same command sends the rest"
+            f"{remote}: the push has stopped; see the message above. Data sent so far is kept; run the "
+            "same command again to send the rest"
         )
     return status
 
@@ -104,13 +103,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Fetch or send the data and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.transfer",
-        description="Fetch data from the DVC remote, or send them.",
+        description="Fetch data from the DVC remote, or send data to it.",
     )
     parser.add_argument("command", choices=("pull", "push"))
     parser.add_argument(
-        "--partial", action="store_true", help="data that were never pushed are no error (pull)"
+        "--partial", action="store_true", help="do not fail if data was never pushed (pull)"
     )
-    parser.add_argument("targets", nargs="*", help="stages or paths of dvc.yaml; by default all")
+    parser.add_argument("targets", nargs="*", help="stages or paths in dvc.yaml (default: all)")
     options = parser.parse_args(arguments)
     try:
         if options.command == "pull":

@@ -32,7 +32,7 @@ class Subcommand(NamedTuple):
 
 SUBCOMMANDS = {
     "read": Subcommand("read.__main__:command", "read the number plates in images"),
-    "serve": Subcommand("serve.__main__:main", "serve the page and the HTTP interface", "serve"),
+    "serve": Subcommand("serve.__main__:main", "serve the web page and the HTTP API", "serve"),
     "dashboard": Subcommand("dashboard.__main__:main", "show the dashboard", "dashboard"),
     "quality": Subcommand("quality.__main__:command", "check a dataset and its labels", "train"),
     "export-feedback": Subcommand(
@@ -41,8 +41,8 @@ SUBCOMMANDS = {
     "promote": Subcommand(
         "promotion.promote:command", "promote the exported bundle if it is better", "train"
     ),
-    "report": Subcommand("report.__main__:command", "report what a workspace changes", "train"),
-    "publish": Subcommand("report.publish:main", "push a report's images to a branch", "train"),
+    "report": Subcommand("report.__main__:command", "report what the workspace changes", "train"),
+    "publish": Subcommand("report.publish:main", "push images of a report to a branch", "train"),
     "gallery": Subcommand("gallery:command", "draw contact sheets of synthetic plates", "train"),
     "save-stack": Subcommand("save_stack:main", "save the promoted bundle for MLEM"),
 }
@@ -79,18 +79,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     width = max(map(len, SUBCOMMANDS)) + 2
     parser = argparse.ArgumentParser(
         prog=COMMAND,
-        description="Read Swiss number plates, serve the reader, and improve it.",
+        description="Read Swiss number plates; serve and improve the plate reader.",
         epilog="subcommands:\n"
         + "\n".join(f"  {name:{width}}{each.help}" for name, each in SUBCOMMANDS.items())
-        + f"\n\n`{COMMAND} SUBCOMMAND --help` shows what each takes.",
+        + f"\n\nRun `{COMMAND} SUBCOMMAND --help` for the arguments of a subcommand.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{COMMAND} {__version__}")
     parser.add_argument(
-        "command", choices=SUBCOMMANDS, metavar="SUBCOMMAND", help="one of those below"
+        "command", choices=SUBCOMMANDS, metavar="SUBCOMMAND", help="subcommand to run (see below)"
     )
     parser.add_argument(
-        "arguments", nargs=argparse.REMAINDER, metavar="…", help="its own arguments"
+        "arguments", nargs=argparse.REMAINDER, metavar="…", help="arguments of the subcommand"
     )
     return parser.parse_args(arguments)
 

@@ -38,7 +38,7 @@ DOWNLOAD_TIMEOUT = 20.0
 """Seconds without a response after which the network counts as unavailable."""
 HOW_TO_GET = (
     "To use CIFAR-10, put its folder 'cifar-10-batches-py' (from cifar-10-python.tar.gz) into "
-    "{root}, or set CIFAR10_ROOT to the folder that holds it, then run "
+    "{root}, or set CIFAR10_ROOT to the folder that contains it, then run "
     "`dvc exp run -S backgrounds.source=cifar10`."
 )
 
@@ -80,7 +80,7 @@ def _load_cifar10(root: Path, train: bool) -> Gray:
         data = CIFAR10(root=str(root), train=train, download=False).data
     except (OSError, RuntimeError) as error:
         raise DatasetError(
-            f"{root / CIFAR10_FOLDER}: CIFAR-10 is damaged or incomplete (its checksums do not fit). "
+            f"{root / CIFAR10_FOLDER}: CIFAR-10 is damaged or incomplete (its checksums do not match). "
             "Delete that folder and run the stage again, or put an intact copy there."
         ) from error
     return np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in data])
@@ -102,7 +102,7 @@ def resolve_source(config: Config) -> str:
             f"{root / CIFAR10_FOLDER}: no such folder. {HOW_TO_GET.format(root=root)}"
         )
     print(
-        f"warning: no CIFAR-10 here: procedural backgrounds are drawn instead. "
+        f"warning: CIFAR-10 not found; drawing procedural backgrounds instead. "
         f"{HOW_TO_GET.format(root=root)}",
         file=sys.stderr,
     )
@@ -129,7 +129,9 @@ def write_backgrounds(config: Config) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Fetch or draw the backgrounds of the scenes.")
-    parser.add_argument("--detect", action="store_true", help="print the source and write nothing")
+    parser.add_argument(
+        "--detect", action="store_true", help="print the available source; write nothing"
+    )
     if parser.parse_args().detect:
         run_stage(lambda config: print(resolve_source(config)))
     else:

@@ -1,7 +1,7 @@
 """Save the stack for MLEM: ``python -m src.save_stack`` writes models/model_stack and its .mlem file.
 
-What is saved refers to the promoted bundle, and holds no network. MLEM has an environment of its own
-(``make mlem``); from another one, this command hands over to it.
+The saved model refers to the promoted bundle and contains no network. MLEM has its own environment
+(``make mlem``); in any other environment, this command runs itself there.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def save(bundle: Path) -> None:
     from .inference.mlem_stack import Stack
 
     mlem.api.save(Stack.of(bundle).predict, str(MODEL))
-    print(f"{MODEL}.mlem: serve it with `python -m src.serve --engine mlem`")
+    print(f"Wrote {MODEL}.mlem; run `python -m src.serve --engine mlem` to serve it.")
 
 
 if __name__ == "__main__":

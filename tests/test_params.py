@@ -168,7 +168,7 @@ def test_an_unknown_name_is_refused_by_dvc(folder: Path, override: str) -> None:
         ("PrepareLocalizeParams.SEED=-1", "greater than or equal to 0"),
         ("PrepareOCRParams.TRAIN_SPLIT=1.0", "less than 1"),
         ("PlateParams.DIGIT_WEIGHTS=[1.0]", "at least 7 items"),
-        ("PlateParams.FAMILY_WEIGHTS=[0.0,0.0,0.0]", "above 0"),
+        ("PlateParams.FAMILY_WEIGHTS=[0.0,0.0,0.0]", "greater than 0"),
         ("SceneParams.PLATE_SCALE=[0.6,0.3]", "low <= high"),
         ("SceneParams.BACKGROUND_CROP=[20,33]", "less than or equal to 32"),
         ("DegradeParams.NOISE_WEIGHT=0.5", "valid list"),

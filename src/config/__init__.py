@@ -1,7 +1,8 @@
-"""The parameters of params.py and params.yaml, checked: names, types, ranges.
+"""Validated parameters of params.py and params.yaml: names, types and ranges.
 
-``load_config()`` reads both files of the current folder. Values live in those two files only; the modules
-of this package say what each means and may be. An error names the file, the parameter and what is allowed.
+``load_config()`` reads both files of the current folder. The values are in those two files only; the
+modules of this package document the meaning and the allowed values of each parameter. An error message
+names the file, the parameter and what is allowed.
 """
 
 from __future__ import annotations
@@ -42,16 +43,16 @@ PATHS_FILE = Path("params.yaml")
 
 
 class ConfigError(UserError):
-    """A parameter is unknown, missing, of the wrong type or out of its range."""
+    """A parameter is unknown, missing, of the wrong type or out of range."""
 
 
 class Config(Section):
-    """All parameters: those of params.py by class, those of params.yaml by section."""
+    """All parameters: classes of params.py and sections of params.yaml."""
 
     MULTIPROCESSING: Annotated[bool, Field(strict=True)]
-    """Whether prepare_* uses all cores."""
+    """Flag that makes the prepare_* stages use all CPU cores."""
     BATCH_SIZE: Annotated[Count, Field(le=65536)]
-    """Samples in a batch of training."""
+    """Number of samples per training batch."""
     PlateParams: PlateParams
     StreetPlateParams: StreetPlateParams
     StreetParams: StreetParams
@@ -82,7 +83,7 @@ class Config(Section):
     backgrounds: BackgroundsConfig
     models: ModelsConfig
     tracker: Literal["none", "wandb"]
-    """Where metrics of training go beside DVCLive and TensorBoard."""
+    """Experiment tracker that training metrics are logged to, in addition to DVCLive and TensorBoard."""
     trainer: TrainerConfig
 
     @property
@@ -100,7 +101,7 @@ class Config(Section):
 
 
 def _read_params(path: Path) -> dict[str, Any]:
-    """The assignments of params.py, read as DVC reads them: as literals, without running the file."""
+    """Return the assignments of params.py, parsed as literals as DVC does, without running the file."""
     body = ast.parse(path.read_text(encoding="utf-8"), filename=str(path)).body
     return _read_assignments(body, path.name, "")
 
@@ -115,13 +116,13 @@ def _read_assignments(body: list[ast.stmt], file: str, prefix: str) -> dict[str,
                 values[node.target.id] = ast.literal_eval(node.value)
             except ValueError as error:
                 raise ConfigError(
-                    f"{file}: {prefix}{node.target.id}: a number, True, False or a list of numbers "
-                    f"is wanted (is {ast.unparse(node.value)})"
+                    f"{file}: {prefix}{node.target.id}: expected a number, True, False or a list "
+                    f"of numbers (got {ast.unparse(node.value)})"
                 ) from error
         elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
             raise ConfigError(
                 f"{file}: line {node.lineno}: only `NAME: type = value` and classes of such lines "
-                f"are allowed (is {ast.unparse(node)})"
+                f"are allowed (got {ast.unparse(node)})"
             )
     return values
 
@@ -130,25 +131,25 @@ def load_config(folder: Path = Path()) -> Config:
     """Read and check params.py and params.yaml.
 
     Args:
-        folder: where both lie; by default the current folder, as DVC runs stages in the root.
+        folder: Folder of both files; by default the current folder, because DVC runs stages in the root.
 
     Raises:
-        ConfigError: a file is missing or cannot be parsed, or a parameter is unknown, missing, of
-            the wrong type or out of its range.
+        ConfigError: If a file is missing or cannot be parsed, or a parameter is unknown, missing, of
+            the wrong type or out of range.
     """
     python, strings = folder / PARAMS_FILE, folder / PATHS_FILE
     try:
         values = _read_params(python)
     except (OSError, SyntaxError) as error:
-        raise ConfigError(f"{python}: cannot be read: {error}") from error
+        raise ConfigError(f"{python}: cannot read the file: {error}") from error
     try:
         texts = yaml.safe_load(strings.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{strings}: cannot be read: {error}") from error
+        raise ConfigError(f"{strings}: cannot read the file: {error}") from error
     if not isinstance(texts, dict):
         raise ConfigError(f"{strings}: expected a mapping of parameters")
     if both := sorted(set(texts) & set(values)):
-        raise ConfigError(f"{strings}: {', '.join(both)}: set in {python} already; remove it here")
+        raise ConfigError(f"{strings}: {', '.join(both)}: already set in {python}; remove it here")
     try:
         return Config(**{**texts, **values})
     except ValidationError as error:
@@ -163,11 +164,11 @@ def _explain(error: ValidationError, python: Path, texts: set[str]) -> str:
         what = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             known = _known_names(place[:-1])
-            what = f"unknown parameter; known here: {', '.join(known)}"
+            what = f"unknown parameter; expected one of: {', '.join(known)}"
         elif item["type"] == "missing":
             what = "missing parameter"
         else:
-            what = f"{what} (is {item['input']!r})"
+            what = f"{what} (got {item['input']!r})"
         lines.append(f"{file}: {'.'.join(place)}: {what}")
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Parameters of the networks."""
+"""Parameters of the models."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .types import Channels, Count, GreyShape, Integer, Layers, Number, Section,
 
 
 class ModelsConfig(Section):
-    # The names are those of src/models/registry.py: here too, so that a wrong one is an error before
-    # the sets are prepared and not after.
+    # The names of src/models/registry.py, repeated here so that an unknown name is reported before the
+    # sets are prepared rather than after.
     localizer: Literal["plate_net", "plate_localizer_v3"]
-    """Network that finds plates."""
+    """Name of the model that finds plates."""
     reader: Literal["crnn", "plate_ocr_v2"]
-    """Network that reads plates."""
+    """Name of the model that reads plates."""
 
 
 class LocalizeParams(Section):
     IMG_SHAPE: GreyShape
-    """Shape of a localizer's input: [1, height, width]."""
+    """Shape of the localizer's input in pixels: [1, height, width]."""
 
     @model_validator(mode="after")
     def _square_scene(self) -> LocalizeParams:
@@ -32,26 +32,26 @@ class LocalizeParams(Section):
 
 class LocalizeModelParams(Section):
     PLATE_NET_CHANNELS: Channels
-    """plate_net: channels of its eight convolutions."""
+    """Numbers of channels of plate_net's eight convolutions."""
     CONV_LAYERS: Layers
-    """plate_localizer_v3: channels of each 3x3 convolution; a 0 is a 2x2 max pooling."""
+    """Numbers of channels of plate_localizer_v3's 3x3 convolutions; 0 stands for a 2x2 max pooling."""
     AVGPOOL_SIZE: Size
-    """plate_localizer_v3: adaptive average pooling before the hidden layers."""
+    """Output size of the adaptive average pooling before the hidden layers of plate_localizer_v3."""
     HIDDEN_LAYERS: Annotated[list[Count], Field(min_length=1)]
-    """plate_localizer_v3: widths of the hidden layers."""
+    """Widths of plate_localizer_v3's hidden layers."""
     DROPOUT: Annotated[Number, Field(ge=0, lt=1)]
-    """plate_localizer_v3: dropout after each hidden layer."""
+    """Dropout probability after each hidden layer of plate_localizer_v3."""
 
 
 class OCRParams(Section):
     IMG_SHAPE: GreyShape
-    """Shape of plate_ocr_v2's input: [1, height, width]."""
+    """Shape of plate_ocr_v2's input in pixels: [1, height, width]."""
     MAX_LABEL_LENGTH: Integer
-    """Longest text in classes: one canton and seven digits."""
+    """Maximum length of a text in classes: one for the canton and one per digit, up to seven."""
     GRU_NUM_CLASSES: Integer
-    """Classes with the blank; the charset's."""
+    """Number of classes including the blank; must match the charset."""
     GRU_BLANK_CLASS: Integer
-    """The blank; the charset's."""
+    """Index of the blank class; must match the charset."""
 
     @model_validator(mode="after")
     def _charset(self) -> OCRParams:
@@ -68,22 +68,23 @@ class OCRParams(Section):
 
 class OCRModelParams(Section):
     CRNN_IMG_SHAPE: GreyShape
-    """crnn: shape of its input, [1, height, width]."""
+    """Shape of crnn's input in pixels: [1, height, width]."""
     CRNN_CHANNELS: Channels
-    """crnn: channels of its eight convolutions."""
+    """Numbers of channels of crnn's eight convolutions."""
     CRNN_HIDDEN_SIZE: Count
-    """crnn: width of its LSTM, each direction."""
+    """Number of hidden units of crnn's LSTM per direction."""
     CRNN_NUM_LAYERS: Count
-    """crnn: layers of its LSTM."""
+    """Number of layers of crnn's LSTM."""
     CRNN_DROPOUT: Annotated[Number, Field(ge=0, lt=1)]
-    """crnn: dropout between and after the LSTM's layers."""
+    """Dropout probability between and after the layers of crnn's LSTM."""
     CONV_LAYERS: Layers
-    """plate_ocr_v2: channels of each 3x3 convolution; a 0 is a 2x2 max pooling."""
+    """Numbers of channels of plate_ocr_v2's 3x3 convolutions; 0 stands for a 2x2 max pooling."""
     GRU_AVGPOOL_SIZE: Size
-    """plate_ocr_v2: adaptive average pooling before the GRU: [features a step, steps]."""
+    """Output size of the adaptive average pooling before plate_ocr_v2's GRU:
+    [features per time step, time steps]."""
     GRU_HIDDEN_SIZE: Count
-    """plate_ocr_v2: width of its GRU, each direction."""
+    """Number of hidden units of plate_ocr_v2's GRU per direction."""
     GRU_NUM_LAYERS: Count
-    """plate_ocr_v2: layers of its GRU."""
+    """Number of layers of plate_ocr_v2's GRU."""
     GRU_DROPOUT: Annotated[Number, Field(ge=0, lt=1)]
-    """plate_ocr_v2: dropout between the GRU's layers."""
+    """Dropout probability between the layers of plate_ocr_v2's GRU."""

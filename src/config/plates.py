@@ -1,4 +1,4 @@
-"""Parameters of the plates that are drawn."""
+"""Parameters of the synthetic plates."""
 
 from __future__ import annotations
 
@@ -21,46 +21,49 @@ from .types import (
 
 
 class PlateParams(Section):
-    """What plates are drawn. Lengths of the lists are those of the tables in src/generators."""
+    """Appearance of the synthetic plates. The lists are as long as the tables in src/generators."""
 
     FORMAT_WEIGHTS: Annotated[Weights, exactly(6)]
-    """Weights of front, front_long, rear_long, rear_high, motorcycle, light_motorcycle."""
+    """Sampling weights of the formats front, front_long, rear_long, rear_high, motorcycle and
+    light_motorcycle."""
     COLOUR_WEIGHTS: Annotated[Weights, exactly(7)]
-    """Weights of white, blue, brown, green, yellow, black, red."""
+    """Sampling weights of the colours white, blue, brown, green, yellow, black and red."""
     DIGIT_WEIGHTS: Annotated[Weights, exactly(MAX_DIGITS)]
-    """Weights of 1 to 7 digits."""
+    """Sampling weights of numbers with 1 to 7 digits."""
     FAMILY_WEIGHTS: Annotated[Weights, exactly(3)]
-    """Weights of the glyph families din, narrow, grotesk."""
+    """Sampling weights of the glyph families din, narrow and grotesk."""
     GLYPH_VARIANTS: Annotated[Integer, Field(ge=1, le=1024)]
-    """Glyph variants in the seeded atlas."""
-    # The limits of both are those of GlyphStyle in src/generators/glyphs.py.
+    """Number of glyph variants in the atlas, which depends on the random seed."""
+    # Both have the same limits as GlyphStyle in src/generators/glyphs.py.
     GLYPH_WIDTH: Range[Annotated[Number, Field(ge=0.8, le=1.25)]]
-    """Horizontal scale of the glyphs' skeletons."""
+    """Range of the horizontal scale factor of the glyphs' skeletons."""
     GLYPH_STROKE: Range[Annotated[Number, Field(ge=0.1, le=0.16)]]
-    """Stroke width in cap heights."""
+    """Range of the stroke width in cap heights."""
     SPACING: PositiveRange
-    """Factor on the distance of neighbouring characters."""
+    """Range of the scale factor of the distance between neighbouring characters."""
     SHIELD_HEIGHT: PositiveRange
-    """Factor on the height of the arms."""
+    """Range of the scale factor of the height of the coats of arms."""
     GROUP_GAP_PROBABILITY: Probability
-    """Share of plates with a wider gap before the last three digits (new plates have it)."""
+    """Probability of a wider gap before the last three digits, as on new plates."""
     FOOT_PROBABILITY: Probability
-    """Share of glyph variants whose 1 stands on a foot."""
+    """Probability that the 1 of a glyph variant stands on a foot."""
     ALTERNATE_PROBABILITY: Probability
-    """Share of characters that take another form than their family's, where there is one."""
+    """Probability that a character takes an alternate form instead of its family's, if there
+    is one."""
     GLYPH_WARP: Probability
-    """How far proportions and roundness vary, as a share of what keeps every character legible."""
+    """Amount by which proportions and roundness vary, relative to the largest variation at which every
+    character stays legible."""
     FONT_PROBABILITY: Probability
-    """Share of glyph variants in the typeface that OpenCV embeds."""
+    """Probability that a glyph variant uses the typeface embedded in OpenCV."""
     GROUND: ProbabilityRange
-    """Factor on the brightness of the plate's ground."""
+    """Range of the scale factor of the brightness of the plate's background colour."""
     FRAME_PROBABILITY: Probability
-    """Share of plates in a dealer's frame."""
+    """Probability that a plate has a dealer's frame."""
     SCREW_PROBABILITY: Probability
-    """Share of plates with visible screws."""
+    """Probability that a plate has visible screws."""
     EDGE_PROBABILITY: Probability
-    """Share of plates without a frame that have a black line around, as the original's have."""
+    """Probability that a plate without a frame has a black outline, as in the original project."""
 
 
 class StreetPlateParams(PlateParams):
-    """What plates are drawn in street scenes, those that stand for photographs."""
+    """Appearance of the plates in street scenes, which imitate photos."""

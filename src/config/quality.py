@@ -1,4 +1,4 @@
-"""Parameters of the checks of data and labels."""
+"""Parameters of the data and label quality checks."""
 
 from __future__ import annotations
 
@@ -20,62 +20,64 @@ from .types import (
 
 
 class QualityParams(Section):
-    """When samples are flagged (the first of two numbers), and beyond which share of them a check fails
-    (the second). All scores rise with what is wrong; src/quality says how each is made.
+    """Thresholds above which samples are flagged (the first of two numbers), and the fraction of flagged
+    samples above which a check fails (the second). A higher score means a worse sample; src/quality
+    documents how each score is computed.
     """
 
     SEED: Seed
-    """Of what is drawn: samples of large sets, clusters, folds."""
+    """Random seed of the samples taken from large sets, the clusters and the folds."""
     SAMPLES: Annotated[Integer, Field(ge=10)]
-    """Samples of each set that images and networks are looked at of."""
+    """Number of samples per set for the checks that use images or models."""
     STACK_SAMPLES: Annotated[Integer, Field(ge=10)]
-    """Likewise of each of the stack's sets, whose images are larger."""
+    """Number of samples per set of the stack, whose images are larger."""
     CORNERS: ThresholdAndLimit
-    """Distance of the corners' upright box from the given one, as a share of its longer side."""
+    """Distance between the corners' upright box and the labelled box, relative to its longer side."""
     NEAR_DUPLICATES: ThresholdAndLimit
-    """Correlation with another image of the set."""
+    """Correlation with another image of the same set."""
     LEAKED_NEARLY: ThresholdAndLimit
-    """Correlation with an image of a set that it must share none with."""
+    """Correlation with an image of a set that must not share any with this one."""
     WRONG_TEXT: ThresholdAndLimit
-    """Decimal logarithm of how much likelier another text is."""
+    """Decimal logarithm of how much more likely another text is than the labelled one."""
     WRONG_BOX: ThresholdAndLimit
-    """Shift of a box, in standard deviations of what the network is unsure by, times its score."""
+    """Shift of a box in standard deviations of the model's uncertainty, times its score."""
     MISSED_PLATE: ThresholdAndLimit
-    """Score of a plate that is found where the label has none."""
+    """Score of a detected plate where the label has none."""
     DARK: ThresholdAndLimit
-    """One less the 99th percentile of the grey values (0 to 1)."""
+    """Darkness of an image: 1 minus the 99th percentile of its grey values (0 to 1)."""
     LIGHT: ThresholdAndLimit
-    """Their 5th percentile."""
+    """Brightness of an image: the 5th percentile of its grey values (0 to 1)."""
     BLURRY: ThresholdAndLimit
-    """How little an image changes when it is blurred, from 0 (sharp) to 1."""
+    """Blurriness of an image, from 0 (sharp) to 1, measured by how little blurring changes it."""
     LOW_INFORMATION: ThresholdAndLimit
-    """One less a tenth of the entropy in bits a pixel."""
+    """Lack of information in an image: 1 minus a tenth of its entropy in bits per pixel."""
     ODD_SIZE: ThresholdAndLimit
-    """Distance from the middle of the usual sizes, 1 being their range (CleanVision)."""
+    """Distance from the middle of the usual image sizes, relative to their range (CleanVision)."""
     ODD_ASPECT_RATIO: ThresholdAndLimit
-    """One less the shorter side over the longer one."""
+    """Elongation of an image: 1 minus the ratio of its shorter side to its longer one."""
     HEIGHTS: Edges
-    """Edges of cells of plates' heights that must hold samples, in pixels of a scene of 256."""
+    """Edges of the bins of plate heights that must contain samples, in pixels of a 256-pixel scene."""
     LIGHTS: Edges
-    """Edges of cells of mean grey values (0 to 1) that must hold samples."""
+    """Edges of the bins of mean grey values (0 to 1) that must contain samples."""
     LEAST_SHARE: Probability
-    """A cell that holds less than this share of what is expected is a hole."""
+    """Fraction of the expected count below which a bin is a coverage gap."""
     HOLES: Natural
-    """Cells that may be holes."""
+    """Maximum number of coverage gaps."""
     CLUSTERS: Annotated[Integer, Field(ge=2, le=256)]
-    """Clusters of the network's features."""
+    """Number of clusters of the model's features."""
     UNLIKE_ALL: Positive
-    """Distance from all clusters beyond which a sample is flagged, 1 being that of 99 % of them."""
+    """Distance from the nearest cluster above which a sample is flagged; 1 is the distance within which
+    99 % of the samples lie."""
     LACKING_CLUSTERS: Natural
-    """Clusters that a set may lack beside the one that it is compared with."""
+    """Maximum number of clusters that a set may lack compared with the other set."""
     DOUBT: Probability
-    """One less the mean confidence over the passes, beyond which a sample is flagged."""
+    """Uncertainty (1 minus the mean confidence over the passes) above which a sample is flagged."""
     DOUBT_SAMPLES: Count
-    """Samples that are looked at in several passes."""
+    """Number of samples that are evaluated in several passes."""
     PASSES: Annotated[Integer, Field(ge=2, le=100)]
-    """Passes with dropout, or with the image moved a little."""
+    """Number of passes, with dropout or with the image shifted slightly."""
     CALIBRATION_ERROR: Probability
-    """Largest expected calibration error."""
+    """Maximum expected calibration error."""
     SHIFT: ThresholdAndLimit
-    """Chance that a sample is told from the other set; the second number is the largest area under the
-    ROC curve, 0.5 being that of sets of one kind."""
+    """Probability, according to a classifier, that a sample belongs to this set and not to the other;
+    the second number is the maximum area under the ROC curve, which is 0.5 if the sets do not differ."""

@@ -1,4 +1,4 @@
-"""Parameters of the scenes that plates are drawn into, and of what degrades them."""
+"""Parameters of the scenes that plates are drawn into, and of their degradation."""
 
 from __future__ import annotations
 
@@ -23,144 +23,146 @@ from .types import (
 
 def _odd(value: int) -> int:
     if value % 2 == 0:
-        raise ValueError("an odd number is wanted: a box has a middle")
+        raise ValueError("must be odd, so that the box filter has a centre pixel")
     return value
 
 
 class StreetParams(Section):
-    """How street scenes are composed and degraded. Lengths are shares of what is named."""
+    """Composition and degradation of street scenes. Lengths are relative to the quantity named."""
 
     KIND_WEIGHTS: Annotated[Weights, exactly(4)]
-    """Weights of Swiss plates, foreign plates, signs, and nothing."""
+    """Sampling weights of scenes with a Swiss plate, a foreign plate, a sign, and nothing."""
     YAW: Degrees
-    """Degrees that the plate is seen from the side, at most."""
+    """Maximum yaw of the plate in degrees, either way."""
     PITCH: Range[Annotated[Number, Field(ge=-60, le=60)]]
-    """Degrees that it is seen from below (negative) to above."""
+    """Range of the pitch in degrees, from a view from below (negative) to one from above."""
     ROLL: Degrees
-    """Degrees that it is turned in the image, at most."""
+    """Maximum roll of the plate in degrees, either way."""
     DISTANCE: PositiveRange
-    """Of the camera, in lengths of the plate: the nearer, the stronger the perspective."""
+    """Range of the camera distance in plate lengths; a shorter one gives a stronger perspective."""
     SUFFIX_PROBABILITY: Probability
-    """Share of plates with a letter behind the number (dealers)."""
+    """Probability of a letter after the number, as on dealers' plates."""
     PROVISIONAL_PROBABILITY: Probability
-    """Share of front plates with the bar of provisional ones."""
+    """Probability that a front plate has the bar of provisional plates."""
     NO_RIM_PROBABILITY: Probability
-    """Share of plates whose rim line does not show."""
+    """Probability that a plate's rim line is not visible."""
     EMBOSS: ProbabilityRange
-    """Contrast of the characters' lit edges."""
+    """Range of the contrast of the characters' lit edges, from 0 to 1."""
     MOSAIC_PROBABILITY: Probability
-    """Share of backgrounds of several images at their own sharpness, not one enlarged."""
+    """Probability that a background is a mosaic of several images at their own sharpness, not one
+    enlarged image."""
     TEXTURE_PROBABILITY: Probability
-    """Share of backgrounds that are sharp structure alone."""
+    """Probability that a background consists of sharp structure only."""
     OVERLAY_PROBABILITY: Probability
-    """Share of the other backgrounds with sharp structure blended over them."""
+    """Probability that sharp structure is blended over a background that is not plain grey."""
     PLAIN_PROBABILITY: Probability
-    """Share of backgrounds of one grey."""
+    """Probability that a background is plain grey."""
     SURROUND_PROBABILITY: Probability
-    """Share of plates with panels and edges of a car around them."""
+    """Probability that a plate is surrounded by a car's panels and edges."""
     PANEL_PROBABILITY: Probability
-    """Share of the three rings around a plate that show a panel."""
+    """Probability that each of the three rings around a plate shows a panel."""
     PANEL_EDGE_PROBABILITY: Probability
-    """Share of the panels with a darker edge."""
+    """Probability that a panel has a darker edge."""
     STICKER_PROBABILITY: Probability
-    """Share of the surroundings with a CH sticker."""
+    """Probability of a CH sticker in the surroundings of a plate."""
     CUT_PROBABILITY: Probability
-    """Share of images that end around the plate; beyond is the grey of padding."""
+    """Probability that an image ends close to the plate and is filled up with grey padding."""
     SHADOW_PROBABILITY: Probability
-    """Share of scenes with the edge of a shadow."""
+    """Probability that the edge of a shadow crosses the scene."""
     GLARE_PROBABILITY: Probability
-    """Share of scenes with a bright spot."""
+    """Probability of a bright spot in the scene."""
     DIRT_PROBABILITY: Probability
-    """Share of plates with dirt."""
+    """Probability of dirt on a plate."""
     OCCLUSION_PROBABILITY: Probability
-    """Share of plates whose edge something hides."""
+    """Probability that an object hides part of a plate's edge."""
     SHADE: ProbabilityRange
-    """Fall of light across the scene."""
+    """Range of the decrease in brightness across the scene, from 0 to 1."""
     CONTRAST: PositiveRange
-    """Share of the grey range that is used."""
+    """Range of the fraction of the grey scale that is used."""
     GAMMA: PositiveRange
-    """Exponent of the grey curve."""
+    """Range of the exponent of the tone curve."""
     BLUR: ProbabilityRange
-    """Sigma of the lens blur, in cap heights."""
+    """Range of the sigma of the lens blur in cap heights."""
     MOTION_PROBABILITY: Probability
-    """Share of scenes with motion blur."""
+    """Probability of motion blur."""
     MOTION: ProbabilityRange
-    """Length of the motion, in cap heights."""
+    """Range of the length of the motion in cap heights."""
     CLEAN_PROBABILITY: Probability
-    """Share of scenes without resampling, noise and JPEG."""
+    """Probability that a scene is not resampled, sharpened, made noisy or compressed as JPEG."""
     RESAMPLE_PROBABILITY: Probability
-    """Share of scenes that were shrunk and enlarged again."""
+    """Probability that a scene is shrunk and enlarged again."""
     SHARPEN_PROBABILITY: Probability
-    """Share of scenes that the camera sharpened."""
+    """Probability that a scene is sharpened, as a camera does."""
     NOISE: ProbabilityRange
-    """Weight of noise."""
+    """Range of the weight of the noise, from 0 to 1."""
     JPEG_PROBABILITY: Probability
-    """Share of scenes that went through JPEG."""
+    """Probability that a scene is compressed as JPEG."""
     JPEG_QUALITY: Range[Annotated[Integer, Field(ge=1, le=100)]]
-    """Of JPEG."""
+    """Range of the JPEG quality, from 1 to 100."""
     BANDS_PROBABILITY: Probability
-    """Share of scenes of the shifted set with rolling bands of light."""
+    """Probability of rolling bands of light in a scene of the shifted set."""
     VIGNETTE_PROBABILITY: Probability
-    """Share of scenes of the shifted set with a vignette."""
+    """Probability of a vignette in a scene of the shifted set."""
     POSTERISE_PROBABILITY: Probability
-    """Share of scenes of the shifted set with few grey levels."""
+    """Probability that a scene of the shifted set is reduced to a few grey levels."""
     RAIN_PROBABILITY: Probability
-    """Share of scenes of the shifted set with rain."""
+    """Probability of rain in a scene of the shifted set."""
     WEBP_PROBABILITY: Probability
-    """Share of scenes of the shifted set that went through WebP."""
+    """Probability that a scene of the shifted set is compressed as WebP."""
 
 
 class SceneParams(Section):
-    """How a scene is composed. Lengths are pixels of a 250-pixel scene unless said otherwise."""
+    """Composition of a scene. Lengths are in pixels of a 250-pixel scene unless stated otherwise."""
 
     BACKGROUND_ROTATION: Annotated[Number, Field(ge=0, le=180)]
-    """The background is turned by up to this many degrees either way."""
+    """Maximum rotation of the background in degrees, either way."""
     BACKGROUND_CROP: Range[Annotated[Integer, Field(ge=4, le=32)]]
-    """Side of the crop of the 32x32 background, in its own pixels."""
+    """Range of the side of the crop of the 32x32 background, in its own pixels."""
     BACKGROUND_PERSPECTIVE_PROBABILITY: Probability
-    """Share of backgrounds seen in perspective."""
+    """Probability that the background is seen in perspective."""
     BACKGROUND_PERSPECTIVE: Annotated[Number, Field(ge=0, le=0.9)]
-    """Change of scale from the background's middle to its edge, at most."""
+    """Maximum relative change of scale from the middle of the background to its edge."""
     STRUCTURE_WEIGHT: ProbabilityRange
-    """Share of sharp structure in a background that has some."""
+    """Range of the weight of sharp structure in a background that has some."""
     CLUTTER_PROBABILITY: Probability
-    """Share of scenes with grey circles and rectangles under the plate."""
+    """Probability that grey circles and rectangles are drawn below the plate."""
     CLUTTER_CIRCLES: Annotated[Integer, Field(ge=0, le=64)]
-    """Most circles in a scene."""
+    """Maximum number of circles in a scene."""
     CLUTTER_CIRCLE_RADIUS: Annotated[Integer, Field(ge=1, le=125)]
-    """Largest radius."""
+    """Maximum radius of a circle."""
     CLUTTER_RECTANGLES: Annotated[Integer, Field(ge=0, le=64)]
-    """Most rectangles in a scene."""
+    """Maximum number of rectangles in a scene."""
     CLUTTER_RECTANGLE_SIDE: Annotated[Integer, Field(ge=1, le=250)]
-    """Longest side of a rectangle."""
+    """Maximum side of a rectangle."""
     PLATE_SCALE: PositiveRange
-    """Scale of the plate; at 1 its long side is 235 pixels of 250."""
+    """Range of the scale of the plate; at 1 its long side is 235 of 250 pixels."""
     PLATE_STRETCH: PositiveRange
-    """Factor on the plate's height alone."""
+    """Range of the scale factor of the plate's height alone."""
     PLATE_ROTATION: Annotated[Number, Field(ge=0, le=180)]
-    """The plate is turned by up to this many degrees either way."""
+    """Maximum rotation of the plate in degrees, either way."""
     PLATE_SHEAR: Annotated[Number, Field(ge=0, le=60)]
-    """Horizontal, then vertical shear of up to this many degrees either way."""
+    """Maximum horizontal shear, and vertical shear after it, in degrees, either way."""
     PLATE_PERSPECTIVE: Annotated[Number, Field(ge=0, le=0.5)]
-    """Change of scale from the plate's middle to its edge, by perspective, at most."""
+    """Maximum relative change of scale from the middle of the plate to its edge."""
     PLATE_SHIFT: Probability
-    """The plate is shifted by up to this share of the free space beside it."""
+    """Maximum shift of the plate as a fraction of the free space beside it."""
     ALIASED_PROBABILITY: Probability
-    """Share of plates pasted by the nearest pixel, edge and print aliased, as the original pastes all."""
+    """Probability that a plate is pasted with nearest-neighbour sampling, with edge and print aliased,
+    as the original project pastes all plates."""
 
 
 class DegradeParams(Section):
-    """Ranges of the functions of src/generators/degrade.py, by their names."""
+    """Ranges of the arguments of the functions in src/generators/degrade.py."""
 
     NOISE_BLUR: Range[Annotated[Integer, Field(ge=1, le=63), AfterValidator(_odd)]]
-    """Side of the box that blurs uniform noise, in pixels of a 250-pixel scene."""
+    """Range of the side of the box filter that blurs uniform noise, in pixels of a 250-pixel scene."""
     NOISE_WEIGHT: ProbabilityRange
-    """Share of the noise in the image."""
+    """Range of the weight of the noise, from 0 to 1."""
     SHARPNESS: Range[Weight]
-    """Factor of sharpening: 0 is smooth, 1 unchanged."""
+    """Range of the sharpness factor: 0 smooths, 1 leaves the image unchanged."""
     BRIGHTNESS: PositiveRange
-    """Factor on the grey values."""
+    """Range of the factor that multiplies the grey values."""
     BLUR_SIGMA: PositiveRange
-    """Standard deviation of the Gaussian blur, in pixels of the image as it is stored."""
+    """Range of the standard deviation of the Gaussian blur, in pixels of the stored image."""
     AUTOCONTRAST_PROBABILITY: Probability
-    """Share of images stretched to the full range of grey."""
+    """Probability that an image is stretched to the full grey scale."""

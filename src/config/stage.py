@@ -1,4 +1,4 @@
-"""How a stage ends when something is wrong: one clear message, and a status that stops DVC."""
+"""Entry point of the stages, which reports user errors in one message and exits with status 1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import Config, load_config
 
 
 def run_stage(main: Callable[[Config], None]) -> None:
-    """Call a stage with the checked parameters; exit with status 1 on an error a user can fix."""
+    """Call a stage with the validated parameters; exit with status 1 on a user-fixable error."""
     try:
         main(load_config())
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Types of parameters: what a number, a list or a shape may be, and what is said of one that may not."""
+"""Types of parameters: the allowed numbers, lists and shapes, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ Value = TypeVar("Value", int, float)
 
 
 class Section(BaseModel):
-    """A class of params.py, or a section of params.yaml: frozen, and without unknown names."""
+    """Class of params.py or section of params.yaml: frozen, and rejects unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def _ordered(values: list[Value]) -> list[Value]:
     if values[0] > values[1]:
-        raise ValueError("a range is [low, high] with low <= high")
+        raise ValueError("a range must be [low, high] with low <= high")
     return values
 
 
 def _rising(values: list[float]) -> list[float]:
     if sorted(set(values)) != values:
-        raise ValueError("edges of cells rise from one to the next")
+        raise ValueError("bin edges must be strictly increasing")
     return values
 
 
 def _some_weight(values: list[float]) -> list[float]:
     if sum(values) <= 0:
-        raise ValueError("at least one weight must be above 0")
+        raise ValueError("at least one weight must be greater than 0")
     return values
 
 
 def _no_bool(value: Any) -> Any:
     # bool is a subclass of int: EPOCHS = True would pass for 1.
     if isinstance(value, bool):
-        raise ValueError("a number is wanted, not a boolean")
+        raise ValueError("expected a number, not a boolean")
     return value
 
 
 def _grey(shape: list[int]) -> list[int]:
     if shape[0] != 1:
-        raise ValueError("the pipeline is grey: the shape is [1, height, width]")
+        raise ValueError("the pipeline is greyscale: the shape must be [1, height, width]")
     return shape
 
 
 def _square(size: list[int]) -> list[int]:
     if size[0] != size[1]:
-        raise ValueError("scenes are square: [side, side]")
+        raise ValueError("scenes must be square: [side, side]")
     return size
 
 
 def exactly(count: int) -> Any:
-    """Return the constraint of a list of so many values."""
+    """Return the constraint that a list has exactly this many values."""
     return Field(min_length=count, max_length=count)
 
 
@@ -66,7 +66,7 @@ Natural = Annotated[Integer, Field(ge=0)]
 Seed = Annotated[Integer, Field(ge=0, lt=2**63)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Share = Annotated[Number, Field(gt=0, lt=1)]
-"""Neither nothing nor all."""
+"""Fraction strictly between 0 and 1."""
 Positive = Annotated[Number, Field(gt=0)]
 Weight = Annotated[Number, Field(ge=0)]
 Degrees = Annotated[Number, Field(ge=0, le=60)]
@@ -74,7 +74,7 @@ Degrees = Annotated[Number, Field(ge=0, le=60)]
 # Ranges
 
 Range = Annotated[list[Value], exactly(2), AfterValidator(_ordered)]
-"""``[low, high]``, where low may be high."""
+"""Range ``[low, high]``; both may be equal."""
 PositiveRange = Range[Positive]
 ProbabilityRange = Range[Probability]
 

@@ -52,7 +52,7 @@ class Charset:
         """
         if not self.is_valid(text):
             raise ValueError(
-                f"{text!r} is no plate: expected one of {', '.join(CANTONS)}, followed by 1 to "
+                f"{text!r} is not a valid plate: expected one of {', '.join(CANTONS)}, followed by 1 to "
                 f"{MAX_DIGITS} digits without a leading zero, such as ZH123456"
             )
         return [CANTONS.index(text[:2]), *(len(CANTONS) + int(digit) for digit in text[2:])]

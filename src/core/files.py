@@ -30,8 +30,8 @@ def complete_folder(folder: Path) -> Iterator[Path]:
         temporary.rename(folder)
     except OSError as error:
         raise StageError(
-            f"{folder}: cannot be written: {error.strerror or error}. Free some space (`dvc gc -w` "
-            "drops unused cache), or point the paths in params.yaml elsewhere."
+            f"{folder}: cannot be written: {error.strerror or error}. Free some disk space (`dvc gc -w` "
+            "deletes unused cache), or change the paths in params.yaml."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -150,7 +150,9 @@ def _opened(source: Any) -> Iterator[tuple[IO[bytes], str]]:
         yield io.BytesIO(source), "the image"
         return
     if not isinstance(source, str | os.PathLike):
-        raise TypeError(f"an image is a path, bytes, a PIL image or an array, not {source!r}")
+        raise TypeError(
+            f"expected an image as a path, bytes, a PIL image or an array, got {source!r}"
+        )
     name = os.fspath(source)
     try:
         mode = Path(name).stat().st_mode
@@ -158,14 +160,14 @@ def _opened(source: Any) -> Iterator[tuple[IO[bytes], str]]:
             raise ImageError(f"{name}: is a folder, not an image")
         if not stat.S_ISREG(mode):
             # Reading a pipe might block forever.
-            raise ImageError(f"{name}: is no regular file")
+            raise ImageError(f"{name}: is not a regular file")
         file = Path(name).open("rb")  # noqa: SIM115  # closed below, where errors are the decoder's
     except FileNotFoundError:
         raise ImageError(f"{name}: there is no such file") from None
     except OSError as error:
         raise ImageError(f"{name}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise ImageError(f"{name!r}: cannot be the name of a file: {error}") from error
+        raise ImageError(f"{name!r}: is not a valid file name: {error}") from error
     with file:
         yield file, name
 
@@ -182,11 +184,11 @@ def _explained(name: str) -> Iterator[None]:
     except ImageError:
         raise
     except MemoryError as error:
-        raise ImageError(f"{name}: there is not enough memory to decode it") from error
+        raise ImageError(f"{name}: not enough memory to decode it") from error
     except Exception as error:
         what = str(error).strip().rstrip(".") or type(error).__name__
         cut_off = isinstance(error, EOFError) or "truncated" in what.lower()
-        reason = "is cut off" if cut_off else "is damaged"
+        reason = "is truncated" if cut_off else "is damaged"
         raise ImageError(f"{name}: {reason} ({what})") from error
 
 
@@ -217,22 +219,22 @@ def _decoder(file: IO[bytes], name: str, formats: Sequence[str]) -> ImageFile.Im
         raise ImageError(f"{name}: is empty")
     if start[4:8] == b"ftyp":
         raise UnsupportedImageError(
-            f"{name}: HEIC, AVIF and films cannot be read; save it as JPEG or PNG"
+            f"{name}: HEIC, AVIF and video files are not supported; save the image as JPEG or PNG"
         )
-    known = f"{', '.join(formats[:-1])} and {formats[-1]}"
-    raise UnsupportedImageError(f"{name}: is no image that can be read; {known} can")
+    known = f"{', '.join(formats[:-1])} or {formats[-1]}"
+    raise UnsupportedImageError(f"{name}: is not a supported image; use {known}")
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int, max_side: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise TooLargeImageError(
-            f"{name}: has {width} x {height} pixels; {max_pixels / 1e6:g} million are read at most",
+            f"{name}: has {width} x {height} pixels; the maximum is {max_pixels / 1e6:g} million",
             "max_pixels",
         )
     if max(width, height) > max_side:
         raise TooLargeImageError(
-            f"{name}: has {width} x {height} pixels; a side of {max_side} is read at most",
+            f"{name}: has {width} x {height} pixels; the maximum side length is {max_side}",
             "max_side",
         )
 
@@ -287,7 +289,7 @@ def _grey_of_array(pixels: NDArray[Any], name: str) -> Pixels:
         pixels = pixels[..., 0]
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
         raise ImageError(
-            f"{name}: has the shape {pixels.shape}; (H, W), (H, W, 3) or (H, W, 4) is wanted"
+            f"{name}: has the shape {pixels.shape}; expected (H, W), (H, W, 3) or (H, W, 4)"
         )
     if not pixels.size:
         raise ImageError(f"{name}: has no pixels (its shape is {pixels.shape})")
@@ -311,14 +313,14 @@ def _bytes(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
         return (pixels >> 8).astype(np.uint8)
     if not np.issubdtype(pixels.dtype, np.floating):
         raise ImageError(
-            f"{name}: its pixels are {pixels.dtype}; uint8, uint16, bool or float is wanted"
+            f"{name}: its pixels are {pixels.dtype}; expected uint8, uint16, bool or float"
         )
     low, high = float(pixels.min()), float(pixels.max())
     # Written so that NaN is refused as well.
     if not (low >= 0 and high <= 255):
         raise ImageError(
-            f"{name}: its values go from {low:g} to {high:g}; floats from 0 to 1, or from 0 to 255, "
-            "are wanted"
+            f"{name}: its values range from {low:g} to {high:g}; expected floats from 0 to 1, or from 0 "
+            "to 255"
         )
     return np.rint(pixels * (255.0 if high <= 1 else 1.0)).astype(np.uint8)
 

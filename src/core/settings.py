@@ -43,7 +43,7 @@ def _explain(error: SettingsError | ValidationError) -> str:
     item = error.errors()[0]
     name = ".".join(str(part) for part in item["loc"])
     flag = f"--{name.replace('_', '-')} (PLATES_{name.upper()})"
-    return f"{flag}: {item['msg']} (is {item['input']!r})"
+    return f"{flag}: {item['msg']} (got {item['input']!r})"
 
 
 def _without_urls(text: str) -> str:

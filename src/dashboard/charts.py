@@ -10,7 +10,7 @@ Layers = alt.LayerChart | alt.FacetChart
 
 _ALL = alt.Scale(domain=[0, 1])
 _HEIGHT = 320
-_RIGHT = "share that is right"
+_RIGHT = "proportion correct"
 
 
 def reliability(table: pd.DataFrame, colour: str) -> Layers:

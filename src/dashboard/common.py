@@ -52,7 +52,7 @@ def open_store() -> Store | None:
     settings = Settings()
     if settings.feedback is None:
         st.info(
-            "No store of feedback is named. Start the dashboard with the server's: "
+            "No feedback store is configured. Start the dashboard with that of the server: "
             '`make dashboard ARGS="--feedback sqlite:///feedback.db"`, or set `PLATES_FEEDBACK`.',
             icon=":material/database_off:",
         )
@@ -78,7 +78,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise ResultsError(
-            f"{path}: cannot be read: {error}. Make it anew with `dvc repro`."
+            f"{path}: cannot be read: {error}. Recreate it with `dvc repro`."
         ) from error
 
 
@@ -94,7 +94,7 @@ def read_table(path: Path) -> pd.DataFrame | None:
         return None
     except (OSError, ValueError) as error:
         raise ResultsError(
-            f"{path}: cannot be read: {error}. Make it anew with `dvc repro`."
+            f"{path}: cannot be read: {error}. Recreate it with `dvc repro`."
         ) from error
     return table if len(table) else None
 

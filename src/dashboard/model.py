@@ -20,13 +20,13 @@ from .settings import Settings
 EVALUATION = OUT / "evaluations" / "stack"
 CANDIDATE = OUT / "models" / "stack"
 FIGURES = {
-    "at_threshold.wrong.share": "texts that are wrong, of those given on val",
-    "shifted.at_threshold.wrong.share": "the same on shifted",
-    "clutter.with_text.share": "images without a Swiss plate, but with a text",
+    "at_threshold.wrong.share": "error rate of returned texts on val",
+    "shifted.at_threshold.wrong.share": "error rate of returned texts on shifted",
+    "clutter.with_text.share": "proportion of images without a Swiss plate that get a text",
     "doubt.ece": "expected calibration error on val",
-    "shifted.doubt.ece": "the same on shifted",
+    "shifted.doubt.ece": "expected calibration error on shifted",
     "shifted.doubt.brier": "Brier score on shifted",
-    "latency.median_ms": "milliseconds of a scene, in the median",
+    "latency.median_ms": "median latency per scene in milliseconds",
 }
 """Metrics shown besides the accuracy of the sets; lower is better."""
 PROMOTED, WORKSPACE = "promoted", "candidate"
@@ -53,8 +53,8 @@ def show() -> None:
         column_config={name: st.column_config.NumberColumn(format="%.4f") for name in _SHARES},
     )  # fmt: skip
     st.caption(
-        "The share of plates whose whole text is right. Whether the candidate is better is decided on "
-        "the same plates, by `make promote`."
+        "Proportion of plates whose whole text is correct. `make promote` decides on the same "
+        "plates whether the candidate is better."
     )
     st.dataframe(
         figures(promoted, candidate or {}), hide_index=True, width="stretch",
@@ -154,27 +154,28 @@ def _value(metrics: Metrics, name: str) -> Any:
 def _describe(manifest: Manifest) -> None:
     megabytes = sum(entry.bytes for entry in manifest.files.values()) / 1e6
     st.markdown(
-        f"- made on {manifest.created[:10]} from commit `{(manifest.git_revision or 'unknown')[:12]}`\n"
+        f"- created on {manifest.created[:10]} "
+        f"from commit `{(manifest.git_revision or 'unknown')[:12]}`\n"
         f"- {manifest.localizer.name} and {manifest.reader.name}, "
         f"{manifest.localizer.parameters + manifest.reader.parameters:,} parameters, "
         f"{megabytes:.1f} MB\n"
-        f"- a text is given from a probability of {manifest.threshold:.3g}"
+        f"- minimum confidence of a returned text: {manifest.threshold:.3g}"
     )
 
 
 def _describe_candidate(promoted: Manifest, is_evaluated: bool) -> None:
     if not is_evaluated:
-        st.info(f"There is no evaluation in `{EVALUATION}`: `dvc repro evaluate_stack` makes it.")
+        st.info(
+            f"There is no evaluation in `{EVALUATION}`. Create it with `dvc repro evaluate_stack`."
+        )
     try:
         manifest = read_manifest(CANDIDATE)
     except BundleError:
-        st.caption(
-            f"Its bundle is not here, only its evaluation: `dvc pull {CANDIDATE}` fetches it."
-        )
+        st.caption(f"The bundle of the candidate is missing. Fetch it with `dvc pull {CANDIDATE}`.")
         return
     _describe(manifest)
     if manifest.files == promoted.files:
-        st.success("These are the promoted networks.", icon=":material/verified:")
+        st.success("These are the promoted models.", icon=":material/verified:")
 
 
 def _show_slices(folder: Path, candidate: Metrics) -> None:
@@ -217,7 +218,7 @@ def _show_promotion(manifest: Manifest) -> None:
     verdict = manifest.metrics.get("promotion")
     if not verdict:
         return
-    st.subheader("When it was promoted, beside the one before", anchor=False)
+    st.subheader("Comparison with the previous bundle at promotion", anchor=False)
     table = pd.DataFrame(verdict["sets"])
     names = {"name": "set", "promoted": "the one before", "candidate": "the promoted one"}
     st.dataframe(table.rename(columns=names), hide_index=True, width="stretch")

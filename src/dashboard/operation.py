@@ -26,7 +26,7 @@ from .common import OUT, open_store, read_json, read_table
 from .settings import Settings
 
 PLOTS = OUT / "evaluations" / "stack" / "plots"
-DAYS = {"7 days": 7, "30 days": 30, "90 days": 90, "a year": 365}
+DAYS = {"7 days": 7, "30 days": 30, "90 days": 90, "1 year": 365}
 LATEST = 500
 """Maximum number of texts compared with the evaluation."""
 LEAST = 20
@@ -187,7 +187,7 @@ def daily_shift(given: pd.DataFrame, curve: pd.DataFrame, count: int, least: flo
 
 
 def _show_store(store: Store) -> None:
-    chosen = st.segmented_control("Of the last", list(DAYS), default="30 days", required=True)
+    chosen = st.segmented_control("Period", list(DAYS), default="30 days", required=True)
     since = datetime.now(UTC) - timedelta(days=DAYS[chosen])
     with store.reading() as session:
         table = readings(session, since)
@@ -195,47 +195,47 @@ def _show_store(store: Store) -> None:
         verdicts = dict(session.execute(said.group_by(Feedback.verdict)).tuples().all())
         errors = error_rate(session)
     columns = st.columns(4)
-    columns[0].metric("Images kept", len(table), border=True)
+    columns[0].metric("Stored images", len(table), border=True)
     empty = f"{table['confidence'].isna().mean():.1%}" if len(table) else "–"
     columns[1].metric("Without a plate", empty, border=True)
-    columns[2].metric("Said by users", sum(verdicts.values()), border=True)
+    columns[2].metric("User feedback", sum(verdicts.values()), border=True)
     columns[2].caption(
         ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
     )
     rate = f"{errors.wrong / errors.count:.1%}" if errors.count else "–"
     columns[3].metric(
         "Wrong texts", rate, border=True,
-        help="Of the plates that were drawn by lot and reviewed, whenever: the only share that users "
-        "and the order of the queue do not bias.",
+        help="Error rate of all reviewed plates that were sampled at random, regardless of the period. "
+        "Only this rate is not biased by user feedback or by the order of the queue.",
     )  # fmt: skip
     if errors.count:
         columns[3].caption(
             f"{errors.wrong} of {errors.count}; 95 %: {errors.low:.1%} to {errors.high:.1%}"
         )
     if table.empty:
-        st.info("No image was kept in this time.", icon=":material/hourglass_empty:")
+        st.info("No image was stored in this period.", icon=":material/hourglass_empty:")
         return
     days = daily(table)
     left, right = st.columns(2)
     with left:
-        st.subheader("Images a day", anchor=False)
+        st.subheader("Images per day", anchor=False)
         st.bar_chart(
             days[list(_COLOURS)], color=list(_COLOURS.values()), x_label="day (UTC)",
             y_label="images",
         )  # fmt: skip
     with right:
-        st.subheader("Confidence a day", anchor=False)
+        st.subheader("Confidence per day", anchor=False)
         st.line_chart(days[["median confidence", "a tenth is below"]], x_label="day (UTC)")
     left, right = st.columns(2)
     with left:
-        st.subheader("Share without a plate", anchor=False)
+        st.subheader("Proportion without a plate", anchor=False)
         st.line_chart(days["without a plate"], x_label="day (UTC)")
     with right:
         _show_shift(table)
 
 
 def _show_shift(table: pd.DataFrame) -> None:
-    st.subheader("Shift of the confidence", anchor=False)
+    st.subheader("Confidence shift", anchor=False)
     model = table["model"].iloc[-1]
     threshold = read_manifest(Settings().model or DEFAULT).threshold
     of_model = table[table["given"] & (table["model"] == model)]
@@ -244,13 +244,15 @@ def _show_shift(table: pd.DataFrame) -> None:
     curves = {name: read_table(PLOTS / f"risk_coverage_{name}.csv") for name in SETS}
     known = [name for name in SETS if curves[name] is not None]
     if not known:
-        st.info("There is no evaluation to compare with: `dvc repro evaluate_stack` makes it.")
+        st.info(
+            "There is no evaluation to compare with. Create it with `dvc repro evaluate_stack`."
+        )
         return
     if len(found) < LEAST:
-        st.info(f"{len(found)} texts of the model in use; {LEAST} are needed to say anything.")
+        st.info(f"The model in use has {len(found)} texts; a comparison needs at least {LEAST}.")
         return
     name = st.selectbox(
-        "Beside", known, index=min(1, len(known) - 1),
+        "Compare with", known, index=min(1, len(known) - 1),
         format_func=lambda name: f"{name}: {SETS[name]}",
     )  # fmt: skip
     curve = curves[name]
@@ -260,13 +262,13 @@ def _show_shift(table: pd.DataFrame) -> None:
     result = shift(found, curve, count, threshold)
     verdict = "more than" if result.distance > result.by_chance else "no more than"
     st.markdown(
-        f"The last {len(found)} texts differ from the evaluation's by **{result.distance:.2f}** "
-        f"(Kolmogorov-Smirnov); that is {verdict} what chance makes of equal ones "
-        f"({result.by_chance:.2f}, 95 %)."
+        f"The confidences of the last {len(found)} texts differ from those of the evaluation by "
+        f"**{result.distance:.2f}** (Kolmogorov-Smirnov distance). That is {verdict} chance explains "
+        f"({result.by_chance:.2f} at 95 %)."
     )
     st.bar_chart(
         result.shares.set_index("confidence"), stack=False, sort=False, x_label="confidence",
-        y_label="share of the texts",
+        y_label="proportion of texts",
     )  # fmt: skip
     by_day = daily_shift(of_model, curve, count, threshold)
     if len(by_day):
@@ -289,8 +291,8 @@ def fetch(server: str) -> str:
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise ServerError(
-            f"{url}: does not answer: {reason}. Start the server with `make serve`, or name another one "
-            "in `PLATES_SERVER`."
+            f"{url}: does not respond: {reason}. Start the server with `make serve`, or set "
+            "another URL in `PLATES_SERVER`."
         ) from error
 
 
@@ -300,7 +302,10 @@ def served(text: str) -> Served:
     Raises:
         ServerError: The text does not come from a server of this project.
     """
-    strange = ServerError("what answers is no server of this project: it counts no images")
+    strange = ServerError(
+        "the process at this address is not a plate reader server; set the server's URL in "
+        "`PLATES_SERVER`"
+    )
     try:
         samples = [
             (sample.name, dict(sample.labels), sample.value)
@@ -344,17 +349,17 @@ def served(text: str) -> Served:
 COUNTS = {
     "plates_pictures_total": "images read",
     "plates_rejections_total": "refused",
-    "plates_captures_total": "kept, or not",
+    "plates_captures_total": "stored, by outcome",
     "plates_feedback_total": "feedback",
     "plates_queue_pictures": "waiting",
-    "plates_without_plate_ratio": "share without a plate",
+    "plates_without_plate_ratio": "proportion without a plate",
     "plates_bundle_loads_total": "bundles loaded",
 }
 """Measures of src/serve/measures.py, and what each of them counts."""
 
 
 def _show_server(server: str) -> None:
-    st.header("The server, since it started", anchor=False)
+    st.header("Server since startup", anchor=False)
     try:
         found = served(fetch(server))
     except ServerError as error:
@@ -370,5 +375,5 @@ def _show_server(server: str) -> None:
             pd.DataFrame(rows, columns=["what", "which", "value"]), hide_index=True, width="stretch"
         )
     with right:
-        st.caption("Images by the highest confidence among their plates")
+        st.caption("Images by highest confidence")
         st.bar_chart(found.confidence.set_index("confidence"), sort=False, y_label="images")

@@ -15,11 +15,11 @@ from .common import OUT, ResultsError, read_json, read_table
 
 FOLDER = OUT / "quality"
 TASKS = {
-    "localize": "the localizer's sets",
-    "ocr": "the reader's sets",
-    "stack": "the sets of the evaluation",
-    "feedback": "the last export of reviewed plates",
-    "any": "the set that was checked last by hand",
+    "localize": "localizer sets",
+    "ocr": "recognizer sets",
+    "stack": "evaluation sets",
+    "feedback": "last export of reviewed plates",
+    "any": "last set checked manually",
 }
 _WHITE = "<style>body { background: #fff; margin: 0 }</style>"
 """White background, because the report's text is dark in any theme of the dashboard."""
@@ -29,13 +29,13 @@ _FIGURES = ("value", "limit", "flagged", "samples")
 
 def show() -> None:
     """Draw the page."""
-    st.title("Quality of the data")
+    st.title("Data quality")
     found = {task: read_json(FOLDER / task / "metrics.json") for task in TASKS}
     tasks = [task for task, metrics in found.items() if metrics]
     if not tasks:
         st.info(
-            "Nothing was checked yet. `dvc repro check_localize check_ocr check_stack` checks the "
-            "prepared sets, `python -m src.quality FOLDER` any other one.",
+            "No data has been checked yet. Run `dvc repro check_localize check_ocr check_stack` for the "
+            "prepared sets, or `python -m src.quality FOLDER` for any other set.",
             icon=":material/rule:",
         )
         return
@@ -48,11 +48,11 @@ def show() -> None:
     folder = FOLDER / task
     checks = checks_of(metrics)
     columns = st.columns(3)
-    columns[0].metric("Checks that fail", metrics.get("failed", 0), border=True)
-    columns[1].metric("Not checked, for want of data", metrics.get("not_checked", 0), border=True)
+    columns[0].metric("Failed checks", metrics.get("failed", 0), border=True)
+    columns[1].metric("Not checked (insufficient data)", metrics.get("not_checked", 0), border=True)
     columns[2].metric("Sets", checks["set"].nunique(), border=True)
     st.dataframe(checks, hide_index=True, width="stretch")
-    st.caption("A share above its limit fails only where chance does not explain it.")
+    st.caption("A proportion above its limit fails a check only if chance does not explain it.")
     _show_images(folder, checks)
     _show_worst(folder)
     _show_plots(folder)
@@ -83,7 +83,7 @@ def checks_of(metrics: dict[str, Any]) -> pd.DataFrame:
                 rows.append({**row, **{key: values[key] for key in _FIGURES}})
     except (KeyError, TypeError) as error:
         raise ResultsError(
-            f"{FOLDER}: its metrics.json are of another version. Make them anew with `dvc repro`."
+            f"{FOLDER}: a metrics.json is from another version. Recreate it with `dvc repro`."
         ) from error
     table = pd.DataFrame(rows, columns=["set", "check", "state", *_FIGURES, "why"])
     table["why"] = table["why"].fillna("")
@@ -99,7 +99,8 @@ def sections_of(report: str) -> tuple[str, dict[str, str]]:
     head, *parts = re.split(r"(?=<h2\b)", report)
     # Expand the examples, since this page exists to show them.
     shown = [
-        re.sub(r"<details\b[^>]*>(?=<summary>examples)", "<details open>", part) for part in parts
+        re.sub(r"<details\b[^>]*>(?=<summary>[Ee]xamples)", "<details open>", part)
+        for part in parts
     ]
     return head, {part.split('"', 2)[1]: part for part in shown if part.startswith("<h2 id=")}
 
@@ -111,7 +112,7 @@ def _show_images(folder: Path, checks: pd.DataFrame) -> None:
     try:
         report = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        st.info(f"The report with images is not here: {_remedy(folder)}.")
+        st.info(f"The report with images is missing: {_remedy(folder)}.")
         return
     head, sections = sections_of(report)
     styles = "".join(re.findall(r"<style>.*?</style>", head, re.DOTALL))
@@ -120,7 +121,7 @@ def _show_images(folder: Path, checks: pd.DataFrame) -> None:
     ids += [name for name in sections if name.endswith("-clusters")] + list(sections)
     choice = [name for name in dict.fromkeys(ids) if name in sections]
     if not choice:
-        st.info("No check has anything to show.")
+        st.info("There are no images to show.")
         return
     name = st.selectbox(
         "Set and check", choice, key=f"section-{folder.name}",
@@ -129,7 +130,11 @@ def _show_images(folder: Path, checks: pd.DataFrame) -> None:
     # The page is this project's own, and its template escapes the content of samples.
     st.iframe(styles + _WHITE + sections[name], height=520, alt=f"Images of {name}")
     st.download_button(
-        "The whole report", report, f"{folder.name}.html", "text/html", icon=":material/download:"
+        "Download the full report",
+        report,
+        f"{folder.name}.html",
+        "text/html",
+        icon=":material/download:",
     )
 
 
@@ -137,7 +142,7 @@ def _remedy(folder: Path) -> str:
     """Return how to get a report: those of stages are in Git, others are made by hand."""
     stage = f"check_{folder.name}"
     if folder.name in ("localize", "ocr", "stack"):
-        return f"`git checkout {folder}` brings the committed one, `dvc repro {stage}` a new one"
+        return f"`git checkout {folder}` restores the committed one, `dvc repro {stage}` makes a new one"
     return "check the set again"
 
 
@@ -145,7 +150,7 @@ def _show_worst(folder: Path) -> None:
     st.subheader("Worst samples", anchor=False)
     worst = read_table(folder / "flagged.csv")
     if worst is None:
-        st.info(f"No sample is flagged, or the list is not here: {_remedy(folder)}.")
+        st.info(f"No sample is flagged, or the list is missing: {_remedy(folder)}.")
         return
     st.dataframe(
         worst.sort_values("score", ascending=False, kind="stable"), hide_index=True,
@@ -157,7 +162,7 @@ def _show_plots(folder: Path) -> None:
     clusters = read_table(folder / "plots" / "clusters.csv")
     if clusters is not None:
         st.subheader("Clusters", anchor=False)
-        clusters["what"] = clusters["lacking"].map({True: "lacking", False: "as expected"})
+        clusters["what"] = clusters["lacking"].map({True: "underrepresented", False: "as expected"})
         for name, of_set in clusters.groupby("set"):
             chart = alt.Chart(of_set, title=str(name)).mark_bar()
             st.altair_chart(
@@ -170,5 +175,5 @@ def _show_plots(folder: Path) -> None:
             )
     table = read_table(folder / "plots" / "reliability.csv")
     if table is not None:
-        st.subheader("Reliability of what the networks say", anchor=False)
+        st.subheader("Reliability of the models' confidence", anchor=False)
         st.altair_chart(reliability(table, "set"))

@@ -36,12 +36,12 @@ LIMIT = 100
 RANKED_S = 60.0
 """Seconds after which the queue is ranked again; for ten thousand images, that takes a second."""
 REASONS = {
-    "wrong": "a user calls it wrong",
-    "missed": "a user misses a plate",
-    "contradiction": "people say different things of this image",
-    "doubt": "the reader doubts",
-    "novelty": "few of its kind were reviewed",
-    "random": "drawn by lot, whatever it is: the rate of errors follows from these",
+    "wrong": "a user reports it as wrong",
+    "missed": "a user reports a missed plate",
+    "contradiction": "users disagree on this image",
+    "doubt": "the recognizer is uncertain",
+    "novelty": "few plates of this kind were reviewed",
+    "random": "random sample, used to estimate the error rate",
 }
 _UNDONE = 100
 """Maximum number of decisions that can be undone."""
@@ -115,17 +115,17 @@ def show() -> None:
         return
     st.sidebar.text_input(
         "Reviewer", "reviewer", key=_REVIEWER, max_chars=100, bind="query-params",
-        help="It is stored with each decision.",
+        help="The name is stored with each decision.",
     )  # fmt: skip
     waiting = _waiting(store)
     shown = waiting.get(_chosen(waiting))
     if message := st.session_state.pop("review_error", None):
         st.error(message)
     if shown is None:
-        st.success("Nothing waits for a review.", icon=":material/done_all:")
+        st.success("No plates are waiting for review.", icon=":material/done_all:")
         _undo_button(store)
         return
-    st.caption(f"{len(waiting)} to look at, those that are worth most first")
+    st.caption(f"{len(waiting)} to review, sorted by priority")
     _show(shown, store)
 
 
@@ -170,10 +170,10 @@ def _show(shown: Shown, store: Store) -> None:
             left, words = st.columns([2, 3])
             left.image(crop, width="stretch")
         words.header(spaced(shown.text) if shown.text else "A missed plate", anchor=False)
-        sure = f"{shown.confidence:.1%} sure; " if shown.text else ""
+        sure = f"{shown.confidence:.1%} confidence; " if shown.text else ""
         words.caption(sure + "; ".join(shown.reasons))
         if shown.said:
-            st.info(f"The user says: {_in_words(shown.said)}", icon=":material/person:")
+            st.info(f"User feedback: {_in_words(shown.said)}", icon=":material/person:")
         _buttons(shown, store)
         _correction_form(shown, store, corners)
 
@@ -186,27 +186,27 @@ def _buttons(shown: Shown, store: Store) -> None:
     row = st.container(horizontal=True)
     row.button(
         "Accept", icon=":material/check:", shortcut="A",
-        help="It is as it was read.", disabled=is_missed,
+        help="The plate was read correctly.", disabled=is_missed,
         on_click=_decide, args=(store, shown.key, "accepted"),
     )  # fmt: skip
     row.button(
-        "As said", icon=":material/person:", shortcut="S",
-        help="It is as the user says.", disabled=not is_said,
+        "Use feedback", icon=":material/person:", shortcut="S",
+        help="The user's correction is right.", disabled=not is_said,
         on_click=_decide, args=(store, shown.key, "corrected", said),
     )  # fmt: skip
     row.button(
         "Reject", icon=":material/close:", shortcut="X",
-        help="It is no Swiss plate, or of no use.",
+        help="It is not a Swiss plate, or not usable.",
         on_click=_decide, args=(store, shown.key, "rejected"),
     )  # fmt: skip
     row.button(
-        "Later", icon=":material/skip_next:", shortcut="L", help="The others come first.",
+        "Later", icon=":material/skip_next:", shortcut="L", help="Postpone this plate.",
         on_click=_put_off, args=(shown.key,),
     )  # fmt: skip
     _undo_button(store, row)
     if row.button(
         "Edit", icon=":material/edit:", shortcut="E",
-        help="Go to the field below; Enter there is Correct.",
+        help="Go to the text field below; Enter submits it.",
     ):  # fmt: skip
         st.session_state["focused"] = st.session_state.get("focused", 0) + 1
         _focus(key=f"focus-{st.session_state['focused']}", data=_TEXT)
@@ -228,7 +228,7 @@ _focus = st.components.v2.component(
 def _undo_button(store: Store, place: DeltaGenerator | None = None) -> None:
     (place or st).button(
         "Undo", icon=":material/undo:", shortcut="Z",
-        help="Your last decision waits again.", on_click=_undo, args=(store,),
+        help="Undo your last decision.", on_click=_undo, args=(store,),
     )  # fmt: skip
 
 
@@ -249,7 +249,7 @@ def _boxed(shown: Shown, pixels: Pixels) -> Corners | None:
         .add_params(alt.selection_interval(name="box"))
         .properties(width=_BOXED, height=high)
     )
-    st.caption("Draw a box around the plate; the corners below are then moved to its own.")
+    st.caption("Draw a box around the plate, then adjust the corners below.")
     event = st.altair_chart(chart, on_select="rerun", width="content", key=f"box-{shown.key}")
     box = event.selection.get("box", {})
     if not {"x", "y"} <= box.keys():
@@ -269,7 +269,7 @@ def _corner_editor(shown: Shown, known: Corners | None) -> Corners | None:
         table, key=f"corners-{shown.key}-{known}", disabled=["_index"], width="stretch",
         column_config={name: st.column_config.NumberColumn(format="%.1f") for name in "xy"},
     )  # fmt: skip
-    st.caption(f"In pixels of the image, which has {width} x {height}.")
+    st.caption(f"In pixels of the image, which is {width} x {height}.")
     if edited.equals(table):
         return known
     # An emptied cell becomes NaN, which the check of the corners reports.
@@ -320,7 +320,7 @@ def _decide(store: Store, key: Key, state: str, correction: Correction = _NOTHIN
     """Store a decision; if it is invalid, keep the plate and show the error above it."""
     try:
         if not (reviewer := _reviewer()):
-            raise CorrectionError("say who reviews: the field is in the sidebar")
+            raise CorrectionError("enter the name of the reviewer in the sidebar")
         decide(store, *key, state, reviewer, correction)
         st.session_state["waiting"].pop(key, None)
     except UserError as error:
@@ -344,7 +344,7 @@ def _undo(store: Store) -> None:
     with store.reading() as session:
         key = last_decided(session, _reviewer())
     if key is None:
-        st.toast("There is no decision of yours to take back.")
+        st.toast("You have no decision to undo.")
         return
     _decide(store, key, "pending")
     st.session_state["waiting"] = {}

@@ -13,7 +13,7 @@ from ..core.program import program
 class Settings(BaseSettings):
     """Show the dashboard in the browser.
 
-    Each flag can be set by a variable of the environment as well: --max-pixels by PLATES_MAX_PIXELS.
+    Each flag can also be set by an environment variable: --max-pixels by PLATES_MAX_PIXELS.
     """
 
     model_config = SettingsConfigDict(
@@ -27,30 +27,30 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """Address to listen at; 0.0.0.0 is every one that the machine has."""
+    """Address to listen on; 0.0.0.0 listens on all interfaces."""
     port: int = Field(default=8501, ge=1, le=65535)
-    """Port to listen at."""
+    """Port to listen on."""
     model: Path | None = None
-    """Folder of the bundle that reads; by default the promoted one."""
+    """Folder of the bundle; by default the promoted one."""
     server: HttpUrl = HttpUrl("http://127.0.0.1:8080")
-    """The server, whose /metrics the page of its operation shows."""
+    """URL of the server whose /metrics are shown on the Operation page."""
 
     feedback: SecretStr | None = None
     """Database of the server's feedback: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE.
-    Without it nothing is kept, and there is nothing to review."""
+    By default nothing is stored, and there is nothing to review."""
     feedback_pictures: Path | None = None
-    """Folder of its images; by default beside SQLite's file."""
+    """Folder of the stored images; by default next to the SQLite file."""
     feedback_days: int | None = Field(default=None, ge=1, le=36_500)
-    """Days after which the dashboard deletes images; by default it leaves that to the server."""
+    """Number of days after which the dashboard deletes images; by default only the server does."""
     max_feedback_mib: float = Field(default=4096.0, gt=0)
-    """Size in MiB of all images that are kept, at most."""
+    """Maximum total size of the stored images in MiB."""
 
     max_body_mib: int = Field(default=32, ge=1, le=1024)
-    """Size of an image's file in MiB, at most."""
+    """Maximum size of an image file in MiB."""
     max_pixels: int = Field(default=50_000_000, ge=1)
-    """Pixels of an image, at most."""
+    """Maximum number of pixels of an image."""
     max_side: int = Field(default=20_000, ge=1)
-    """Width and height of an image, at most."""
+    """Maximum width and height of an image in pixels."""
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables that are equivalent to these settings."""

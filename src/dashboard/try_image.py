@@ -44,7 +44,7 @@ class Tried:
     said: dict[int | None, str] = field(default_factory=dict)
 
 
-@st.cache_resource(show_spinner="The networks are loaded")
+@st.cache_resource(show_spinner="Loading the models")
 def _reader(model: Path | None) -> PlateReader:
     return PlateReader.load(model)
 
@@ -59,20 +59,17 @@ def show() -> None:
     """Draw the page."""
     st.title("Try an image")
     settings = Settings()
-    upload = st.file_uploader(
-        "A photograph with number plates", type=["jpg", "jpeg", "png", "webp"]
-    )
+    upload = st.file_uploader("Photo with number plates", type=["jpg", "jpeg", "png", "webp"])
     try:
         store = open_store()
     except StoreError as error:
-        st.warning(f"Nothing is kept: {error}")
+        st.warning(f"Nothing is stored: {error}")
         store = None
     if store is not None:
         days = settings.feedback_days
         until = "until the server deletes it" if days is None else f"for {days} days"
         st.caption(
-            f"The image and what is read in it are kept {until}, so that the reader can learn "
-            "from it."
+            f"The image and its predictions are stored {until}, so that the models can learn from them."
         )
     if upload is None:
         return
@@ -102,7 +99,7 @@ def _try(file: str, content: bytes, settings: Settings, store: Store | None) -> 
         try:
             tried.entry = capture.id if store.save([capture]) else None
         except StoreError as error:
-            st.warning(f"The image is not kept: {error}")
+            st.warning(f"The image is not stored: {error}")
     return tried
 
 
@@ -127,28 +124,30 @@ def _show_plate(tried: Tried, plate: Plate) -> None:
     st.subheader(spaced(plate.plate), anchor=False)
     if plate.plate is None:
         st.caption(
-            f"A plate without a text that is likely enough: {spaced(plate.text)} is so by "
-            f"{plate.confidence:.1%}."
+            f"No text is confident enough; the most likely one is {spaced(plate.text)} "
+            f"({plate.confidence:.1%})."
         )
     else:
-        st.caption(f"{plate.confidence:.1%} sure")
+        st.caption(f"{plate.confidence:.1%} confidence")
 
 
 def _ask_about_plate(tried: Tried, entry: str, number: int, store: Store) -> None:
     if number in tried.said:
-        st.success(f"Kept as {tried.said[number]}. Thank you.")
+        st.success(f"Stored as {tried.said[number]}. Thank you.")
         return
     if st.button("Right", key=f"right-{entry}-{number}", icon=":material/check:"):
         _say(tried, store, entry, number, "right")
     with st.form(f"wrong-{entry}-{number}", border=False):
-        text = st.text_input("What it says, if that is wrong", placeholder="ZH 123456").strip()
+        text = st.text_input(
+            "Correct text, if the reading is wrong", placeholder="ZH 123456"
+        ).strip()
         if st.form_submit_button("Wrong", icon=":material/close:"):
             _say(tried, store, entry, number, "wrong", text or None)
 
 
 def _ask_about_image(tried: Tried, entry: str, store: Store) -> None:
     if None in tried.said:
-        st.success("Kept. Thank you.")
+        st.success("Stored. Thank you.")
     else:
         none, missed = st.columns(2)
         if none.button("No plate was missed", width="stretch"):
@@ -158,7 +157,7 @@ def _ask_about_image(tried: Tried, entry: str, store: Store) -> None:
     if st.button("Delete the image from the store", type="tertiary", icon=":material/delete:"):
         store.delete(entry)
         tried.entry = None
-        st.toast("The image is deleted, with all that was said of it.")
+        st.toast("The image and all feedback on it are deleted.")
         st.rerun()
 
 

@@ -108,7 +108,7 @@ class AnnotationFile:
                 f"{path}: a column is missing ({', '.join(sorted(missing))}): {_COLUMNS}"
             )
         if table.empty:
-            raise DatasetError(f"{path}: it holds no row")
+            raise DatasetError(f"{path}: the file has no rows")
         self.has_corners = self._corners
         self.has_text = "plate" in table.columns
         numbers = [*self._boxes, *(CORNER_COLUMNS if self._corners else [])]
@@ -120,8 +120,8 @@ class AnnotationFile:
             if len(rows) > 1 and any(not values["present"] for _, values in rows):
                 raise self._wrong(
                     line,
-                    f"{row['file']} has several rows; one of them says, with an empty box, that there "
-                    "is no plate in it",
+                    f"{row['file']} has several rows, but one of them has an empty box, which means "
+                    "that there is no plate in the image",
                 )
 
     def _wrong(self, line: int, what: str) -> DatasetError:
@@ -140,7 +140,8 @@ class AnnotationFile:
         if not any(row[name] for name in numbers):
             if checked["plate"]:
                 raise self._wrong(
-                    line, "the box is empty, which says that there is no plate, but `plate` is not"
+                    line,
+                    "the box is empty, which means that there is no plate, but `plate` is not empty",
                 )
             return {**checked, "present": False}
         if checked["plate"]:
@@ -148,7 +149,7 @@ class AnnotationFile:
                 CHARSET.encode(row["plate"])
             except ValueError as error:
                 raise self._wrong(
-                    line, f"`plate`: {error}; or nothing, if there is no such text to read"
+                    line, f"`plate`: {error}; leave it empty if there is no text to read"
                 ) from error
         return {**checked, **self._place(line, row, numbers)}
 
@@ -178,11 +179,11 @@ class AnnotationFile:
                 if not 0 <= values[name] <= 1:
                     raise self._wrong(
                         line,
-                        f"`{name}` must be in [0, 1], as a share of the image, not {row[name]}; "
-                        "pixels go into x1,y1,x2,y2",
+                        f"`{name}` must be normalised to [0, 1], not {row[name]}; use the columns "
+                        "x1,y1,x2,y2 for pixels",
                     )
             if values["w"] == 0 or values["h"] == 0:
-                raise self._wrong(line, "`w` and `h` must be above 0")
+                raise self._wrong(line, "`w` and `h` must be greater than 0")
         elif self._boxes and not (values["x1"] < values["x2"] and values["y1"] < values["y2"]):
             raise self._wrong(line, "`x1` must be less than `x2`, and `y1` less than `y2`")
         return values
@@ -221,7 +222,7 @@ class AnnotationFile:
             box = box_to_xyxy(corners_to_box(corners))
         if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
             raise self._wrong(
-                line, f"the box lies outside of {row['file']}, which is {width}x{height} pixels"
+                line, f"the box lies outside {row['file']}, which has {width}x{height} pixels"
             )
         known = corners * scale if self._corners else None
         return AnnotatedPlate(row["plate"] or None, box * scale, known, row["lines"])

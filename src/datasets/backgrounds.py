@@ -52,11 +52,11 @@ def load_backgrounds(folder: Path, split: str) -> Backgrounds:
         if images.shape[1:] != (32, 32):
             raise ValueError(f"{split}.npy has the shape {images.shape}")
         if hashlib.sha256(images).hexdigest() != meta["sha256"][split]:
-            raise ValueError(f"{split}.npy has another sha256 than meta.json says")
+            raise ValueError(f"{split}.npy does not match the SHA-256 in meta.json")
         return Backgrounds(images, meta["source"])
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(
-            f"{folder}: the backgrounds are missing or damaged: {error}. Make them again with "
+            f"{folder}: the backgrounds are missing or damaged: {error}. Recreate them with "
             "`dvc repro -f fetch_backgrounds`."
         ) from error
 

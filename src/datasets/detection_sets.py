@@ -93,7 +93,8 @@ def open_set(folder: Path) -> list[Split]:
         if items := read(folder):
             return _splits(items, has_text=read is _read_ufpr)
     raise DatasetError(
-        f"{folder}: is no known set: annotation files ({', '.join(f'{name}.csv' for name in SPLITS)}),"
+        f"{folder}: not a known dataset layout; expected annotation files "
+        f"({', '.join(f'{name}.csv' for name in SPLITS)}),"
         " Pascal VOC (Annotations/*.xml), YOLO (images, labels) or UFPR-ALPR (training/*/*.txt)"
     )
 
@@ -173,7 +174,7 @@ def _plate(box: _Box, width: int, height: int, scale: float, item: _Item) -> Ann
     x1, y1, x2, y2 = values
     if not (x1 < x2 and y1 < y2 and x1 < width and y1 < height and x2 > 0 and y2 > 0):
         raise DatasetError(
-            f"{item.source}: the box {values.round(1).tolist()} is none in an image of "
+            f"{item.source}: the box {values.round(1).tolist()} is not valid in an image of "
             f"{width}x{height} pixels"
         )
     corners = None if box.corners is None else np.array(box.corners, float) * scale
@@ -212,12 +213,12 @@ def _read_xml(path: Path, split: str | None) -> _Item:
         ]
         name = Path(_text(root, "filename")).name
     except (OSError, ET.ParseError, ValueError) as error:
-        raise DatasetError(f"{path}: is no annotation of Pascal VOC: {error}") from error
+        raise DatasetError(f"{path}: not a Pascal VOC annotation: {error}") from error
     places = [path.parent, *(path.parent.parent / each for each in ("JPEGImages", "images"))]
     image = next((place / name for place in places if (place / name).is_file()), None)
     if image is None:
         raise DatasetError(
-            f"{path}: its image {name} is neither beside it nor in JPEGImages or images"
+            f"{path}: its image {name} is not in the same folder, JPEGImages or images"
         )
     return _Item(image, split, boxes, path)
 
@@ -254,7 +255,7 @@ def _classes(folder: Path) -> set[int] | None:
         pairs = names.items() if isinstance(names, dict) else enumerate(names)
         numbers = {int(number): str(name) for number, name in pairs}
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: does not give the classes as `names`") from error
+        raise DatasetError(f"{path}: does not list the classes as `names`") from error
     found = {number for number, name in numbers.items() if _PLATE.search(name)}
     if not found:
         raise DatasetError(f"{path}: none of its classes is a plate: {', '.join(numbers.values())}")
@@ -278,7 +279,7 @@ def _read_labels(image: Path, folder: Path, classes: set[int] | None) -> _Item:
             if len(values) < 5 or not np.isfinite(box).all():
                 raise ValueError
         except ValueError:
-            raise DatasetError(f"{path}, line {number}: must be `class cx cy w h`") from None
+            raise DatasetError(f"{path}, line {number}: expected `class cx cy w h`") from None
         if classes is None or kind in classes:
             boxes.append(_Box(tuple(box_to_xyxy(box).tolist()), is_normalised=True))
     return _Item(image, split, boxes, path)
@@ -302,7 +303,7 @@ def _read_ufpr(folder: Path) -> list[_Item]:
             items.append(_Item(image, split, [_ufpr_box(fields)], path))
         except ValueError:
             raise DatasetError(
-                f"{path}: must have `corners: x,y x,y x,y x,y`, or `position_plate: x y w h`"
+                f"{path}: expected `corners: x,y x,y x,y x,y` or `position_plate: x y w h`"
             ) from None
     return items
 

@@ -46,8 +46,8 @@ class LocalizeDataset(Dataset[LocalizeBatch]):
         size = self.samples.image(0).shape
         if size != input_shape[1:]:
             raise DatasetError(
-                f"{folder}: its images are {size[0]}x{size[1]}, the model takes "
-                f"{input_shape[1]}x{input_shape[2]} (LocalizeParams.IMG_SHAPE). Make the set again "
+                f"{folder}: its images are {size[0]}x{size[1]}, but the model takes "
+                f"{input_shape[1]}x{input_shape[2]} (LocalizeParams.IMG_SHAPE). Recreate the set "
                 "with `dvc repro prepare_localize`."
             )
         pixels = np.array([size[1], size[0]], dtype=np.float32)

@@ -204,20 +204,22 @@ class ShardedSet:
             raise self._damaged(f"{name}: {error}") from error
         for number, (table, images) in enumerate(zip(tables, self._images, strict=True)):
             if missing := _REQUIRED - set(table.columns):
-                raise self._damaged(f"labels-{number:05d}.parquet lacks {sorted(missing)}")
+                raise self._damaged(
+                    f"labels-{number:05d}.parquet lacks the columns {sorted(missing)}"
+                )
             wanted = (
                 int((table["height"] * table["width"]).sum()) if images.ndim == 1 else len(table)
             )
             if len(images) != wanted:
-                raise self._damaged(f"images-{number:05d}.npy does not fit its labels")
+                raise self._damaged(f"images-{number:05d}.npy does not match its labels")
         self._starts = np.cumsum([0] + [len(table) for table in tables])
         if not tables or self._starts[-1] != self.meta["count"]:
-            raise self._damaged(f"{self._starts[-1]} samples, not {self.meta['count']}")
+            raise self._damaged(f"found {self._starts[-1]} samples, expected {self.meta['count']}")
         self.labels = pd.concat(tables, ignore_index=True)
 
     def _damaged(self, what: str) -> DatasetError:
         return DatasetError(
-            f"{self.folder}: the prepared set is missing or damaged: {what}. Make it again with "
+            f"{self.folder}: the prepared set is missing or damaged: {what}. Recreate it with "
             f"`dvc repro -f prepare_{self.folder.parent.name}`."
         )
 

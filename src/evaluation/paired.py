@@ -97,7 +97,9 @@ def compare(name: str, old: NDArray[np.bool_], new: NDArray[np.bool_]) -> Compar
         ValueError: The numbers of plates differ.
     """
     if old.shape != new.shape:
-        raise ValueError(f"{name}: {len(old)} and {len(new)} plates")
+        raise ValueError(
+            f"{name}: the models must read the same plates, got {len(old)} and {len(new)}"
+        )
     return Comparison(
         name, len(old), int(old.sum()), int(new.sum()),
         int((new & ~old).sum()), int((old & ~new).sum()),
@@ -139,7 +141,7 @@ def parse_outcomes(text: str) -> dict[str, Outcomes]:
             for name, each in content.items()
         }
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{error} is not as it should be") from error
+        raise ValueError(f"the outcomes are damaged: {error}") from error
 
 
 def compare_outcomes(

@@ -113,7 +113,9 @@ def _run(module: nn.Module, batch: Batch) -> NDArray[np.float32]:
     parts = [module(part).numpy() for part in torch.from_numpy(batch).split(64)]
     values = np.concatenate(parts)
     if not np.isfinite(values).all():
-        raise StageError("a model gives values that are no numbers: train it again, at a lower LR")
+        raise StageError(
+            "a model returns values that are not finite: train it again with a lower LR"
+        )
     return values
 
 
@@ -144,8 +146,8 @@ def compare_exactly(known: Reference, localizer: bytes, reader: bytes) -> dict[s
         # Written this way round so that NaN is rejected as well.
         if not difference <= limits[name]:
             raise StageError(
-                f"the exported networks are not PyTorch's: the largest difference of {name} is "
-                f"{difference:g}, {limits[name]:g} is allowed"
+                "the exported models differ from the PyTorch models: the largest difference of "
+                f"{name} is {difference:g}, the maximum is {limits[name]:g}"
             )
     return differences
 
@@ -196,12 +198,12 @@ def loss(decisions: dict[str, Any]) -> str | None:
     runtime, right = decisions["runtime"], decisions["right"]
     lost = 0.0 if right is None else decisions["right_in_pytorch"] - right
     if lost > MOST_LOST:
-        return f"{runtime} loses {lost:.1%} of the texts; {MOST_LOST:.1%} are allowed"
+        return f"{runtime} loses {lost:.1%} of the texts; the maximum is {MOST_LOST:.1%}"
     pixels = decisions["corner_px_median"]
     if pixels is not None and pixels > MOST_PIXELS_MEDIAN:
         return (
-            f"the corners that {runtime} finds are off by {pixels:.2f} pixels in the median; "
-            f"{MOST_PIXELS_MEDIAN} are allowed"
+            f"the median corner error of {runtime} is {pixels:.2f} pixels; the maximum is "
+            f"{MOST_PIXELS_MEDIAN}"
         )
     return None
 

@@ -45,7 +45,7 @@ class Correction:
                 the number of lines is neither 1 nor 2.
         """
         if self.lines not in (None, 1, 2):
-            raise CorrectionError(f"a plate has 1 or 2 lines, not {self.lines}")
+            raise CorrectionError(f"lines must be 1 or 2, got {self.lines}")
         if self.corners is not None:
             _check_corners(self.corners, width, height)
         text = None if self.text is None else spelled(self.text)
@@ -68,17 +68,17 @@ def spelled(text: str) -> str:
 
 def _check_corners(corners: Corners, width: int, height: int) -> None:
     if len(corners) != 4 or any(len(corner) != 2 for corner in corners):
-        raise CorrectionError("corners are four of x, y")
+        raise CorrectionError("corners must be four pairs of x and y")
     # The edge of the image may cut off a plate, but the plate cannot be far outside.
     if not all(-width <= x <= 2 * width and -height <= y <= 2 * height for x, y in corners):
-        raise CorrectionError(f"the corners are far outside of an image of {width} x {height}")
+        raise CorrectionError(f"the corners are far outside the image of {width} x {height} pixels")
     turns = [
         _turn(corners[i], corners[(i + 1) % 4], corners[(i + 2) % 4]) for i in range(len(corners))
     ]
     if not all(turn > 0 and math.isfinite(turn) for turn in turns):
         raise CorrectionError(
-            "the corners are no plate: they run clockwise from its own top left, and none lies within "
-            "the others"
+            "the corners do not form a plate: they must run clockwise from its own top left, and none "
+            "may lie within the others"
         )
 
 

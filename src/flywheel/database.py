@@ -32,21 +32,21 @@ _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
-_FORMS = "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+_FORMS = "use sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
 _LOCK_WAIT_S = 5
 _SCHEMA_LOCK, _FILES_LOCK = 0x506C6174_01, 0x506C6174_02
 """Keys of PostgreSQL's advisory locks; SQLite has a single lock for all writers."""
 _REMEDIES = (
-    ("locked", "Another program holds it; try again, or end that program."),
+    ("locked", "Another program has locked it; try again, or stop that program."),
     ("readonly", "Make the file and its folder writable."),
-    ("unable to open", "Make its folder, and make it writable."),
-    ("full", "Free some space."),
-    ("disk i/o", "Free some space, or look at the disk."),
-    ("not a database", "The file is damaged or no database; bring a copy back, or name another file."),
-    ("malformed", "The file is damaged; bring a copy back, or name another file."),
-    ("permission denied", "Give the user its rights."),
-    ("read-only", "Name the database that takes writes."),
-    ("", "Check that the database runs, and that the URL is right."),
+    ("unable to open", "Create its folder, and make it writable."),
+    ("full", "Free some disk space."),
+    ("disk i/o", "Free some disk space, or check the disk for errors."),
+    ("not a database", "The file is damaged or not a database; restore a backup, or use another file."),
+    ("malformed", "The file is damaged; restore a backup, or use another file."),
+    ("permission denied", "Grant the user the required permissions."),
+    ("read-only", "Use a database that accepts writes."),
+    ("", "Check that the database is running, and that the URL is correct."),
 )  # fmt: skip
 
 
@@ -120,7 +120,7 @@ class Database:
             connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError as error:
             # The requested change is on disk; failing to empty the log does not undo it.
-            log.warning("%s: its log could not be emptied: %s", self.name, error)
+            log.warning("%s: the write-ahead log could not be emptied: %s", self.name, error)
         finally:
             connection.close()
 
@@ -148,7 +148,7 @@ class Database:
             if not found <= known:
                 raise StoreError(
                     f"{self.name}: its schema ({', '.join(sorted(found))}) is newer than this program. "
-                    "Update the program, or name another database."
+                    "Update the program, or use another database."
                 )
             config.attributes |= {
                 "connection": connection,
@@ -167,7 +167,7 @@ class Database:
             self.file.touch(mode=0o600)
         except OSError as error:
             raise StoreError(
-                f"{self.name}: cannot be opened: {error.strerror or error}. Make its folder, and make "
+                f"{self.name}: cannot be opened: {error.strerror or error}. Create its folder, and make "
                 "both writable."
             ) from error
 
@@ -188,13 +188,15 @@ def _parsed(url: str) -> URL:
         parsed = make_url(url)
         driver = _DRIVERS[parsed.drivername]
     except (ArgumentError, KeyError, ValueError):
-        raise StoreError(f"--feedback: the database's URL cannot be understood; {_FORMS}") from None
+        raise StoreError(f"--feedback: the database URL is invalid; {_FORMS}") from None
     if driver == "sqlite" and (parsed.database in (None, "", ":memory:") or parsed.query):
-        raise StoreError(f"--feedback: SQLite needs a file and nothing else; {_FORMS}")
+        raise StoreError(
+            f"--feedback: the SQLite URL must name a file and have no options; {_FORMS}"
+        )
     if re.search(r"[@\s]", f"{parsed.host}{parsed.database}") and driver != "sqlite":
         raise StoreError(
-            f"--feedback: the database's URL cannot be understood; {_FORMS}, with special characters of "
-            "the password as in %40 for @"
+            f"--feedback: the database URL is invalid; {_FORMS}, and percent-encode special characters "
+            "in the password, such as %40 for @"
         )
     return parsed.set(drivername=driver)
 
@@ -243,7 +245,7 @@ def _engine(url: URL) -> Engine:
 def _check_pages(connection: Connection, name: str) -> None:
     found = connection.execute(text("PRAGMA quick_check(1)")).scalar_one()
     if found != "ok":
-        raise StoreError(f"{name}: is damaged. Bring a copy back, or name another file.")
+        raise StoreError(f"{name}: is damaged. Restore a backup, or use another file.")
 
 
 def _reason(error: SQLAlchemyError) -> str:

@@ -155,7 +155,9 @@ def export(session: Session, store: Store, out: Path) -> dict[str, Any]:
         rows[split_of(file)] += found
         models |= {image.model for image in images if found}
     if not any(rows.values()):
-        raise StoreError(f"{store.name}: nothing was reviewed yet; `make dashboard` has the queue")
+        raise StoreError(
+            f"{store.name}: no plate has been reviewed yet; review some with `make dashboard`"
+        )
     with complete_folder(out) as folder:
         (folder / "pictures").mkdir()
         files = sorted({row.file for found in rows.values() for row in found})
@@ -191,9 +193,9 @@ def lost(out: Path, manifest: dict[str, Any], before: set[str]) -> str:
     if not gone:
         return ""
     return (
-        f"{out}: {len(gone)} of the {len(before)} images of the last export are not in the store any more "
-        f"(see --feedback-days), and so not in version {manifest['version']}. To keep them, take that export "
-        f"out of Git's and DVC's history, and move it to a folder beside {out}."
+        f"{out}: {len(gone)} of the {len(before)} images of the last export are no longer in the store "
+        f"(see --feedback-days), and thus not in version {manifest['version']}. To keep them, restore "
+        f"that export from the history of Git and DVC, and move it to a folder next to {out}."
     )
 
 
@@ -233,17 +235,22 @@ def main(arguments: list[str] | None = None) -> None:
     """Export the set and check its quality."""
     parser = argparse.ArgumentParser(
         prog=program("flywheel.export"),
-        description="Write reviewed plates as a set for fine-tuning and for the gate.",
+        description="Export reviewed plates as a set for fine-tuning and for the promotion gate.",
     )
-    parser.add_argument("--feedback", required=True, metavar="URL", help="as of the server")
-    parser.add_argument("--feedback-pictures", type=Path, metavar="DIR", help="as of the server")
+    parser.add_argument(
+        "--feedback", required=True, metavar="URL", help="database of the server's feedback"
+    )
+    parser.add_argument(
+        "--feedback-pictures", type=Path, metavar="DIR",
+        help="folder of the stored images (default: next to the SQLite file)",
+    )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, metavar="DIR",
-        help=f"default: {NAME} in the feedback_path of params.yaml",
+        help=f"folder of the set (default: {NAME} in the feedback_path of params.yaml)",
     )  # fmt: skip
     parser.add_argument(
         "--report", type=Path, default=REPORT, metavar="DIR",
-        help="of the quality check (default: %(default)s)",
+        help="folder of the quality report (default: %(default)s)",
     )  # fmt: skip
     options = parser.parse_args(arguments)
     out = options.out or Path(load_config().feedback_path) / NAME
@@ -255,10 +262,10 @@ def main(arguments: list[str] | None = None) -> None:
     finally:
         store.close()
     counts = ", ".join(f"{name} {count}" for name, count in manifest["plates"].items())
-    print(f"{out}: version {manifest['version']}, plates: {counts}. Track it: dvc add {out}")
+    print(f"{out}: version {manifest['version']}, plates: {counts}. Track it with `dvc add {out}`.")
     if count := manifest["contradicted"]:
         print(
-            f"{count} reviews contradict a later one of the same plate, which counts.",
+            f"{count} reviews contradict a later review of the same plate; only the later one counts.",
             file=sys.stderr,
         )
     if warning := lost(out, manifest, before):
@@ -266,7 +273,7 @@ def main(arguments: list[str] | None = None) -> None:
     # In a separate process: the checks need large dependencies, and the export does not.
     command = [sys.executable, "-m", f"{PACKAGE}.quality", str(out), "--out", str(options.report)]
     if subprocess.run(command, check=False).returncode:
-        print(f"Look at {options.report} before anything learns from {out}.", file=sys.stderr)
+        print(f"Check {options.report} before training on {out}.", file=sys.stderr)
 
 
 def command(arguments: list[str] | None = None) -> int:

@@ -113,19 +113,19 @@ class ImageFolder:
             self.discard(self.stage(bytes(2**16)))
         except OSError as error:
             raise StoreError(
-                f"{self._folder}: images cannot be written there: {error.strerror or error}. Make the "
-                "folder writable, free some space, or name another one: --feedback-pictures."
+                f"{self._folder}: images cannot be written: {error.strerror or error}. Make the folder "
+                "writable, free some disk space, or choose another folder with --feedback-pictures."
             ) from error
         if found not in ("", owner):
             raise StoreError(
-                f"{self._folder}: holds the images of another database. Name another folder: "
+                f"{self._folder}: contains the images of another database. Choose another folder with "
                 "--feedback-pictures."
             )
 
     def path(self, name: str) -> Path:
         """Return the path of the file with a name."""
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of an image")
+            raise ValueError(f"{name!r} is not a valid image name")
         return self._folder / name[:2] / f"{name}.jpg"
 
     def stage(self, content: bytes) -> Staged:

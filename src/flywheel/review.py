@@ -119,19 +119,21 @@ def decide(
         StoreError: The database fails.
     """
     if state not in STATES:
-        raise CorrectionError(f"the state is one of {', '.join(STATES)}, not {state!r}")
+        raise CorrectionError(f"the state must be one of {', '.join(STATES)}, got {state!r}")
     if (state == "corrected") != bool(correction):
-        raise CorrectionError('a correction goes with the state "corrected", and with no other')
+        raise CorrectionError(
+            'the state "corrected" requires a correction, and other states allow none'
+        )
     if plate is None and state == "accepted":
-        raise CorrectionError("a missed plate was not read: correct it, or reject it")
+        raise CorrectionError("a missed plate cannot be accepted; correct or reject it")
     if plate is None and state == "corrected" and None in (correction.text, correction.corners):
-        raise CorrectionError("of a plate that was missed, text and corners are needed")
+        raise CorrectionError("a missed plate needs both a text and corners")
     with store.writing() as session:
         entry = session.get(StoredImage, image)
         if entry is None:
             raise UnknownEntryError(f"there is no image {image!r}; it may have been deleted")
         if plate is not None and session.get(Prediction, (image, plate)) is None:
-            raise UnknownEntryError(f"the image has no plate {plate}; the first is 0")
+            raise UnknownEntryError(f"the image has no plate {plate}; the first one is 0")
         checked = correction.checked(entry.width, entry.height)
         session.add(
             Review(

@@ -1,6 +1,6 @@
 """The store of images that were read, of the plates read in them, and of feedback on these.
 
-Rows are in a database (src/flywheel/tables.py), files in a folder (src/flywheel/pictures.py). Several
+Rows are in a database (src/flywheel/tables.py), files in a folder (src/flywheel/images.py). Several
 servers may share both: a server that adds or deletes files holds a lock of the database meanwhile.
 """
 
@@ -86,7 +86,9 @@ class Store:
         file = self._database.file
         if images is None:
             if file is None:
-                raise StoreError(f"{self.name}: name a folder for its images: --feedback-pictures")
+                raise StoreError(
+                    f"{self.name}: set the folder of the images with --feedback-pictures"
+                )
             images = file.with_name(f"{file.stem}-pictures")
         self.images = ImageFolder(images)
         self._database.migrate()
@@ -121,7 +123,7 @@ class Store:
         with self.reading() as session:
             if (session.scalar(select(func.sum(StoredImage.bytes))) or 0) >= self._max_bytes:
                 raise StoreFullError(
-                    f"{self.name}: its images have more than {self._max_bytes / 2**20:g} MiB "
+                    f"{self.name}: the stored images reach the limit of {self._max_bytes / 2**20:g} MiB "
                     "(--max-feedback-mib); no more are stored"
                 )
         staged: list[Staged] = []
@@ -214,10 +216,10 @@ class Store:
             if image is None:
                 raise _unknown(entry)
             if plate is not None and session.get(Prediction, (entry, plate)) is None:
-                raise UnknownEntryError(f"the image has no plate {plate}; the first is 0")
+                raise UnknownEntryError(f"the image has no plate {plate}; the first one is 0")
             of_image = select(func.count()).where(Feedback.picture_id == entry)
             if (session.scalar(of_image) or 0) >= MOST_FEEDBACK:
-                raise CorrectionError(f"an image takes {MOST_FEEDBACK} times feedback, no more")
+                raise CorrectionError(f"an image can have at most {MOST_FEEDBACK} feedback entries")
             checked = correction.checked(image.width, image.height)
             feedback = Feedback(
                 picture_id=entry,
@@ -327,15 +329,15 @@ def _named(session: Session, names: Iterable[str]) -> set[str]:
 
 def _check_verdict(plate: int | None, verdict: str, correction: Correction) -> None:
     if verdict not in VERDICTS:
-        raise CorrectionError(f"the verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
+        raise CorrectionError(f"the verdict must be one of {', '.join(VERDICTS)}, got {verdict!r}")
     if verdict == "wrong" and plate is None:
         raise CorrectionError(
-            '"wrong" needs the number of a plate; one that is not there was "missed"'
+            'the verdict "wrong" needs the number of a plate; use "missed" for one not found'
         )
     if verdict == "missed" and plate is not None:
-        raise CorrectionError('a plate that was "missed" has no number')
+        raise CorrectionError('the verdict "missed" takes no plate number')
     if verdict == "right" and correction:
-        raise CorrectionError('what is "right" needs no correction')
+        raise CorrectionError('the verdict "right" takes no correction')
 
 
 def _check_id(entry: str) -> None:
@@ -351,6 +353,6 @@ def _unknown(entry: str) -> UnknownEntryError:
 def _of_files(error: OSError) -> StoreError:
     where = f"{error.filename}: " if error.filename else ""
     return StoreError(
-        f"{where}images cannot be written: {error.strerror or error}. Free some space, or make the "
+        f"{where}images cannot be written: {error.strerror or error}. Free some disk space, or make the "
         "folder writable."
     )

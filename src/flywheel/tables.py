@@ -39,7 +39,7 @@ class UtcTime(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is not None and value.tzinfo is None:
-            raise ValueError("a time needs a zone")
+            raise ValueError("the time must have a time zone")
         return value and value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
@@ -75,7 +75,7 @@ class StoredImage(Base):
     Attributes:
         id: Unguessable id, 32 hexadecimal digits.
         sha256: SHA-256 hash of the file as it was sent; an image that was sent twice has two rows.
-        file: Name of the stored image (src/flywheel/pictures.py), upright and downscaled if it is large.
+        file: Name of the stored image (src/flywheel/images.py), upright and downscaled if it is large.
             The predicted corners apply to it when scaled by the ratio of the widths.
         bytes: Total size of its files in bytes.
         width: Width of the displayed image in pixels, which all corners refer to.

@@ -32,7 +32,7 @@ _INSTALLED = _PACKAGE / "bundle_data"
 DEFAULT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "models"
 """Folder of the promoted bundle, in the checkout or in the installed package."""
 
-_REMEDY = "Make it anew with `dvc repro export_stack` and `python -m src.promote`"
+_REMEDY = "Recreate it with `dvc repro export_stack` and `python -m src.promote`"
 
 
 class BundleError(UserError):
@@ -140,7 +140,7 @@ class Bundle:
             BundleError: The int8 models are requested, and the bundle has none.
         """
         if int8 and not self.has_int8:
-            raise BundleError(f"{self.path}: holds no int8 models")
+            raise BundleError(f"{self.path}: does not contain int8 models")
         localizer, reader = (INT8[name] if int8 else name for name in (LOCALIZER, READER))
         return self.contents[localizer], self.contents[reader]
 
@@ -162,10 +162,10 @@ class Bundle:
             names += INT8.values()
         contents = {name: _checked(folder / name, manifest) for name in names}
         if other := set(manifest.files) - set(contents):
-            raise BundleError(f"{folder / MANIFEST}: names unknown files: {sorted(other)}")
+            raise BundleError(f"{folder / MANIFEST}: lists unknown files: {sorted(other)}")
         if manifest.charset != charset_entry():
             raise BundleError(
-                f"{folder / MANIFEST}: its classes are not those of src/core/charset.py. {_REMEDY}."
+                f"{folder / MANIFEST}: its classes differ from those of src/core/charset.py. {_REMEDY}."
             )
         try:
             calibration = Calibration.from_dict(manifest.calibration)
@@ -191,10 +191,10 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: cannot be read: {error}. {_REMEDY}.") from error
     if kind.format != FORMAT:
-        raise BundleError(f"{path}: is no manifest of a bundle. {_REMEDY}.")
+        raise BundleError(f"{path}: not a bundle manifest. {_REMEDY}.")
     if kind.version != VERSION:
         raise BundleError(
-            f"{path}: is of version {kind.version}, this program reads {VERSION}. {_REMEDY}."
+            f"{path}: has version {kind.version}, but this program reads version {VERSION}. {_REMEDY}."
         )
     try:
         return msgspec.json.decode(content, type=Manifest)
@@ -206,7 +206,7 @@ def _checked(path: Path, manifest: Manifest) -> bytes:
     """Return the content of a file after checking it against the manifest."""
     entry = manifest.files.get(path.name)
     if entry is None:
-        raise BundleError(f"{path.parent / MANIFEST}: does not name {path.name}. {_REMEDY}.")
+        raise BundleError(f"{path.parent / MANIFEST}: does not list {path.name}. {_REMEDY}.")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -215,9 +215,9 @@ def _checked(path: Path, manifest: Manifest) -> bytes:
         ) from error
     if file_entry(content) != entry:
         raise BundleError(
-            f"{path}: is not the file that {MANIFEST} names: {len(content)} bytes and another "
-            f"sha256, instead of {entry.bytes} bytes. Restore it with `git checkout -- {path}` if it "
-            f"is in Git. {_REMEDY} if not."
+            f"{path}: does not match {MANIFEST}: found {len(content)} bytes, expected "
+            f"{entry.bytes} bytes with another SHA-256. Restore it with `git checkout -- {path}` if it "
+            f"is in Git. {_REMEDY} otherwise."
         )
     return content
 

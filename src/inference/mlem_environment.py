@@ -29,8 +29,8 @@ def hand_over(command: str, arguments: list[str]) -> NoReturn:
     path = _ENVIRONMENT / "bin" / command
     if not path.exists():
         raise UserError(
-            f"MLEM is not installed here, and {path} is missing. Build MLEM's environment with "
-            "`make mlem`, from the project's root."
+            f"MLEM is not installed, and {path} is missing. Build MLEM's environment with "
+            "`make mlem` in the project's root."
         )
     sys.stdout.flush()
     os.execv(path, [str(path), *arguments])  # noqa: S606  # a list, not a shell command

@@ -97,7 +97,7 @@ class Stack:
             if self._reader is None:
                 if _sha256(Path(self.folder)) != self.sha256:
                     raise BundleError(
-                        f"{self.folder}: is another bundle than was saved for MLEM. Save it again: "
+                        f"{self.folder}: not the bundle that was saved for MLEM. Save it again with "
                         "`python -m src.save_stack`."
                     )
                 self._reader = PlateReader.load(self.folder)

@@ -309,8 +309,8 @@ def _openvino_core() -> Any:
             import openvino
         except ImportError as error:
             raise RuntimeUnavailableError(
-                f"OpenVINO cannot be imported: {error}. There is none for some machines; "
-                'the runtime "onnxruntime" runs everywhere.'
+                f"OpenVINO cannot be imported: {error}. It is not available on all "
+                'platforms; the runtime "onnxruntime" runs everywhere.'
             ) from error
         finally:
             if hidden:

@@ -1,13 +1,13 @@
 """Stage evaluate_localize: measure the localizer on the whole validation set.
 
-Images with a plate are measured by the best plate that is found; all of them by what is found with a
-score of 0.5 or more. Writes out/evaluations/localize: metrics.json, corner_errors.json, tables for
+Images with a plate are measured by the best detection, all images by the detections with a score of at
+least 0.5. Writes out/evaluations/localize: metrics.json, corner_errors.json, tables for
 ``dvc plots``, ten images and a sheet of the worst failures. Run it with ``dvc repro
 evaluate_localize``, or ``python -m src.localize.evaluate``.
 
-The reader is trained on crops that are as far off as the localizer's; so that they do not change with
-every training, the errors they are drawn from are in git. ``python -m src.localize.evaluate
---write-errors src/datasets/corner_errors.csv`` measures them anew.
+The recognizer is trained on crops with the localizer's corner errors. These errors are in git, so that
+they do not change with every training. ``python -m src.localize.evaluate --write-errors
+src/datasets/corner_errors.csv`` measures them again.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def draw(found: Found, samples: ShardedSet, i: int) -> Image.Image:
         [
             plots.Line(f"true: {_pixels(samples.boxes[i], size)}", plots.TRUE),
             plots.Line(place, plots.FOUND),
-            plots.Line(f"IoU {row.iou:.3f}, corners off by {row.error:.1f} px of {SCENE_SIDE}"),
+            plots.Line(f"IoU {row.iou:.3f}, corner error {row.error:.1f} px of {SCENE_SIDE}"),
         ],
         right=bool(row.quality >= RIGHT_IOU),
     )
@@ -249,8 +249,8 @@ def write_errors(config: Config, path: Path) -> None:
     errors = relative_errors(found, samples)
     if len(errors) < ERROR_ROWS:
         raise StageError(
-            f"{samples.folder}: {len(errors)} plates were found with an IoU of {ERRORS_IOU} or more; "
-            f"{ERROR_ROWS} are needed"
+            f"{samples.folder}: {len(errors)} plates were found with an IoU of at least "
+            f"{ERRORS_IOU}; {ERROR_ROWS} are needed"
         )
     rows = np.random.default_rng(config.EvaluateLocalizeParams.SEED).choice(
         len(errors), ERROR_ROWS, replace=False
@@ -259,7 +259,7 @@ def write_errors(config: Config, path: Path) -> None:
     frame = pd.DataFrame(errors[np.sort(rows)].reshape(-1, 8), columns=columns)
     frame.round(4).to_csv(path, index=False)
     missed = int(found.table["present"].sum()) - len(errors)
-    print(f"{path}: {ERROR_ROWS} of {len(errors)} plates; {missed} worse ones were left out")
+    print(f"{path}: {ERROR_ROWS} of {len(errors)} plates; excluded {missed} with a lower IoU")
 
 
 if __name__ == "__main__":
@@ -267,7 +267,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "--write-errors", type=Path, metavar="CSV", help="write the errors of corners, nothing else"
+        "--write-errors", type=Path, metavar="CSV", help="only write the corner errors to this file"
     )
     errors_path = parser.parse_args().write_errors
     run_stage(partial(write_errors, path=errors_path) if errors_path else main)

@@ -47,7 +47,8 @@ class PlateNet(Localizer):
         super().__init__({"input_shape": input_shape, "channels": channels}, input_shape)
         if len(channels) != len(_STRIDES):
             raise ModelError(
-                f"LocalizeModelParams.PLATE_NET_CHANNELS: plate_net has {len(_STRIDES)} convolutions"
+                f"LocalizeModelParams.PLATE_NET_CHANNELS: expected {len(_STRIDES)} values, one per "
+                "convolution of plate_net"
             )
         inputs = [input_shape[0], *channels[:-1]]
         self.trunk = nn.Sequential(

@@ -104,7 +104,9 @@ def build_recognizer(name: str, config: Config) -> Recognizer:
 
 def _entry(entries: Mapping[str, Entry[Model]], name: str, where: str) -> Entry[Model]:
     if name not in entries:
-        raise ModelError(f"{where}: unknown model {name!r}; known are {', '.join(sorted(entries))}")
+        raise ModelError(
+            f"{where}: unknown model {name!r}; known models: {', '.join(sorted(entries))}"
+        )
     return entries[name]
 
 
@@ -162,7 +164,7 @@ def load_recognizer(path: Path) -> Recognizer:
 def _load(path: Path, kind: str, entries: Mapping[str, Entry[Model]], stage: str) -> Model:
     remedy = f"Train it with `dvc repro {stage}`."
     if not path.is_file():
-        raise ModelError(f"{path}: there is no such model. {remedy}")
+        raise ModelError(f"{path}: the model does not exist. {remedy}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -171,7 +173,7 @@ def _load(path: Path, kind: str, entries: Mapping[str, Entry[Model]], stage: str
         raise ModelError(f"{path}: the model is damaged: {error}. {remedy}") from error
     if metadata.get("kind") != kind:
         raise ModelError(
-            f"{path} holds {metadata.get('kind', 'no model of this project')}"
+            f"{path} holds {metadata.get('kind', 'an unknown model')}"
             f" {metadata.get('name', '')}, not a {kind}. {remedy}"
         )
     entry = _entry(entries, metadata.get("name", ""), str(path))
@@ -180,6 +182,6 @@ def _load(path: Path, kind: str, entries: Mapping[str, Entry[Model]], stage: str
         model.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"{path}: its weights do not fit the model {metadata['name']}: {error}. {remedy}"
+            f"{path}: the weights do not match the model {metadata['name']}: {error}. {remedy}"
         ) from error
     return model.eval()

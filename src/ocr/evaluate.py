@@ -144,7 +144,7 @@ def draw(reader: Recognizer, samples: ShardedSet, table: pd.DataFrame, i: int) -
         [
             plots.Line(f"true: {row.plate or 'nothing to read'}", plots.TRUE),
             plots.Line(f"read: {row.text}, confidence {row.confidence:.3f}", plots.FOUND),
-            plots.Line(f"{size}below, what the reader sees"),
+            plots.Line(f"{size}below: the recognizer's input"),
         ],
         right=bool(row.right),
         below=crop(reader, samples, i),

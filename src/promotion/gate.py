@@ -113,21 +113,21 @@ def judge(
     if not first.is_better:
         reasons.append(
             f"not better on {primary}: {first.gained} plates gained, {first.lost} lost "
-            f"(p = {first.p_better:.2g}, {SIGNIFICANT} is asked for)"
+            f"(p = {first.p_better:.2g}, must be below {SIGNIFICANT})"
         )
     reasons += [
-        f"worse on {each.name} by {-each.difference:.2%}; {MARGIN:.2%} are allowed"
+        f"worse on {each.name} by {-each.difference:.2%}; at most {MARGIN:.2%} is allowed"
         for each in sets[1:]
         if each.difference < -MARGIN
     ]
     corrected = holm([each.p_worse for each in slices])
     reasons += [
-        f"worse on the slice {each.name} by {-each.difference:.2%} (p = {p:.2g}, corrected)"
+        f"worse on the slice {each.name} by {-each.difference:.2%} (corrected p = {p:.2g})"
         for each, p in zip(slices, corrected, strict=True)
         if p < SIGNIFICANT and each.difference < -MARGIN
     ]
     reasons += [
-        f"{name}: {new:g} instead of {old:g}; a factor of {MOST_GROWTH[name]} is allowed"
+        f"{name}: {new:g} instead of {old:g}; at most a factor of {MOST_GROWTH[name]} is allowed"
         for name, (old, new) in costs.items()
         if new > old * MOST_GROWTH[name]
     ]
@@ -164,7 +164,7 @@ def tabulate(verdict: Verdict) -> str:
             f"{name:<24}{each.count:>7}{_share(each.old, each.count):>10}"
             f"{_share(each.new, each.count):>11}{each.gained:>8}{each.lost:>6}  {p}"
         )
-    lines.append(f"{len(verdict.slices)} slices of {LEAST_SLICE} plates or more were compared too.")
+    lines.append(f"Also compared: {len(verdict.slices)} slices of at least {LEAST_SLICE} plates.")
     for name, (old, new) in verdict.costs.items():
         lines.append(f"{name:<24}{'':>7}{old:>10.4g}{new:>11.4g}")
     return "\n".join(lines)

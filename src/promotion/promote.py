@@ -133,7 +133,7 @@ def promote(config: Config, options: Options) -> None:
         if (options.target / bundle.MANIFEST).exists():
             promoted = Bundle.load(options.target)
             if promoted.contents == candidate.bundle.contents:
-                raise RefusedError(f"{options.target}: holds these networks already")
+                raise RefusedError(f"{options.target}: already contains these networks")
             verdict = compare(config, promoted, candidate.bundle, options)
             print(gate.tabulate(verdict))
             if not verdict.passes:
@@ -143,7 +143,7 @@ def promote(config: Config, options: Options) -> None:
         files[bundle.MANIFEST] = bundle.manifest_text(manifest).encode()
         files[CARD] = card(manifest, candidate.metrics, name_of(candidate.bundle)).encode()
     write(files, options.target)
-    print(f"{options.target}: {name_of(candidate.bundle)} is promoted.")
+    print(f"Promoted {name_of(candidate.bundle)} to {options.target}.")
     register(options)
 
 
@@ -157,9 +157,9 @@ def check_committed(path: Path) -> None:
     """
     done = _git("status", "--porcelain", "--", str(path))
     if done.returncode == 0 and done.stdout.strip():
-        what = "there are changes" if path == Path() else f"{path}: holds something"
+        what = "uncommitted changes" if path == Path() else f"{path}: has uncommitted changes"
         raise StageError(
-            f"{what} that Git does not know:\n{done.stdout.rstrip()}\nCommit it, or undo it with "
+            f"{what}:\n{done.stdout.rstrip()}\nCommit them, or undo them with "
             f"`git checkout -- {path}`."
         )
 
@@ -178,7 +178,7 @@ def from_workspace(config: Config) -> Candidate:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StageError(
-            f"{path}: cannot be read: {error}. Run `dvc repro evaluate_stack`."
+            f"{path}: cannot be read: {error}. Run `dvc repro evaluate_stack` to write it."
         ) from error
     return Candidate(exported, metrics, git_revision(), dvc_lock())
 
@@ -201,14 +201,16 @@ def from_revision(config: Config, rev: str, folder: Path) -> Candidate:
         with Repo() as repo:
             sha = resolve_rev(repo.scm, rev)
     except (DvcException, SCMError) as error:
-        raise StageError(f"Git and DVC know no revision or experiment {rev!r}: {error}") from error
+        raise StageError(
+            f"{rev!r} is not a revision or experiment known to Git or DVC: {error}"
+        ) from error
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "get", ".", source, "--rev", sha, "--out", str(place)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise StageError(
-            f"{rev}: its bundle is neither in the cache nor in a remote: {done.stderr.strip()}"
+            f"{rev}: bundle not found in the DVC cache or a remote: {done.stderr.strip()}"
         )
     path = (config.out("evaluations", "stack") / "metrics.json").as_posix()
     try:
@@ -227,7 +229,7 @@ def check(candidate: Bundle) -> None:
     """
     size = _size(candidate)
     if size > LARGEST:
-        raise StageError(f"{candidate.path}: has {size:,} bytes; {LARGEST:,} are allowed")
+        raise StageError(f"{candidate.path}: has {size:,} bytes; at most {LARGEST:,} are allowed")
     # The result on a uniformly grey image does not matter, only that the bundle runs.
     PlateReader(candidate, "onnxruntime", 1).read(np.full((256, 256), 128, np.uint8))
 
@@ -243,10 +245,10 @@ def check_recorded() -> None:
     command = [sys.executable, "-m", "dvc", "status", "--json", *STAGES]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise StageError(f"`dvc status` fails: {done.stderr.strip()}")
+        raise StageError(f"`dvc status` failed: {done.stderr.strip()}")
     if changed := changed_files(json.loads(done.stdout.strip() or "{}")):
         raise StageError(
-            f"not what dvc.lock records: {', '.join(changed)}. Run `dvc repro evaluate_stack`."
+            f"differs from dvc.lock: {', '.join(changed)}. Run `dvc repro evaluate_stack`."
         )
 
 
@@ -306,9 +308,11 @@ def _sets(
     for path in labels:
         truth = AnnotationFile(path)
         if path.stem in sets:
-            raise StageError(f"--labels {path}: there is another set of the name {path.stem}")
+            raise StageError(
+                f"--labels {path}: there is already a set named {path.stem}; rename the file"
+            )
         if not truth.has_text:
-            raise StageError(f"--labels {path}: has no column `plate`, which is what is compared")
+            raise StageError(f"--labels {path}: has no column `plate`, which the comparison needs")
         sets[path.stem] = truth
     return sets
 
@@ -424,7 +428,7 @@ def register(options: Options) -> None:
     ]
     shown = [shlex.join([Path(command[0]).name, *command[1:]]) for command in commands]
     if not options.tag:
-        print("Commit it together with dvc.lock, then register it:")
+        print("Commit the bundle together with dvc.lock, then register it:")
         for line in shown[2:]:
             print(f"  {line}")
         return
@@ -433,8 +437,8 @@ def register(options: Options) -> None:
         if done.returncode:
             left = "".join(f"\n  {line}" for line in shown[number:])
             raise StageError(
-                f"{options.target} is written, but `{' '.join(command)}` fails: {done.stderr.strip()}\n"
-                f"What is left to do:{left}"
+                f"{options.target} is written, but `{' '.join(command)}` failed: {done.stderr.strip()}\n"
+                f"Remaining commands:{left}"
             )
         print(done.stdout, end="")
 
@@ -463,12 +467,12 @@ def restore(target: Path) -> None:
         if contents != now:
             write(files, target)
             print(
-                f"{target}: the bundle of {commit[:12]} is restored. Commit it. If it is registered "
-                f"(`gto show {ARTIFACT}`), assign it too:\n"
+                f"Restored the bundle of {commit[:12]} to {target}. Commit it. If it is registered "
+                f"(`gto show {ARTIFACT}`), also assign it:\n"
                 f"  gto assign {ARTIFACT} --version VERSION --stage {STAGE}"
             )
             return
-    raise StageError(f"{target}: Git knows no other bundle that this program can use")
+    raise StageError(f"{target}: the Git history has no other bundle that this version can use")
 
 
 def _committed(commit: str, target: Path) -> dict[str, bytes]:
@@ -491,21 +495,21 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog=program("promote"),
         description="Promote the exported bundle to models if it is better than the promoted one.",
     )
-    parser.add_argument("--rev", help="promote the bundle of this revision, not the workspace's")
+    parser.add_argument("--rev", help="revision whose bundle is promoted (default: the workspace)")
     parser.add_argument(
         "--labels", type=Path, action="append", default=[], metavar="CSV",
-        help="compare on the images of this annotation file too; its name is the set's",
+        help="annotation file of an additional set, which is named after the file; repeatable",
     )  # fmt: skip
     parser.add_argument(
         "--primary", default=OWN_SETS[0], metavar="SET",
-        help="the set on which it must be better (default: %(default)s)",
+        help="set on which the candidate must be better (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--hardware", metavar="TEXT", help="what the networks were trained on, for the manifest"
+        "--hardware", metavar="TEXT", help="hardware used for training, recorded in the manifest"
     )
-    parser.add_argument("--tag", action="store_true", help="commit it, and tag it with gto")
+    parser.add_argument("--tag", action="store_true", help="commit the bundle and tag it with gto")
     parser.add_argument(
-        "--restore", action="store_true", help="put the bundle before this one back instead"
+        "--restore", action="store_true", help="restore the previously promoted bundle instead"
     )
     return parser.parse_args(arguments)
 

@@ -1,16 +1,16 @@
-"""Check any set: ``python -m src.quality PLACE [--against OTHER] [--out DIR]``.
+"""Check the quality of a dataset: ``python -m src.quality PLACE [--against OTHER] [--out DIR]``.
 
 PLACE is a prepared set, an annotation file (src/datasets/annotations.py), a set of real images in one
-of the formats of src/datasets/detection_sets.py, or a folder of any of these, as data/feedback. Several
-sets of a place may share no image. All checks of the stages are made, with the limits of params.py; the
-exit status is 1 beyond them. The networks are those of the promoted bundle; the localizer of out/models,
-where it is there, gives features.
+of the formats of src/datasets/detection_sets.py, or a folder of any of these, such as data/feedback. If
+there are several sets, they must not share an image. All checks of the pipeline run, with the limits of
+params.py; the exit status is 1 if a limit is exceeded. The networks are those of the promoted bundle;
+the localizer in out/models, if it exists, provides features.
 
-What a network has trained on it cannot be asked about: ``--folds K`` trains K networks on a prepared set of
-the localizer or the reader, each of which is asked about the part that it has not seen.
+A network cannot judge samples that it was trained on. ``--folds K`` trains K networks on a prepared set
+of the localizer or the recognizer; each judges the part that it was not trained on.
 
-``--show NUMBER`` writes the images of samples with their labels instead, NUMBER being what a report calls
-them.
+``--show NUMBER`` instead writes the images of samples with their labels; NUMBER is the number of a
+sample in a report.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _TRAINED_ON = ("localize/train", "ocr/train")
 def main(config: Config, options: argparse.Namespace) -> None:
     """Check the sets or show the samples that the command line names."""
     sets = open_samples(options.place)
-    title = f"Quality of {options.place}"
+    title = f"Data quality of {options.place}"
     if options.show:
         show(sets, options.show, options.out)
     elif options.folds:
@@ -53,9 +53,9 @@ def main(config: Config, options: argparse.Namespace) -> None:
         parts = []
         for samples in sets:
             some, cost = by_folds(samples, config, folds)
-            print(f"{samples.place}: {cost.samples} samples in {cost.seconds:.0f} s for the folds")
+            print(f"{samples.place}: trained on {cost.samples} samples in {cost.seconds:.0f} s")
             parts += some
-        run(parts, config, options.out, f"{title}, by {options.folds} folds")
+        run(parts, config, options.out, f"{title}, {options.folds} folds")
     else:
         networks = networks_of(config, options.model)
         checked = [look(samples, networks, config) for samples in sets]
@@ -65,7 +65,9 @@ def main(config: Config, options: argparse.Namespace) -> None:
             others = [look(samples, networks, config) for samples in open_samples(options.against)]
             if len(others) != 1:
                 names = ", ".join(str(other.whole.place) for other in others)
-                raise StageError(f"{options.against}: name one set to compare with: {names}")
+                raise StageError(
+                    f"--against {options.against}: contains several sets; name one: {names}"
+                )
             for item in checked:
                 item.against, item.others = others[0], [*item.others, *others]
         run(checked, config, options.out, title)
@@ -81,7 +83,7 @@ def networks_of(config: Config, model: Path | None) -> Networks:
     path = config.out("models", "localize") / "model.safetensors"
     if path.is_file():
         return replace(networks, describe=torch_localizer(load_localizer(path)).describe)
-    print(f"{path}: not there, so that clusters and shift are not checked (`dvc pull {path}`)")
+    print(f"{path}: not found; clusters and shift are not checked. To fetch it: `dvc pull {path}`")
     return networks
 
 
@@ -102,7 +104,7 @@ def show(sets: list[Samples], numbers: list[int], out: Path) -> None:
     """
     if len(sets) != 1:
         raise StageError(
-            f"name one set to show samples of: {', '.join(str(s.place) for s in sets)}"
+            f"--show needs a single set; name one: {', '.join(str(s.place) for s in sets)}"
         )
     samples = sets[0]
     out.mkdir(parents=True, exist_ok=True)
@@ -122,18 +124,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("place", type=Path, help="what to check")
-    parser.add_argument("--against", type=Path, metavar="OTHER", help="a set to compare with")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"folder of the results ({OUT})")
-    parser.add_argument("--model", type=Path, help="a bundle; by default the promoted one")
+    parser.add_argument("place", type=Path, help="set to check, or a folder of sets")
+    parser.add_argument("--against", type=Path, metavar="OTHER", help="set to compare with")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"output folder (default: {OUT})")
+    parser.add_argument("--model", type=Path, help="bundle to use (default: the promoted one)")
     parser.add_argument(
         "--folds",
         type=int,
         metavar="K",
-        help="train K networks, and ask each about what it has not seen",
+        help="train K networks, each of which judges the part that it was not trained on",
     )
-    parser.add_argument("--epochs", type=int, default=4, help="of the folds' trainings (4)")
-    parser.add_argument("--show", type=int, nargs="+", metavar="NUMBER", help="samples to draw")
+    parser.add_argument(
+        "--epochs", type=int, default=4, help="training epochs per fold (default: 4)"
+    )
+    parser.add_argument("--show", type=int, nargs="+", metavar="NUMBER", help="samples to show")
     return parser.parse_args(arguments)
 
 

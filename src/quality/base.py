@@ -90,7 +90,7 @@ class Evidence:
     def features(self) -> FloatArray:
         """L2-normalised network features of the samples, shape ``(n, D)``."""
         if self.networks.describe is None:
-            raise NotCheckedError("there is no network that gives features")
+            raise NotCheckedError("no network provides features")
         features = self.networks.describe(self.samples).astype(np.float64)
         norms = np.linalg.norm(features, axis=1, keepdims=True)
         return features / np.maximum(norms, 1e-12)
@@ -99,7 +99,7 @@ class Evidence:
     def boxes(self) -> BoxOpinions:
         """Plates found in the images, compared with the labelled boxes."""
         if self.networks.find is None:
-            raise NotCheckedError("no network finds plates")
+            raise NotCheckedError("no network detects plates")
         return box_opinions(self.samples, self.networks.find)
 
     @property
@@ -111,7 +111,7 @@ class Evidence:
     def texts(self) -> TextOpinions:
         """Texts read from the images, compared with the labelled texts."""
         if self.networks.read is None or not self.samples.has_text:
-            raise NotCheckedError("no network reads, or no texts are given")
+            raise NotCheckedError("no network reads plates, or the set has no texts")
         networks = self.networks
         return text_opinions(self.samples, self.networks.read, networks.find, self.params.SEED)
 

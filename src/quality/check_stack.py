@@ -43,7 +43,7 @@ def main(config: Config) -> None:
         item = look(prepared(config.prepared("stack") / name), count=count)
         item.others = [*before, *sets]
         sets.append(item)
-    run(sets, config, config.out("quality", "stack"), "Quality of the sets of the stack")
+    run(sets, config, config.out("quality", "stack"), "Data quality of the stack's sets")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def clusters(evidence: Evidence) -> Scores:
     order = np.argsort(distances[0], axis=0, kind="stable")
     return Scores(
         values,
-        lambda row: f"{values[row]:.2f} times as far from all clusters as 99 % of the images",
+        lambda row: f"distance to nearest cluster: {values[row]:.2f} times the 99th percentile",
         value=float(lacking.sum()),
         measures={
             "clusters": count,
@@ -77,8 +77,8 @@ def clusters(evidence: Evidence) -> Scores:
             )
         },
         explanation=[
-            f"cluster {number}: {sizes[number]} images, {expected[number]:.0f} expected; those of "
-            f"{compared.name} are in its report"
+            f"cluster {number}: {sizes[number]} images, {expected[number]:.0f} expected; for examples "
+            f"see the report on {compared.name}"
             for number in np.flatnonzero(lacking).tolist()
         ],
         groups={

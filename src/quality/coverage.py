@@ -115,7 +115,7 @@ def coverage(evidence: Evidence) -> Scores:
     table = pd.concat([*single, *(_bins(frame, pair, styles) for pair in PAIRS)])
     judged = table["expected"] >= LEAST_EXPECTED
     if not judged.any():
-        raise NotCheckedError("it is too small to tell, or of a style of which nothing is declared")
+        raise NotCheckedError("the set is too small, or nothing is declared for its style")
     gaps = table[judged & (table["most"] < params.LEAST_SHARE * table["expected"])]
     return Scores(
         np.zeros(len(evidence.whole)),

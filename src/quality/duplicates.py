@@ -99,4 +99,4 @@ def _likest(
     for (row, other), value in zip(pairs, alike, strict=True):
         if value > values[row]:
             values[row], best[row] = value, other
-    return Scores(values, lambda row: f"{values[row]:.2f} alike {where(int(best[row]))}")
+    return Scores(values, lambda row: f"similarity of {values[row]:.2f} to {where(int(best[row]))}")

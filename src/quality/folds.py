@@ -103,7 +103,7 @@ def _kind(samples: Samples, config: Config) -> tuple[Callable[[], Any], Callable
     if list(samples.image(0).shape) == config.LocalizeParams.IMG_SHAPE[1:]:
         return partial(build_localizer, config.models.localizer, config), torch_localizer
     raise StageError(
-        f"{samples.place}: a prepared set of the localizer or the reader is needed for folds"
+        f"{samples.place}: --folds needs a prepared set of the localizer or the recognizer"
     )
 
 

@@ -43,9 +43,11 @@ def wrong_text(evidence: Evidence) -> Scores:
     doubtful = _doubtful_characters(plates, texts)
 
     def why(row: int) -> str:
-        other, given = texts.texts[row] or "nothing to read", plates[row] or "nothing to read"
-        place = f"; character {doubtful[row] + 1}" if row in doubtful else ""
-        return f"given {given}, read {other} with {np.exp(texts.other[row]):.3f}{place}"
+        other, given = texts.texts[row] or "no text", plates[row] or "no text"
+        place = f"; suspected character: {doubtful[row] + 1}" if row in doubtful else ""
+        return (
+            f"labelled {given}, read {other} with probability {np.exp(texts.other[row]):.3f}{place}"
+        )
 
     suspected = np.flatnonzero(values > evidence.params.WRONG_TEXT[0])
     return Scores(
@@ -70,8 +72,8 @@ def _listen_to(agree: NDArray[np.bool_], *kinds: NDArray[np.bool_]) -> None:
     for right, asked in counts or [(0, 0)]:
         if not is_reliable(right, asked):
             raise NotCheckedError(
-                f"the network agrees with {right} of {asked} labels only: what it contradicts says "
-                "nothing"
+                f"the network agrees with only {right} of {asked} labels, so its contradictions are "
+                "not evidence of label errors"
             )
 
 
@@ -126,9 +128,8 @@ def wrong_box(evidence: Evidence) -> Scores:
 
     def why(row: int) -> str:
         x, y = boxes.shift[row]
-        return (
-            f"found {x:+.0%} of its width to the right, {y:+.0%} down; score {boxes.score[row]:.2f}"
-        )
+        where = f"{x:+.0%} of its width to the right, {y:+.0%} down"
+        return f"detected {where}; score {boxes.score[row]:.2f}"
 
     return Scores(values, why)
 
@@ -158,4 +159,4 @@ def missed_plate(evidence: Evidence) -> Scores:
     score = evidence.boxes.found.score
     _listen_to(score <= evidence.params.MISSED_PLATE[0], empty)
     values = np.where(empty, score, np.nan)
-    return Scores(values, lambda row: f"a plate is found with a score of {values[row]:.2f}")
+    return Scores(values, lambda row: f"a plate is detected with a score of {values[row]:.2f}")

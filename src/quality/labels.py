@@ -38,11 +38,14 @@ def unusable(evidence: Evidence) -> Scores:
 def grammar(evidence: Evidence) -> Scores:
     """Flag texts that no plate can have."""
     if not evidence.whole.has_text:
-        raise NotCheckedError("no texts are given")
+        raise NotCheckedError("the set has no texts")
     texts = evidence.whole.labels["plate"].tolist()
     wrong = [bool(text) and not CHARSET.is_valid(text) for text in texts]
     return _rule(
-        [f"{text!r} is no plate's text" * broken for text, broken in zip(texts, wrong, strict=True)]
+        [
+            f"{text!r} is not a valid plate text" * broken
+            for text, broken in zip(texts, wrong, strict=True)
+        ]
     )
 
 
@@ -71,7 +74,7 @@ def corners(evidence: Evidence) -> Scores:
     quads, boxes = samples.corners, samples.boxes
     known = ~np.isnan(quads).any(axis=(1, 2)) & samples.labels["present"].to_numpy(bool)
     if not known.any():
-        raise NotCheckedError("no corners are given")
+        raise NotCheckedError("the set has no corners")
     pixels = np.tile(samples.sizes, 2)
     apart = np.abs(box_to_xyxy(corners_to_box(quads)) - box_to_xyxy(boxes)) * pixels
     side = (boxes[:, 2:] * samples.sizes).max(axis=1)
@@ -82,8 +85,8 @@ def corners(evidence: Evidence) -> Scores:
 
     def why(row: int) -> str:
         if twisted[row]:
-            return "the corners do not run clockwise around a plate"
-        return f"box and corners are apart by {values[row]:.0%} of the longer side"
+            return "the corners are not in clockwise order around a plate"
+        return f"box and corners differ by {values[row]:.0%} of the longer side"
 
     return Scores(values, why)
 
@@ -104,20 +107,20 @@ def format_of_plate(evidence: Evidence) -> Scores:
     """Flag labels whose format contradicts the text, the number of lines or the presence of a plate."""
     labels = evidence.whole.labels
     if not any(labels["format"]) and labels["present"].all():
-        raise NotCheckedError("no formats are given")
+        raise NotCheckedError("the set has no formats")
     columns = [labels[name].tolist() for name in ("plate", "format", "colour", "lines", "present")]
     return _rule([_contradiction(*values) for values in zip(*columns, strict=True)])
 
 
 def _contradiction(plate: str, name: str, colour: str, lines: int, present: bool) -> str:
     if plate and not present:
-        return f"{plate} where the label says that there is no plate"
+        return f"text {plate}, but the label says that there is no plate"
     if plate and name in FOREIGN:
-        return f"{plate} on what the label calls {name}"
+        return f"text {plate}, but the label gives the format {name}"
     if plate and colour == ARMY_COLOUR:
-        return f"{plate} on an army plate, which has no canton"
+        return f"text {plate} on an army plate, which has no canton"
     if present and lines and lines != _LINES.get(name, lines):
-        return f"{name} has {_LINES[name]} lines, the label says {lines}"
+        return f"format {name} has {_LINES[name]} lines, but the label says {lines}"
     if present and name == "nothing":
-        return "a plate where the format says that there is nothing"
+        return "labelled as a plate, but the format says that there is none"
     return ""

@@ -34,8 +34,8 @@ _SAYS = {
     "dark": "brightness {brightness:.2f} of 1",
     "light": "brightness {brightness:.2f} of 1",
     "blurry": "blur {blurry:.2f} of 1",
-    "low_information": "entropy {entropy:.2f} bits a pixel",
-    "odd_size": "size unlike the others'",
+    "low_information": "entropy {entropy:.2f} bits per pixel",
+    "odd_size": "size differs from that of the other images",
     "odd_aspect_ratio": "one side is much longer than the other",
 }
 

@@ -122,15 +122,15 @@ def gate_message(findings: Sequence[Finding], folder: Path) -> str:
     failed = [(item, item.scores) for item in findings if item.failed and item.scores is not None]
     if not failed:
         return ""
-    lines = ["the data are not as they must be (limits: params.py, QualityParams):"]
+    lines = ["data quality checks failed (limits: params.py, QualityParams):"]
     for item, scores in failed:
         lines.append(f"  {item.set}: {item.check.name}: {verdict(item)}")
         rows = item.flagged[:EXPLAINED].tolist()
         worst = [f"{item.samples.where(row)}: {scores.why(row)}" for row in rows]
         lines += [f"    {line}" for line in (scores.explanation[:EXPLAINED] or worst)]
     lines.append(
-        f"The worst {LISTED} of each check: {folder / 'flagged.csv'}; images: {folder / 'report.html'}; "
-        "others: `python -m src.quality SET --show NUMBER`"
+        f"Worst {LISTED} samples of each check: {folder / 'flagged.csv'}; images: "
+        f"{folder / 'report.html'}; other samples: `python -m src.quality SET --show NUMBER`"
     )
     return "\n".join(lines)
 
@@ -143,8 +143,8 @@ def verdict(finding: Finding) -> str:
     if finding.scores.value is None:
         found = f"{len(finding.flagged)} of {finding.checked} samples, {found}"
     if not finding.scores.judged:
-        return f"{found}; too few samples or right answers to judge it"
-    return f"{found}; at most {limit}" if limit else found
+        return f"{found}; too few samples or correct predictions to judge it"
+    return f"{found}; maximum {limit}" if limit else found
 
 
 def _short(finding: Finding) -> str:
@@ -185,7 +185,7 @@ def page(title: str, findings: Sequence[Finding]) -> str:
         details=_has_details,
         verdict=verdict,
         short=_short,
-        looked_at=lambda item: f"{len(item.samples)} of {item.samples.total} samples looked at",
+        looked_at=lambda item: f"{len(item.samples)} of {item.samples.total} samples checked",
         image=_image,
         flat=_flat,
         number=_number,

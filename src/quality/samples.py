@@ -197,8 +197,8 @@ def read_table(path: Path, name: str | None = None) -> Samples:
     ]
     if "file" not in known or not ways or table.empty:
         raise DatasetError(
-            f"{path}: it needs rows, `file`, and `cx,cy,w,h` (normalised coordinates), `x1,y1,x2,y2` "
-            "(pixels) or corners `x0,y0,…,x3,y3`"
+            f"{path}: must have at least one row, a column `file`, and columns `cx,cy,w,h` (normalised "
+            "coordinates), `x1,y1,x2,y2` (pixels) or corners `x0,y0,…,x3,y3`"
         )
     files = table["file"].drop_duplicates().tolist()
 
@@ -312,9 +312,9 @@ def _labels(table: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
         if problem or not present[row]:
             problems.append(problem)
         elif odd.loc[row].any():
-            problems.append(f"`{column}` is no number: {text.loc[row, column]!r}")
+            problems.append(f"`{column}` is not a number: {text.loc[row, column]!r}")
         else:
-            problems.append("its box is not complete" if np.isnan(box[row]).any() else "")
+            problems.append("the box is incomplete" if np.isnan(box[row]).any() else "")
     quads = corners * size[:, None]
     labels = table.reindex(columns=["plate", *_TEXTS], fill_value="")
     labels[["width", "height"]] = size

@@ -34,7 +34,7 @@ def shift(evidence: Evidence) -> Scores:
     statistics = _statistics(evidence, against)
     return Scores(
         chances,
-        lambda row: f"told from {against.name} with {chances[row]:.2f}",
+        lambda row: f"distinguished from {against.name} with probability {chances[row]:.2f}",
         value=area,
         measures={
             "against": against.name,

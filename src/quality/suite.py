@@ -33,48 +33,48 @@ def checks_of(config: Config) -> list[Check]:
     doubted = partial(Check, least=label_errors.LEAST_SAMPLES)
     compared = partial(Check, least=clusters.LEAST_SAMPLES)
     return [
-        _rule("unusable", "samples without an image or a number", labels.unusable),
-        _rule("grammar", "texts that are no plate's", labels.grammar),
+        _rule("unusable", "samples with an unreadable image or an invalid number", labels.unusable),
+        _rule("grammar", "texts that are not valid plate texts", labels.grammar),
         _rule("box", "boxes without area or outside the image", labels.box),
         Check("corners", "corners that contradict the box", labels.corners, *params.CORNERS, whole=True),
         _rule("format", "texts that contradict the format", labels.format_of_plate),
-        _rule("exact_duplicates", "images that are in the set already", duplicates.in_set),
-        _rule("leaked_exactly", "images that another set has too", duplicates.leaked),
+        _rule("exact_duplicates", "duplicates of an earlier image of the set", duplicates.in_set),
+        _rule("leaked_exactly", "images that another set contains too", duplicates.leaked),
         Check(
-            "near_duplicates", "images that are nearly in the set already",
+            "near_duplicates", "near duplicates of an earlier image of the set",
             duplicates.nearly_in_set, *params.NEAR_DUPLICATES, least=2,
         ),
         Check(
-            "leaked_nearly", "images that another set has nearly",
+            "leaked_nearly", "near duplicates of an image of another set",
             duplicates.nearly_leaked, *params.LEAKED_NEARLY, least=2,
         ),
         doubted("wrong_text", "texts that are probably wrong", label_errors.wrong_text, *params.WRONG_TEXT),
         doubted("wrong_box", "boxes that are probably shifted", label_errors.wrong_box, *params.WRONG_BOX),
         doubted(
-            "missed_plate", "plates that the labels miss, probably",
+            "missed_plate", "plates that are probably missing from the labels",
             label_errors.missed_plate, *params.MISSED_PLATE,
         ),
         _image("dark", "dark images", params.DARK),
         _image("light", "bright images", params.LIGHT),
         _image("blurry", "blurred images", params.BLURRY),
-        _image("low_information", "images that show next to nothing", params.LOW_INFORMATION),
-        _image("odd_size", "images of a size unlike the others'", params.ODD_SIZE, least=20),
+        _image("low_information", "images with hardly any content", params.LOW_INFORMATION),
+        _image("odd_size", "images of unusual size", params.ODD_SIZE, least=20),
         _image("odd_aspect_ratio", "long and narrow images", params.ODD_ASPECT_RATIO),
         Check(
-            "coverage", "cells of the declared ranges with too few samples",
+            "coverage", "bins of the declared ranges with too few samples",
             coverage.coverage, _OF_SET, params.HOLES, whole=True,
         ),
         compared(
-            "clusters", "clusters that the set lacks",
+            "clusters", "clusters with far fewer images than expected",
             clusters.clusters, params.UNLIKE_ALL, params.LACKING_CLUSTERS,
         ),
-        Check("doubt", "samples that the network knows least", uncertainty.uncertainty, params.DOUBT, _SHOWN),
+        Check("doubt", "most uncertain predictions", uncertainty.uncertainty, params.DOUBT, _SHOWN),
         Check(
             "calibration", "expected calibration error of the confidence",
             uncertainty.calibration, _OF_SET, params.CALIBRATION_ERROR,
         ),
         compared(
-            "shift", "difference from the other set (area under the ROC curve)",
+            "shift", "difference from the other set (area under the ROC curve of a classifier)",
             shift.shift, *params.SHIFT,
         ),
     ]  # fmt: skip
@@ -111,7 +111,7 @@ def check_training(task: str, networks: Networks, config: Config) -> None:
     )
     train.against, val.against = val, train
     val.others = [train]
-    run([train, val], config, config.out("quality", task), f"Quality of the sets of {task}")
+    run([train, val], config, config.out("quality", task), f"Data quality of the {task} sets")
 
 
 def run(sets: Sequence[Evidence], config: Config, folder: Path, title: str) -> None:
@@ -130,8 +130,8 @@ def run(sets: Sequence[Evidence], config: Config, folder: Path, title: str) -> N
     write_results(folder, title, findings)
     made = sum(finding.scores is not None for finding in findings)
     print(
-        f"{made} checks made, {len(findings) - made} not (too little to tell; the report says why), "
-        f"{sum(finding.failed for finding in findings)} beyond their limits: {folder / 'report.html'}"
+        f"{made} checks made, {len(findings) - made} not made (the report gives the reasons), "
+        f"{sum(finding.failed for finding in findings)} failed: {folder / 'report.html'}"
     )
     if message := gate_message(findings, folder):
         raise StageError(message)

@@ -34,7 +34,7 @@ def uncertainty(evidence: Evidence) -> Scores:
     elif networks.find is not None:
         confidence = _boxes(evidence, networks.find, rows)
     else:
-        raise NotCheckedError("there is no network to ask")
+        raise NotCheckedError("no network detects or reads plates")
     mean, spread = confidence.mean(axis=0), confidence.std(axis=0)
     values = np.full(len(evidence.samples), np.nan)
     values[rows] = 1 - mean
@@ -105,7 +105,7 @@ def calibration(evidence: Evidence) -> Scores:
     confidence, right = _answers(evidence)
     known = ~np.isnan(confidence)
     if not known.any():
-        raise NotCheckedError("there is nothing to answer")
+        raise NotCheckedError("no sample has a known answer")
     measures = evaluation.uncertainty(confidence[known], right[known])
     accuracy = right[known].mean()
     is_taught = known.sum() >= LEAST_SAMPLES and accuracy >= LEAST_RIGHT

@@ -2,10 +2,10 @@
 
     python -m src.read PATH... [--json] [--draw DIR] [--min-confidence P] [--model DIR]
 
-A PATH is an image, a folder (searched with all below it), a pattern such as "photos/*.jpg", or - for
-a list of paths on standard input, one a line. Results go to standard output as soon as they are there,
-in the order of the paths: one line a plate, or with --json one object an image. Progress and errors
-go to standard error. An image that cannot be read does not stop the others; the exit status is then 1.
+A PATH is an image, a folder (searched recursively), a pattern such as "photos/*.jpg", or - to read
+paths from standard input, one per line. Results go to standard output as soon as they are available, in
+the order of the paths: one line per plate, or with --json one object per image. Progress and errors go
+to standard error. An image that cannot be read does not stop the others; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def find_files(arguments: Sequence[str], left_out: Path | None = None) -> Iterat
             if argument.endswith("**"):
                 matches = [path for path in matches if Path(path).suffix.lower() in SUFFIXES]
             if not matches:
-                yield Result(argument, error=f"{argument}: no file has such a name")
+                yield Result(argument, error=f"{argument}: no file matches")
             for path in matches:
                 yield from _files_of(path, left_out)
         else:
@@ -177,7 +177,8 @@ def with_drawings(results: Iterable[Result], folder: Path) -> Iterator[Result]:
                 _write_drawing(result, folder)
             except Exception as failure:
                 # OpenCV and memory shortage raise exceptions of other types.
-                result = replace(result, error=f"{result.path}: no drawing: {failure}")  # noqa: PLW2901
+                reason = f"{result.path}: cannot write the drawing: {failure}"
+                result = replace(result, error=reason)  # noqa: PLW2901
         yield result
 
 
@@ -192,7 +193,7 @@ def _write_drawing(result: Result, folder: Path) -> None:
     image = draw_plates(load_colour(result.path), result.plates)
     done, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
-        raise OSError(f"{path}: cannot be encoded")
+        raise OSError(f"{path}: cannot be encoded as JPEG")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -242,7 +243,7 @@ def as_text(result: Result) -> str:
     lines = [
         f"{result.path}: {plate.canton} {plate.number} ({plate.confidence:.1%})"
         if plate.plate
-        else f"{result.path}: a plate without a text that is likely enough"
+        else f"{result.path}: a plate, but no text is confident enough"
         for plate in result.plates
     ]
     return "\n".join(lines or [f"{result.path}: no plate"])
@@ -296,18 +297,21 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         epilog=__doc__.split("\n\n")[2],
     )
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="an image, folder or pattern, or -"
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="an image, a folder, a pattern, or - for standard input",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object an image")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per image")
     parser.add_argument(
-        "--draw", type=Path, metavar="DIR", help="write the images with their plates into DIR"
+        "--draw", type=Path, metavar="DIR", help="write images with the plates drawn on them to DIR"
     )
     parser.add_argument(
         "--min-confidence", type=_probability, metavar="P",
-        help="give a text from this probability on; by default from the bundle's threshold",
+        help="minimum confidence of a text (default: the bundle's threshold)",
     )  # fmt: skip
     parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="folder of the bundle; by default models"
+        "--model", type=Path, metavar="DIR", help="folder of the bundle (default: models)"
     )
     return parser.parse_args(arguments)
 

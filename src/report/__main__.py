@@ -1,7 +1,7 @@
 """Report what a pull request changes: ``python -m src.report [--base main] [--out report/]``.
 
 This writes report.md and the PNG files it links, which compare the workspace with a base revision:
-parameters, metrics, curves, images, data, size and latency. Anything that one of the two lacks is
+parameters, metrics, curves, images, data, size and latency. Anything missing from either revision is
 reported as missing and is not an error.
 """
 
@@ -36,11 +36,11 @@ HEADLINES = (
     (STACK, MAIN, "plates read, scenes like the original's"),
     (STACK, "formats.accuracy", "plates read, all formats"),
     (STACK, "shifted.accuracy", "plates read, shifted set"),
-    (STACK, "clutter.with_text.share", "images without a Swiss plate, but with a text"),
+    (STACK, "clutter.with_text.share", "images without a Swiss plate in which a text is read"),
     (STACK, "shifted.doubt.ece", "expected calibration error, shifted set"),
     ("evaluations/localize/metrics.json", "mean_iou", "mean IoU of the localizer"),
-    ("evaluations/ocr/metrics.json", "accuracy", "texts read at true corners"),
-    (STACK, "latency.median_ms", "latency of a scene in ms"),
+    ("evaluations/ocr/metrics.json", "accuracy", "texts read at the annotated corners"),
+    (STACK, "latency.median_ms", "latency per scene in ms"),
 )
 """File, name and description of each metric at the top of the report."""
 CURVES = ("train/loss.tsv", "val/loss.tsv", "val/iou.tsv", "val/exact_match.tsv")
@@ -108,7 +108,7 @@ def check_folder(out: Path) -> None:
         RevisionError: The folder holds something else.
     """
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / REPORT).exists())):
-        raise RevisionError(f"{out}: holds something that is no report; choose another --out")
+        raise RevisionError(f"{out}: contains something other than a report; choose another --out")
 
 
 def check_links(report: Path) -> None:
@@ -119,7 +119,7 @@ def check_links(report: Path) -> None:
     """
     for link in re.findall(r"!\[[^]]*\]\(([^)]+)\)", report.read_text(encoding="utf-8")):
         if not (report.parent / link).is_file():
-            raise RevisionError(f"{report}: links {link}, which is not there")
+            raise RevisionError(f"{report}: links to {link}, which does not exist")
 
 
 def judge(base: Revision | None, head: Revision) -> str:
@@ -128,7 +128,7 @@ def judge(base: Revision | None, head: Revision) -> str:
     if new is None or old is None or base is None:
         lack = f"the workspace has no {MAIN}"
         if new is not None:
-            lack = f"{MAIN} is {new:.4f}, and there is nothing to compare it with"
+            lack = f"{MAIN} is {new:.4f}, but there is nothing to compare it with"
         return f"No verdict: {lack}"
     change = f"{MAIN} {old:.4f} → {new:.4f}"
     compared = compare_outcomes(base.outcomes, head.outcomes).get(MAIN_SET)
@@ -158,7 +158,7 @@ def _paired(base: Revision | None, head: Revision) -> str:
     if not rows:
         return ""
     header = ("set", "plates", "base", "head", "gained", "lost", f"p < {SIGNIFICANT}")
-    return "## The same plates\n\n" + _table(header, rows)
+    return "## Paired comparison\n\n" + _table(header, rows)
 
 
 def _metric(revision: Revision | None, file: str, name: str) -> float | None:
@@ -175,10 +175,10 @@ def _metric(revision: Revision | None, file: str, name: str) -> float | None:
 def _introduction(name: str, base: Revision | None, head: Revision) -> str:
     here = f"the workspace at `{_short(head)}`"
     if base is None:
-        return f"There is no base: Git knows no revision `{name}` here. Shown is {here} alone."
+        return f"No base: Git does not know the revision `{name}`. Only {here} is shown."
     text = f"Base: `{name}` (`{_short(base)}`). Head: {here}."
     if not base.metrics:
-        text += " The base has no metrics: it is older than the pipeline, or has never been run."
+        text += " The base has no metrics: it predates the pipeline, or the pipeline was not run."
     return text
 
 
@@ -216,7 +216,7 @@ def _parameters(base: Revision | None, head: Revision) -> str:
         if base.parameters.get(name) != head.parameters.get(name)
     ]
     if not rows:
-        return "No parameter is changed."
+        return "No parameters changed."
     return "## Parameters\n\n" + _table(("parameter", "base", "head"), rows)
 
 
@@ -229,7 +229,7 @@ def _curves(plots: Plots, folder: Path, base: Revision | None) -> str:
         name for name in plots.charts if "/runs/" in name and name.endswith(CURVES)
     ]  # in the order of dvc.yaml
     links = [_chart(plots.charts[name], folder, base, " ".join(_words(name))) for name in names]
-    return "## Curves\n\n" + " ".join(links) if links else "There are no curves of a training."
+    return "## Curves\n\n" + " ".join(links) if links else "There are no training curves."
 
 
 def _words(path: str) -> Iterable[str]:
@@ -281,7 +281,7 @@ def _predictions(plots: Plots, folder: Path, base: Revision | None) -> str:
         file = f"predictions_{stage}.png"
         side_by_side(paths, plots.images, base.commit if base else None).save(folder / file)
         parts.append(f"![Predictions of {stage}]({file})")
-    return "## The same images\n\n" + "\n\n".join(parts)
+    return "## Predictions on the same images\n\n" + "\n\n".join(parts)
 
 
 def side_by_side(
@@ -324,7 +324,7 @@ def _results(plots: Plots, folder: Path, base: Revision | None) -> str:
         for name in RESULTS
         if name in plots.charts
     ]
-    return _folded("By height, and how certain (all revisions and sets)", " ".join(links))
+    return _folded("Accuracy by height, and confidence (all revisions and sets)", " ".join(links))
 
 
 def _title(spec: dict[str, Any], name: str) -> str:
@@ -368,8 +368,8 @@ def _models(base: Revision | None, head: Revision) -> str:
         if new is not None:
             rows.append((f"`{name}`", _number(old), _number(new)))
     if not rows:
-        return _folded("Size and latency", "dvc.lock names no models.")
-    note = "Latencies are of the machine that each ran on."
+        return _folded("Size and latency", "dvc.lock lists no models.")
+    note = "Each latency was measured on the machine that ran the revision."
     return _folded("Size and latency", _table(("", "base", "head"), rows) + f"\n\n{note}")
 
 
@@ -390,16 +390,18 @@ def _all_metrics(base: Revision | None, head: Revision) -> str:
                 words = (f"{path}: `{name}`", _number(first), _number(second))
                 rows.append((*words, mark(name, first, second)))
     if not rows:
-        return "No metric is changed."
+        return "No metrics changed."
     left_out = ""
     if len(rows) > MOST_METRICS:
-        left_out = f"\n\n{len(rows) - MOST_METRICS} more: `dvc metrics diff`."
+        left_out = f"\n\n{len(rows) - MOST_METRICS} more; run `dvc metrics diff` to see them."
     table = _table(("", "base", "head", ""), rows[:MOST_METRICS])
     return _folded(f"All {len(rows)} metrics that differ", table + left_out)
 
 
 def _missing(plots: Plots) -> str:
-    return _folded("Plots that one of both lacks", "\n".join(f"- {line}" for line in plots.missing))
+    return _folded(
+        "Plots missing from a revision", "\n".join(f"- {line}" for line in plots.missing)
+    )
 
 
 def _environment() -> str:
@@ -427,11 +429,16 @@ def _folded(title: str, content: str) -> str:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog=program("report"), description="Write a report of what the workspace changes."
+        prog=program("report"),
+        description="Report what the workspace changes since a base revision.",
     )
     parser.add_argument("--base", default="main", metavar="REV", help="revision to compare with")
     parser.add_argument(
-        "--out", type=Path, default=Path("report"), metavar="DIR", help="folder that is replaced"
+        "--out",
+        type=Path,
+        default=Path("report"),
+        metavar="DIR",
+        help="output folder, which is replaced",
     )
     return parser.parse_args(arguments)
 
@@ -444,7 +451,7 @@ def command(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{options.out / REPORT} is written.")
+    print(f"Wrote {options.out / REPORT}.")
     return 0
 
 

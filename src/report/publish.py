@@ -91,8 +91,8 @@ def fitted(text: str) -> str:
             left_out += 1
     if left_out:
         kept += (
-            f"\nLeft out, as a comment has no room for them: {left_out} of {len(parts)} parts. "
-            f"{REPORT}, which the workflow keeps, has all.\n"
+            f"\nToo long for a comment: {left_out} of {len(parts)} parts are left out. "
+            f"{REPORT}, which the workflow keeps, has all parts.\n"
         )
     return kept
 
@@ -115,7 +115,7 @@ def web_address(remote: str) -> str:
     )
     if found is None:
         raise PublishError(
-            f"{remote} is {url}, of which no web address is known; set GITHUB_SERVER_URL and "
+            f"{remote} is {url}, from which no web address can be derived; set GITHUB_SERVER_URL and "
             "GITHUB_REPOSITORY"
         )
     return f"https://{found[1]}/{found[2]}"
@@ -145,7 +145,7 @@ def _commit(images: list[Path], folder: str, parent: str | None) -> str:
             )
         tree = _git("write-tree", **index)
     parents = ["-p", parent] if parent else []
-    return _git("commit-tree", tree, *parents, "-m", f"Images of the report on {folder}", **_AUTHOR)
+    return _git("commit-tree", tree, *parents, "-m", f"Add report images for {folder}", **_AUTHOR)
 
 
 def _git(*arguments: str, **environment: str) -> str:
@@ -157,18 +157,22 @@ def _git(*arguments: str, **environment: str) -> str:
     except OSError as error:
         raise PublishError(f"git cannot be run: {error}") from error
     except subprocess.CalledProcessError as error:
-        raise PublishError(f"`git {' '.join(arguments)}` fails: {error.stderr.strip()}") from error
+        raise PublishError(f"`git {' '.join(arguments)}` failed: {error.stderr.strip()}") from error
     return done.stdout.strip()
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=program("publish"),
-        description="Push a report's images to a branch, and write the comment that links them.",
+        description="Push the images of a report to a branch, and write a comment that links to them.",
     )
-    parser.add_argument("report", type=Path, help="folder that python -m src.report has written")
-    parser.add_argument("--branch", default=BRANCH, help="of the images (default: %(default)s)")
-    parser.add_argument("--remote", default="origin", help="to push to (default: %(default)s)")
+    parser.add_argument("report", type=Path, help="folder written by `python -m src.report`")
+    parser.add_argument(
+        "--branch", default=BRANCH, help="branch for the images (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--remote", default="origin", help="Git remote to push to (default: %(default)s)"
+    )
     return parser.parse_args(arguments)
 
 
@@ -180,5 +184,5 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{written} is written; `make comment` publishes it.")
+    print(f"Wrote {written}; run `make comment` to publish it.")
     return 0

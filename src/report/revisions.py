@@ -95,7 +95,9 @@ def read_revision(name: str = WORKSPACE) -> Revision:
     """
     commit = resolve("HEAD" if name == WORKSPACE else name)
     if commit is None and name != WORKSPACE:
-        raise RevisionError(f"Git knows no revision {name!r} here; fetch it, or name another")
+        raise RevisionError(
+            f"Git does not know the revision {name!r}; fetch it or name another one"
+        )
     at = None if name == WORKSPACE else commit
     revision = Revision(name, commit)
     for path in PARAMETERS:
@@ -133,7 +135,7 @@ def read_plots(base: str | None, folder: Path) -> Plots:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise RevisionError(f"`dvc plots {' '.join(command)}` fails: {done.stderr.strip()}")
+        raise RevisionError(f"`dvc plots {' '.join(command)}` failed: {done.stderr.strip()}")
     content = json.loads(done.stdout or "{}")
     plots = Plots()
     for name, renderings in content.get("data", {}).items():

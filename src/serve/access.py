@@ -36,7 +36,7 @@ class Keys:
             raise UserError(f"--api-keys: {path}: cannot be read: {error}") from error
         self._digests = [_digest(line) for line in lines if line and not line.startswith("#")]
         if not self._digests:
-            raise UserError(f"--api-keys: {path}: holds no key; write one a line")
+            raise UserError(f"--api-keys: {path}: contains no key; write one key per line")
 
     def check(self, key: str | None) -> str:
         """Check a key and return the name under which its sender is counted.
@@ -48,7 +48,9 @@ class Keys:
         # Compare with all of them, each in constant time.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not key or not any(matches):
-            raise RefusedError(401, "unauthorized", "the header X-API-Key is missing or unknown")
+            raise RefusedError(
+                401, "unauthorized", "the header X-API-Key is missing or has an unknown key"
+            )
         return f"key {matches.index(True)}"
 
 
@@ -96,6 +98,6 @@ class Buckets:
             raise RefusedError(
                 429,
                 "rate_limited",
-                f"more than {self._rate:g} images a second, or {self._burst} at once",
+                f"rate limit exceeded: {self._rate:g} images per second, at most {self._burst} at once",
                 "rate",
             )

@@ -37,14 +37,14 @@ PAGE = Path(__file__).parent / "page"
 _GONE = 499
 """Nginx's status for a request whose client has disconnected; only the log and metrics show it."""
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "damaged, or no image at all"},
+    400: {"description": "the form or image is damaged, or there is no file"},
     401: {"description": "the API key is missing or unknown"},
     408: {"description": "the body did not arrive in time"},
-    413: {"description": "too large, too many pixels or too many files"},
-    415: {"description": "neither JPEG nor PNG nor WebP"},
-    429: {"description": "more images than this sender may send"},
+    413: {"description": "the body or image is too large, or there are too many files"},
+    415: {"description": "the image is not a JPEG, PNG or WebP"},
+    429: {"description": "the sender exceeds the rate limit"},
     431: {"description": "the headers are too large"},
-    503: {"description": "starting, stopping, full, or too late; try again"},
+    503: {"description": "the server is starting, stopping, overloaded or too slow; try again"},
 }
 for _refusal in _REFUSALS.values():
     _refusal["model"] = ErrorAnswer
@@ -138,7 +138,7 @@ def _recorder(settings: Settings, measures: Measures) -> Recorder | None:
         settings.feedback_days,
         settings.max_feedback,
     )
-    log.info("images and readings are kept for %d days: %s", settings.feedback_days, store.name)
+    log.info("images and readings are stored for %d days: %s", settings.feedback_days, store.name)
     return Recorder(store, measures)
 
 
@@ -168,19 +168,19 @@ def _reading(
 
     @router.post(
         "/predict",
-        summary="The best plate of an image",
+        summary="Read the most confident plate in an image",
         responses=_REFUSALS,
         openapi_extra=_body("file", _FILE, raw=False),
         dependencies=[Depends(admitted)],
     )
     async def predict(request: Request, response: Response) -> BestPlate:
-        """A form with one image in the field `file`, as MLEM's server takes it.
+        """Send a form with one image in the field `file`, as to MLEM's server.
 
-        Where the image is kept, the header X-Picture-ID has its id.
+        If the server stores the image, the response header X-Picture-ID has its id.
         """
         uploads = [each for each in await read_uploads(request, settings) if each.field == "file"]
         if len(uploads) != 1:
-            raise RefusedError(400, "no_file", "send one image in the field `file` of a form")
+            raise RefusedError(400, "no_file", "send a form with one image in the field `file`")
         (answer,) = await read(request, uploads)
         if isinstance(answer, RefusedError):
             raise answer
@@ -190,7 +190,7 @@ def _reading(
 
     @router.post(
         "/v1/read",
-        summary="All plates of one or more images",
+        summary="Read all plates in one or more images",
         responses=_REFUSALS,
         openapi_extra=_body("files", {"type": "array", "items": _FILE}, raw=True),
         response_model_exclude_unset=True,
@@ -198,10 +198,10 @@ def _reading(
     async def read_all(
         request: Request, response: Response, who: str = Depends(admitted)
     ) -> Results:
-        """A form with images in the field `files`, or an image as the body.
+        """Send a form with images in the field `files`, or a single image as the body.
 
-        Where some images can be read, the answer is 200, and the others have an `error`; where none
-        can, it has the status of the first.
+        If at least one image can be read, the status is 200 and each of the others has an `error`.
+        If none can, the response has the status of the first error.
         """
         uploads = await read_uploads(request, settings)
         buckets.take(who, len(uploads) - 1, in_debt=True)
@@ -230,25 +230,27 @@ def _status(
     """Return the router of the routes that describe the server."""
     router = APIRouter(tags=["status"])
 
-    @router.get("/v1/model", summary="What the server reads with", dependencies=[Depends(sender)])
+    @router.get("/v1/model", summary="Describe the model in use", dependencies=[Depends(sender)])
     async def model() -> dict[str, Any]:
-        """The bundle's manifest, its version as answers name it, and what runs it."""
+        """Manifest of the bundle, its version as given in responses, and its runtime."""
         used = engine.model
         manifest = msgspec.to_builtins(used.reader.manifest)
         return {"model": used.version, "runtime": used.reader.runtime, "manifest": manifest}
 
-    @router.get("/livez", summary="Whether the server runs")
+    @router.get("/livez", summary="Check that the server is running")
     async def livez() -> dict[str, str]:
         return {"status": "alive"}
 
-    @router.get("/readyz", summary="Whether it takes images", responses={503: _REFUSALS[503]})
+    @router.get(
+        "/readyz", summary="Check that the server accepts images", responses={503: _REFUSALS[503]}
+    )
     async def readyz() -> dict[str, str]:
         if not engine.is_ready:
             word = "draining" if engine.is_draining else "starting"
             raise RefusedError(503, word, f"the server is {word}; try again")
         return {"status": "ready"}
 
-    @router.get("/metrics", summary="Measures for Prometheus", response_class=Response)
+    @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def metrics() -> Response:
         return Response(generate_latest(measures.registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -261,9 +263,9 @@ _NO_CACHE = {"Cache-Control": "no-cache"}
 def _index_text(settings: Settings) -> str:
     """Return the page, which states without a script what is kept, so that it is always shown."""
     days = settings.feedback_days
-    kept = f"Images and readings are kept for {days} {'day' if days == 1 else 'days'}."
+    kept = f"Images and readings are stored for {days} {'day' if days == 1 else 'days'}."
     text = (PAGE / "index.html").read_text(encoding="utf-8")
-    return text.replace("{kept}", "Nothing is kept." if settings.feedback_url is None else kept)
+    return text.replace("{kept}", "Nothing is stored." if settings.feedback_url is None else kept)
 
 
 async def _index(text: str) -> HTMLResponse:

@@ -179,11 +179,11 @@ class Engine:
             model = await asyncio.to_thread(load_model, self._settings.model)
         except UserError as error:
             self._measures.reloads.labels("refused").inc()
-            log.error("the new bundle is not used: %s", error)
+            log.error("the new bundle cannot be used, so the old one is kept: %s", error)
             return
         self._model = model
         self._measures.reloads.labels("loaded").inc()
-        log.info("bundle %s is used from now on", model.version)
+        log.info("now using bundle %s", model.version)
 
     async def stop(self) -> None:
         """Read the images that wait, then stop."""
@@ -346,5 +346,7 @@ class Engine:
             # A bug in this program: the images that do not trigger it must not fail because of it.
             if len(images) > 1:
                 return [self._read([image], model)[0] for image in images]
-            log.exception("an image of %d x %d", images[0].width, images[0].height)
+            log.exception(
+                "failed to read an image of %d x %d pixels", images[0].width, images[0].height
+            )
             return [RefusedError(500, "internal", "the server failed to read this image")]

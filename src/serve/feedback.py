@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {
-    404: {"description": "no image of that id, or it has no such plate"}
+    404: {"description": "no image has this id, or the image has no such plate"}
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "no JSON"},
+    400: {"description": "the body is not valid JSON"},
     401: {"description": "the API key is missing or unknown"},
     408: {"description": "the body did not arrive in time"},
-    413: {"description": "too large"},
-    415: {"description": "not sent as application/json"},
-    422: {"description": "a text that breaks the grammar, or feedback that contradicts itself"},
-    429: {"description": "more requests than this sender may send"},
-    503: {"description": "nothing is kept, or the store fails"},
+    413: {"description": "the body is too large"},
+    415: {"description": "the content type is not application/json"},
+    422: {"description": "the text violates the plate grammar, or the feedback contradicts itself"},
+    429: {"description": "the sender exceeds the rate limit"},
+    503: {"description": "the server stores nothing, or the store fails"},
 }
 for _refusal in (*_UNKNOWN.values(), *_REFUSALS.values()):
     _refusal["model"] = ErrorAnswer
@@ -63,14 +63,14 @@ def routes(
 
     @router.post(
         "/v1/feedback",
-        summary="Whether a plate was read right, and what is right",
+        summary="Give feedback on a plate or an image",
         status_code=201,
         responses=_UNKNOWN | _REFUSALS,
         openapi_extra=_BODY,
         dependencies=[Depends(admit)],
     )
     async def give(request: Request) -> StoredFeedback:
-        """The response is sent when the feedback is on disk. If given again, the latest counts."""
+        """The response is sent once the feedback is on disk. The latest feedback counts."""
         given = await _given(request)
         corners = None if given.corners is None else tuple(given.corners)
         correction = Correction(given.text, corners, given.lines)
@@ -94,13 +94,13 @@ def routes(
 
     @router.delete(
         "/v1/feedback/{image}",
-        summary="Delete an image that was kept",
+        summary="Delete a stored image",
         status_code=204,
         responses=_UNKNOWN | {status: _REFUSALS[status] for status in (401, 429, 503)},
         dependencies=[Depends(admit)],
     )
     async def delete(image: str, request: Request) -> None:
-        """Delete an image with its files, what was read in it and all feedback on it."""
+        """Delete an image with its files, its predictions and all feedback on it."""
         try:
             await recording().delete(image, request.state.deadline)
         except UnknownEntryError as error:

@@ -119,7 +119,7 @@ class Guard:
             return RefusedError(
                 431,
                 "headers_too_large",
-                f"the headers have more than {most} bytes",
+                f"the headers are larger than {most} bytes",
                 "max_header_kib",
             )
         if scope["path"] not in _BODIES:
@@ -142,7 +142,7 @@ class Guard:
         """Return the refusal of a body that exceeds the maximum size for a path."""
         limit = "max_body_mib" if path in READING else None
         most = self.most(path)
-        return RefusedError(413, "body_too_large", f"the body has more than {most} bytes", limit)
+        return RefusedError(413, "body_too_large", f"the body is larger than {most} bytes", limit)
 
     def hold(self, size: int) -> None:
         """Add to the number of body bytes held; a negative size releases bytes.
@@ -152,7 +152,10 @@ class Guard:
         """
         if size > 0 and self._held + size > self._settings.max_pending:
             raise RefusedError(
-                503, "memory_full", "too many bytes are held; try again", "max_pending_mib"
+                503,
+                "memory_full",
+                "the pending requests exceed the memory limit; try again",
+                "max_pending_mib",
             )
         self._held += size
 

@@ -18,48 +18,50 @@ class Measures:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
         self.latency = Histogram(
-            "plates_request_seconds", "Time from a request's headers to the end of its answer",
+            "plates_request_seconds", "Time from a request's headers to the end of its response",
             ["route", "status"], buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.batch = Histogram(
-            "plates_batch_pictures", "Images that were computed together",
+            "plates_batch_pictures", "Number of images in a batch",
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256), registry=registry,
         )  # fmt: skip
         self.compute = Histogram(
             "plates_batch_seconds", "Time to decode and read a batch", buckets=_SECONDS,
             registry=registry,
         )  # fmt: skip
-        self.queue = Gauge("plates_queue_pictures", "Images that wait", registry=registry)
+        self.queue = Gauge("plates_queue_pictures", "Number of images waiting", registry=registry)
         self.rejections = Counter(
-            "plates_rejections", "Requests and images that were refused", ["reason"],
+            "plates_rejections", "Number of refused requests and images", ["reason"],
             registry=registry,
         )  # fmt: skip
         self.skipped = Counter(
-            "plates_skipped", "Images that nobody waited for any more", registry=registry
+            "plates_skipped",
+            "Number of images skipped since no client was waiting",
+            registry=registry,
         )
         self.confidence = Histogram(
-            "plates_confidence", "Highest probability among the texts of each image with a plate",
+            "plates_confidence", "Highest confidence in each image with a plate",
             buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0),
             registry=registry,
         )  # fmt: skip
         self.images = Counter(
-            "plates_pictures", "Images that were read: with a text, a plate alone, or nothing",
+            "plates_pictures", "Number of images read, with a text, only a plate, or nothing",
             ["outcome"], registry=registry,
         )  # fmt: skip
         self.without_plate = Gauge(
-            "plates_without_plate_ratio", "Share of the images read so far that show no plate",
+            "plates_without_plate_ratio", "Proportion of images read without a plate",
             registry=registry,
         )  # fmt: skip
         self.reloads = Counter(
-            "plates_bundle_loads", "Bundles that were loaded or refused", ["outcome"],
+            "plates_bundle_loads", "Number of bundles loaded or refused", ["outcome"],
             registry=registry,
         )  # fmt: skip
         self.captures = Counter(
-            "plates_captures", "Images that were kept, or not, where they should be", ["outcome"],
+            "plates_captures", "Number of images to be stored, by outcome", ["outcome"],
             registry=registry,
         )  # fmt: skip
         self.feedback = Counter(
-            "plates_feedback", "Feedback that was stored", ["verdict"], registry=registry
+            "plates_feedback", "Number of stored feedback entries", ["verdict"], registry=registry
         )
         self._read = self._empty = 0
 

@@ -18,7 +18,7 @@ def serve(settings: Settings) -> NoReturn:
         UserError: MLEM's environment is missing, no stack was saved, or the settings ask to keep images.
     """
     if settings.feedback_url is not None:
-        raise UserError("--feedback: MLEM's server keeps nothing; use --engine native.")
+        raise UserError("--feedback: MLEM's server stores nothing; use --engine native.")
     if not MODEL.with_suffix(".mlem").exists():
         raise UserError(f"{MODEL}.mlem is missing. Save the stack: `python -m src.save_stack`.")
     options = ["--model", str(MODEL), "--request_serializer", "pil_numpy"]

@@ -95,7 +95,7 @@ class Recorder:
             return None
         if len(self._waiting) >= _WAITING or self._waiting_bytes + len(content) > _WAITING_BYTES:
             self._measures.captures.labels("queue_full").inc()
-            self._log("queue_full", "images come faster than they can be stored")
+            self._log("queue_full", "images arrive faster than they can be stored")
             return None
         entry = uuid4().hex
         self._waiting.append(
@@ -160,12 +160,12 @@ class Recorder:
                 return await loop.run_in_executor(self._pool, work)
         except TimeoutError:
             raise RefusedError(
-                503, "deadline", "the store did not answer in time; try again", "deadline_s"
+                503, "deadline", "the store did not respond in time; try again", "deadline_s"
             ) from None
         except StoreError as error:
             self._log("feedback", str(error))
             raise RefusedError(
-                503, "store_failed", "the server cannot store that now; try again"
+                503, "store_failed", "the feedback store is not available; try again"
             ) from None
 
     # Background tasks
@@ -192,7 +192,7 @@ class Recorder:
             self._pause(outcome, str(error))
         except Exception:
             # A bug in this program: the images that come next must not fail because of it.
-            log.exception("images could not be kept")
+            log.exception("failed to store images")
         finally:
             for capture in batch:
                 self._unsaved.pop(capture.id).set_result(None)
@@ -209,11 +209,11 @@ class Recorder:
                     self._pool, self._store.purge, datetime.now(UTC)
                 )
                 if deleted:
-                    log.info("%d images were kept long enough, and are deleted", deleted)
+                    log.info("deleted %d images past their retention period", deleted)
             except StoreError as error:
                 self._log("purge", str(error))
             except Exception:
-                log.exception("old images could not be deleted")
+                log.exception("failed to delete expired images")
             await asyncio.sleep(_PURGE_S)
 
     def _pause(self, outcome: str, reason: str) -> None:
@@ -224,4 +224,4 @@ class Recorder:
         """Log only the first error of a kind; /metrics counts the others."""
         if kind not in self._logged:
             self._logged.add(kind)
-            log.error("%s (told once; /metrics counts)", reason)
+            log.error("%s (logged only once; see /metrics for the count)", reason)

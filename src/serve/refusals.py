@@ -61,4 +61,6 @@ def draining() -> RefusedError:
 
 def feedback_off() -> RefusedError:
     """Return the refusal of feedback by a server that keeps no images."""
-    return RefusedError(503, FEEDBACK_OFF, "this server keeps nothing (--feedback)", "feedback")
+    return RefusedError(
+        503, FEEDBACK_OFF, "this server stores no feedback (--feedback is not set)", "feedback"
+    )

@@ -17,24 +17,24 @@ class _Schema(BaseModel):
 
 
 class ErrorContent(_Schema):
-    """Why something was refused."""
+    """Reason why a request or an image was refused."""
 
     code: str
-    """A word for programs."""
+    """Error code for programs."""
     message: str
-    """A sentence for people."""
+    """Error message for people."""
     limit: str | None = None
-    """The setting of the server that says what is allowed."""
+    """Name of the server setting whose limit was exceeded."""
 
 
 class ErrorAnswer(_Schema):
-    """Of a request that was refused as a whole."""
+    """Response to a request that was refused as a whole."""
 
     error: ErrorContent
 
 
 class BestPlate(_Schema):
-    """The plate with the highest confidence in an image; nulls where no text is likely enough."""
+    """Most confident plate in an image; all fields are null if no text is confident enough."""
 
     plate: str | None = Field(examples=["ZH123456"])
     canton: str | None = Field(examples=["ZH"])
@@ -57,7 +57,7 @@ class BestPlate(_Schema):
 
 
 class FoundPlate(_Schema):
-    """A plate of an image; without a text where none is likely enough, as of a foreign plate."""
+    """Plate in an image; its text is null if not confident enough, such as for a foreign plate."""
 
     plate: str | None
     canton: str | None
@@ -65,13 +65,13 @@ class FoundPlate(_Schema):
     confidence: float
     """Calibrated probability that the text is right."""
     char_confidences: list[float]
-    """Of the canton and of each digit."""
+    """Confidences of the canton and of each digit."""
     box: tuple[float, float, float, float]
-    """x1, y1, x2, y2 in pixels of the displayed image."""
+    """Bounding box x1, y1, x2, y2 in pixels of the displayed image."""
     corners: list[tuple[float, float]]
-    """Four of x, y, clockwise from the plate's own top left."""
+    """Four corners x, y in pixels of the displayed image, clockwise from the plate's own top left."""
     lines: int
-    """1 or 2."""
+    """Number of text lines, 1 or 2."""
 
     @classmethod
     def of(cls, plate: Plate) -> FoundPlate:
@@ -89,26 +89,27 @@ class FoundPlate(_Schema):
 
 
 class Timings(_Schema):
-    """Milliseconds."""
+    """Processing times in milliseconds."""
 
     queue_ms: float
-    """Time that the image waited."""
+    """Time that the image waited in the queue."""
     compute_ms: float
-    """Time to decode and read the batch that it was in."""
+    """Time to decode and read the batch that contained the image."""
 
 
 class Result(_Schema):
-    """Of one image: plates, or why it could not be read."""
+    """Result for one image: its plates, or the reason why it could not be read."""
 
     name: str
-    """Of the file, as it was sent."""
+    """Name of the file as it was sent."""
     id: str | None = None
-    """Id to give feedback with; only where the image is kept."""
+    """Id of the image for feedback; present only if the image is stored."""
     plates: list[FoundPlate] | None = None
-    """Sorted by descending confidence; none is an empty list."""
+    """Plates sorted by descending confidence; empty if no plate was found."""
     width: int | None = None
-    """Of the displayed image, in pixels."""
+    """Width of the displayed image in pixels."""
     height: int | None = None
+    """Height of the displayed image in pixels."""
     timings: Timings | None = None
     error: ErrorContent | None = None
 
@@ -130,46 +131,46 @@ class Result(_Schema):
 
 
 class Results(_Schema):
-    """In the order of the files."""
+    """Results in the order of the files."""
 
     results: list[Result]
     model: str
-    """Version of the bundle that they were read with."""
+    """Version of the bundle that read the images."""
 
 
 Verdict = Literal["right", "wrong", "missed"]
 
 
 class GivenFeedback(_Schema):
-    """What a user says of a plate, or of the image where `plate` is null."""
+    """Feedback from a user on a plate, or on the whole image if `plate` is null."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     id: str = Field(max_length=64)
-    """Of the image, from the answer of /v1/read."""
+    """Id of the image, from the response of /v1/read."""
     plate: int | None = Field(None, ge=0, le=100_000)
-    """Its place among the plates of that answer; the first is 0."""
+    """Index of the plate in that response, starting at 0."""
     verdict: Verdict
-    """Whether the plate was read right or wrong. Of the image: whether a plate was missed, or none
-    (right)."""
+    """For a plate: whether it was read right or wrong. For the image: whether a plate was missed, or
+    none was (right)."""
     text: str | None = Field(None, max_length=32, examples=["ZH123456"])
-    """The correct one, if it is known."""
+    """Correct text, if known."""
     corners: list[tuple[float, float]] | None = Field(None, min_length=4, max_length=4)
-    """The correct ones: four of x, y in pixels of the displayed image, clockwise from the plate's own
-    top left."""
+    """Correct corners, if known: four corners x, y in pixels of the displayed image, clockwise from the
+    plate's own top left."""
     lines: Literal[1, 2] | None = None
-    """Of the plate."""
+    """Correct number of text lines, if known."""
 
 
 class StoredFeedback(_Schema):
     """Feedback as it was stored."""
 
     id: str
-    """Of the image."""
+    """Id of the image."""
     plate: int | None
     verdict: Verdict
     text: str | None
-    """As it is spelled everywhere, such as ZH123456."""
+    """Correct text in canonical spelling, such as ZH123456."""
     corners: list[tuple[float, float]] | None
     lines: int | None
     created: datetime

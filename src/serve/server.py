@@ -104,7 +104,7 @@ class Server(uvicorn.Server):
             self.engine.is_draining = True
             self._captured_signals.append(sig)
             self._drained_at = time.monotonic() + self._settings.drain_s
-            log.info("stopping: %d images are in flight", self.engine.pending)
+            log.info("stopping: %d images are in progress", self.engine.pending)
         else:
             super().handle_exit(sig, frame)
 

@@ -15,7 +15,7 @@ from ..core.program import program
 class Settings(BaseSettings):
     """Serve the plate reader over HTTP.
 
-    Each flag can be set by a variable of the environment as well: --max-files by PLATES_MAX_FILES.
+    Each flag can also be set by an environment variable: --max-files by PLATES_MAX_FILES.
     """
 
     model_config = SettingsConfigDict(
@@ -29,62 +29,62 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """Address to listen at; 0.0.0.0 is every one that the machine has."""
+    """Address to listen on; 0.0.0.0 listens on all interfaces."""
     port: int = Field(8080, ge=0, le=65535)
-    """Port to listen at; 0 is any that is free."""
+    """Port to listen on; 0 selects any free port."""
     engine: Literal["native", "mlem"] = "native"
-    """This server, or MLEM's with what python -m src.save_stack has saved."""
+    """Server to run: this one, or MLEM's with the stack saved by python -m src.save_stack."""
     model: Path | None = None
-    """Folder of the bundle; by default the promoted one. It is read anew on SIGHUP."""
+    """Folder of the bundle; by default the promoted one. SIGHUP reloads it."""
 
     workers: int = Field(default_factory=available_cores, ge=1, le=64)
-    """Batches that are computed at the same time; by default as many as there are cores."""
+    """Number of batches processed at the same time; by default the number of cores."""
     batch: int = Field(16, ge=1, le=256)
-    """Images in a batch, at most."""
+    """Maximum number of images in a batch."""
     window_ms: float = Field(2.0, ge=0, le=100)
-    """How long a batch that is not full waits for requests that are arriving."""
+    """Time in milliseconds that an incomplete batch waits for requests that are arriving."""
     queue: int = Field(128, ge=1, le=100_000)
-    """Images that wait or are computed, at most; more are answered 503 at once."""
+    """Maximum number of images waiting or in progress; further requests get a 503 at once."""
     deadline_s: float = Field(10.0, gt=0, le=600)
-    """A request that is not answered so many seconds after it began is answered 503, or 408 if it had
-    not arrived by then."""
+    """Time limit of a request in seconds; after it, the request gets a 503, or a 408 if its body has not
+    arrived by then."""
     drain_s: float = Field(0.0, ge=0, le=600)
-    """After SIGTERM, new requests are answered 503 for so long before the port is closed: time for a
-    load balancer to look at /readyz."""
+    """Time in seconds after SIGTERM in which new requests get a 503 before the port is closed, so that a
+    load balancer can check /readyz."""
     grace_s: float = Field(20.0, gt=0, le=600)
-    """After that, requests in flight have so long to be answered."""
+    """Time in seconds after that to finish the requests in progress."""
 
     max_body_mib: float = Field(32.0, gt=0, le=1024)
-    """Size of a request's body in MiB, at most."""
+    """Maximum size of a request's body in MiB."""
     max_pending_mib: float = Field(256.0, gt=0)
-    """Size in MiB of all bodies that are held, at most; more are answered 503 at once."""
+    """Maximum total size of all pending bodies in MiB; further requests get a 503 at once."""
     max_files: int = Field(16, ge=1, le=1000)
-    """Images in a request, at most."""
+    """Maximum number of images in a request."""
     max_pixels: int = Field(50_000_000, ge=1)
-    """Pixels of an image, at most."""
+    """Maximum number of pixels of an image."""
     max_side: int = Field(20_000, ge=1)
-    """Width and height of an image, at most."""
+    """Maximum width and height of an image in pixels."""
     max_header_kib: int = Field(32, ge=1, le=1024)
-    """Size of a request's headers in KiB, at most."""
+    """Maximum size of a request's headers in KiB."""
     max_connections: int = Field(4096, ge=1, le=100_000)
-    """Connections, at most; more are answered 503 at once."""
+    """Maximum number of connections; further ones get a 503 at once."""
 
     api_keys: Path | None = None
-    """File with a key a line; with it, requests need one of them in the header X-API-Key."""
+    """File with one API key per line; if set, requests need one of them in the header X-API-Key."""
     rate: float = Field(0.0, ge=0)
-    """Images a second that a key or an address may send on average; 0 is any number."""
+    """Maximum average number of images per second from one API key or address; 0 means no limit."""
     burst: int = Field(32, ge=1)
-    """Images that it may send at once."""
+    """Maximum number of images at once from one API key or address."""
 
     feedback: SecretStr | None = None
-    """Database that keeps images, what was read in them, and what users say about it:
-    sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE. By default nothing is kept."""
+    """Database for images, predictions and user feedback: sqlite:///FILE or
+    postgresql://USER:PASSWORD@HOST/DATABASE. By default nothing is stored."""
     feedback_pictures: Path | None = None
-    """Folder of the images that are kept; by default beside SQLite's file."""
+    """Folder of the stored images; by default next to the SQLite file."""
     feedback_days: int = Field(90, ge=1, le=36_500)
-    """Days after which an image is deleted with all that belongs to it."""
+    """Number of days after which an image is deleted with all its data."""
     max_feedback_mib: float = Field(4096.0, gt=0)
-    """Size in MiB of all images that are kept, at most; more are read, but not kept."""
+    """Maximum total size of the stored images in MiB; further images are read, but not stored."""
 
     @property
     def feedback_url(self) -> str | None:

@@ -57,7 +57,7 @@ async def read_uploads(request: Request, settings: Settings) -> list[Upload]:
             "send a form (multipart/form-data) with files, or an image (image/...)",
         )  # fmt: skip
     if not uploads:
-        raise RefusedError(400, "no_file", "the request holds no file")
+        raise RefusedError(400, "no_file", "the request contains no file")
     return uploads
 
 
@@ -74,9 +74,12 @@ async def _of_form(request: Request, settings: Settings) -> list[Upload]:
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
             raise RefusedError(
-                413, "too_many_files", f"a request may hold {settings.max_files} files", "max_files"
+                413,
+                "too_many_files",
+                f"the request has more than {settings.max_files} files",
+                "max_files",
             ) from error
-        raise RefusedError(400, "bad_form", f"the form is damaged: {error.message}") from error
+        raise RefusedError(400, "bad_form", f"the form is malformed: {error.message}") from error
     try:
         return [
             Upload(field, (value.filename or "file")[:_NAME], await value.read())

@@ -73,7 +73,7 @@ def main(config: Config) -> None:
     int8 = quantize(manifest, *exported, known_plates)
     metrics["int8"] = parity.compare_decisions(known, *int8, "onnxruntime-int8")
     if fault := parity.loss(metrics["int8"]):
-        print(f"No int8 models: {fault}.")
+        print(f"Bundle without int8 models: {fault}.")
     else:
         contents |= zip(bundle.INT8.values(), int8, strict=True)
     folder = config.out("models", "stack")

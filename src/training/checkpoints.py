@@ -95,7 +95,7 @@ def write_best(module: TrainingModule, best: Path, path: Path) -> None:
             f"{best}: the best weights are missing or damaged ({type(error).__name__}). {remedy}"
         ) from error
     if found != module.fingerprint:
-        raise StageError(f"{best}: the weights are of another training. {remedy}")
+        raise StageError(f"{best}: the weights are from another training run. {remedy}")
     weights = {key.removeprefix("model."): value for key, value in state.items()}
     module.model.load_state_dict(weights)
     save_model(module.model, path)
@@ -158,7 +158,7 @@ def resume_point(path: Path, wanted: dict[str, str]) -> ResumePoint | None:
     """
     if not path.is_file():
         return None
-    anew = f"{path}: not resumed, training starts anew:"
+    anew = f"{path}: cannot resume, training starts from scratch:"
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         found = dict(checkpoint["fingerprint"])
@@ -166,11 +166,11 @@ def resume_point(path: Path, wanted: dict[str, str]) -> ResumePoint | None:
             say(f"{anew} it is a checkpoint of {found.get('model')}, not of {wanted['model']}")
             return None
         if different := [part for part in wanted if found.get(part) != wanted[part]]:
-            say(f"{anew} other {' and '.join(different)} than now")
+            say(f"{anew} it was written with different {' and '.join(different)}")
             return None
         step, precision = int(checkpoint["global_step"]), Precision(**checkpoint["precision"])
     except _DAMAGED as error:
-        say(f"{anew} it is damaged or of another program ({type(error).__name__})")
+        say(f"{anew} it is damaged or was written by another program ({type(error).__name__})")
         return None
     say(f"{path}: resumed at step {step}")
     return ResumePoint(step, precision)

@@ -24,7 +24,7 @@ def has_feedback(config: Config, task: str) -> bool:
     for kind, name in (("models", "finetuning.json"), ("runs", "metrics.json")):
         with complete_folder(config.out(kind, f"{task}_finetuned")) as folder:
             (folder / name).write_text(text, encoding="utf-8")
-    print(f"{config.feedback_path}: no feedback yet; the model of {task} stays as it was trained.")
+    print(f"{config.feedback_path}: no feedback yet; the {task} model stays as trained.")
     return False
 
 

@@ -58,14 +58,14 @@ def train(
     local, nodes = processes(config)
     if module.batch_size % (local * nodes):
         raise StageError(
-            f"params.py: BATCH_SIZE: {module.batch_size} is not divisible by the "
-            f"{local * nodes} processes of params.yaml: trainer"
+            f"params.py: BATCH_SIZE: {module.batch_size} is not divisible by the {local * nodes} "
+            "processes set in params.yaml: trainer"
         )
     if data.validation_count < local * nodes:
         params = {"localize": "PrepareLocalizeParams", "ocr": "PrepareOCRParams"}[task]
         raise StageError(
-            f"{config.prepared(task) / 'val'}: its {data.validation_count} samples are fewer than "
-            f"the {local * nodes} processes of params.yaml: trainer. Raise {params}.MAX_IMAGES "
+            f"{config.prepared(task) / 'val'}: {data.validation_count} samples are fewer than the "
+            f"{local * nodes} processes set in params.yaml: trainer. Raise {params}.MAX_IMAGES "
             f"in params.py, or lower {params}.TRAIN_SPLIT."
         )
     device = accelerator(config)

@@ -44,7 +44,7 @@ class Precision:
 
     def __str__(self) -> str:
         rates = ", ".join(f"{rate:.0f} in {name}" for name, rate in self.samples_per_second.items())
-        return f"{self.name} ({rates} samples a second)" if rates else self.name
+        return f"{self.name} ({rates} samples per second)" if rates else self.name
 
 
 def processes(config: Config) -> tuple[int, int]:
@@ -70,12 +70,12 @@ def accelerator(config: Config) -> str:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     elif name == "cuda" and not torch.cuda.is_available():
-        raise StageError("params.yaml: trainer.accelerator: there is no CUDA device here; use auto")
+        raise StageError("params.yaml: trainer.accelerator: no CUDA device is available; use auto")
     devices = processes(config)[0]
     if name == "cuda" and devices > (found := torch.cuda.device_count()):
         raise StageError(
-            f"params.yaml: trainer.devices: {devices} processes (torchrun's --nproc_per_node goes "
-            f"before it), but there are {found} GPUs here; each process takes one"
+            f"params.yaml: trainer.devices: {devices} processes (torchrun's --nproc_per_node takes "
+            f"precedence), but only {found} GPUs are available; each process needs one"
         )
     return name
 

@@ -17,7 +17,7 @@ from .finetuning import finetune, mixed_data, tunable
 from .localizer import LocalizerTraining
 
 AGREEING = 0.5
-"""IoU with an annotated box from which on the model's own corners are used as pseudo-labels."""
+"""Minimum IoU with an annotated box at which the model's own corners are used as pseudo-labels."""
 _BATCH = 256
 
 

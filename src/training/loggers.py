@@ -65,13 +65,13 @@ def trackers(module: TrainingModule, config: Config, place: str) -> list[Logger]
         project = os.environ.get("WANDB_PROJECT", "swiss-plate-reader")
         logger = WandbLogger(project=project, job_type=place)
     except ModuleNotFoundError as error:
-        raise StageError(f"{parameter} it is not installed; `make wandb` does that") from error
+        raise StageError(f"{parameter} not installed; run `make wandb`") from error
     try:
         # This starts the run, so that any error occurs now and not in the middle of training.
         logger.log_hyperparams(module.params.model_dump())
     except Exception as error:
         raise StageError(
-            f"{parameter} cannot start: {error}. Call `wandb login`, or set WANDB_MODE=offline."
+            f"{parameter} cannot start: {error}. Run `wandb login`, or set WANDB_MODE=offline."
         ) from error
     return [logger]
 

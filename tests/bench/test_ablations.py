@@ -37,10 +37,10 @@ def test_constants_exist_and_come_back() -> None:
         from ablations import VARIANTS, changed
     finally:
         sys.path.pop(0)
-    before = recognizer.SURE_READING, finder.OTHER_SHARES, finder.REFINE_WIDTH
+    before = recognizer.SURE_READING, finder.AUGMENTED_SHARES, finder.REFINE_WIDTH
     for changes in VARIANTS.values():
         for module, name, value in changes:
             assert getattr(module, name) != value
         with changed(changes):
             assert all(getattr(module, name) == value for module, name, value in changes)
-    assert before == (recognizer.SURE_READING, finder.OTHER_SHARES, finder.REFINE_WIDTH)
+    assert before == (recognizer.SURE_READING, finder.AUGMENTED_SHARES, finder.REFINE_WIDTH)

@@ -72,10 +72,10 @@ def test_people_get_a_table(result: dict[str, Any], monkeypatch: pytest.MonkeyPa
     rows = {line[:36].strip(): line[36:].split() for line in text.splitlines()}
     columns = len(result["runtimes"]) + 1
     assert len(rows["one 256x256 scene, median ms"]) == columns
-    assert len(rows["scenes/s in batches of 4"]) == columns
+    assert len(rows["scenes/s, batch size 4"]) == columns
     # The original's networks read no files.
     assert len(rows["12-megapixel JPEG to text, median ms"]) == columns - 1
-    assert len(rows["files/s of src.read"]) == columns - 1
+    assert len(rows["files/s with src.read"]) == columns - 1
     assert rows["parameters"][-1] == f"{result['original']['parameters']:,}"
 
 

@@ -54,7 +54,7 @@ def test_decode_is_the_inverse_of_encode(plate: str) -> None:
 )
 def test_what_is_no_plate_is_refused(text: str) -> None:
     assert not CHARSET.is_valid(text)
-    with pytest.raises(ValueError, match="is no plate"):
+    with pytest.raises(ValueError, match="is not a valid plate"):
         CHARSET.encode(text)
 
 

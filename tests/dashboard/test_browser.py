@@ -30,7 +30,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 # The other half of the suite runs beside this one.
 sync_api.expect.set_options(timeout=60_000)
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = {"": "Try an image", "review": "Review", "data": "Quality of the data", "model": "Model",
+PAGES = {"": "Try an image", "review": "Review", "data": "Data quality", "model": "Model",
          "operation": "Operation"}  # fmt: skip
 
 
@@ -151,13 +151,13 @@ def test_an_image_is_tried_and_corrected(
     ready(page, "Try an image")
     page.set_input_files("input[type=file]", image)
     ready(page, "BE 1")
-    page.get_by_label("What it says, if that is wrong").fill("BE 1x")
-    page.get_by_label("What it says, if that is wrong").press("Enter")
-    sync_api.expect(page.get_by_text("'BE1X' is no plate")).to_be_visible()
+    page.get_by_label("Correct text, if the reading is wrong").fill("BE 1x")
+    page.get_by_label("Correct text, if the reading is wrong").press("Enter")
+    sync_api.expect(page.get_by_text("'BE1X' is not a valid plate")).to_be_visible()
     assert verdicts(kept) == []
-    page.get_by_label("What it says, if that is wrong").fill("be 17")
-    page.get_by_label("What it says, if that is wrong").press("Enter")
-    sync_api.expect(page.get_by_text("Kept as wrong. Thank you.")).to_be_visible()
+    page.get_by_label("Correct text, if the reading is wrong").fill("be 17")
+    page.get_by_label("Correct text, if the reading is wrong").press("Enter")
+    sync_api.expect(page.get_by_text("Stored as wrong. Thank you.")).to_be_visible()
     assert verdicts(kept) == [("wrong", "BE17")]
 
 
@@ -219,7 +219,7 @@ def test_the_queue_by_the_keyboard(page: sync_api.Page, url: str, kept: Store) -
     # It is selected: what is typed takes its place, and no letter of it is a command.
     edit("AX 77")
     page.keyboard.press("Enter")
-    sync_api.expect(page.get_by_text("'AX77' is no plate")).to_be_visible()
+    sync_api.expect(page.get_by_text("'AX77' is not a valid plate")).to_be_visible()
     sync_api.expect(field).to_have_value("AX 77")
     edit("ag 77")
     fourth = next_one("Enter")
@@ -253,7 +253,7 @@ def test_corners_are_edited_and_shown(page: sync_api.Page, url: str, kept: Store
     sync_api.expect(page.locator("img").first).not_to_have_attribute("src", before or "")
     settle(page)
     page.get_by_role("button", name="Correct").click()
-    sync_api.expect(page.get_by_text("Nothing waits for a review.")).to_be_visible()
+    sync_api.expect(page.get_by_text("No plates are waiting for review.")).to_be_visible()
     with kept.reading() as session:
         review = latest(session.get_one(StoredImage, entry.id).reviews, 0)
         assert review is not None
@@ -283,7 +283,7 @@ def test_a_box_is_drawn_around_a_missed_plate(page: sync_api.Page, url: str, kep
     # The outline that will be stored is shown.
     sync_api.expect(page.locator("img").first).to_be_visible()
     page.get_by_role("button", name="Correct").click()
-    sync_api.expect(page.get_by_text("Nothing waits for a review.")).to_be_visible()
+    sync_api.expect(page.get_by_text("No plates are waiting for review.")).to_be_visible()
     with kept.reading() as session:
         review = latest(session.get_one(StoredImage, entry.id).reviews, None)
         assert review is not None

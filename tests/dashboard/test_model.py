@@ -83,10 +83,10 @@ def test_the_candidate_beside_it(promoted: Path) -> None:
 def test_the_candidate_may_be_the_promoted_one(promoted: Path) -> None:
     write("metrics.json", metrics(0.9))
     write_bundle(Path("out/models/stack"))
-    assert "These are the promoted networks." in texts(opened("model"))
+    assert "These are the promoted models." in texts(opened("model"))
     (Path("out/models/stack") / "reader.onnx").write_bytes(b"another")
     write_manifest(Path("out/models/stack"))
-    assert "These are the promoted networks." not in texts(opened("model"))
+    assert "These are the promoted models." not in texts(opened("model"))
 
 
 def test_reliability_is_drawn_of_the_sets_that_have_it(promoted: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_bundle_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_damaged_metrics_are_told(promoted: Path) -> None:
     write("metrics.json", {})
     (EVALUATION / "metrics.json").write_text("{")
-    assert "Make it anew with `dvc repro`" in failure("model")
+    assert "Recreate it with `dvc repro`" in failure("model")
 
 
 def test_the_cards_slices_are_those_that_were_measured(promoted: Path) -> None:

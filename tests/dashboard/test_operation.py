@@ -143,7 +143,7 @@ def test_shift_by_the_day() -> None:
 def test_an_empty_store(store: Store) -> None:
     page = opened("operation")
     assert [each.value for each in page.metric] == ["0", "–", "0", "–"]
-    assert "No image was kept in this time." in texts(page)
+    assert "No image was stored in this period." in texts(page)
 
 
 def test_the_store_over_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,16 +166,16 @@ def test_the_store_over_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
     assert "There is no evaluation to compare with" in texts(page)
     write_evaluation(np.linspace(0.5, 1, 400))
     page = opened("operation")
-    assert "The last 25 texts differ from the evaluation's by **0.90**" in texts(page)
-    assert "more than what chance makes" in texts(page)
-    page.segmented_control[0].set_value("a year").run()
+    assert "last 25 texts differ from those of the evaluation by **0.90**" in texts(page)
+    assert "more than chance explains" in texts(page)
+    page.segmented_control[0].set_value("1 year").run()
     assert page.metric[0].value == "27"
 
 
 def test_a_few_texts_say_nothing_of_a_shift(store: Store) -> None:
     write_evaluation(np.linspace(0.5, 1, 400))
     kept(store, plate(), at=datetime.now(UTC))
-    assert "1 texts of the model in use; 20 are needed" in texts(opened("operation"))
+    assert "has 1 texts; a comparison needs at least 20" in texts(opened("operation"))
 
 
 def test_what_the_server_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,14 +192,14 @@ def test_what_the_server_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert counted["/predict", "415"] == 1
     assert found.counts["images read"] == {"text": 3}
     assert found.counts["refused"] == {"unsupported_format": 1}
-    assert found.counts["share without a plate"] == {"now": 0}
+    assert found.counts["proportion without a plate"] == {"now": 0}
     assert found.confidence["images"].sum() == 3
     assert page.dataframe[0].value["requests"].sum() >= 4
 
 
 def test_a_server_that_does_not_answer_is_told() -> None:
     said = texts(opened("operation"))
-    assert "http://127.0.0.1:9/metrics: does not answer" in said
+    assert "http://127.0.0.1:9/metrics: does not respond" in said
     assert "PLATES_SERVER" in said
 
 
@@ -207,5 +207,5 @@ def test_a_server_that_does_not_answer_is_told() -> None:
     "text", ["# TYPE other counter\nother_total 1\n", "<html> <body> no </body>"]
 )
 def test_what_is_no_server_of_this_project_is_told(text: str) -> None:
-    with pytest.raises(ServerError, match="no server of this project"):
+    with pytest.raises(ServerError, match="not a plate reader server"):
         served(text)

@@ -81,7 +81,7 @@ def test_sections_are_those_of_the_report() -> None:
     head, sections = sections_of((FOLDER / "report.html").read_text())
     assert set(sections) == {"train-grammar", "train-clusters", "train-calibration"}
     assert "</style>" in head
-    assert "<details open><summary>examples" in sections["train-clusters"]
+    assert "<details open><summary>Examples" in sections["train-clusters"]
     assert "Not checked" not in "".join(sections.values())
 
 
@@ -95,7 +95,7 @@ def test_it_is_told_how_to_get_a_report_that_is_not_here() -> None:
 
 
 def test_what_is_damaged_is_told() -> None:
-    with pytest.raises(ResultsError, match="of another version"):
+    with pytest.raises(ResultsError, match="from another version"):
         checks_of({"train": {"grammar": {"value": 1}}})
     FOLDER.mkdir(parents=True)
     (FOLDER / "metrics.json").write_text("{")

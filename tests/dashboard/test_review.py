@@ -52,7 +52,7 @@ def write(page: AppTest, text: str) -> AppTest:
 
 def test_nothing_waits(store: Store) -> None:
     page = opened("review")
-    assert "Nothing waits for a review." in texts(page)
+    assert "No plates are waiting for review." in texts(page)
     assert [each.label for each in page.button] == ["Undo"]
     press(page, "Undo")
 
@@ -61,8 +61,8 @@ def test_accepted_and_rejected_plates_wait_no_more(store: Store) -> None:
     doubtful, sure = kept(store, "BE1", 0.5), kept(store, "ZH2", 0.99)
     page = opened("review")
     assert page.header[0].value == "BE 1"
-    assert "the reader doubts" in texts(page)
-    assert "2 to look at" in texts(page)
+    assert "the recognizer is uncertain" in texts(page)
+    assert "2 to review" in texts(page)
     press(page, "Accept")
     review = decided(store, doubtful)
     assert review is not None
@@ -72,7 +72,7 @@ def test_accepted_and_rejected_plates_wait_no_more(store: Store) -> None:
     review = decided(store, sure)
     assert review is not None
     assert review.state == "rejected"
-    assert "Nothing waits for a review." in texts(page)
+    assert "No plates are waiting for review." in texts(page)
 
 
 def test_a_text_is_corrected_if_it_obeys_the_grammar(store: Store) -> None:
@@ -80,7 +80,7 @@ def test_a_text_is_corrected_if_it_obeys_the_grammar(store: Store) -> None:
     page = opened("review")
     assert field(page) == "BE1"
     write(page, "BE012")
-    assert "'BE012' is no plate: expected one of AG" in page.error[0].value
+    assert "'BE012' is not a valid plate: expected one of AG" in page.error[0].value
     assert field(page) == "BE012", "what was typed is lost"
     assert decided(store, entry) is None
     write(page, "be 12")
@@ -117,9 +117,9 @@ def test_what_the_user_says_is_taken_with_one_key(store: Store) -> None:
     entry = kept(store)
     store.add_feedback(entry, 0, "wrong", Correction("BE7", MOVED))
     page = opened("review")
-    assert "The user says: BE 7, corners" in texts(page)
+    assert "User feedback: BE 7, corners" in texts(page)
     assert field(page) == "BE7"
-    press(page, "As said")
+    press(page, "Use feedback")
     review = decided(store, entry)
     assert review is not None
     assert (review.state, review.text) == ("corrected", "BE7")
@@ -128,7 +128,7 @@ def test_what_the_user_says_is_taken_with_one_key(store: Store) -> None:
 
 def test_without_a_users_word_there_is_none_to_take(store: Store) -> None:
     kept(store)
-    (button,) = [each for each in opened("review").button if each.label == "As said"]
+    (button,) = [each for each in opened("review").button if each.label == "Use feedback"]
     assert button.disabled
 
 
@@ -139,11 +139,11 @@ def test_a_missed_plate_needs_text_and_corners(store: Store) -> None:
     page = opened("review")
     assert page.header[0].value == "A missed plate"
     disabled = {each.label for each in page.button if each.disabled}
-    assert disabled == {"Accept", "As said"}
+    assert disabled == {"Accept", "Use feedback"}
     press(page, "Correct")
-    assert "text and corners are needed" in page.error[0].value
+    assert "needs both a text and corners" in page.error[0].value
     store.add_feedback(entry, None, "missed", Correction("GE9", MOVED))
-    press(opened("review"), "As said")
+    press(opened("review"), "Use feedback")
     review = decided(store, entry, None)
     assert review is not None
     assert (review.state, review.text) == ("corrected", "GE9")
@@ -170,10 +170,10 @@ def test_the_queue_is_ranked_anew_now_and_then(
     page = opened("review")
     urgent = kept(store, "ZH2", 0.6)
     store.add_feedback(urgent, 0, "wrong")
-    assert "2 to look at" in texts(shown(page.run()))
+    assert "2 to review" in texts(shown(page.run()))
     monkeypatch.setattr("src.dashboard.review.RANKED_S", -1.0)
     before = page.header[0].value
-    assert "3 to look at" in texts(shown(page.run()))
+    assert "3 to review" in texts(shown(page.run()))
     # Else a key would decide of another plate than the one that the reviewer looks at.
     assert page.header[0].value == before
     press(page, "Accept")
@@ -219,7 +219,7 @@ def test_a_decision_has_a_name(store: Store) -> None:
     page = opened("review")
     page.text_input(key="reviewer").set_value(" ")
     press(page, "Accept")
-    assert "say who reviews" in page.error[0].value
+    assert "enter the name of the reviewer" in page.error[0].value
     page.text_input(key="reviewer").set_value("Anna")
     press(page, "Accept")
     review = decided(store, entry)

@@ -44,7 +44,7 @@ def test_it_reads_without_a_store() -> None:
     pixels = draw_plate(scene("BE1", (20, 30, 120, 60)), "GE65432", (100, 150, 220, 182), BLACK)
     page = shown(tried(cv2.imencode(".png", pixels)[1].tobytes()))
     assert sorted(each.value for each in page.subheader) == ["BE 1", "GE 65432"]
-    assert "No store of feedback is named" in texts(page)
+    assert "No feedback store is configured" in texts(page)
     assert not page.button, "there is nothing to say it to"
 
 
@@ -55,7 +55,7 @@ def test_an_image_without_a_plate() -> None:
 
 def test_what_is_tried_is_kept_once_and_what_is_said_of_it(store: Store) -> None:
     page = shown(tried())
-    assert "are kept until the server deletes it" in texts(page)
+    assert "are stored until the server deletes it" in texts(page)
     press(page, "Right")
     assert said(store) == [(0, "right", None)]
     assert "Thank you" in texts(page)
@@ -68,7 +68,7 @@ def test_a_wrong_text_is_corrected_if_the_correction_can_be(store: Store) -> Non
     page = shown(tried())
     page.text_input[0].set_value("QQ 12")
     press(page, "Wrong")
-    assert "'QQ12' is no plate" in page.error[0].value
+    assert "'QQ12' is not a valid plate" in page.error[0].value
     assert said(store) == []
     page.text_input[0].set_value("zh 12")
     press(page, "Wrong")
@@ -86,8 +86,8 @@ def test_an_image_can_be_deleted(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"no image", "is no image that can be read"), (PNG[:200], "is cut off"),
-     (b"GIF89a" + bytes(20), "is no image that can be read")],
+    [(b"no image", "is not a supported image"), (PNG[:200], "is truncated"),
+     (b"GIF89a" + bytes(20), "is not a supported image")],
 )  # fmt: skip
 def test_what_cannot_be_read_is_told(content: bytes, says: str, store: Store) -> None:
     page = tried(content)
@@ -97,10 +97,10 @@ def test_what_cannot_be_read_is_told(content: bytes, says: str, store: Store) ->
 
 def test_images_beyond_the_limits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLATES_MAX_SIDE", "255")
-    assert "a side of 255 is read at most" in tried().exception[0].message
+    assert "the maximum side length is 255" in tried().exception[0].message
     monkeypatch.setenv("PLATES_MAX_SIDE", "256")
     monkeypatch.setenv("PLATES_MAX_PIXELS", "65535")
-    assert "are read at most" in tried().exception[0].message
+    assert "the maximum is" in tried().exception[0].message
 
 
 def test_a_store_that_fails_does_not_fail_the_reading(
@@ -112,11 +112,11 @@ def test_a_store_that_fails_does_not_fail_the_reading(
     with monkeypatch.context() as patch:
         patch.setattr(Store, "save", fail)
         page = shown(tried())
-    assert "The image is not kept: it is full" in texts(page)
+    assert "The image is not stored: it is full" in texts(page)
     assert [each.value for each in page.subheader] == ["BE 1"]
     monkeypatch.setenv("PLATES_FEEDBACK", f"sqlite:///{workspace}/nowhere/feedback.db")
     page = shown(tried())
-    assert "Nothing is kept: " in texts(page)
+    assert "Nothing is stored: " in texts(page)
     assert [each.value for each in page.subheader] == ["BE 1"]
 
 
@@ -127,7 +127,7 @@ def test_old_images_are_deleted_only_if_that_is_asked_for(
     opened("try_image")
     assert images(store) == 1
     monkeypatch.setenv("PLATES_FEEDBACK_DAYS", "30")
-    assert "are kept for 30 days" in texts(opened("try_image"))
+    assert "are stored for 30 days" in texts(opened("try_image"))
     assert images(store) == 0
 
 

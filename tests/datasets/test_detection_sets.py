@@ -175,14 +175,14 @@ def _damaged(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (_no_number, "a.txt, line 1: must be `class cx cy w h`"),
-        (_outside, "is none in an image of 200x100 pixels"),
-        (_no_image, "a.xml: its image a.png is neither beside it"),
-        (_no_xml, "a.xml: is no annotation of Pascal VOC"),
-        (_no_corners, "must have `corners: x,y x,y x,y x,y`"),
-        (_no_names, "data.yaml: does not give the classes"),
+        (_no_number, "a.txt, line 1: expected `class cx cy w h`"),
+        (_outside, "is not valid in an image of 200x100 pixels"),
+        (_no_image, "a.xml: its image a.png is not in the same folder"),
+        (_no_xml, "a.xml: not a Pascal VOC annotation"),
+        (_no_corners, "expected `corners: x,y x,y x,y x,y`"),
+        (_no_names, "data.yaml: does not list the classes"),
         (_damaged, "a.xml: "),
-        (lambda folder: text(folder / "notes.md", "?"), "is no known set"),
+        (lambda folder: text(folder / "notes.md", "?"), "not a known dataset layout"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, make: Callable[[Path], None], named: str) -> None:

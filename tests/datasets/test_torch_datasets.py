@@ -160,7 +160,7 @@ def test_damaged_texts_are_named(tiny_workspace: Path) -> None:
     path = folder / "labels-00000.parquet"
     pd.read_parquet(path).assign(plate="XX1").to_parquet(path)
     params = load_config(tiny_workspace).TrainOCRParams
-    with pytest.raises(DatasetError, match=r"train: 'XX1' is no plate.*prepare_ocr"):
+    with pytest.raises(DatasetError, match=r"train: 'XX1' is not a valid plate.*prepare_ocr"):
         OCRDataset(folder, "corners", (1, 32, 128), params)
 
 

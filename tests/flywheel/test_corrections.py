@@ -41,7 +41,7 @@ def test_texts_are_spelled_one_way(text: str, wanted: str) -> None:
     ],
 )
 def test_other_texts_break_the_grammar(text: str) -> None:
-    with pytest.raises(CorrectionError, match=r"is no plate: expected .* such as ZH123456"):
+    with pytest.raises(CorrectionError, match=r"is not a valid plate: expected .* such as ZH123456"):
         Correction(text=text).checked(100, 100)
 
 
@@ -81,7 +81,7 @@ def test_corners_of_none(corners: tuple[tuple[float, float], ...], says: str) ->
 
 def test_lines_are_one_or_two() -> None:
     assert Correction(lines=2).checked(9, 9).lines == 2
-    with pytest.raises(CorrectionError, match="1 or 2 lines"):
+    with pytest.raises(CorrectionError, match="lines must be 1 or 2"):
         Correction(lines=3).checked(9, 9)
 
 

@@ -233,13 +233,13 @@ def test_a_damaged_file_is_told(sqlite_url: str, damage: str, tmp_path: Path) ->
     else:
         del content[len(content) // 2 :]
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"damaged.*ring a copy back") as caught:
+    with pytest.raises(StoreError, match=r"damaged.*estore a backup") as caught:
         Store(sqlite_url)
     assert str(path) in str(caught.value)
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"nowhere/feedback.db: cannot be opened.*Make its folder"):
+    with pytest.raises(StoreError, match=r"nowhere/feedback.db: cannot be opened.*Create its folder"):
         Store(f"sqlite:///{tmp_path}/nowhere/feedback.db")
 
 
@@ -291,14 +291,14 @@ def disk_of(most_bytes: int) -> Iterator[None]:
 
 
 def test_a_full_disk_is_told(sqlite_url: str) -> None:
-    with disk_of(0), pytest.raises(StoreError, match=r"feedback\.db: .*Free some space"):
+    with disk_of(0), pytest.raises(StoreError, match=r"feedback\.db: .*Free some disk space"):
         Store(sqlite_url)
     Store(sqlite_url).close()
     # Now the schema is there, and its log has no room to grow.
-    with disk_of(4096), pytest.raises(StoreError, match=r"feedback\.db: .*Free some space"):
+    with disk_of(4096), pytest.raises(StoreError, match=r"feedback\.db: .*Free some disk space"):
         Store(sqlite_url)
     # Room for the database, but not for an image.
-    with disk_of(2**15 + 2**14), pytest.raises(StoreError, match=r"-pictures: .*free some space"):
+    with disk_of(2**15 + 2**14), pytest.raises(StoreError, match=r"-pictures: .*free some disk space"):
         Store(sqlite_url)
     with disk_of(2**20):
         Store(sqlite_url).close()
@@ -309,7 +309,7 @@ def test_a_database_that_is_held_is_told(sqlite_url: str, monkeypatch: pytest.Mo
     store = Store(sqlite_url)
     with connected(sqlite_url) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match=r"locked.*Another program holds it"):
+        with pytest.raises(StoreError, match=r"locked.*Another program has locked it"):
             store.save([capture()])
         other.execute("ROLLBACK")
     store.save([capture()])
@@ -323,7 +323,7 @@ def test_a_database_that_is_held_is_told(sqlite_url: str, monkeypatch: pytest.Mo
 def test_postgresql_that_takes_no_writes_is_told(postgres: Cluster, tmp_path: Path) -> None:
     url = postgres.new_url()
     Store(url, tmp_path / "pictures").close()
-    with pytest.raises(StoreError, match=r"read-only transaction.*takes writes"):
+    with pytest.raises(StoreError, match=r"read-only transaction.*accepts writes"):
         Store(f"{url}%20-cdefault_transaction_read_only%3Don", tmp_path / "pictures")
 
 
@@ -333,7 +333,7 @@ def test_postgresql_without_rights_is_told(postgres: Cluster, tmp_path: Path) ->
     name = url.rpartition("%3D")[2]
     postgres.run(f"CREATE ROLE {name} LOGIN")
     postgres.run(f"GRANT USAGE ON SCHEMA {name} TO {name}")
-    with pytest.raises(StoreError, match=r"permission denied.*Give the user"):
+    with pytest.raises(StoreError, match=r"permission denied.*Grant the user"):
         Store(url.replace("postgres@", f"{name}@"), tmp_path / "pictures")
 
 

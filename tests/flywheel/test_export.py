@@ -164,7 +164,7 @@ def test_without_a_review_the_last_set_stays(store: Store, tmp_path: Path) -> No
     store.save([capture(plates=(plate("ZH1"),))])
     (tmp_path / "feedback").mkdir()
     (tmp_path / "feedback/mine").touch()
-    with store.reading() as session, pytest.raises(StoreError, match="nothing was reviewed yet"):
+    with store.reading() as session, pytest.raises(StoreError, match="no plate has been reviewed yet"):
         export(session, store, tmp_path / "feedback")
     assert (tmp_path / "feedback/mine").exists()
 
@@ -183,6 +183,6 @@ def test_the_command(tmp_path: Path) -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "Track it: dvc add" in done.stdout
+    assert "Track it with `dvc add" in done.stdout
     assert (tmp_path / "report/report.html").exists(), done.stderr
     assert len(list((tmp_path / "set/pictures").iterdir())) == 1

@@ -146,12 +146,12 @@ def test_what_was_decided_waits_no_more(store: Store, nothing_random: None) -> N
 @pytest.mark.parametrize(
     ("plate_number", "state", "correction", "says"),
     [
-        (0, "perhaps", Correction(), "the state is one of"),
-        (0, "corrected", Correction(), "goes with the state"),
-        (0, "accepted", Correction("ZH1"), "goes with the state"),
-        (0, "corrected", Correction("QQ1"), "no plate"),
-        (None, "accepted", Correction(), "was not read"),
-        (None, "corrected", Correction("ZH1"), "text and corners are needed"),
+        (0, "perhaps", Correction(), "the state must be one of"),
+        (0, "corrected", Correction(), "requires a correction"),
+        (0, "accepted", Correction("ZH1"), "requires a correction"),
+        (0, "corrected", Correction("QQ1"), "not a valid plate"),
+        (None, "accepted", Correction(), "cannot be accepted"),
+        (None, "corrected", Correction("ZH1"), "needs both a text and corners"),
     ],
 )
 def test_a_decision_that_contradicts_itself(

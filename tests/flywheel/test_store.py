@@ -187,7 +187,7 @@ def test_a_disk_that_fails_keeps_no_half_of_an_image(
         return real(folder, content)
 
     monkeypatch.setattr(ImageFolder, "stage", full)
-    with pytest.raises(StoreError, match=r"No space left on device\. Free some space"):
+    with pytest.raises(StoreError, match=r"No space left on device\. Free some disk space"):
         store.save([capture()])
     assert len(calls) == 2
     assert rows(store) == NOTHING
@@ -225,9 +225,9 @@ def test_feedback_is_kept_and_the_latest_is_the_last(store: Store) -> None:
     [
         (0, "perhaps", Correction(), "one of right, wrong, missed"),
         (None, "wrong", Correction(), "needs the number"),
-        (0, "missed", Correction(), "has no number"),
-        (0, "right", Correction("ZH1"), "needs no correction"),
-        (0, "wrong", Correction("XX1"), "is no plate"),
+        (0, "missed", Correction(), "takes no plate number"),
+        (0, "right", Correction("ZH1"), "takes no correction"),
+        (0, "wrong", Correction("XX1"), "is not a valid plate"),
         (0, "wrong", Correction(corners=CORNERS[::-1]), "clockwise"),
     ],
 )
@@ -273,7 +273,7 @@ def test_feedback_on_one_image_is_bounded(store: Store, monkeypatch: pytest.Monk
     store.save([kept := capture()])
     for _ in range(3):
         store.add_feedback(kept.id, 0, "right")
-    with pytest.raises(CorrectionError, match="3 times"):
+    with pytest.raises(CorrectionError, match="at most 3 feedback entries"):
         store.add_feedback(kept.id, 0, "right")
 
 

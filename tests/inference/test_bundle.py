@@ -36,7 +36,7 @@ def test_a_bundle_is_what_was_written(folder: Path) -> None:
     assert loaded.manifest.threshold == 0.7
     assert loaded.networks() == tuple((folder / name).read_bytes() for name in NETWORKS)
     assert not loaded.has_int8
-    with pytest.raises(BundleError, match="no int8 models"):
+    with pytest.raises(BundleError, match="does not contain int8 models"):
         loaded.networks(int8=True)
     assert loaded.manifest == read_manifest(folder) == Bundle.load(str(folder)).manifest
     assert bundle.manifest_text(loaded.manifest) == (folder / MANIFEST).read_text()
@@ -56,7 +56,7 @@ def test_a_bundle_may_hold_networks_of_8_bits(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=re.escape(files[1])):
         Bundle.load(folder)
     change(folder, lambda values: values["files"].pop(files[1]))
-    with pytest.raises(BundleError, match=f"does not name {re.escape(files[1])}"):
+    with pytest.raises(BundleError, match=f"does not list {re.escape(files[1])}"):
         Bundle.load(folder)
 
 
@@ -97,9 +97,12 @@ def test_no_runtime_sees_a_file_that_was_not_checked(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (lambda values: values.update(format="a car"), "no manifest of a bundle"),
-        (lambda values: values.update(version=2), "of version 2, this program reads 1"),
-        (lambda values: values.pop("version"), "of version None"),
+        (lambda values: values.update(format="a car"), "not a bundle manifest"),
+        (
+            lambda values: values.update(version=2),
+            "has version 2, but this program reads version 1",
+        ),
+        (lambda values: values.pop("version"), "has version None"),
         (lambda values: values.pop("threshold"), "required field `threshold`"),
         (lambda values: values.update(threshold=1.5), r"<= 1.0.*\$\.threshold"),
         (lambda values: values.update(more=1), "unknown field `more`"),
@@ -108,12 +111,12 @@ def test_no_runtime_sees_a_file_that_was_not_checked(folder: Path) -> None:
             r"\$\.reader\.rectification",
         ),
         (lambda values: values["localizer"].update(stride=0), r"\$\.localizer\.stride"),
-        (lambda values: values["files"].pop("reader.onnx"), "does not name reader.onnx"),
+        (lambda values: values["files"].pop("reader.onnx"), "does not list reader.onnx"),
         (
             lambda values: values["files"].update({"x.onnx": values["files"]["reader.onnx"]}),
             r"unknown files: \['x.onnx'\]",
         ),
-        (lambda values: values["charset"].update(blank=35), "its classes are not those"),
+        (lambda values: values["charset"].update(blank=35), "its classes differ from those"),
         (lambda values: values["calibration"].update(weights=[1]), "calibration cannot be used"),
     ],
 )

@@ -300,7 +300,7 @@ def test_the_table_of_errors_is_what_the_readers_training_reads(
         evaluate.write_errors(config, path)
     monkeypatch.setattr(evaluate, "ERROR_ROWS", 20)
     evaluate.write_errors(config, path)
-    assert "20 of 22 plates; 2 worse ones were left out" in capsys.readouterr().out
+    assert "20 of 22 plates; excluded 2 with a lower IoU" in capsys.readouterr().out
     errors = read_corner_errors(path)
     assert errors.shape == (20, 4, 2)
     assert pd.read_csv(path).columns.tolist() == CORNER_ERROR_COLUMNS

@@ -108,7 +108,7 @@ def test_size_that_a_model_cannot_take_names_the_parameter(
 
 def test_wrong_files_are_refused_with_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    with pytest.raises(ModelError, match=r"no such model.*dvc repro train_localize"):
+    with pytest.raises(ModelError, match=r"the model does not exist.*dvc repro train_localize"):
         load_localizer(path)
     path.write_bytes(b"no safetensors")
     with pytest.raises(ModelError, match=r"damaged.*dvc repro train_ocr"):

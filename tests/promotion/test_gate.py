@@ -54,7 +54,7 @@ def test_the_margin_of_other_sets() -> None:
         candidate = {"val": table(), "shifted": table(range(200 + lost))}
         result = verdict(promoted, candidate)
         assert result.passes == passes
-    assert result.reasons == ["worse on shifted by 0.60%; 0.50% are allowed"]
+    assert result.reasons == ["worse on shifted by 0.60%; at most 0.50% is allowed"]
     # What is worse on the primary set is no matter of margins; on another primary set it may be.
     result = verdict(
         promoted, {"val": table(range(12)), "shifted": table(range(100))}, primary="shifted"
@@ -69,7 +69,7 @@ def test_slices_are_corrected_for_their_number() -> None:
     before, after = range(60, 80), range(6)
     few_result = verdict({"val": table(before, canton=few)}, {"val": table(after, canton=few)})
     (reason,) = few_result.reasons
-    assert reason.startswith("worse on the slice val, canton ZH by 12.00% (p = 0.031")
+    assert reason.startswith("worse on the slice val, canton ZH by 12.00% (corrected p = 0.031")
     many_result = verdict({"val": table(before, canton=many)}, {"val": table(after, canton=many)})
     assert len(many_result.slices) == 20
     assert many_result.passes

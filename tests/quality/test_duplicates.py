@@ -88,7 +88,7 @@ def test_images_that_another_set_has_are_told_with_their_place() -> None:
     assert exactly.scores is not None
     assert nearly.scores is not None
     assert exactly.scores.why(6) == "the same image as set, sample 11"
-    assert nearly.scores.why(8).endswith("alike set, sample 12")
+    assert nearly.scores.why(8).endswith("to set, sample 12")
 
 
 def test_what_has_no_image_is_like_no_other() -> None:

@@ -27,7 +27,7 @@ def test_wrong_texts_are_found() -> None:
     assert finding.scores is not None
     assert finding.scores.measures["agreement"] == pytest.approx(1 - 4 / COUNT)
     why = finding.scores.why(10)
-    assert why.startswith(f"given ZH1, read {text_of(10)} with 0.9")
+    assert why.startswith(f"labelled ZH1, read {text_of(10)} with probability 0.9")
 
 
 def test_the_wrong_character_is_named() -> None:
@@ -37,7 +37,7 @@ def test_the_wrong_character_is_named() -> None:
     )
     assert finding.scores is not None
     # A canton is one character; the fifth digit is the sixth.
-    assert finding.scores.why(40).endswith("; character 6")
+    assert finding.scores.why(40).endswith("; suspected character: 6")
     confused = finding.scores.tables["confused"]
     row = confused[(confused["given"] == "3") & (confused["read"] == text_of(40)[-1])]
     assert row["count"].tolist() == [1]
@@ -51,8 +51,8 @@ def test_a_text_on_what_has_none_and_none_on_what_has_one() -> None:
     finding = checked("wrong_text", evidence_of(samples_of(COUNT, plate=plates), read=read))
     assert sorted(finding.flagged.tolist()) == [20, 30]
     assert finding.scores is not None
-    assert "given nothing to read" in finding.scores.why(20)
-    assert "read nothing to read" in finding.scores.why(30)
+    assert "labelled no text" in finding.scores.why(20)
+    assert "read no text" in finding.scores.why(30)
 
 
 def test_where_the_network_is_unsure_nothing_is_suspected() -> None:
@@ -68,11 +68,11 @@ def test_where_the_network_is_unsure_nothing_is_suspected() -> None:
 @pytest.mark.parametrize(
     ("evidence", "warning"),
     [
-        (evidence_of(samples_of(COUNT)), "no network reads"),
+        (evidence_of(samples_of(COUNT)), "no network reads plates"),
         (evidence_of(samples_of(COUNT), read=reader(text_of), unseen=False), "has trained"),
         (
             evidence_of(samples_of(COUNT), read=reader(lambda i: text_of(i + 1))),
-            "agrees with 0 of 250",
+            "agrees with only 0 of 250",
         ),
         (evidence_of(samples_of(30), read=reader(text_of)), "30 samples; 200 are needed"),
     ],
@@ -107,7 +107,7 @@ def test_shifted_boxes_are_found() -> None:
     assert sorted(finding.flagged.tolist()) == [7, 60]
     assert finding.flagged[0] == 60
     assert finding.scores is not None
-    assert finding.scores.why(7).startswith("found +15% of its width to the right, +0% down")
+    assert finding.scores.why(7).startswith("detected +15% of its width to the right, +0% down")
 
 
 def test_boxes_that_are_found_elsewhere_at_each_look_are_not_suspected() -> None:
@@ -121,7 +121,7 @@ def test_nothing_is_suspected_where_nothing_is_found() -> None:
     warning = checked(
         "wrong_box", evidence_of(samples_of(COUNT), find=finder({7: 0.5}, score=0.2))
     ).warning
-    assert "agrees with 0 of 250" in warning
+    assert "agrees with only 0 of 250" in warning
 
 
 def with_empty() -> tuple[Samples, set[int]]:
@@ -145,9 +145,9 @@ def test_plates_that_the_labels_miss() -> None:
 def test_a_network_that_finds_plates_everywhere_or_nowhere_misses_none() -> None:
     samples = with_empty()[0]
     everywhere = checked("missed_plate", evidence_of(samples, find=finder({})))
-    assert "agrees with 0 of 50" in everywhere.warning
+    assert "agrees with only 0 of 50" in everywhere.warning
     nowhere = checked("missed_plate", evidence_of(samples, find=finder({}, empty=range(COUNT))))
-    assert "agrees with 0 of 200" in nowhere.warning
+    assert "agrees with only 0 of 200" in nowhere.warning
     full = evidence_of(samples_of(COUNT), find=finder({}))
     assert checked("missed_plate", full).warning == "all samples have a plate"
 
@@ -157,7 +157,7 @@ def test_a_network_that_reads_nothing_is_not_listened_to_though_most_have_no_tex
     finding = checked(
         "wrong_text", evidence_of(samples_of(COUNT, plate=plates), read=reader(lambda _: ""))
     )
-    assert "agrees with 0 of 50" in finding.warning
+    assert "agrees with only 0 of 50" in finding.warning
 
 
 def test_without_corners_it_is_read_where_a_plate_is_found() -> None:

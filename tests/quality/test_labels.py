@@ -87,14 +87,14 @@ def test_corners_run_clockwise() -> None:
 def test_corners_that_are_not_known_are_not_judged() -> None:
     samples = samples_of(6)
     samples.labels[CORNER_COLUMNS] = np.nan
-    assert checked("corners", samples).warning == "no corners are given"
+    assert checked("corners", samples).warning == "the set has no corners"
 
 
 @pytest.mark.parametrize(
     ("values", "why"),
     [
-        ({"format": "foreign"}, "calls foreign"),
-        ({"format": "rear_high"}, "rear_high has 2 lines, the label says 1"),
+        ({"format": "foreign"}, "gives the format foreign"),
+        ({"format": "rear_high"}, "rear_high has 2 lines, but the label says 1"),
         ({"colour": "black"}, "army"),
         ({"present": False}, "there is no plate"),
     ],

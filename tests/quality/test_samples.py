@@ -73,8 +73,8 @@ def test_boxes_of_a_truth_file_are_shares_of_the_image(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ("a.png,ZH1,20,ten,120,60", "`y1` is no number: 'ten'"),
-        ("a.png,ZH1,20,,120,60", "its box is not complete"),
+        ("a.png,ZH1,20,ten,120,60", "`y1` is not a number: 'ten'"),
+        ("a.png,ZH1,20,,120,60", "the box is incomplete"),
         ("missing.png,ZH1,20,10,120,60", "missing.png"),
         ("truth.csv,ZH1,20,10,120,60", "truth.csv"),
     ],
@@ -146,5 +146,5 @@ def test_the_sets_of_feedback_are_found_in_whatever_format(folder: Path) -> None
     assert np.array_equal(mine.image(1), image)
     assert [samples.name for samples in open_samples(yolo)] == ["train"]
     (feedback / "odd").mkdir()
-    with pytest.raises(DatasetError, match=r"odd: is no known set.*Pascal VOC"):
+    with pytest.raises(DatasetError, match=r"odd: not a known dataset layout.*Pascal VOC"):
         open_samples(feedback)

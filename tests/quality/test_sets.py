@@ -118,7 +118,7 @@ def test_a_cell_that_lacks_by_chance_is_no_hole(count: int, holes: int) -> None:
 
 
 def test_small_sets_and_unknown_styles_are_not_judged() -> None:
-    assert "too small to tell" in checked("coverage", with_light(covered(15))).warning
+    assert "the set is too small" in checked("coverage", with_light(covered(15))).warning
     samples = with_light(covered())
     samples.labels["style"] = "photograph"
     assert "nothing is declared" in checked("coverage", samples).warning

@@ -134,7 +134,7 @@ def test_the_report_is_one_page_with_its_images(config: Config, tmp_path: Path) 
     assert "http" not in html.replace("http-equiv", "")
     assert "&lt;b&gt;XX&lt;/b&gt;" in html
     assert "<b>XX</b>" not in html
-    assert "1 check is beyond the limit" in html
+    assert "1 check exceeds its limit" in html
     assert all(f"<td>{finding.check.name}</td>" in html for finding in findings)
     links = set(re.findall(r'href="#([^"]+)"', html))
     assert links == set(re.findall(r'<h2 id="([^"]+)"', html))
@@ -190,7 +190,7 @@ def test_any_folder_with_a_csv(config: Config, tmp_path: Path) -> None:
         command.main(config, options)
     message = str(error.value)
     assert "grammar: 1 of 4" in message
-    assert f"{photos / 'truth.csv'}, line 3: 'ZH01' is no plate's text" in message
+    assert f"{photos / 'truth.csv'}, line 3: 'ZH01' is not a valid plate text" in message
     assert "box: 1 of 4" in message
     assert "unusable: 1 of 4" in message
     assert files_below(tmp_path / "out") == FILES

@@ -78,7 +78,7 @@ def test_json(capfd: pytest.CaptureFixture[str], model: Path, images: Path) -> N
     one, zero, broken, two, none = found
     assert zero == {"path": "photos/zero.jpeg", "error": "photos/zero.jpeg: is empty"}
     assert list(broken) == ["path", "error"]
-    assert "photos/a/broken.jpg: is cut off" in broken["error"]
+    assert "photos/a/broken.jpg: is truncated" in broken["error"]
     assert none == {"path": "photos/a/deep/none.bmp", "plates": []}
     assert errors == [f"error: {zero['error']}", f"error: {broken['error']}"]
     (plate,) = one["plates"]
@@ -102,13 +102,13 @@ def test_text(capfd: pytest.CaptureFixture[str], model: Path, images: Path) -> N
     assert status == 1
     assert [line.rsplit(" (", 1)[0] for line in output] == [
         "photos/a/two.PNG: TI 1234567",
-        "photos/a/two.PNG: a plate without a text that is likely enough",
+        "photos/a/two.PNG: a plate, but no text is confident enough",
         "photos/a/deep/none.bmp: no plate",
         "photos/one.png: GE 65432",
     ]
     assert output[0].endswith("%)")
     assert len(errors) == 1
-    assert errors[0].startswith("error: photos/a/broken.jpg: is cut off")
+    assert errors[0].startswith("error: photos/a/broken.jpg: is truncated")
 
 
 def test_all_is_well(capfd: pytest.CaptureFixture[str], model: Path, images: Path) -> None:
@@ -180,7 +180,7 @@ def test_files_are_found(images: Path) -> None:
     (images / "a[1].png").write_bytes(b"")
     assert found("photos/a[1].png") == ["photos/a[1].png"]
     (result,) = find_files(["photos/*.gif"])
-    assert (result.path, result.error) == ("photos/*.gif", "photos/*.gif: no file has such a name")
+    assert (result.path, result.error) == ("photos/*.gif", "photos/*.gif: no file matches")
     # What is named is tried, whatever it is.
     assert found("photos/notes.txt", "missing") == ["photos/notes.txt", "missing"]
 
@@ -191,7 +191,7 @@ def test_a_path_that_cannot_be_is_an_error_of_its_own(
     status, output, _ = run(capfd, model, "--json", "a" * 300, "b" * 300 + "*", "photos/one.png")
     first, second, third = objects(output)
     assert "File name too long" in first["error"]
-    assert "no file has such a name" in second["error"]
+    assert "no file matches" in second["error"]
     assert third["plates"]
     assert status == 1
 
@@ -376,7 +376,7 @@ def test_a_drawing_that_cannot_be_written(
     assert status == 1
     assert objects(output)[0]["plates"][0]["plate"] == "GE65432"
     assert len(errors) == 1
-    assert errors[0].startswith("error: photos/one.png: no drawing: ")
+    assert errors[0].startswith("error: photos/one.png: cannot write the drawing: ")
 
 
 def test_help_says_what_there_is(capfd: pytest.CaptureFixture[str]) -> None:

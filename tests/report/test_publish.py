@@ -71,7 +71,7 @@ def test_a_report_that_is_too_long_for_a_comment(repository: Path) -> None:
     assert len(comment) < LONGEST
     assert comment.startswith("# Better\n\n" + folded("small", 10) + folded("last", 20))
     assert "huge" not in comment
-    assert "no room for them: 1 of 3 parts. report.md, " in comment
+    assert "Too long for a comment: 1 of 3 parts are left out. report.md, " in comment
     assert Path("report", REPORT).read_text() == text
 
 

@@ -119,7 +119,7 @@ def test_a_change_of_a_parameter(repository: Path) -> None:
     assert "TrainOCRParams.LR" not in text
     assert "| plates read, scenes like the original's | 0.9 | 0.95 | ▲ better |" in text
     assert "| plates read, all formats | 0.8 | 0.7 | ▼ worse |" in text
-    assert "| latency of a scene in ms | 2 | 2 | = same |" in text
+    assert "| latency per scene in ms | 2 | 2 | = same |" in text
     assert re.search(r"metrics.json: `gone` \| 1.5 \| – \| gone", text)
     assert re.search(r"metrics.json: `fresh` \| – \| 7 \| new", text)
     links = re.findall(r"!\[[^]]*\]\((.+?)\)", text)
@@ -172,15 +172,15 @@ def test_both_curves_have_colours_of_their_own(
             base: "#0072B2", "head": "#E69F00",
         }  # fmt: skip
         assert {row["rev"] for row in drawn[title]["data"]["values"]} == {base, "head"}
-    assert "No parameter is changed." in text
+    assert "No parameters changed." in text
 
 
 def test_without_a_base(repository: Path) -> None:
     results(0.9)
     commit("only")
     verdict, text = report_of("origin/main")
-    assert verdict == "No verdict: val_acc is 0.9000, and there is nothing to compare it with"
-    assert "There is no base: Git knows no revision `origin/main` here." in text
+    assert verdict == "No verdict: val_acc is 0.9000, but there is nothing to compare it with"
+    assert "No base: Git does not know the revision `origin/main`." in text
     with Image.open("report/predictions_stack.png") as sheet:
         assert sheet.size == (3 * 240, 262)
 
@@ -267,7 +267,7 @@ def test_what_is_not_paired_is_not_judged(repository: Path) -> None:
     results(0.99, data="other")
     verdict, text = report_of()
     assert verdict == "Not paired: val_acc 0.9000 → 0.9900"
-    assert "The same plates" not in text
+    assert "Paired comparison" not in text
     # As every run before there was such a file.
     results(0.99)
     (Path("out/evaluations/stack") / FILE).unlink()
@@ -310,14 +310,14 @@ def test_which_way_is_better(name: str, sign: int) -> None:
 def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
     (tmp_path / REPORT).write_text("![there](a.png) and ![not there](b.png)")
     (tmp_path / "a.png").touch()
-    with pytest.raises(RevisionError, match=r"links b\.png, which is not there"):
+    with pytest.raises(RevisionError, match=r"links to b\.png, which does not exist"):
         check_links(tmp_path / REPORT)
 
 
 def test_another_folder_is_not_replaced(repository: Path) -> None:
     results(0.9)
     commit("base")
-    with pytest.raises(RevisionError, match="out: holds something that is no report"):
+    with pytest.raises(RevisionError, match="out: contains something other than a report"):
         write_report("main", Path("out"))
     assert Path("out/evaluations/stack/metrics.json").exists()
 
@@ -348,6 +348,6 @@ def test_the_command(repository: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "Same: val_acc 0.9000 → 0.9000", "elsewhere/report.md is written.",
+        "Same: val_acc 0.9000 → 0.9000", "Wrote elsewhere/report.md.",
     ]  # fmt: skip
     assert Path("elsewhere", REPORT).exists()

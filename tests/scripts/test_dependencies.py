@@ -38,7 +38,7 @@ def test_they_are_written_and_all_else_stays(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--check"]) == 1
-    assert "deps of draw differ from the imports; run `make deps`" in capsys.readouterr().err
+    assert "deps of draw do not match the imports; run `make deps`" in capsys.readouterr().err
     assert (workspace / "dvc.yaml").read_text() == PIPELINE
     assert main([]) == 0
     new = "      - ${src_path}/draw.py\n      - ${src_path}/pen.py\n"

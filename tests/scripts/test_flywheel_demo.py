@@ -114,5 +114,5 @@ def test_the_report_names_the_share_that_is_recovered(capsys: pytest.CaptureFixt
     demo.report(before, after, promoted=True, seconds=120)
     out = capsys.readouterr().out
     assert "75% of the lost accuracy" in out
-    assert "-0.10 points" in out
-    assert "promotes it; 2.0 min" in out
+    assert "-0.10 percentage points" in out
+    assert "accepted the bundle. Total time: 2.0 min" in out

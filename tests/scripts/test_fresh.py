@@ -143,7 +143,7 @@ def test_the_status_says_what_to_do(project: Path, capsys: pytest.CaptureFixture
     assert fresh.main(["--accept-parameters"]) == 0
     output = capsys.readouterr().out.splitlines()
     assert len(output) == 3
-    assert "train, evaluate, publish would run, as params.yaml: rate changed" in output[-1]
+    assert "train, evaluate, publish would run because params.yaml: rate changed" in output[-1]
     assert f"label {fresh.LABEL}" in output[-1]
     (project / "code/prepare.py").write_text("raise SystemExit('changed')\n")
     assert fresh.main(["--accept-parameters"]) == fresh.STALE

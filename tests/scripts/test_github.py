@@ -107,7 +107,7 @@ def test_nobody_else_may(
     server.permission = permission
     _happens(tmp_path, event)
     assert github.main(["allowed"]) == 1
-    message = "may not push" if permission else "GitHub answers 404"
+    message = "may not push" if permission else "GitHub returned 404"
     assert message in capsys.readouterr().err
 
 
@@ -118,7 +118,7 @@ def test_code_of_a_fork_is_refused_whoever_asks(
     server.permission = "admin"
     _happens(tmp_path, _labelled(origin))
     assert github.main(["allowed"]) == 1
-    assert (origin or "a fork that is gone") in capsys.readouterr().err
+    assert (origin or "a deleted fork") in capsys.readouterr().err
 
 
 def test_a_name_is_no_part_of_a_path(server: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_workflows_are_started_on_the_branch(
 def test_a_refusal_is_an_error(server: GitHub, capsys: Output) -> None:
     server.status = 403
     assert github.main(["start", "ci.yml"]) == 1
-    assert "GitHub answers 403" in capsys.readouterr().err
+    assert "GitHub returned 403" in capsys.readouterr().err
 
 
 def test_a_tag_is_no_branch(

@@ -82,7 +82,7 @@ def test_names_of_parameters_are_taken_in_and_no_changed_value(project: Path) ->
 
 def test_what_has_never_run_is_an_error(project: Path) -> None:
     Path("dvc.lock").unlink()
-    with pytest.raises(UserError, match=r"dvc\.lock: prepare has never run; `make repro`"):
+    with pytest.raises(UserError, match=r"dvc\.lock: prepare has never run; run `make repro`"):
         relock()
 
 

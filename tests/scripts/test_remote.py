@@ -39,7 +39,7 @@ def test_keys_are_in_the_local_configuration_and_nowhere_else(
     url = f"s3://{s3.bucket}/prefix"
     assert remote.main([url, "--endpoint", s3.url]) == 0
     output = said()
-    assert f"DVC's remote is {url} at {s3.url}" in output
+    assert f"The DVC remote is {url} at {s3.url}" in output
     assert _kept() == {
         "url": url,
         "endpointurl": s3.url,
@@ -106,7 +106,7 @@ def test_keys_of_a_workflow_and_temporary_ones_are_not_kept(
 def test_a_file_that_git_would_take_gets_no_keys(project: Path, s3: S3, said: Said) -> None:
     Path(".dvc/.gitignore").write_text("/cache\n")
     assert remote.main([f"s3://{s3.bucket}", "--endpoint", s3.url]) == 1
-    assert "put /config.local into .dvc/.gitignore" in said()
+    assert "add /config.local to .dvc/.gitignore" in said()
     assert not Path(".dvc/config.local").exists()
 
 
@@ -159,7 +159,7 @@ def test_a_server_that_does_not_run_is_told(
         unheard.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unheard.getsockname()[1]}"
         asked = remote.describe(f"s3://{s3.bucket}", endpoint)
-        with pytest.raises(remote.RemoteError, match=r"cannot be reached.*is ENDPOINT right"):
+        with pytest.raises(remote.RemoteError, match=r"cannot be reached.*ENDPOINT is correct"):
             remote.check(asked)
 
 
@@ -182,9 +182,9 @@ def test_another_cloud_needs_its_package(project: Path, plain: None, said: Said)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["s3://key:secret@plates"], "leave that to the environment"),
-        (["s3:///prefix"], "names no bucket"),
-        (["s3://plates", "--endpoint", "localhost:9000"], "begins with http"),
+        (["s3://key:secret@plates"], "set these in the environment"),
+        (["s3:///prefix"], "does not name a bucket"),
+        (["s3://plates", "--endpoint", "localhost:9000"], "must start with http"),
         (["ftp://plates/prefix"], "Unsupported URL type"),
         ([], "make remote URL="),
         ([""], "make remote URL="),
@@ -230,7 +230,7 @@ def test_elsewhere_it_says_where_it_belongs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert remote.main([str(tmp_path / "storage")]) == 1
-    assert "in the folder of the clone" in said()
+    assert "in the root folder of the clone" in said()
 
 
 def test_make_hands_over_what_a_shell_would_take_apart(project: Path, plain: None) -> None:

@@ -62,7 +62,7 @@ def test_the_lock_and_the_results_are_committed_and_nothing_else(
     clone: Path, capsys: Output
 ) -> None:
     assert results.main(["commit"]) == 0
-    assert "are committed to faster" in capsys.readouterr().out
+    assert "to faster" in capsys.readouterr().out
     assert _pushed(clone, "show", "--name-status", "--format=", "faster") == [
         "M\tdvc.lock",
         "M\tout/evaluations/stack/metrics.json",
@@ -155,4 +155,4 @@ def test_new_parameters_become_results_of_the_branch(
     assert results.main(["commit"]) == 0
     call(tmp_path, "git", "clone", "-q", "-b", "main", str(origin), str(other))
     assert call(other, "python", "-m", "scripts.fresh").startswith("dvc.lock is fresh")
-    assert "Results of" in call(other, "git", "log", "-1", "--format=%s")
+    assert "Add the results of" in call(other, "git", "log", "-1", "--format=%s")

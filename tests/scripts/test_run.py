@@ -75,7 +75,7 @@ def test_an_unknown_profile_is_told_with_the_known_ones(clone: Path) -> None:
 
 def test_a_folder_without_git_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(script.RunError, match="no Git clone"):
+    with pytest.raises(script.RunError, match="not a Git clone"):
         script.committed(Path("params.py"))
 
 
@@ -119,7 +119,7 @@ def test_an_edit_that_the_committed_value_overrides_is_told(
     assert script.run("full", []) == 0
     output = capsys.readouterr().out
     assert output.count("note:") == 1
-    assert f"MAX_IMAGES is 1234 here, but the committed {wanted} is taken" in output
+    assert f"MAX_IMAGES is 1234 here, but the committed value {wanted} is used" in output
     assert f'-S {name}=1234"' in output
     # With what it advises, the edit stays, and there is nothing to tell.
     assert script.run("full", [f"{name}=1234"]) == 0

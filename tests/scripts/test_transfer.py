@@ -146,7 +146,7 @@ def test_wrong_keys_are_told_and_right_ones_go_on(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     assert transfer.main([command]) == 1
     last = capfd.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith(f"error: s3://{s3.bucket}/prefix at {s3.url}: refused")
+    assert last.startswith(f"error: s3://{s3.bucket}/prefix at {s3.url}: access refused")
     assert "Check the keys" in last
     assert s3.keys["AWS_SECRET_ACCESS_KEY"] not in last
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.keys["AWS_SECRET_ACCESS_KEY"])
@@ -160,7 +160,7 @@ def test_a_missing_bucket_is_told_and_made_it_serves(
     s3.client.delete_bucket(Bucket=s3.bucket)
     assert transfer.main(["push"]) == 1
     last = capfd.readouterr().err.strip().splitlines()[-1]
-    assert f"Create s3://{s3.bucket}, or name another URL" in last
+    assert f"Create s3://{s3.bucket}, or use another URL" in last
     s3.client.create_bucket(Bucket=s3.bucket)
     assert transfer.main(["push"]) == 0
     assert s3.objects()
@@ -170,7 +170,7 @@ def test_data_that_were_never_pushed_are_told(s3_project: Path, capfd: Output) -
     _lose_everything(s3_project)
     assert transfer.main(["pull"]) == 1
     last = capfd.readouterr().err.strip().splitlines()[-1]
-    assert "who committed dvc.lock calls `make push`" in last
+    assert "run `make push` where dvc.lock was committed" in last
 
 
 def test_stages_can_be_named(s3_project: Path) -> None:
@@ -185,7 +185,7 @@ def test_without_a_remote_pull_goes_on_and_push_does_not(
     project: Path, plain: None, capsys: Output
 ) -> None:
     assert transfer.main(["pull"]) == 0
-    assert "there is no DVC remote" in capsys.readouterr().out
+    assert "no DVC remote" in capsys.readouterr().out
     assert transfer.main(["push"]) == 1
     assert "make remote URL=" in capsys.readouterr().err
 
@@ -220,8 +220,10 @@ def test_a_workflow_without_secrets_goes_on_without_data(
         monkeypatch.delenv("GITHUB_ACTIONS")
     assert transfer.main(["pull"]) == (0 if where == "workflow" else 1)
     output = capfd.readouterr()
-    assert "there are no credentials" in (output.out if where == "workflow" else output.err)
-    assert ("A fork's pull request gets no secrets" in output.out) == (where == "workflow")
+    assert "no credentials found" in (output.out if where == "workflow" else output.err)
+    assert ("Pull requests from forks have no access to secrets" in output.out) == (
+        where == "workflow"
+    )
     assert transfer.main(["push"]) == 1
 
 

@@ -100,8 +100,8 @@ def test_nothing_is_kept_by_default(
         assert "retry-after" not in refused.headers
         assert error_of(client.delete(f"/v1/feedback/{'0' * 32}")) == (503, "feedback_off")
         page = client.get("/").text
-    assert "Nothing is kept." in page
-    assert "are kept for" not in page
+    assert "Nothing is stored." in page
+    assert "are stored for" not in page
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,7 +117,7 @@ def test_no_database_is_needed_for_that(folder: Path) -> None:
 
 def test_mlem_keeps_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     assert main(["--engine", "mlem", "--feedback", "sqlite:///feedback.db"]) == 1
-    assert "error: --feedback: MLEM's server keeps nothing" in capsys.readouterr().err
+    assert "error: --feedback: MLEM's server stores nothing" in capsys.readouterr().err
 
 
 # On
@@ -277,11 +277,11 @@ def test_an_image_is_deleted_that_was_not_yet_stored(
 
 def test_the_page_says_how_long(client: httpx.Client, folder: Path, tmp_path: Path) -> None:
     page = client.get("/")
-    assert "Images and readings are kept for 90 days." in page.text
-    assert "Nothing is kept" not in page.text
+    assert "Images and readings are stored for 90 days." in page.text
+    assert "Nothing is stored" not in page.text
     assert page.headers["cache-control"] == "no-cache"
     with serving(folder, feedback=f"sqlite:///{tmp_path}/f.db", feedback_days=1) as other:
-        assert "are kept for 1 day." in other.get("/").text
+        assert "are stored for 1 day." in other.get("/").text
 
 
 def test_keys_are_asked_for(folder: Path, tmp_path: Path) -> None:
@@ -726,7 +726,7 @@ class TestPage:
 
         pixels = draw_plate(scene("BE1", (20, 30, 120, 60)), "GE65432", (100, 150, 220, 182), BLACK)
         cv2.imwrite(str(tmp_path / "two.png"), pixels)
-        expect(page.locator("#kept")).to_have_text("Images and readings are kept for 90 days.")
+        expect(page.locator("#kept")).to_have_text("Images and readings are stored for 90 days.")
         page.set_input_files("#pick", tmp_path / "two.png")
         forms = page.locator(".feedback")
         expect(forms).to_have_count(2)
@@ -738,11 +738,11 @@ class TestPage:
         expect(first.get_by_role("button", name="Right")).to_have_attribute("aria-pressed", "true")
         assert latest(store) == [(0, "right", None)]
         # By the keyboard alone; a text that is none is told.
-        field = second.get_by_label("Correct text, if it is wrong")
+        field = second.get_by_label("Correct text, if the reading is wrong")
         field.focus()
         page.keyboard.type("xx 12")
         page.keyboard.press("Enter")
-        expect(second.locator(".said")).to_contain_text("Not stored: 'XX12' is no plate")
+        expect(second.locator(".said")).to_contain_text("Not stored: 'XX12' is not a valid plate")
         field.fill("")
         field.focus()
         page.keyboard.type("zh 98 765")
@@ -799,7 +799,7 @@ class TestPage:
         with serving(folder) as client:
             page = browser.new_page()
             page.goto(str(client.base_url))
-            expect(page.locator("#kept")).to_have_text("Nothing is kept.")
+            expect(page.locator("#kept")).to_have_text("Nothing is stored.")
             page.set_input_files("#pick", tmp_path / "x.png")
             expect(page.locator(".plate")).to_have_count(1)
             expect(page.locator(".feedback")).to_be_hidden()

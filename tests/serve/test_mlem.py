@@ -141,4 +141,4 @@ def test_another_bundle_than_was_saved_is_refused(workspace: Path) -> None:
     )
     done = run(workspace, str(workspace / ".venv-mlem/bin/python"), "-c", code)
     assert done.returncode != 0
-    assert "is another bundle than was saved for MLEM" in done.stderr
+    assert "not the bundle that was saved for MLEM" in done.stderr

@@ -96,7 +96,7 @@ def test_several_files_one_of_them_broken(page: sync_api.Page, tmp_path: Path) -
     notes = page.locator(".note").all_text_contents()
     assert notes[0].startswith("1 plate · ")
     assert notes[1].startswith("No plate was found")
-    assert notes[2] == "This is no JPEG, PNG or WebP image."
+    assert notes[2] == "This is not a JPEG, PNG or WebP image."
     assert page.locator(".result").nth(0).locator(".canton").text_content() == "Geneva"
     page.click("#clear")
     sync_api.expect(page.locator(".result")).to_have_count(0)

@@ -155,7 +155,7 @@ def test_sighup_takes_a_new_bundle_and_no_bad_one(folder: Path, tmp_path: Path) 
             content = path.read_bytes()
             path.write_bytes(content[:-1])
             server.signal(signal.SIGHUP)
-            wait_until(lambda: "the new bundle is not used" in server.log)
+            wait_until(lambda: "the new bundle cannot be used" in server.log)
             assert client.get("/v1/model").json() == first
             # Then another one.
             path.write_bytes(content)
@@ -168,7 +168,7 @@ def test_sighup_takes_a_new_bundle_and_no_bad_one(folder: Path, tmp_path: Path) 
             for name in (bundle.READER, bundle.MANIFEST):
                 shutil.copy(new / name, folder / name)
             server.signal(signal.SIGHUP)
-            wait_until(lambda: "is used from now on" in server.log)
+            wait_until(lambda: "now using bundle" in server.log)
             second = client.get("/v1/model").json()
             assert second["model"] != first["model"]
             assert second["manifest"]["threshold"] == 0.9

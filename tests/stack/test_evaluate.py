@@ -329,7 +329,7 @@ def test_without_texts_the_boxes_are_measured(
     assert "lost_by_reader" not in metrics
     assert metrics["count_with_text"] == 0
     assert metrics["mean_iou"] == pytest.approx(1, abs=1e-4)
-    assert any("no text" in note for note in metrics["notes"])
+    assert any("texts are not annotated" in note for note in metrics["notes"])
 
 
 def test_a_plate_without_text_counts_for_its_box_and_as_a_false_text(
@@ -408,7 +408,7 @@ def test_the_table_is_for_people(
     assert lines["val_acc"] == "1.0"
     assert lines["lost_by_reader"] == "not measured"
     assert lines["at_threshold.coverage.share"] == "1.0"
-    assert "note: no corners are given" in shown.out
+    assert "note: corners are not annotated" in shown.out
     assert "images/s" in shown.err
 
 
@@ -423,22 +423,25 @@ GOOD = "file,plate,x1,y1,x2,y2\n0.png,ZH1,10,10,90,40\n"
             r"t\.csv: a column is missing \(y2\).*cx,cy,w,h",
         ),
         ("plate,x1,y1,x2,y2\nZH1,1,1,9,9\n", r"a column is missing \(file\)"),
-        ("file,x1,y1,x2,y2\n", "holds no row"),
+        ("file,x1,y1,x2,y2\n", "has no rows"),
         ("", "cannot be read as CSV"),
         (GOOD + "0.png,0W17,1,1,9,9\n", r"line 3: `plate`: '0W17'.*AG, AI.*ZH123456"),
         (GOOD + "0.png,ZH012,1,1,9,9\n", r"line 3: `plate`.*without a leading zero"),
         (GOOD + "0.png,ZH1,1,one,9,9\n", r"line 3: `y1` must be a number, not 'one'"),
         (GOOD + "0.png,ZH1,1,,9,9\n", r"line 3: `y1` must be a number, not ''"),
         (GOOD + "0.png,ZH1,9,1,1,9\n", r"line 3: `x1` must be less than `x2`"),
-        (GOOD + "0.png,ZH1,900,1,990,9\n", r"line 3: the box lies outside of 0\.png.*320x240"),
+        (GOOD + "0.png,ZH1,900,1,990,9\n", r"line 3: the box lies outside 0\.png.*320x240"),
         (GOOD + "none.png,ZH1,1,1,9,9\n", r"line 3: .*none\.png: there is no such file"),
-        (GOOD + "t.csv,ZH1,1,1,9,9\n", r"line 3: .*t\.csv: is no image"),
-        (GOOD + "cut.jpg,ZH1,1,1,9,9\n", r"line 3: .*cut\.jpg: is cut off"),
+        (GOOD + "t.csv,ZH1,1,1,9,9\n", r"line 3: .*t\.csv: is not a supported image"),
+        (GOOD + "cut.jpg,ZH1,1,1,9,9\n", r"line 3: .*cut\.jpg: is truncated"),
         (GOOD + "0.png,,,,,\n", r"line 3: 0\.png has several rows.*empty box"),
         ("file,plate,x1,y1,x2,y2\n0.png,ZH1,,,,\n", r"line 2: the box is empty.*`plate` is not"),
         (GOOD + ",ZH1,1,1,9,9\n", r"line 3: `file` is empty"),
-        ("file,cx,cy,w,h\n0.png,50,40,20,10\n", r"line 2: `cx` must be in \[0, 1\].*x1,y1,x2,y2"),
-        ("file,cx,cy,w,h\n0.png,0.5,0.5,0,0.1\n", r"line 2: `w` and `h` must be above 0"),
+        (
+            "file,cx,cy,w,h\n0.png,50,40,20,10\n",
+            r"line 2: `cx` must be normalised to \[0, 1\].*x1,y1,x2,y2",
+        ),
+        ("file,cx,cy,w,h\n0.png,0.5,0.5,0,0.1\n", r"line 2: `w` and `h` must be greater than 0"),
     ],
 )
 def test_errors_name_the_row_and_what_is_allowed(
@@ -471,8 +474,8 @@ def test_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("row", "texts"),
     [
-        (0, ["true: no text", "read: ", "a text where none is"]),
-        (1, ["true: " + plate_text(1), "read: ", "lost by reader"]),
+        (0, ["true: no text", "read: ", "text where there is none"]),
+        (1, ["true: " + plate_text(1), "read: ", "lost by recognizer"]),
         (2, ["true: " + plate_text(2), "not found", "lost by localizer"]),
     ],
 )

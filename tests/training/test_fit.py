@@ -267,14 +267,14 @@ def test_what_is_not_resumed_and_why(
     assert found(config, "plate_net") == (3, f"{Path(last)}: resumed at step 3\n")
     step, text = found(config.model_copy(update={"BATCH_SIZE": 8}), "plate_net")
     assert step == 0
-    assert "starts anew: other parameters than now" in text
+    assert "written with different parameters" in text
     step, text = found(config, "plate_localizer_v3")
     assert step == 0
     assert "it is a checkpoint of plate_net, not of plate_localizer_v3" in text
     trainer = config.trainer.model_copy(update={"precision": "bf16-mixed"})
     step, text = found(config.model_copy(update={"trainer": trainer}), "plate_net")
     assert step == 0
-    assert "starts anew: other trainer than now" in text
+    assert "written with different trainer" in text
     trainer = config.trainer.model_copy(update={"devices": 2})
     assert found(config.model_copy(update={"trainer": trainer}), "plate_net")[0] == 0
     # The digest of all images and labels; an image alone does not change without it.
@@ -282,7 +282,7 @@ def test_what_is_not_resumed_and_why(
     path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": "0" * 64}))
     step, text = found(config, "plate_net")
     assert step == 0
-    assert "starts anew: other data than now" in text
+    assert "written with different data" in text
     last.write_bytes(last.read_bytes()[:1000])
     step, text = found(config, "plate_net")
     assert step == 0
@@ -460,7 +460,7 @@ def test_best_weights_of_another_training_are_an_error(workspace: Path) -> None:
         checkpoints.write_best(module, best, MODEL)
     state = {f"model.{name}": value for name, value in module.model.state_dict().items()}
     torch.save({"fingerprint": {"model": "other"}, "state_dict": state}, best)
-    with pytest.raises(StageError, match=r"of another training\. Remove"):
+    with pytest.raises(StageError, match=r"from another training run\. Remove"):
         checkpoints.write_best(module, best, MODEL)
     assert not MODEL.exists()
     torch.save({"fingerprint": {"model": "plate_net"}, "state_dict": state}, best)
@@ -598,9 +598,7 @@ def test_batch_must_divide_among_processes(workspace: Path) -> None:
 def test_each_process_must_have_a_sample_to_validate(workspace: Path) -> None:
     set_texts(workspace, "devices: 1", "devices: 32")
     set_params(workspace, {"BATCH_SIZE": 32})
-    wanted = (
-        r"val: its 25 samples are fewer than the 32 processes.*PrepareLocalizeParams\.MAX_IMAGES"
-    )
+    wanted = r"val: 25 samples are fewer than the 32 processes.*PrepareLocalizeParams\.MAX_IMAGES"
     with pytest.raises(StageError, match=wanted):
         main(load_config(workspace))
 
@@ -694,8 +692,8 @@ def test_the_tracker_gets_what_dvclive_gets_and_changes_nothing(
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (ModuleNotFoundError("wandb"), "it is not installed; `make wandb` does that"),
-        (None, "cannot start: no key. Call `wandb login`, or set WANDB_MODE=offline."),
+        (ModuleNotFoundError("wandb"), "not installed; run `make wandb`"),
+        (None, "cannot start: no key. Run `wandb login`, or set WANDB_MODE=offline."),
     ],
 )
 def test_a_tracker_that_cannot_start_is_told_before_the_training(

@@ -47,7 +47,7 @@ def test_auto_takes_bf16_where_it_is_faster_by_a_tenth(
     assert chosen.name == name
     assert chosen.samples_per_second[BF16] == pytest.approx(SAMPLES / bf16, rel=0.2)
     assert chosen.samples_per_second[FLOAT32] == pytest.approx(SAMPLES / float32, rel=0.2)
-    for part in (name, f"in {BF16}", f"in {FLOAT32}", "samples a second"):
+    for part in (name, f"in {BF16}", f"in {FLOAT32}", "samples per second"):
         assert part in str(chosen)
 
 
@@ -116,7 +116,9 @@ def test_each_process_must_have_a_gpu(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert accelerator(config_with(tiny_workspace)) == "cuda"
-    with pytest.raises(StageError, match=r"params\.yaml: trainer\.devices: 2 .* are 1 GPUs here"):
+    with pytest.raises(
+        StageError, match=r"params\.yaml: trainer\.devices: 2 .* only 1 GPUs are available"
+    ):
         accelerator(config_with(tiny_workspace, devices=2))
     assert accelerator(config_with(tiny_workspace, devices=2, accelerator="cpu")) == "cpu"
 
@@ -125,5 +127,5 @@ def test_hardware_is_found_or_named(tiny_workspace: Path) -> None:
     config = config_with(tiny_workspace, accelerator="auto")
     assert accelerator(config) == ("cuda" if torch.cuda.is_available() else "cpu")
     if not torch.cuda.is_available():
-        with pytest.raises(StageError, match=r"trainer\.accelerator: there is no CUDA device"):
+        with pytest.raises(StageError, match=r"trainer\.accelerator: no CUDA device"):
             accelerator(config_with(tiny_workspace, accelerator="cuda"))

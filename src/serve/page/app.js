@@ -73,7 +73,7 @@ async function read(file, item) {
     response = await fetch("v1/read", { method: "POST", headers, body: file });
     answer = await response.json();
   } catch {
-    fail(item, "The server cannot be reached. Check that it runs, and try again.");
+    fail(item, "The server cannot be reached. Check that it is running and try again.");
     return;
   }
   const elapsed = performance.now() - started;
@@ -93,16 +93,16 @@ function withKey(kind) {
 
 function inWords(error, code) {
   const words = {
-    unsupported_format: "This is no JPEG, PNG or WebP image.",
-    damaged_image: "The file is damaged or cut off, or it is no image.",
-    image_too_large: `The image has too many pixels: ${error.message}.`,
+    unsupported_format: "This is not a JPEG, PNG or WebP image.",
+    damaged_image: "The file is damaged or truncated, or is not an image.",
+    image_too_large: `The image is too large: ${error.message}.`,
     body_too_large: "The file is too large for this server.",
-    unauthorized: "This server asks for an API key: enter it above.",
-    rate_limited: "You have sent many images. Wait a little, and try again.",
+    unauthorized: "This server requires an API key; enter it above.",
+    rate_limited: "You have sent too many images. Wait a moment and try again.",
     no_file: "The file is empty.",
   };
   if (words[error.code]) return words[error.code];
-  return code === 503 ? "The server is busy. Try again in a moment." : `The server refused it: ${error.message}.`;
+  return code === 503 ? "The server is busy. Try again in a moment." : `The server refused the request: ${error.message}.`;
 }
 
 function fail(item, text) {
@@ -152,7 +152,7 @@ function drawn(image, result) {
     }
   });
   canvas.setAttribute("role", "img");
-  const texts = result.plates.map((plate) => plate.plate || "a plate that is not read");
+  const texts = result.plates.map((plate) => plate.plate || "an unread plate");
   canvas.setAttribute("aria-label", texts.length ? `Image with ${texts.join(", ")} outlined` : "Image without a plate");
   return canvas;
 }
@@ -173,7 +173,7 @@ function described(image, result, plate, number) {
     text.setAttribute("role", "img");
     item.querySelector(".canton").textContent = `${prefix}${CANTONS[plate.canton]}`;
   } else {
-    text.textContent = `${prefix}A plate, but no Swiss text that is likely enough`;
+    text.textContent = `${prefix}A plate, but no Swiss text is confident enough`;
     text.classList.add("none");
     item.querySelector(".canton").remove();
   }
@@ -291,7 +291,7 @@ async function forget(item, button, id) {
   const answer = await ask(said, `v1/feedback/${id}`, { method: "DELETE", headers: withKey() });
   if (!answer) return;
   item.querySelectorAll(".feedback, .about .answers, .about p:not(.said)").forEach((each) => { each.hidden = true; });
-  said.textContent = "The server has deleted the image and all that belongs to it.";
+  said.textContent = "The server has deleted the image and all its data.";
   button.hidden = true;
 }
 
@@ -312,8 +312,8 @@ async function ask(said, path, request) {
 }
 
 function feedbackInWords(error) {
-  if (error.code === "unknown_id") return "The server does not have this image any more.";
-  if (error.code === "unauthorized") return "This server asks for an API key: enter it above.";
+  if (error.code === "unknown_id") return "The server no longer has this image.";
+  if (error.code === "unauthorized") return "This server requires an API key; enter it above.";
   return `Not stored: ${error.message}.`;
 }
 

@@ -1,8 +1,9 @@
-"""Parameters of the pipeline's stages: numbers, booleans and lists of numbers, nothing else.
+"""Parameters of the pipeline's stages: numbers, booleans and lists of numbers only.
 
 ``dvc exp run -S params.py:Class.NAME=value`` edits the text of this file, and it finds a value only
-by its canonical spelling (``0.001``, not ``1e-3``; no ``100_000``, no strings, no tuples). Strings and
-paths are in params.yaml. What each value means and may be is in src/config, which checks them all.
+if it is spelled canonically (``0.001``, not ``1e-3``; no ``100_000``, no strings, no tuples). Strings
+and paths are in params.yaml. src/config documents the meaning and the allowed values of each parameter
+and validates all of them.
 """
 
 MULTIPROCESSING: bool = True
@@ -133,6 +134,7 @@ class PrepareLocalizeParams:
     STRUCTURE_PROBABILITY: float = 0.25
     STREET_SHARE: float = 0.6
     STREET_WIDTH: list = [0.22, 1.05]
+    OBSTACLE_SHARE: float = 0.2
 
 
 class LocalizeModelParams:
@@ -181,6 +183,8 @@ class PrepareOCRParams:
     STRUCTURE_PROBABILITY: float = 0.25
     STREET_SHARE: float = 0.6
     STREET_WIDTH: list = [0.16, 0.95]
+    OBSTACLE_SHARE: float = 0.3
+    CUT_SHARE: float = 0.15
 
 
 class OCRModelParams:
@@ -209,6 +213,7 @@ class TrainOCRParams:
     BOX_JITTER: float = 0.1
     BOX_SKEW: float = 2.5
     LINES_ERROR: float = 0.05
+    SNAP_PROBABILITY: float = 0.5
     TONE_JITTER: float = 0.4
     BLUR_JITTER: float = 0.6
 
@@ -231,6 +236,7 @@ class PrepareStackParams:
     STRUCTURE_PROBABILITY: float = 0.0
     STREET_SIZE: list = [384, 384]
     STREET_WIDTH: list = [0.16, 0.95]
+    OBSTACLE_SHARE: float = 0.3
 
 
 class EvaluateStackParams:

@@ -1,11 +1,11 @@
-"""Benchmark of the generator on one core: samples a second, and what each step takes.
+"""Benchmark of the generator on one core: samples per second, and the share of each step.
 
     python bench/generator.py [--samples 50000] [--json]
 
-Beside it a fixed kernel is timed in the same run (OpenCV's bicubic resize of a 250x250 colour image
-to 84x84), so that figures of different machines compare. The drawing of glyphs at their first use and
-the making of the textures are counted in the rates. The default parameters of params.py are measured,
-over procedural backgrounds unless data/datasets/backgrounds is there.
+A fixed kernel (OpenCV's bicubic resize of a 250x250 colour image to 84x84) is timed in the same run, so
+that results from different machines can be compared. The rates include drawing glyphs at their first use
+and making the textures. The default parameters of params.py are measured, over procedural backgrounds
+unless data/datasets/backgrounds exists.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def measure(config: Config, task: str, samples: int) -> dict[str, Any]:
     make = (
         ZoomedScenes(source)
         if task == "localize"
-        else PlateWindows(source, config.PrepareOCRParams.MARGIN)
+        else PlateWindows(source, config.PrepareOCRParams.MARGIN, config.PrepareOCRParams.CUT_SHARE)
     )
     start = time.perf_counter()
     for first in range(0, samples, SHARD):
@@ -163,8 +163,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--samples", type=int, default=50000, help="samples of each task")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    parser.add_argument(
+        "--samples", type=int, default=50000, help="samples per task (default: 50000)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     try:

@@ -1,4 +1,4 @@
-"""Contact sheets of what the generator makes: plates, scenes with boxes and corners, OCR crops.
+"""Contact sheets of generated images: plates, scenes with boxes and corners, OCR crops.
 
 python -m src.gallery [--out gallery]     (`make gallery`)
 """
@@ -85,6 +85,7 @@ def _scenes(
     config: Config, backgrounds: ImageArray, side: int, count: int
 ) -> tuple[list[ImageArray], ...]:
     seed = config.PrepareOCRParams.SEED
+    atlas = Atlas(config.PlateParams, seed)
     block = draw_scenes(
         Draws(seed, "gallery", np.arange(count)),
         config.PlateParams,
@@ -92,8 +93,9 @@ def _scenes(
         config.DegradeParams,
         config.PrepareOCRParams.STRUCTURE_PROBABILITY,
         len(backgrounds),
+        atlas,
     )
-    renderer = SceneRenderer(Atlas(config.PlateParams, seed), backgrounds, side)
+    renderer = SceneRenderer(atlas, backgrounds, side)
     zoom = 3 if side < 128 else 1
     scenes, crops = [], []
     for i in range(count):
@@ -122,7 +124,7 @@ def main(config: Config, out: Path) -> None:
     try:
         backgrounds = load_backgrounds(config.backgrounds_folder, "val").images
     except DatasetError as error:
-        print(f"{error}\nThe gallery is drawn over procedural backgrounds instead.")
+        print(f"{error}\nUsing procedural backgrounds for the gallery instead.")
         backgrounds = draw_procedural("val", 500)
     out.mkdir(parents=True, exist_ok=True)
     scenes, crops = _scenes(config, backgrounds, config.PrepareOCRParams.IMG_SIZE[0], 30)
@@ -148,7 +150,7 @@ def command(arguments: list[str] | None = None) -> None:
         SystemExit: A user-fixable error occurred; its message is printed.
     """
     parser = argparse.ArgumentParser(prog=program("gallery"), description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("gallery"), help="folder of the sheets")
+    parser.add_argument("--out", type=Path, default=Path("gallery"), help="output folder")
     run_stage(partial(main, out=parser.parse_args(arguments).out))
 
 

@@ -22,53 +22,59 @@ from .types import (
 
 class BackgroundsConfig(Section):
     source: Literal["auto", "cifar10", "procedural"]
-    """Where backgrounds come from; auto prefers CIFAR-10."""
+    """Source of the backgrounds; auto prefers CIFAR-10."""
     cifar10_root: str
-    """Folder that holds cifar-10-batches-py; CIFAR10_ROOT in the environment goes before it."""
+    """Folder that contains cifar-10-batches-py; the environment variable CIFAR10_ROOT overrides it."""
 
 
 class _Prepare(Section):
     SEED: Seed
-    """Sample i depends on the seed and i alone."""
+    """Random seed of the samples; sample i depends on the seed and i only."""
     MAX_IMAGES: Annotated[Integer, Field(ge=10)]
-    """Samples in all; at least 10."""
+    """Total number of samples; at least 10."""
     STRUCTURE_PROBABILITY: Probability
-    """Share of scenes whose background gets sharp structure (edges, grilles, text, panels)."""
+    """Probability that a background gets sharp structure (edges, grilles, text, panels)."""
 
 
 class _PrepareTraining(_Prepare):
     TRAIN_SPLIT: Share
-    """Share of the samples that train; the others validate."""
+    """Fraction of the samples used for training; the others are for validation."""
     STREET_SHARE: Probability
-    """Share of street scenes; the others are the original's."""
+    """Fraction of street scenes; the others are composed as in the original project."""
     STREET_WIDTH: PositiveRange
-    """Width of the plates of street scenes, as a share of the scene."""
+    """Range of the width of plates in street scenes, relative to the width of the scene."""
+    OBSTACLE_SHARE: Probability
+    """Share of Swiss plates with an obstacle in front of them; half of the obstacles hide a character."""
 
 
 class PrepareLocalizeParams(_PrepareTraining):
-    """The localizer's sets."""
+    """Parameters of the localizer's sets."""
 
 
 class PrepareOCRParams(_PrepareTraining):
     IMG_SIZE: SceneSize
-    """Size of the scene that the crop is taken from."""
+    """Size in pixels of the scene that the crop is taken from: [side, side]."""
     MARGIN: Annotated[Number, Field(ge=0.05, le=1)]
-    """Margin of the crop around the plate's box, as a share of the box's sides."""
+    """Margin of the crop around the plate's box, as a fraction of the box's sides."""
+    CUT_SHARE: Probability
+    """Share of the crops that end within the plate's box, as images do that show a part of it."""
 
 
 class PrepareStackParams(_Prepare):
     IMG_SIZE: SceneSize
-    """Size of the original's scenes."""
+    """Size in pixels of the scenes composed as in the original project: [side, side]."""
     STREET_SIZE: SceneSize
-    """Size of street scenes."""
+    """Size of street scenes in pixels: [side, side]."""
     STREET_WIDTH: PositiveRange
-    """Width of the plates of street scenes, as a share of the scene."""
+    """Range of the width of plates in street scenes, relative to the width of the scene."""
+    OBSTACLE_SHARE: Probability
+    """Share of plates with an obstacle in the set that the probabilities are calibrated on."""
 
 
 class PrepareFeedbackParams(Section):
     SEED: Seed
-    """Of the windows."""
+    """Random seed of the windows."""
     WINDOWS: Count
-    """Windows of each plate for the localizer."""
+    """Number of windows per plate for the localizer."""
     NEGATIVES: Natural
-    """Windows of each image where there is no plate."""
+    """Number of windows without a plate per image."""

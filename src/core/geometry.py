@@ -25,6 +25,7 @@ PAD_GREY = 114
 
 BOX_COLUMNS = ["cx", "cy", "w", "h"]
 CORNER_COLUMNS = [f"{axis}{corner}" for corner in range(4) for axis in "xy"]
+SEEN_COLUMNS = ["seen_x1", "seen_y1", "seen_x2", "seen_y2"]
 """Columns of the label tables."""
 
 

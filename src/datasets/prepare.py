@@ -39,6 +39,7 @@ class StreetMix:
         width: Minimum and maximum width of a plate's box, as a fraction of the scene's side.
         inside: True if plates lie entirely within the scene.
         degradations: Degradations of training (``train``) or others (``shifted``).
+        obstacles: Share of Swiss plates, in both kinds of scenes, with an obstacle in front of them.
         kinds: Weights of Swiss plates, foreign plates, signs and nothing; by default those of
             StreetParams.
         families: Weights of the glyph families; by default those of StreetPlateParams.
@@ -48,6 +49,7 @@ class StreetMix:
     width: tuple[float, float] = (0.15, 0.95)
     inside: bool = True
     degradations: Degradations = "train"
+    obstacles: float = 0.0
     kinds: list[float] | None = None
     families: list[float] | None = None
 
@@ -144,7 +146,9 @@ class SceneSource:
                 self.config.DegradeParams,
                 self.structure_probability,
                 len(self.images),
+                self.atlas,
                 SPLIT_TEXTURES[self.split],
+                self.mix.obstacles,
             )
             parts.append((np.flatnonzero(~street), Part(scenes, self.scenes_at(self.side))))
         if street.any():
@@ -157,6 +161,8 @@ class SceneSource:
                 params,
                 self.mix.width,
                 self.mix.inside,
+                self.street_atlas,
+                self.mix.obstacles,
             )
             parts.append((np.flatnonzero(street), Part(streets, self.streets)))
         return parts

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .atlas import AtlasTiles
 from .plate import (
@@ -104,6 +104,12 @@ def plate_corners(specs: Sequence[Drawable]) -> Floats:
     edge = np.array([spec.edge for spec in specs])
     low, x2, y2 = -edge, x2 + edge, y2 + edge
     return np.stack([low, low, x2, low, x2, y2, low, y2], axis=1).reshape(-1, 4, 2)
+
+
+def ground_greys(specs: Sequence[Drawable], grounds: ArrayLike) -> list[float]:
+    """Return the grey values of the plates' grounds, whose brightness has the factors ``grounds``."""
+    greys = np.array([_GREYS[spec.colour_index][0] for spec in specs])
+    return np.asarray(greys * np.asarray(grounds)).tolist()
 
 
 @lru_cache(maxsize=64)
@@ -206,7 +212,7 @@ def paste(
     Args:
         image: Image to paint into, shape ``(H, W)``.
         texture: Texture to paint, shape ``(h, w)``.
-        to_picture: Homography from texture pixels to image pixels (centres at integers), as nine
+        to_image: Homography from texture pixels to image pixels (centres at integers), as nine
             numbers.
         outline: Outline of the painted area in image pixels (centres at integers), shape ``(p, 2)``.
         aliased: Whether to sample the nearest pixel and paint a hard edge, as the original project does.

@@ -299,10 +299,13 @@ class PlateInk:
     Attributes:
         ink: Ink of the plate without a frame, shape ``(h, w)``, uint8; 255 is full ink.
         shields: Colours, alpha, left and top of each coat of arms.
+        marks: Ink, left and top of each character of the text; neither the dot nor a letter behind the
+            number is among them.
     """
 
     ink: Gray
     shields: list[tuple[Gray, Gray, int, int]] = field(default_factory=list)
+    marks: list[tuple[Gray, int, int]] = field(default_factory=list)
 
 
 @lru_cache(maxsize=4096)
@@ -400,13 +403,17 @@ def compose(spec: PlateSpec, cap_pixels: float, tiles: Tiles) -> PlateInk:
         stretch *= 1 - 1.4 * PROVISIONAL_BAR
         origin -= 0.7 * PROVISIONAL_BAR * width
     number = len(text) - len(digits) if plate.lines == 2 else 0
+    drawn: list[tuple[Gray, int, int]] = []
     for i, (char, (x, y)) in enumerate(zip(text, marks, strict=True)):
         tile = tiles.glyph(char)
         centre = origin + (x - middle) * stretch
         if gap and i >= number:
             centre += gap if i >= split else -gap
         tile_height, tile_width = tile.shape
-        _stamp(ink, tile, round(centre - tile_width / 2), round(y * scale - tile_height / 2))
+        left, top = round(centre - tile_width / 2), round(y * scale - tile_height / 2)
+        _stamp(ink, tile, left, top)
+        if char != DOT and i < len(text) - len(spec.suffix):
+            drawn.append((tile, left, top))
     shields = []
     if place.shields:
         codes = ("CH",) if letters == ARMY else ("CH", letters)
@@ -416,7 +423,7 @@ def compose(spec: PlateSpec, cap_pixels: float, tiles: Tiles) -> PlateInk:
             left = min(max(round(x * scale - alpha.shape[1] / 2), 0), width - alpha.shape[1])
             top = max(round(y * scale - alpha.shape[0] / 2), 0)
             shields.append((colours, alpha, left, top))
-    return PlateInk(ink, shields)
+    return PlateInk(ink, shields, drawn)
 
 
 @dataclass(frozen=True)

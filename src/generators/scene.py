@@ -25,8 +25,10 @@ from ..core.random import Draws
 from . import degrade
 from .atlas import Atlas
 from .labels import make_labels
+from .obstacles import Covers, draw_covers, paint_obstacle
 from .painting import (
     apply,
+    ground_greys,
     matmul,
     outline_corners,
     paste,
@@ -77,6 +79,7 @@ class SceneBlock:
         background_matrices: Homographies of the background's rotation, flips and perspective at 32x32,
             shape ``(n, 3, 3)``.
         crops: x, y and side of the crop of each background, shape ``(n, 3)``.
+        covers: Obstacles in front of the plates.
         circles: Clutter of each scene: x, y and radius of circles, normalised to the scene, and a grey.
         rectangles: Clutter of each scene: left, top, width and height of rectangles, normalised to the
             scene, and a grey.
@@ -93,6 +96,7 @@ class SceneBlock:
     backgrounds: list[int]
     background_matrices: Floats
     crops: list[list[int]]
+    covers: Covers
     circles: list[list[list[float]]]
     rectangles: list[list[list[float]]]
     numbers: dict[str, list[float]]
@@ -116,6 +120,7 @@ class SceneBlock:
             [plate.lines for plate in plates],
             np.ones(len(plates), np.bool_),
             STYLE,
+            self.covers.visible(windows),
             windows,
         )
 
@@ -240,7 +245,9 @@ def draw_scenes(
     degraded: DegradeParams,
     structure_probability: float,
     backgrounds: int,
+    atlas: Atlas,
     textures: range = range(TEXTURES),
+    obstacles: float = 0.0,
 ) -> SceneBlock:
     """Draw all random numbers and the geometry of a block of scenes.
 
@@ -251,7 +258,9 @@ def draw_scenes(
         degraded: Ranges of the degradations.
         structure_probability: Share of backgrounds with sharp structure.
         backgrounds: Number of background images.
+        atlas: Atlas with the glyph variants.
         textures: Indices of the textures of the structure bank that may be used.
+        obstacles: Share of plates with an obstacle in front of them.
     """
     plates = draw_plates(plate, draws)
     steps = _place_plates(plates, scene, draws)
@@ -283,17 +292,22 @@ def draw_scenes(
         "structure_weight": draws.within(scene.STRUCTURE_WEIGHT),
         "ground": draws.within(plate.GROUND),
     }
+    variants = np.floor(draws.uniform(0, plate.GLYPH_VARIANTS)).astype(int).tolist()
+    backdrops = np.floor(draws.uniform(0, backgrounds)).astype(int).tolist()
+    turned = _turn_backgrounds(scene, draws)
+    grounds = ground_greys(plates, numbers["ground"])
     return SceneBlock(
         plates=plates,
-        variants=np.floor(draws.uniform(0, plate.GLYPH_VARIANTS)).astype(int).tolist(),
+        variants=variants,
         matrices=matrices.reshape(-1, 9).tolist(),
         steps=steps,
         finest=finest.tolist(),
         corners=corners,
         outlines=apply(matrices, outlines).astype(np.float32),
-        backgrounds=np.floor(draws.uniform(0, backgrounds)).astype(int).tolist(),
-        background_matrices=_turn_backgrounds(scene, draws),
+        backgrounds=backdrops,
+        background_matrices=turned,
         crops=np.column_stack([corner, crop]).astype(int).tolist(),
+        covers=draw_covers(atlas, plates, variants, grounds, matrices, corners, obstacles, draws),
         circles=circles,
         rectangles=panels,
         numbers={name: values.tolist() for name, values in numbers.items()},
@@ -337,6 +351,9 @@ class SceneRenderer:
         image = self._background(block, i)[y1:y2, x1:x2]
         image = np.ascontiguousarray(image)
         self._paste(block, i, image, x1, y1)
+        if (obstacle := block.covers.obstacles[i]) is not None:
+            to_pixels = np.diag([self.side, self.side, 1.0]) @ block.covers.matrices[i]
+            paint_obstacle(image, obstacle, to_pixels, (x1, y1))
         return self._degrade(block, i, image)
 
     def _background(self, block: SceneBlock, i: int) -> Gray:

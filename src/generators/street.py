@@ -25,8 +25,10 @@ from . import degrade, lettering
 from .atlas import CAP_SIZES, Atlas
 from .labels import make_labels
 from .lettering import RowsSpec
+from .obstacles import Covers, draw_covers, paint_obstacle
 from .painting import (
     apply,
+    ground_greys,
     matmul,
     outline_corners,
     paste,
@@ -75,6 +77,7 @@ class StreetBlock:
         outlines: Outlines of the pasted regions, normalised to the scene, shape ``(n, p, 2)``.
         grounds: Factors on the brightness of the plates' ground, shape ``(n,)``.
         numbers: Random generators for painting, one per scene.
+        covers: Obstacles in front of the plates.
     """
 
     specs: list[PlateSpec | RowsSpec]
@@ -86,21 +89,21 @@ class StreetBlock:
     outlines: NDArray[np.float32]
     grounds: list[float]
     numbers: list[SampleDraws]
+    covers: Covers
 
     def __len__(self) -> int:
         return len(self.specs)
 
     def labels(self, windows: Floats | None = None) -> pd.DataFrame:
         """Return one row of labels per scene; ``windows`` is that of ``make_labels``."""
-        whole = [bool(((place > -0.02) & (place < 1.02)).all()) for place in self.corners]
         texts, formats = [], []
-        for spec, kind, inside in zip(self.specs, self.kinds, whole, strict=True):
+        for spec, kind in zip(self.specs, self.kinds, strict=True):
             if kind != _SWISS or not isinstance(spec, PlateSpec):
                 formats.append(KINDS[kind])
                 texts.append("")
                 continue
             formats.append(spec.format.name)
-            texts.append(spec.text if inside and spec.colour_index != ARMY_INDEX else "")
+            texts.append(spec.text if spec.colour_index != ARMY_INDEX else "")
         return make_labels(
             self.corners,
             texts,
@@ -109,6 +112,7 @@ class StreetBlock:
             [spec.lines for spec in self.specs],
             np.isin(self.kinds, (_SWISS, _FOREIGN)),
             STYLE,
+            self.covers.visible(windows),
             windows,
         )
 
@@ -119,6 +123,8 @@ def draw_streets(
     street: StreetParams,
     width: tuple[float, float],
     inside: bool,
+    atlas: Atlas,
+    obstacles: float = 0.0,
 ) -> StreetBlock:
     """Draw the plates, their poses and the random generators of a block of scenes.
 
@@ -130,6 +136,8 @@ def draw_streets(
             likely on a log scale.
         inside: Whether plates lie entirely in the scene. Otherwise a plate may extend beyond it, but its
             centre may not.
+        atlas: Atlas with the glyph variants.
+        obstacles: Share of Swiss plates with an obstacle in front of them.
     """
     kinds = draws.choice(street.KIND_WEIGHTS).tolist()
     swiss = draw_plates(plate, draws)
@@ -162,16 +170,21 @@ def draw_streets(
     finest = (edge_lengths(corners) / np.tile(sizes, 2)).max(axis=1)
     caps = finest * [spec.cap_height for spec in specs]
     outlines = np.stack([round_outline(spec.outline) for spec in specs])
+    variants = np.floor(draws.uniform(0, plate.GLYPH_VARIANTS)).astype(int).tolist()
+    grounds = draws.within(plate.GROUND).tolist()
+    numbers = draws.split(_NUMBERS)
+    greys = ground_greys(specs, grounds)
     return StreetBlock(
         specs=specs,
         kinds=kinds,
-        variants=np.floor(draws.uniform(0, plate.GLYPH_VARIANTS)).astype(int).tolist(),
+        variants=variants,
         matrices=matrices,
         corners=corners,
         caps=caps.tolist(),
         outlines=apply(matrices, outlines).astype(np.float32),
-        grounds=draws.within(plate.GROUND).tolist(),
-        numbers=draws.split(_NUMBERS),
+        grounds=grounds,
+        numbers=numbers,
+        covers=draw_covers(atlas, specs, variants, greys, matrices, corners, obstacles, draws),
     )
 
 
@@ -413,6 +426,9 @@ class StreetRenderer:
         paste(image, texture, matrix, block.outlines[i] * side - 0.5)
         if numbers.chance(self.street.OCCLUSION_PROBABILITY):
             self._occlude(image, spec, block.matrices[i], numbers)
+        if (obstacle := block.covers.obstacles[i]) is not None:
+            to_pixels = np.diag([side, side, 1.0]) @ block.matrices[i]
+            paint_obstacle(image, obstacle, to_pixels)
 
     def _occlude(
         self, image: Gray, spec: PlateSpec | RowsSpec, matrix: Floats, numbers: SampleDraws

@@ -96,7 +96,7 @@ def main(config: Config) -> None:
     """Write data/prepared/localize/{train,val} and out/prepared/localize."""
     params = config.PrepareLocalizeParams
     width = (params.STREET_WIDTH[0], params.STREET_WIDTH[1])
-    mix = StreetMix(params.STREET_SHARE, width, inside=False)
+    mix = StreetMix(params.STREET_SHARE, width, inside=False, obstacles=params.OBSTACLE_SHARE)
     side, structure = config.LocalizeParams.IMG_SHAPE[1], params.STRUCTURE_PROBABILITY
     sets = {
         split: planned(

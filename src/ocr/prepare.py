@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from ..config import Config
 from ..config.stage import run_stage
 from ..core.errors import StageError
+from ..core.random import Draws
+from ..datasets.cuts import cut_windows
 from ..datasets.prepare import (
     SceneSource,
     StreetMix,
@@ -33,13 +35,17 @@ from ..generators.plate import ARMY_COLOUR, COLOURS
 class PlateWindows:
     """Callable that generates shards of windows around plates.
 
+    Some windows end within the plate, as an image does that shows a part of it.
+
     Attributes:
         source: Source of the scenes; only the window of each is rendered.
         margin: Margin around the plate's box, relative to the box's sides.
+        cut_share: Share of the windows that end within the plate's box.
     """
 
     source: SceneSource
     margin: float
+    cut_share: float
 
     def __call__(self, indices: range) -> Shard:
         side = self.source.side
@@ -53,6 +59,9 @@ class PlateWindows:
                 [np.floor((low - margin) * side), np.ceil((high + margin) * side)], axis=1
             )
             windows = windows.clip(0, side).astype(int)
+            numbers = np.asarray(indices)[positions]
+            draws = Draws(self.source.seed, f"{self.source.stream}-cut", numbers)
+            windows = cut_windows(part.block, windows, side, self.cut_share, draws)
             for i, (position, window) in enumerate(zip(positions, windows.tolist(), strict=True)):
                 images[position] = part.render(i, tuple(window))
             tables.append(part.block.labels(windows / side).set_index(positions))
@@ -71,8 +80,8 @@ def readable(config: Config) -> Config:
     ]
     if sum(weights) == 0:
         raise StageError(
-            "params.py: PlateParams.COLOUR_WEIGHTS: a reader needs another colour than "
-            f"{ARMY_COLOUR}: army plates have no text to learn"
+            f"params.py: PlateParams.COLOUR_WEIGHTS: a colour other than {ARMY_COLOUR} needs a "
+            "weight above 0, because army plates have no text to learn"
         )
     plate = config.PlateParams.model_copy(update={"COLOUR_WEIGHTS": weights})
     return config.model_copy(update={"PlateParams": plate})
@@ -81,13 +90,17 @@ def readable(config: Config) -> Config:
 def main(config: Config) -> None:
     """Write data/prepared/ocr/{train,val} and out/prepared/ocr."""
     params, readables = config.PrepareOCRParams, readable(config)
-    mix = StreetMix(params.STREET_SHARE, (params.STREET_WIDTH[0], params.STREET_WIDTH[1]))
+    mix = StreetMix(
+        params.STREET_SHARE,
+        (params.STREET_WIDTH[0], params.STREET_WIDTH[1]),
+        obstacles=params.OBSTACLE_SHARE,
+    )
     side, structure = params.IMG_SIZE[0], params.STRUCTURE_PROBABILITY
     sets = {
         split: planned(
             indices,
             SceneSource(readables, params.SEED, "ocr", split, side, structure, mix),
-            lambda source: PlateWindows(source, params.MARGIN),
+            lambda source: PlateWindows(source, params.MARGIN, params.CUT_SHARE),
         )
         for split, indices in split_counts(params.MAX_IMAGES, params.TRAIN_SPLIT).items()
     }

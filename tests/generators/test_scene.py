@@ -51,7 +51,11 @@ def block(indices: range, **changes: dict[str, object]) -> SceneBlock:
     }
     sections["PlateParams"] = sections["PlateParams"].model_copy(update={"GLYPH_VARIANTS": 3})
     return draw_scenes(
-        Draws(11, "scene", np.asarray(indices)), *sections.values(), 0.3, len(backgrounds())
+        Draws(11, "scene", np.asarray(indices)),
+        *sections.values(),
+        0.3,
+        len(backgrounds()),
+        atlas(),
     )
 
 

@@ -71,7 +71,7 @@ def block(
 ) -> StreetBlock:
     plates = config().StreetPlateParams.model_copy(update={"GLYPH_VARIANTS": 3})
     draws = Draws(11, "street", np.asarray(indices))
-    return draw_streets(draws, plates, street(**changes), width, inside)
+    return draw_streets(draws, plates, street(**changes), width, inside, atlas())
 
 
 def renderer(side: int, degradations: Degradations = "train", **changes: object) -> StreetRenderer:

@@ -181,6 +181,10 @@ def small_text(text: str) -> Gray:
     return np.asarray(image, np.uint8)
 
 
+Mark = tuple[Gray, tuple[float, float, float, float]]
+"""Ink of a character, shape ``(h, w)``, and its box x1, y1, x2, y2 in millimetres."""
+
+
 class _Face:
     """The face of a plate while it is painted.
 
@@ -198,6 +202,7 @@ class _Face:
         self.fit = np.array([self.shape[1] / size[1], self.shape[0] / size[0]])
         self.image = np.zeros((*self.shape, 3), np.uint8)
         self.relief = np.zeros(self.shape, np.uint8)
+        self.marks: list[Mark] = []
 
     def points(
         self, values: Sequence[tuple[float, float]] | NDArray[np.floating]
@@ -320,6 +325,7 @@ def _place_arms(face: _Face, code: str, centre: tuple[float, float], height: flo
 class _Row:
     """Characters of a line: the ink of each, and the gap before it in cap heights."""
 
+    chars: str
     inks: list[Gray]
     gaps: list[float]
 
@@ -335,7 +341,7 @@ def _row(chars: str, boldness: int, gap: float, grouped: bool) -> _Row:
         beside_dot = DOT in (char, chars[number - 1])
         group = grouped and len(chars) - number == 3 and chars[number - 1].isdigit()
         gaps.append(gap * (0.95 if beside_dot else 1.0) + (0.13 if group else 0.0))
-    return _Row([_glyph(char, boldness) for char in chars], gaps)
+    return _Row(chars, [_glyph(char, boldness) for char in chars], gaps)
 
 
 def _write(face: _Face, row: _Row, cap: float, middle: tuple[float, float], free: float) -> float:
@@ -353,11 +359,14 @@ def _write(face: _Face, row: _Row, cap: float, middle: tuple[float, float], free
     length = row.width(squeeze, gap) * cap
     x, room = middle[0] - length / 2, _ROOM / _CAP * cap
     ink = COLOURS[face.plate.colour][2]
-    for image, before in zip(row.inks, row.gaps, strict=True):
+    for char, image, before in zip(row.chars, row.inks, row.gaps, strict=True):
         x += before * gap * cap
         wide = image.shape[1] / _CAP * squeeze * cap
         top = middle[1] - cap / 2 - room
-        face.stamp(image, (x, top, x + wide, top + cap + 2 * room), ink)
+        box = (x, top, x + wide, top + cap + 2 * room)
+        face.stamp(image, box, ink)
+        if char != DOT:
+            face.marks.append((image, box))
         x += wide
     return length
 
@@ -399,7 +408,9 @@ def _write_lines(face: _Face, draws: SampleDraws) -> None:
                 _place_arms(face, code, (x, height), shield)
 
 
-def paint_plate(plate: Plate, scale: float, draws: SampleDraws) -> tuple[NDArray[np.uint8], Gray]:
+def paint_plate(
+    plate: Plate, scale: float, draws: SampleDraws
+) -> tuple[NDArray[np.uint8], Gray, list[Mark]]:
     """Paint the face of a plate with its frame, seen from the front.
 
     Args:
@@ -408,7 +419,8 @@ def paint_plate(plate: Plate, scale: float, draws: SampleDraws) -> tuple[NDArray
         draws: Random generator for the plate's appearance.
 
     Returns:
-        RGB image, shape ``(h, w, 3)``, and coverage, shape ``(h, w)``, both spanning ``plate.outline``.
+        RGB image, shape ``(h, w, 3)``, and coverage, shape ``(h, w)``, both spanning ``plate.outline``; and
+        the characters of the text.
     """
     face, size = _Face(plate, scale), plate.format
     _, ground, ink = COLOURS[plate.colour]
@@ -430,7 +442,7 @@ def paint_plate(plate: Plate, scale: float, draws: SampleDraws) -> tuple[NDArray
         _screw(face, draws)
     if draws.chance(0.35):
         _soil(face, draws)
-    return face.image, alpha
+    return face.image, alpha, face.marks
 
 
 def _paint_frame(face: _Face, draws: SampleDraws) -> None:

@@ -17,7 +17,7 @@ measure nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -35,9 +35,11 @@ from ...core.geometry import (
     plate_angle,
     plate_height,
 )
+from ...core.layout import ILLEGIBLE, LEGIBLE
 from ...core.random import Draws, SampleDraws, draws_of
 from . import street
-from .plate import Plate, draw_plate_of, paint_plate
+from .objects import hidden, place_object
+from .plate import Mark, Plate, draw_plate_of, paint_plate
 from .street import Camera, Canvas
 
 WIDTH, HEIGHT = 640, 480
@@ -53,6 +55,10 @@ LARGEST = 0.85
 
 _ZOOM = 2
 """Supersampling factor: images are painted this many times larger, then averaged."""
+_CUT_SHARE = 0.3
+"""Share of the occluded scenes in which the edge of the image is what hides a part of the plate."""
+_LEAST_WINDOW = 40
+"""Minimum side of such an image in pixels."""
 _EDGE = 6.0
 """Margin in pixels between a plate's box and the edge of the image."""
 _STREAM = "locked"
@@ -94,10 +100,13 @@ class HoldoutScenes:
 
     Args:
         seed: Random seed of the set.
+        occluded: Whether these are the scenes, with one Swiss plate each, in which something may hide the
+            plate: an object in front of it, or the edge of the image.
+        objects: Whether that is there; without it, the scenes are otherwise the same.
     """
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, *, occluded: bool = False, objects: bool = True) -> None:
+        self.seed, self.occluded, self.objects = seed, occluded, objects
 
     def make(self, indices: Iterable[int]) -> tuple[list[NDArray[np.uint8]], pd.DataFrame]:
         """Paint the images of the given indices.
@@ -107,12 +116,18 @@ class HoldoutScenes:
 
         Returns:
             Images, uint8, shape ``(480, 640)``, and a table with one row of labels per image. Its
-            columns are those of the other sets, with ``present``, ``style`` "locked" and ``others``, a
-            JSON list of the labels of further plates ("" where there are none). Lengths are in pixels of
-            the image.
+            columns are those of the other sets (``text`` and ``covered`` among them), with ``present``,
+            ``style`` "locked" and ``others``, a JSON list of the labels of further plates ("" where there
+            are none). Lengths are in pixels of the image.
         """
         images, rows = [], []
         for index in indices:
+            if self.occluded:
+                draws = draws_of(self.seed, f"{_STREAM} occluded", index)
+                image, label = _make_occluded(draws, self.objects)
+                rows.append({**label, "others": ""})
+                images.append(image)
+                continue
             image, placed = _make(draws_of(self.seed, _STREAM, index))
             labels = [_label(item) for item in placed] or [_label(None)]
             others = json.dumps(labels[1:]) if labels[1:] else ""
@@ -128,6 +143,9 @@ def _label(placed: _Placed | None) -> dict[str, Any]:
         numbers = [*BOX_COLUMNS, *CORNER_COLUMNS, "plate_height", "angle"]
         return {
             "plate": "",
+            "text": "",
+            "covered": 0.0,
+            "obstacle": "",
             "format": "",
             "colour": "",
             "lines": 1,
@@ -140,6 +158,9 @@ def _label(placed: _Placed | None) -> dict[str, Any]:
     normalised = corners / [WIDTH, HEIGHT]
     return {
         "plate": plate.text,
+        "text": plate.text,
+        "covered": 0.0,
+        "obstacle": "",
         "format": plate.format.name,
         "colour": plate.colour,
         "lines": plate.format.lines,
@@ -201,6 +222,65 @@ def _make(draws: SampleDraws) -> tuple[NDArray[np.uint8], list[_Placed]]:
     return _expose(lit, draws, cap), placed
 
 
+def _make_occluded(draws: SampleDraws, objects: bool) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """Paint a scene with one Swiss plate, something of which may be hidden; return it and its labels."""
+    plate = draw_plate_of(draws)
+    while not plate.text:
+        plate = draw_plate_of(draws)
+    placed = _place(draws, plate, 0.0, 1.0)
+    canvas = Canvas(np.empty((_ZOOM * HEIGHT, _ZOOM * WIDTH, 3), np.uint8))
+    _paint_surroundings(canvas, draws, "vehicle" if draws.chance(0.8) else "wall", [placed])
+    marks = _paste_plate(canvas, draws, placed)
+    # What hides the plate has numbers of its own, so that the scene is the same without it.
+    others = draws_of(draws.integer(0, 2**31 - 1), f"{_STREAM} objects", 0)
+    hides, cut = others.chance(0.5), others.chance(_CUT_SHARE)
+
+    def wanted(share: float) -> bool:
+        return share >= ILLEGIBLE if hides else share <= LEGIBLE
+
+    window, covered = (0, 0, WIDTH, HEIGHT), 0.0
+    if objects and cut:
+        window, covered = _cut(placed, marks, wanted, others)
+    elif objects:
+        covered = place_object(canvas, placed.camera, plate, marks, wanted, others)
+    small = cv2.resize(canvas.image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    image = _expose(_light(small, draws, [placed], False), draws, placed.cap)
+    x1, y1, x2, y2 = window
+    shift, size = np.array([x1, y1]), np.array([x2 - x1, y2 - y1])
+    label = _label(placed)
+    normalised = (placed.corners - shift) / size
+    label |= dict(zip(BOX_COLUMNS, corners_to_box(normalised).tolist(), strict=True))
+    label |= dict(zip(CORNER_COLUMNS, normalised.ravel().tolist(), strict=True))
+    kind = "" if not objects else "image edge" if cut else "object"
+    label |= {
+        "obstacle": kind,
+        "covered": covered,
+        "plate": plate.text if covered <= LEGIBLE else "",
+    }
+    return np.ascontiguousarray(image[y1:y2, x1:x2]), label
+
+
+def _cut(
+    placed: _Placed, marks: list[Mark], wanted: Callable[[float], bool], draws: SampleDraws
+) -> tuple[tuple[int, int, int, int], float]:
+    """Return the window of an image that ends within its plate, and how much of a character it hides."""
+    low, high = placed.corners.min(axis=0), placed.corners.max(axis=0)
+    for _ in range(12):
+        edge = draws.index((0.3, 0.1, 0.5, 0.1))
+        place = low[edge % 2] + draws.uniform(0.02, 0.98) * (high - low)[edge % 2]
+        window = [0, 0, WIDTH, HEIGHT]
+        window[edge] = round(float(place))
+        if min(window[2] - window[0], window[3] - window[1]) < _LEAST_WINDOW:
+            continue
+        mask = np.full((_ZOOM * HEIGHT, _ZOOM * WIDTH), 255, np.uint8)
+        x1, y1, x2, y2 = (_ZOOM * value for value in window)
+        mask[y1:y2, x1:x2] = 0
+        share = max(hidden(mask, placed.camera, placed.plate, marks))
+        if wanted(share):
+            return (window[0], window[1], window[2], window[3]), share
+    return (0, 0, WIDTH, HEIGHT), 0.0
+
+
 def _paint_surroundings(
     canvas: Canvas, draws: SampleDraws, style: str, places: list[_Placed]
 ) -> None:
@@ -221,7 +301,8 @@ def _paint_surroundings(
             street.paint_car(canvas, item.camera, draws, size)
 
 
-def _paste_plate(canvas: Canvas, draws: SampleDraws, item: _Placed) -> None:
+def _paste_plate(canvas: Canvas, draws: SampleDraws, item: _Placed) -> list[Mark]:
+    """Paint a plate, and return its characters."""
     plate, camera = item.plate, item.camera
     x1, y1, x2, y2 = plate.outline
     middle = np.array([plate.format.width / 2, plate.format.height / 2, 0.0])
@@ -235,8 +316,9 @@ def _paste_plate(canvas: Canvas, draws: SampleDraws, item: _Placed) -> None:
     # As fine as the finest edge, no finer: else warping averages too little where it is turned away.
     longest = np.array([edges[[0, 2]].max(), edges[[1, 3]].max()])
     scale = float((longest / [plate.format.width, plate.format.height]).max())
-    face, alpha = paint_plate(plate, scale, draws)
+    face, alpha, marks = paint_plate(plate, scale, draws)
     canvas.paste(camera, face, alpha, corners)
+    return marks
 
 
 def _light(

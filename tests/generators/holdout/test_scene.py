@@ -117,7 +117,7 @@ def test_a_plate_is_where_its_corners_are(made) -> None:  # type: ignore[no-unty
 def test_the_rim_lies_just_within_the_corners() -> None:
     """A plate painted flat: its black rim follows the corners that the camera gives for it."""
     plate = Plate(FORMATS[2], "white", "ZH", "123456", "")
-    face, alpha = paint_plate(plate, 1.2, draws_of(1, "t", 0))
+    face, alpha, _ = paint_plate(plate, 1.2, draws_of(1, "t", 0))
     size = (plate.format.width, plate.format.height)
     corners = aim(
         rotation(25, 15, 5), size, 300, np.array([200.0, 150]), 600, np.array([200.0, 150])
@@ -179,7 +179,7 @@ def test_all_formats_colours_cantons_and_lengths_occur() -> None:
 def test_a_text_fits_on_every_format(number: int, digits: str) -> None:
     plate = Plate(FORMATS[number], "white", "NW", digits, "")
     for i in range(3):
-        face, alpha = paint_plate(plate, 2.0, draws_of(1, "fit", i))
+        face, alpha, _ = paint_plate(plate, 2.0, draws_of(1, "fit", i))
         height, width = alpha.shape
         assert (height, width) == (round(plate.format.height * 2), round(plate.format.width * 2))
         assert alpha[height // 2, width // 2] == 255

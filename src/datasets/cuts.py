@@ -1,0 +1,60 @@
+"""Images that end within a plate: the windows of scenes that cut it, with or without a character."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.layout import ILLEGIBLE, LEGIBLE
+from ..core.random import Draws
+from ..generators.scene import SceneBlock
+from ..generators.street import StreetBlock
+
+_EDGE_WEIGHTS = (0.25, 0.12, 0.5, 0.13)
+"""Weights of the window's edge that lies within the plate: left, upper, right, lower."""
+_TRIES = 6
+"""Maximum number of places for that edge, until a character is cut, or none, as wanted."""
+_BARE = 0.15
+"""Maximum distance of that edge from the plate's end where no character is to be cut, relative to the
+plate's box."""
+_LEAST_SIDE = 6
+"""Minimum side of a window in pixels."""
+
+
+def cut_windows(
+    block: SceneBlock | StreetBlock,
+    windows: NDArray[np.int64],
+    side: int,
+    share: float,
+    draws: Draws,
+) -> NDArray[np.int64]:
+    """Let some windows of scenes end within their plates; half of them cut a character.
+
+    Args:
+        block: Scenes.
+        windows: Windows x1, y1, x2, y2 of the n scenes in pixels, shape ``(n, 4)``.
+        side: Side of the scenes in pixels.
+        share: Share of the windows that end within their plate's box.
+        draws: Random generator of the samples.
+
+    Returns:
+        Windows in pixels, shape ``(n, 4)``.
+    """
+    windows = windows.copy()
+    cut, hides = draws.chance(share), draws.chance(0.5)
+    edges, places = draws.choice(_EDGE_WEIGHTS), draws.uniform(shape=(_TRIES,))
+    for i in np.flatnonzero(cut).tolist():
+        corners, edge = block.corners[i], int(edges[i])
+        low, high = corners[:, edge % 2].min(), corners[:, edge % 2].max()
+        for place in places[i].tolist():
+            # Without a character cut, the edge is near the plate's end; else it is anywhere.
+            reach = (place if hides[i] else place * _BARE) * (high - low)
+            window = windows[i].copy()
+            window[edge] = round(float(low + reach if edge < 2 else high - reach) * side)
+            if (window[2:] - window[:2]).min() < _LEAST_SIDE:
+                continue
+            covered = block.covers.visibility(i, (window / side).tolist()).covered
+            if covered >= ILLEGIBLE if hides[i] else covered <= LEGIBLE:
+                windows[i] = window
+                break
+    return windows

@@ -27,6 +27,7 @@ from ..core.geometry import (
     plate_height,
     xyxy_to_box,
 )
+from ..core.layout import ILLEGIBLE, LEGIBLE
 from ..datasets.annotations import AnnotatedImage, AnnotatedPlate
 from ..inference.decoding import Reading
 from ..inference.detection import SURE
@@ -219,14 +220,14 @@ def _notes(annotated: AnnotatedSet, judged: bool) -> list[str]:
     notes = []
     if not annotated.has_corners:
         notes.append(
-            "no corners are given: heights are those of the boxes, and there are no angles"
+            "corners are not annotated: heights are those of the boxes, and angles are unknown"
         )
         if annotated.has_text and not judged:
             notes.append(
-                "lost_by_localizer and lost_by_reader are left out: this reader takes corners"
+                "lost_by_localizer and lost_by_reader are omitted: this recognizer needs corners"
             )
     if not annotated.has_text:
-        notes.append("no text is given: the boxes alone are measured")
+        notes.append("texts are not annotated: only the boxes are evaluated")
     return notes
 
 
@@ -458,6 +459,73 @@ def summarise_clutter(scores: Scores, threshold: float) -> dict[str, Any]:
             **evaluation.iou_measures(scores.table["iou"].to_numpy()),
         }
     return metrics
+
+
+def summarise_occluded(
+    scores: Scores, whole: Scores, labels: pd.DataFrame, threshold: float
+) -> dict[str, Any]:
+    """Return the metrics of plates that something hides in part, with one plate per image.
+
+    A text is wrong if it is not the plate's. Plates with a character that is neither legible nor
+    illegible (src/generators/obstacles.py) are not counted.
+
+    Args:
+        scores: Results on the set.
+        whole: Results on the same scenes without what hides the plates, in the same order.
+        labels: Labels of the set: ``text``, ``covered``, ``format`` and ``obstacle``.
+        threshold: Probability from which a text is given.
+    """
+    true, covered = labels["text"].to_numpy(), labels["covered"].to_numpy()
+    texts = [_texts_of_images(each, threshold) for each in (scores, whole)]
+    wrong = np.array(
+        [any(text != plate for text in found) for found, plate in zip(texts[0], true, strict=True)]
+    )
+    right, right_whole = (
+        np.array([plate in found for found, plate in zip(each, true, strict=True)])
+        for each in texts
+    )
+    has_text = true != ""
+    hidden = has_text & (covered >= ILLEGIBLE)
+    readable = has_text & (covered <= LEGIBLE)
+    short = np.array([len(plate) <= 2 + _SHORT for plate in true])
+
+    def kept(rows: NDArray[np.bool_]) -> dict[str, Any]:
+        rows = rows & readable & right_whole
+        return evaluation.share(int((right & rows).sum()), int(rows.sum()))
+
+    def by(values: NDArray[Any]) -> dict[str, Any]:
+        parts = {name: hidden & (values == name) for name in sorted(set(values[hidden]))}
+        return {
+            name: evaluation.share(int((wrong & rows).sum()), int(rows.sum()))
+            for name, rows in parts.items()
+        }
+
+    return {
+        "illegible": {
+            "wrong": evaluation.share(int((wrong & hidden).sum()), int(hidden.sum())),
+            "by_format": by(labels["format"].to_numpy()),
+            "by_obstacle": by(labels["obstacle"].to_numpy()),
+        },
+        "legible": {
+            "accuracy": evaluation.share(int((right & readable).sum()), int(readable.sum())),
+            "wrong": evaluation.share(int((wrong & readable).sum()), int(readable.sum())),
+            "kept": kept(np.ones(len(true), bool)),
+            "kept_short": kept(short),
+        },
+    }
+
+
+_SHORT = 3
+"""Maximum number of digits of a short number."""
+
+
+def _texts_of_images(scores: Scores, threshold: float) -> list[set[str]]:
+    """Return the texts that are given in each image."""
+    texts: list[set[str]] = [set() for _ in scores.found]
+    rows = given(scores, threshold)
+    for image, text in zip(rows["image"], rows["text"], strict=True):
+        texts[image].add(text)
+    return texts
 
 
 @dataclass(frozen=True)

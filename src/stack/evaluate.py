@@ -5,7 +5,8 @@ The metrics of ``val``, scenes like the original's, are at the top level of metr
 the fraction of plates read without error). The other sets are nested under their names: ``formats`` (all
 formats, colours and lights), ``shifted`` (letters, backgrounds and degradations that training never
 sees), ``locked`` (the held-out test set from a different generator, for final figures only) and
-``clutter`` (no Swiss plate anywhere). Run it with ``dvc repro evaluate_stack``, or
+``clutter`` (no Swiss plate anywhere); ``occluded`` measures whether a plate that cannot be seen as a
+whole is given no text, and one that can be is read. Run it with ``dvc repro evaluate_stack``, or
 ``python -m src.stack.evaluate``.
 
 ``python -m src.stack.evaluate --labels CSV [--model DIR] [--json]`` computes the same metrics on the
@@ -42,6 +43,7 @@ from ..evaluation.end_to_end import (
     score,
     summarise,
     summarise_clutter,
+    summarise_occluded,
     texts_of,
 )
 from ..evaluation.paired import FILE, Outcomes, write_outcomes
@@ -53,6 +55,9 @@ MAIN = "val"
 READ = (MAIN, "formats", "shifted", "locked")
 """Sets with plates to be read."""
 CLUTTER = "clutter"
+OCCLUDED, UNOCCLUDED = "occluded", "unoccluded"
+"""Scenes with something in front of the plate, and the same scenes without it."""
+SETS = (*READ, CLUTTER, OCCLUDED, UNOCCLUDED)
 OTHER_RUNTIMES = (MAIN, "formats", "shifted")
 """Sets that are evaluated with every runtime."""
 SHEETS = {
@@ -89,15 +94,15 @@ def draw(item: AnnotatedImage, scores: Scores, case: Case) -> Image.Image:
         lines.append(plots.Line(f"{kind}{values.height:.0f} px high, IoU {values.iou:.2f}"))
         right = bool(values.right)
     if not right:
-        fault = "lost by localizer" if plate and values.right_on_truth else "lost by reader"
-        lines.append(plots.Line(fault if plate else "a text where none is", plots.WRONG))
+        fault = "lost by localizer" if plate and values.right_on_truth else "lost by recognizer"
+        lines.append(plots.Line(fault if plate else "text where there is none", plots.WRONG))
     return plots.draw_result(image, outlines, lines, right)
 
 
 def main(config: Config) -> None:
     folder = config.out("models", "stack")
     reader = PlateReader.load(folder)
-    annotated_sets = {name: _annotated(config, name) for name in (*READ, CLUTTER)}
+    annotated_sets = {name: _annotated(config, name) for name in SETS}
     scores = {name: score(reader, annotated, name) for name, annotated in annotated_sets.items()}
     main_scores, main_set = scores[MAIN], annotated_sets[MAIN]
     metrics = {
@@ -107,6 +112,12 @@ def main(config: Config) -> None:
         "backgrounds": main_set.samples.meta.get("backgrounds"),
         **{name: summarise(scores[name], reader.threshold) for name in READ if name != MAIN},
         CLUTTER: summarise_clutter(scores[CLUTTER], reader.threshold),
+        OCCLUDED: summarise_occluded(
+            scores[OCCLUDED],
+            scores[UNOCCLUDED],
+            annotated_sets[OCCLUDED].samples.labels,
+            reader.threshold,
+        ),
         "other_runtimes": _other_runtimes(folder, reader.runtime, annotated_sets),
     }
     with evaluation.results_folder(config.out("evaluations", "stack")) as results:
@@ -238,14 +249,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m src.stack.evaluate",
         description="Measure the stack: as a stage on the prepared sets, or on an annotation file.",
     )
-    parser.add_argument("--labels", type=Path, metavar="CSV", help="print the metrics of this file")
+    parser.add_argument("--labels", type=Path, metavar="CSV", help="annotation file to evaluate")
     parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="bundle; by default out/models/stack, else models"
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="bundle folder (default: out/models/stack, else models)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print metrics as a JSON object")
     options = parser.parse_args(arguments)
     if options.labels is None and (options.json or options.model):
-        parser.error("--json and --model go with --labels")
+        parser.error("--json and --model require --labels")
     return options
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from src.core.geometry import box_to_corners, xyxy_to_box
@@ -273,3 +274,27 @@ def test_a_reader_by_corners_is_not_judged_by_boxes() -> None:
 def test_found_plates_of_the_real_type_are_taken() -> None:
     plate = found_plate(CORNERS_ELSEWHERE, "ZH1", 0.4)
     assert (plate.box, plate.text, plate.confidence) == (ELSEWHERE, "ZH1", 0.4)
+
+
+def test_hidden_plates_are_to_get_no_text_and_others_theirs() -> None:
+    """Of six plates, the first three are illegible: one silent, one cut short, one read all the same."""
+    plates = [plate_text(i) for i in range(7)]
+    labels = pd.DataFrame(
+        {
+            "text": plates,
+            "covered": [1.0, 0.8, 0.5, 0.0, 0.15, 0.1, 0.3],
+            "format": ["a", "b", *"aaaaa"],
+            "obstacle": "bar",
+        }
+    )
+    occluded = OracleStack(wrong={1, 4}, confidences={0: 0.1, 5: 0.2})
+    found = scoring.score(occluded, images(*[[true_plate(i)] for i in range(7)]))
+    whole = scoring.score(OracleStack(), images(*[[true_plate(i)] for i in range(7)]))
+    metrics = scoring.summarise_occluded(found, whole, labels, 0.5)
+    assert metrics["illegible"]["wrong"]["count"] == 3
+    assert metrics["illegible"]["wrong"]["share"] == pytest.approx(1 / 3)
+    assert metrics["illegible"]["by_format"]["b"]["share"] == 1
+    assert metrics["illegible"]["by_format"]["a"]["share"] == 0
+    assert metrics["legible"]["accuracy"]["share"] == pytest.approx(1 / 3)
+    assert metrics["legible"]["wrong"]["share"] == pytest.approx(1 / 3)
+    assert metrics["legible"]["kept"]["count"] == 3

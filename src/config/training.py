@@ -11,32 +11,33 @@ from .types import Count, Number, Probability, Section, Seed, Share
 
 class TrainerConfig(Section):
     accelerator: Literal["auto", "cpu", "cuda"]
-    """Hardware to train on."""
+    """Hardware used for training; auto is cuda if available, else cpu."""
     devices: Count
-    """Processes on each node."""
+    """Number of processes per node."""
     num_nodes: Count
-    """Nodes."""
+    """Number of nodes."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-    """auto: bf16-mixed where a few steps of the training are faster in it by a tenth, else 32-true."""
+    """Numerical precision; auto is bf16-mixed if a few training steps are at least a tenth faster in
+    it, else 32-true."""
 
 
 class _Train(Section):
     SEED: Seed
-    """Of the weights and the order of the samples."""
+    """Random seed of the weights and the order of the samples."""
     LR: Annotated[Number, Field(gt=0, le=1)]
-    """Highest learning rate of AdamW."""
+    """Maximum learning rate of AdamW."""
     WEIGHT_DECAY: Annotated[Number, Field(ge=0)]
     """Weight decay of AdamW."""
     WARMUP: Annotated[Number, Field(ge=0, lt=1)]
-    """Share of the steps in which the rate rises; then it falls by a cosine."""
+    """Fraction of the steps in which the learning rate rises; it then follows a cosine decay."""
     EMA_DECAY: Annotated[Number, Field(ge=0, lt=1)]
-    """Decay of the moving average of the weights; validation and the model are the average."""
+    """Decay of the moving average of the weights, which is validated and saved as the model."""
     EPOCHS: Count
-    """Passes over the training set."""
+    """Number of passes over the training set."""
     VALIDATE_EVERY: Count
-    """Steps between two validations (at most an epoch)."""
+    """Number of steps between two validations, limited to an epoch."""
     PATIENCE: Count
-    """Validations without a better measure before training stops."""
+    """Number of validations without an improvement after which training stops."""
 
 
 class TrainLocalizeParams(_Train):
@@ -45,29 +46,34 @@ class TrainLocalizeParams(_Train):
 
 class TrainOCRParams(_Train):
     CORNER_JITTER: Annotated[Number, Field(ge=0, le=10)]
-    """Factor on the localizer's measured errors, by which corners are off (readers by corners)."""
+    """Factor that scales the localizer's measured corner errors, by which the corners are jittered
+    (recognizers that rectify by corners)."""
     BOX_JITTER: Annotated[Number, Field(ge=0, le=0.5)]
-    """Largest change of the box's sides, as a share (readers by box)."""
+    """Maximum relative change of the box's sides (recognizers that rectify by box)."""
     BOX_SKEW: Annotated[Number, Field(ge=0, le=30)]
-    """Largest turn of the crop in degrees (readers by box)."""
+    """Maximum rotation of the crop in degrees, either way (recognizers that rectify by box)."""
     LINES_ERROR: Probability
-    """Share of crops that are cut for the wrong number of lines and have no text (readers by corners)."""
+    """Probability that a crop is cut for the wrong number of lines and thus has no text (recognizers
+    that rectify by corners)."""
+    SNAP_PROBABILITY: Probability
+    """Probability that a plate that is partly hidden is cropped by its visible part."""
     TONE_JITTER: Annotated[Number, Field(ge=0, le=0.9)]
-    """Largest change of the logarithm of gamma, and most contrast that is taken away."""
+    """Maximum change of the logarithm of gamma, and maximum reduction of the contrast."""
     BLUR_JITTER: Annotated[Number, Field(ge=0, le=5)]
-    """Largest sigma of a blur in pixels of the crop."""
+    """Maximum sigma of the blur in pixels of the crop."""
 
 
 class _Finetune(Section):
     LR: Annotated[Number, Field(gt=0, le=1)]
-    """Highest learning rate of AdamW; what else is learnt by is the training's."""
+    """Maximum learning rate of AdamW; the other settings are those of the training."""
     STEPS: Count
-    """Batches, about; in each sixth of them all feedback is passed at least once."""
+    """Approximate number of batches; each sixth of them contains all feedback at least once."""
     FEEDBACK_SHARE: Share
-    """Share of the samples that are feedback; the others are of the synthetic set, so that nothing of it
-    is forgotten."""
+    """Fraction of feedback among the samples; the others come from the synthetic set, to prevent
+    forgetting."""
     KEPT: Probability
-    """Share of the trained weights in the mean of these and the fine-tuned ones, which is what is used."""
+    """Weight of the original parameters in the interpolation with the fine-tuned ones (WiSE-FT), from 0
+    to 1."""
 
 
 class FinetuneLocalizeParams(_Finetune):
@@ -80,7 +86,7 @@ class FinetuneOCRParams(_Finetune):
 
 class _Evaluate(Section):
     SEED: Seed
-    """Of the choice of images that are shown."""
+    """Random seed of the choice of displayed images."""
 
 
 class EvaluateLocalizeParams(_Evaluate):

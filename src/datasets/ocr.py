@@ -21,7 +21,8 @@ from torch.utils.data import Dataset
 
 from ..config.training import TrainOCRParams
 from ..core.charset import CHARSET
-from ..core.geometry import FloatArray, Rectification, plate_axes
+from ..core.geometry import SEEN_COLUMNS, FloatArray, Rectification, plate_axes
+from ..core.layout import FORMAT_OF, FORMATS, ILLEGIBLE
 from ..core.random import Draws
 from ..inference.crops import crop_quad, cut
 from .batches import BatchIndices
@@ -42,11 +43,19 @@ class OCRBatch(NamedTuple):
         images: Crops, shape ``(N, h, w)``, uint8.
         targets: Classes of the texts, shape ``(N, 8)``, int64, padded with the blank.
         lengths: Lengths of the texts, shape ``(N,)``.
+        complete: 1 where every character can be read, 0 where one is hidden, NaN where that is unknown
+            or there is no text, shape ``(N,)``, float32.
+        swiss: 1 for Swiss plates, 0 for others and for no plate, NaN where that is unknown, shape
+            ``(N,)``, float32.
+        formats: Index into ``FORMATS`` (src/core/layout.py), -1 where there is none, shape ``(N,)``, int64.
     """
 
     images: Tensor
     targets: Tensor
     lengths: Tensor
+    complete: Tensor
+    swiss: Tensor
+    formats: Tensor
 
 
 class OCRDataset(Dataset[OCRBatch]):
@@ -86,9 +95,11 @@ class OCRDataset(Dataset[OCRBatch]):
             targets, lengths = encode_texts(self.samples.plates)
         except ValueError as error:
             raise DatasetError(
-                f"{folder}: {error}. Make the set again with `dvc repro -f prepare_ocr`."
+                f"{folder}: {error}. Recreate the set with `dvc repro -f prepare_ocr`."
             ) from error
         self._targets, self._lengths = torch.from_numpy(targets), torch.from_numpy(lengths)
+        self._complete, self._swiss, self._formats = layout_targets(self.samples.labels)
+        self._seen = seen_parts(self.samples.labels)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -100,6 +111,7 @@ class OCRDataset(Dataset[OCRBatch]):
         images = [self.samples.image(int(i)) for i in picked.samples]
         sizes = np.array([[image.shape[1], image.shape[0]] for image in images])
         corners = self.samples.corners[picked.samples] * sizes[:, None]
+        corners = snap(corners, self._snapped(picked.samples, draws))
         quads = jitter_quads(corners, self._rectification, self._params, self._corner_errors, draws)
         lines = self._lines[picked.samples]
         # A recognizer of the upright box ignores the number of lines: there is nothing to get wrong.
@@ -115,7 +127,81 @@ class OCRDataset(Dataset[OCRBatch]):
         # Half a line, or two lines squeezed into one, has no text to read: when the number of lines is
         # uncertain, inference reads both layouts and keeps the more confident one.
         targets[wrong], lengths[wrong] = CHARSET.blank, 0
-        return OCRBatch(torch.from_numpy(np.stack(crops)), targets, lengths)
+        complete = np.where(wrong, np.nan, self._complete[picked.samples]).astype(np.float32)
+        formats = np.where(wrong, -1, self._formats[picked.samples])
+        return OCRBatch(
+            torch.from_numpy(np.stack(crops)),
+            targets,
+            lengths,
+            torch.from_numpy(complete),
+            torch.from_numpy(self._swiss[picked.samples]),
+            torch.from_numpy(formats),
+        )
+
+    def _snapped(self, samples: NDArray[np.intp], draws: Draws) -> NDArray[np.float64]:
+        """Return the part of each plate that it is cropped by, relative to it, shape ``(n, 4)``.
+
+        It is the whole plate, what can be seen of it, or something between them, as localizers find it.
+        """
+        weight = draws.chance(self._params.SNAP_PROBABILITY) * np.minimum(2 * draws.uniform(), 1)
+        seen = self._seen[samples]
+        return seen * weight[:, None] + _ALL * (1 - weight[:, None])
+
+
+def layout_targets(
+    labels: pd.DataFrame,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Return the targets ``complete``, ``swiss`` and ``formats`` of ``OCRBatch``, shape ``(n,)`` each.
+
+    Args:
+        labels: Labels of a prepared set. Sets of real images tell less: no ``text`` and no ``covered``.
+    """
+    plates = labels["plate"].to_numpy()
+    texts = labels.get("text", labels["plate"]).to_numpy()
+    covered = labels["covered"].to_numpy() if "covered" in labels else np.zeros(len(labels))
+    complete = np.where(
+        plates != "", 1.0, np.where((texts != "") & (covered >= ILLEGIBLE), 0.0, np.nan)
+    )
+    names = labels["format"].map(FORMAT_OF)
+    formats = names.map({name: i for i, name in enumerate(FORMATS)}).fillna(-1).to_numpy()
+    kinds = labels["format"].to_numpy()
+    swiss = np.where(formats >= 0, 1.0, np.where(kinds == "", np.nan, 0.0))
+    return complete.astype(np.float32), swiss.astype(np.float32), formats.astype(np.int64)
+
+
+def seen_parts(labels: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the part of each plate that can be seen, x1, y1, x2, y2 relative to it, shape ``(n, 4)``.
+
+    Where next to nothing can be seen, it is the whole plate.
+    """
+    if SEEN_COLUMNS[0] not in labels:
+        return np.tile(_ALL, (len(labels), 1))
+    seen = labels[SEEN_COLUMNS].to_numpy(np.float64)
+    is_large = ((seen[:, 2:] - seen[:, :2]) >= _LEAST_SEEN).all(axis=1)
+    return np.where(is_large[:, None], seen, _ALL)
+
+
+_ALL = np.array([0.0, 0.0, 1.0, 1.0])
+_LEAST_SEEN = 0.2
+"""Minimum part of a plate's width and height to which its corners are snapped."""
+
+
+def snap(corners: FloatArray, seen: FloatArray) -> FloatArray:
+    """Return the corners of the visible part of plates.
+
+    A localizer often takes the end of what it sees for the end of the plate.
+
+    Args:
+        corners: Corners of plates in any unit, shape ``(n, 4, 2)``.
+        seen: Visible part of each, x1, y1, x2, y2 relative to the plate, shape ``(n, 4)``.
+
+    Returns:
+        Corners in the same unit, shape ``(n, 4, 2)``.
+    """
+    u, v = seen[:, [0, 2, 2, 0], None], seen[:, [1, 1, 3, 3], None]
+    top = (1 - u) * corners[:, [0]] + u * corners[:, [1]]
+    bottom = (1 - u) * corners[:, [3]] + u * corners[:, [2]]
+    return (1 - v) * top + v * bottom
 
 
 def encode_texts(texts: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -146,11 +232,13 @@ def read_corner_errors(path: Path) -> NDArray[np.float64]:
         errors = table[CORNER_ERROR_COLUMNS].to_numpy(np.float64)
     except (OSError, ValueError, KeyError) as error:
         raise DatasetError(
-            f"{path}: the table of the localizer's errors is missing or damaged: {error}. It is in "
-            f"git: `git restore {path.name}` in its folder."
+            f"{path}: the table of the localizer's errors is missing or damaged: {error}. Restore "
+            f"it with `git restore {path.name}` in its folder."
         ) from error
     if not len(errors) or not np.isfinite(errors).all():
-        raise DatasetError(f"{path}: the table of the localizer's errors is empty, or has gaps")
+        raise DatasetError(
+            f"{path}: the table of the localizer's errors is empty or has missing values"
+        )
     return errors.reshape(-1, 4, 2)
 
 

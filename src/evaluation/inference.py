@@ -44,7 +44,7 @@ def localizer_maps(
 def read_log_probs(
     reader: Recognizer, crops: Sequence[ImageArray], device: torch.device
 ) -> NDArray[np.float32]:
-    """Return the log-probabilities ``(N, T, C)`` of the characters in crops.
+    """Return the log-probabilities ``(N, T, C)`` of the characters in crops, and behind them the layout.
 
     Args:
         reader: Recognizer on ``device``, in evaluation mode.
@@ -54,7 +54,7 @@ def read_log_probs(
     Raises:
         ModelError: The recognizer returns NaN.
     """
-    log_probs = reader(_batch(crops, device)).float().log_softmax(dim=-1).cpu().numpy()
+    log_probs = reader.normalised(reader(_batch(crops, device)).float()).cpu().numpy()
     _check(reader, log_probs)
     return log_probs
 
@@ -74,6 +74,6 @@ def _batch(images: Sequence[ImageArray], device: torch.device) -> torch.Tensor:
 def _check(model: Localizer | Recognizer, values: NDArray[np.floating]) -> None:
     if np.isnan(values).any():
         raise ModelError(
-            f"the weights of {type(model).__name__} are broken: it gives values that are no "
-            "numbers. Train it again, at a lower LR."
+            f"the weights of {type(model).__name__} are broken: its output contains NaN. Train it "
+            "again with a lower LR."
         )

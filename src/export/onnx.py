@@ -29,14 +29,14 @@ class LocalizerOfBytes(nn.Module):
 
 
 class ReaderOfBytes(nn.Module):
-    """Recognizer that takes ``(N, h, w)`` uint8 images and returns ``(N, T, C)`` log-probabilities."""
+    """Recognizer that takes ``(N, h, w)`` uint8 images and returns its normalised outputs."""
 
     def __init__(self, reader: Recognizer) -> None:
         super().__init__()
         self.reader = reader
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.reader(images.unsqueeze(1).float() / 255).log_softmax(dim=-1)
+        return self.reader.normalised(self.reader(images.unsqueeze(1).float() / 255))
 
 
 def localizer_to_onnx(localizer: Localizer) -> bytes:
@@ -97,7 +97,7 @@ def _export(module: nn.Module, size: tuple[int, int], axes: dict[int, Any], outp
     finally:
         log.setLevel(level)
     if program is None:
-        raise StageError("PyTorch has exported no ONNX program")
+        raise StageError("PyTorch did not export an ONNX program")
     model = program.model_proto
     _forget_the_source(model.graph)
     onnx.checker.check_model(model)

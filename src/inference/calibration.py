@@ -20,9 +20,12 @@ from ..core.errors import UserError
 from ..core.geometry import plate_height
 from ..core.intervals import wilson
 
-FEATURES = ("text_log_odds", "least_char_log_odds", "score_log_odds", "log_line_height")
+FEATURES = (
+    "text_log_odds", "least_char_log_odds", "score_log_odds", "log_line_height", "complete_log_odds",
+)  # fmt: skip
 """Features of the calibration, in this order: log-odds of the confidence of the whole text, of its
-least certain character and of the localizer's score; logarithm of the height of a text line."""
+least certain character and of the localizer's score; logarithm of the height of a text line; log-odds of
+the text's confidence times the probability that all characters of the plate can be read."""
 
 LIMIT = 1e-6
 """Probabilities are clipped to [LIMIT, 1 - LIMIT]: nothing is certain, and log-odds stay finite."""
@@ -71,7 +74,11 @@ def _log_odds(probability: ArrayLike) -> Floats:
 
 
 def features(
-    confidence: ArrayLike, least_char: ArrayLike, score: ArrayLike, height_px: ArrayLike
+    confidence: ArrayLike,
+    least_char: ArrayLike,
+    score: ArrayLike,
+    height_px: ArrayLike,
+    complete: ArrayLike,
 ) -> Floats:
     """Return the features of readings, in the order of ``FEATURES``.
 
@@ -81,12 +88,16 @@ def features(
         least_char: Lowest of the text's ``Reading.char_confidences``, shape ``(N,)``.
         score: Localizer's probability that there is a plate, shape ``(N,)``.
         height_px: Height of a text line in pixels of the image (``line_height``), shape ``(N,)``.
+        complete: Probability that all characters of the plate can be read, shape ``(N,)``.
 
     Returns:
-        Features, shape ``(N, 4)``, finite whatever the probabilities are.
+        Features, shape ``(N, 5)``, finite whatever the probabilities are.
     """
     height = np.log(np.clip(np.asarray(height_px, dtype=np.float64), *HEIGHTS))
-    columns = [_log_odds(confidence), _log_odds(least_char), _log_odds(score), height]
+    whole = np.asarray(confidence, dtype=np.float64) * np.asarray(complete, dtype=np.float64)
+    columns = [
+        _log_odds(confidence), _log_odds(least_char), _log_odds(score), height, _log_odds(whole),
+    ]  # fmt: skip
     return np.stack([np.atleast_1d(column) for column in columns], axis=1)
 
 
@@ -130,15 +141,19 @@ class Calibration:
         """
         names = {item.name for item in fields(cls)}
         try:
-            if tuple(values["features"]) != FEATURES:
-                raise ValueError(f"features {list(values['features'])}, not {list(FEATURES)}")
+            if not set(values["features"]) <= set(FEATURES):
+                raise ValueError(
+                    f"expected the features {list(FEATURES)}, not {list(values['features'])}"
+                )
             known = {name: value for name, value in values.items() if name in names}
-            numbers = [float(value) for value in known.pop("weights")]
+            # Bundles of version 1 know no complete_log_odds.
+            weights = dict(zip(values["features"], known.pop("weights"), strict=True))
+            numbers = [float(weights.get(name, 0.0)) for name in FEATURES]
             made = cls(**{**known, "weights": tuple(numbers)})
             if made.kind not in ("logistic", "reader") or len(numbers) != len(FEATURES):
-                raise ValueError(f"kind {made.kind!r} with {len(numbers)} weights")
+                raise ValueError(f"kind {made.kind!r} with {len(numbers)} weights is not supported")
             if not all(math.isfinite(value) for value in (*numbers, made.intercept)):
-                raise ValueError("a weight is no number")
+                raise ValueError("a weight is not finite")
         except (KeyError, TypeError, ValueError) as error:
             raise CalibrationError(
                 f"the calibration cannot be used: {type(error).__name__}: {error}. "
@@ -148,8 +163,11 @@ class Calibration:
 
 
 def reader_calibration(samples: int, right: int, note: str) -> Calibration:
-    """Return the fallback where no calibration can be fitted: the recognizer's own confidence."""
-    weights = (1.0, *[0.0] * (len(FEATURES) - 1))
+    """Return the fallback where no calibration can be fitted: the recognizer's own confidence.
+
+    It is that of the text, times the probability that the plate is complete.
+    """
+    weights = (*[0.0] * (len(FEATURES) - 1), 1.0)
     return Calibration("reader", weights, 0.0, samples, right, note)
 
 
@@ -172,17 +190,18 @@ def fit_calibration(features: NDArray[np.floating], right: ArrayLike) -> Calibra
     values, truth = np.asarray(features, dtype=np.float64), np.asarray(right, dtype=bool)
     if values.ndim != 2 or values.shape != (len(truth), len(FEATURES)):
         raise ValueError(
-            f"features {values.shape} for {truth.shape} readings; (N, {len(FEATURES)})"
+            f"features must have the shape (N, {len(FEATURES)}), not {values.shape}, for "
+            f"{truth.shape} readings"
         )
     if not np.isfinite(values).all():
-        raise ValueError("a feature is no finite number")
+        raise ValueError("a feature is not finite")
     samples, count = len(truth), int(truth.sum())
     if samples < LEAST_SAMPLES or min(count, samples - count) < LEAST_OF_A_KIND:
         return reader_calibration(
             samples,
             count,
-            f"not fitted: {samples} readings, {count} of them right; {LEAST_SAMPLES} are needed, "
-            f"{LEAST_OF_A_KIND} right and {LEAST_OF_A_KIND} wrong ones among them",
+            f"not fitted: {samples} readings, {count} of them right; at least {LEAST_SAMPLES} are "
+            f"needed, {LEAST_OF_A_KIND} of them right and {LEAST_OF_A_KIND} wrong",
         )
     used = list(range(len(FEATURES)))
     while True:
@@ -192,7 +211,7 @@ def fit_calibration(features: NDArray[np.floating], right: ArrayLike) -> Calibra
         del used[int(weights.argmin())]
     # In the worst case no feature is left, and every probability is the fraction of right readings.
     dropped = [name for i, name in enumerate(FEATURES) if i not in used]
-    note = f"left out, as their weights were negative: {', '.join(dropped)}" if dropped else ""
+    note = f"excluded because their weights were negative: {', '.join(dropped)}" if dropped else ""
     whole = np.zeros(len(FEATURES))
     whole[used] = weights
     return Calibration("logistic", tuple(whole.tolist()), intercept, samples, count, note)

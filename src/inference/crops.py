@@ -50,6 +50,7 @@ def cut(
     rectification: Rectification,
     input_shape: tuple[int, int, int],
     lines: int = 1,
+    margin: float | None = None,
 ) -> NDArray[np.uint8]:
     """Cut a quadrilateral out of an image as input of the recognizer.
 
@@ -59,14 +60,16 @@ def cut(
         rectification: Rectification of the recognizer.
         input_shape: Input shape of the recognizer, (1, height, width).
         lines: Number of text lines.
+        margin: Margin around the plate, as a fraction of the crop; by default that of ``MARGINS``.
 
     Returns:
         Crop ``(height, width)``, uint8.
     """
     size = input_shape[1:]
+    around = MARGINS[rectification] if margin is None else margin
     if lines == 1 or rectification == "box":
-        return rectify(image, quad, size, MARGINS[rectification])
-    return np.concatenate(rectify_parts(image, quad, _halves(size, MARGINS[rectification])), axis=1)
+        return rectify(image, quad, size, around)
+    return np.concatenate(rectify_parts(image, quad, _halves(size, around)), axis=1)
 
 
 def recognizer_crop(
@@ -75,6 +78,7 @@ def recognizer_crop(
     rectification: Rectification,
     input_shape: tuple[int, int, int],
     lines: int = 1,
+    margin: float | None = None,
 ) -> NDArray[np.uint8]:
     """Cut out a plate as the recognizer reads it.
 
@@ -86,11 +90,13 @@ def recognizer_crop(
         input_shape: Input shape of the recognizer, (1, height, width).
         lines: Number of text lines. Two are laid side by side, except for a recognizer that takes the
             upright box.
+        margin: Margin around the plate, as a fraction of the crop; by default that of ``MARGINS``.
 
     Returns:
         Crop ``(height, width)``, uint8.
     """
-    return cut(image, crop_quad(corners, rectification), rectification, input_shape, lines)
+    quad = crop_quad(corners, rectification)
+    return cut(image, quad, rectification, input_shape, lines, margin)
 
 
 @lru_cache

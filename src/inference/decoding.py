@@ -9,6 +9,7 @@ matters more than the size of the arrays.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -44,11 +45,18 @@ class Reading:
             ten.
         char_confidences: Highest probability of the class along the best path, for the canton and each
             digit.
+        layout: Logits of ``LAYOUT`` (src/core/layout.py); empty where the recognizer has none.
     """
 
     text: str
     confidence: float
     char_confidences: tuple[float, ...]
+    layout: tuple[float, ...] = ()
+
+    @property
+    def complete(self) -> float:
+        """Probability that all characters of the plate can be read; 1 where that is unknown."""
+        return 0.5 * (1 + math.tanh(self.layout[0] / 2)) if self.layout else 1.0
 
 
 def greedy(log_probs: NDArray[np.floating]) -> list[str]:
@@ -57,7 +65,8 @@ def greedy(log_probs: NDArray[np.floating]) -> list[str]:
     Args:
         log_probs: Log-probabilities of the classes at each step, shape ``(N, T, C)``.
     """
-    return [_spell(text) for text in _collapse(_best_classes(log_probs))[0]]
+    paths = _best_classes(log_probs[..., : CHARSET.num_classes])
+    return [_spell(text) for text in _collapse(paths)[0]]
 
 
 def decode(log_probs: NDArray[np.floating]) -> list[Reading]:
@@ -65,11 +74,13 @@ def decode(log_probs: NDArray[np.floating]) -> list[Reading]:
 
     Args:
         log_probs: Log-probabilities of the classes at each step, shape ``(N, T, C)``, with T of at least
-            2.
+            2; behind them may be the logits of the layout, shape ``(N, T, C + len(LAYOUT))``.
 
     Raises:
         ValueError: The shape is wrong, or a value is NaN.
     """
+    layouts = log_probs[:, 0, CHARSET.num_classes :] if log_probs.ndim == 3 else log_probs
+    log_probs = log_probs[..., : CHARSET.num_classes]
     paths = _best_classes(log_probs)
     if not len(paths):
         return []
@@ -84,9 +95,9 @@ def decode(log_probs: NDArray[np.floating]) -> list[Reading]:
     peaks = np.maximum.reduceat(np.where(paths == _BLANK, 0, along).ravel(), starts).tolist()
     ends = np.cumsum([len(text) for text in texts]).tolist()
     return [
-        Reading(_spell(text), confidence, tuple(peaks[start:end]))
-        for text, confidence, (start, end) in zip(
-            texts, confidences, pairwise([0, *ends]), strict=True
+        Reading(_spell(text), confidence, tuple(peaks[start:end]), tuple(layout))
+        for text, confidence, (start, end), layout in zip(
+            texts, confidences, pairwise([0, *ends]), layouts.tolist(), strict=True
         )
     ]
 
@@ -95,12 +106,12 @@ def _best_classes(log_probs: NDArray[np.floating]) -> NDArray[np.intp]:
     """Check ``(N, T, C)`` log-probabilities and return the likeliest class of each step, ``(N, T)``."""
     if log_probs.ndim != 3 or log_probs.shape[1] < 2 or log_probs.shape[2] != CHARSET.num_classes:
         raise ValueError(
-            f"log_probs must be (N, T, {CHARSET.num_classes}) with T of at least 2, "
-            f"not {log_probs.shape}"
+            f"log_probs must have the shape (N, T, {CHARSET.num_classes}) with T >= 2, not "
+            f"{log_probs.shape}"
         )
     # `argmax` and `max` treat NaN as the maximum, so reject NaN first.
     if np.isnan(log_probs.max(initial=_LOWEST)):
-        raise ValueError("log_probs hold values that are no numbers: the reader is broken")
+        raise ValueError("log_probs contain NaN: the recognizer is broken")
     return log_probs.argmax(axis=2)
 
 
@@ -226,3 +237,52 @@ def _probabilities(log_probs: NDArray[np.floating], texts: list[list[int]]) -> N
         np.add(moved, skipped, out=moved)
         np.multiply(moved, emission, out=stay)
     return stay[2 * lengths, samples] + stay[2 * lengths - 1, samples]
+
+
+_BEAM = 48
+"""Number of prefixes that the search for alternatives keeps at each step."""
+
+
+def most_likely(log_probs: NDArray[np.floating], count: int) -> list[tuple[str, float]]:
+    """Return the most likely texts of one sample that obey the grammar, with their probabilities.
+
+    The search keeps the most likely prefixes at each step, as in Graves and Jaitly: Towards end-to-end
+    speech recognition with recurrent neural networks (ICML 2014). A prefix may only grow by the classes
+    that the grammar allows behind it.
+
+    Args:
+        log_probs: Log-probabilities of the classes at each step, shape ``(T, C)``, with or without the
+            layout behind them.
+        count: Maximum number of texts.
+
+    Returns:
+        Texts and the recognizer's probabilities of them, summed over all CTC paths, sorted by descending
+        probability.
+    """
+    steps = np.exp(np.asarray(log_probs, np.float64)[:, : CHARSET.num_classes])
+    # Probability of each prefix, of paths that end with a blank and of those that do not.
+    beam: dict[tuple[int, ...], tuple[float, float]] = {(): (1.0, 0.0)}
+    for values in steps.tolist():
+        grown: dict[tuple[int, ...], list[float]] = {}
+        for prefix, (blank, other) in beam.items():
+            same = grown.setdefault(prefix, [0.0, 0.0])
+            same[0] += (blank + other) * values[_BLANK]
+            if prefix:
+                same[1] += other * values[prefix[-1]]
+            if len(prefix) == CHARSET.max_length:
+                continue
+            first, after = _ALLOWED[len(prefix)]
+            for new in range(first, after):
+                before = blank if prefix and new == prefix[-1] else blank + other
+                if before:
+                    grown.setdefault((*prefix, new), [0.0, 0.0])[1] += before * values[new]
+        kept = sorted(grown.items(), key=lambda item: -sum(item[1]))[:_BEAM]
+        beam = {prefix: (sums[0], sums[1]) for prefix, sums in kept}
+    texts = [list(prefix) for prefix in beam if len(prefix) >= 2]
+    if not texts:
+        return []
+    # The search has lost paths of low probability, so the sums are computed again.
+    outputs = np.repeat(np.log(np.maximum(steps, _LEAST))[None], len(texts), axis=0)
+    chances = np.minimum(_probabilities(outputs, texts), 1.0).tolist()
+    found = [(_spell(text), chance) for text, chance in zip(texts, chances, strict=True)]
+    return sorted(found, key=lambda item: -item[1])[:count]

@@ -66,7 +66,10 @@ class _Found:
 
 
 def find_plates(
-    pyramids: Sequence[Pyramid], localize: Localize, localizer: LocalizerEntry
+    pyramids: Sequence[Pyramid],
+    localize: Localize,
+    localizer: LocalizerEntry,
+    full: bool = False,
 ) -> list[Detections]:
     """Return the plates of each image, sorted by descending score.
 
@@ -76,15 +79,26 @@ def find_plates(
         pyramids: Pyramids of the images; images of one size are processed together.
         localize: Function that runs the localizer.
         localizer: Manifest entry of the localizer.
+        full: Whether to search at full resolution too.
     """
     _, height, width = localizer.input_shape
     if localizer.dense:
-        levels = [pyramid.levels(localizer.stride) for pyramid in pyramids]
-        found = _look_again(pyramids, _search(levels, localize), localize, _input_size(localizer))
+        size = _input_size(localizer)
+        levels = [_levels(pyramid, localizer.stride, size, full) for pyramid in pyramids]
+        found = _look_again(pyramids, _search(levels, localize), localize, size)
     else:
         whole = [iter([pyramid.whole((height, width))]) for pyramid in pyramids]
         found = _search(whole, localize)
     return [Detections(plates.corners, plates.score, plates.two_lines) for plates in found]
+
+
+def _levels(pyramid: Pyramid, stride: int, size: int, full: bool) -> Iterator[Level]:
+    """Yield the inputs that the localizer sees of an image, the largest level first."""
+    yield from pyramid.levels(stride)
+    if (bordered := pyramid.bordered(size)) is not None:
+        yield bordered
+    if full:
+        yield from pyramid.tiles(stride)
 
 
 def usual_sizes(localizer: LocalizerEntry) -> list[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,6 +17,13 @@ LONGEST = 1016
 there."""
 SHORTEST = 56
 """Minimum long side of a level, unless the image itself is smaller."""
+TILE, OVERLAP = 1016, 128
+"""Side of a tile, and by how much neighbouring ones overlap at least: more than the width of a plate that
+is found better at full resolution than at half of it."""
+_BORDERED_SHARE = 0.7
+"""Fraction of the input's side that an image takes with a border."""
+_ASPECTS = (0.5, 7.0)
+"""Aspect ratios of images that may be nothing but a plate; plates have 0.7 to 4.5."""
 _NEARLY = 1.08
 """A half of the image that is shorter than ``LONGEST`` by at most this factor is used as it is."""
 _SMALL = (64, 96, 128)
@@ -38,16 +45,18 @@ class Level:
         shape: Height and width of the localizer's input.
         offset: Padding to the left of the image and above it in pixels, x, y.
         scale: Displayed pixels per pixel of the level, x, y.
+        origin: Position x, y of ``image`` within the whole image at that size.
     """
 
     image: Pixels
     shape: tuple[int, int]
     offset: NDArray[np.float64]
     scale: NDArray[np.float64]
+    origin: tuple[int, int] = (0, 0)
 
     def to_image(self, corners: FloatArray) -> FloatArray:
         """Convert points ``(..., 2)`` of the localizer's input to points of the displayed image."""
-        return (corners - self.offset) * self.scale
+        return (corners - self.offset + self.origin) * self.scale
 
 
 class Pyramid:
@@ -105,6 +114,41 @@ class Pyramid:
             image, scale = _halved(image), 2 * scale
             yield _padded(image, scale, stride)
 
+    def bordered(self, size: int) -> Level | None:
+        """Return the whole image with a grey border, as a plate that fills it looks in training.
+
+        A plate that fills the image is cut by its edges in every level, where no training image has one
+        so large.
+
+        Args:
+            size: Side of the localizer's input in pixels.
+
+        Returns:
+            The level; None for an image that is too high or too wide for a plate.
+        """
+        aspect = self.width / self.height
+        if not _ASPECTS[0] <= aspect <= _ASPECTS[1]:
+            return None
+        centre = np.array([self.width, self.height]) / 2
+        return self.window(centre, max(self.width, self.height) / _BORDERED_SHARE, size)
+
+    def tiles(self, stride: int) -> Iterator[Level]:
+        """Yield overlapping parts of the image at full resolution, and at its halves.
+
+        ``levels`` begins where these end: they are the sizes that are larger than its largest level.
+
+        Args:
+            stride: Stride of the localizer.
+        """
+        number = 0
+        while max(self.half(number).shape) > LONGEST:
+            image, scale = self.half(number), np.full(2, self.scale(number))
+            for top in _starts(image.shape[0]):
+                for left in _starts(image.shape[1]):
+                    part = image[top : top + TILE, left : left + TILE]
+                    yield replace(_padded(part, scale, stride), origin=(left, top))
+            number += 1
+
     def whole(self, shape: tuple[int, int]) -> Level:
         """Return the input of a localizer that takes one size only: the whole image, squeezed."""
         height, width = shape
@@ -140,6 +184,14 @@ class Pyramid:
         )
         origin = -corner * scale / zoom
         return Level(np.asarray(cut, np.uint8), (size, size), origin, np.full(2, zoom))
+
+
+def _starts(side: int) -> list[int]:
+    """Return where tiles begin along a side, as evenly spaced as possible."""
+    if side <= TILE:
+        return [0]
+    count = -(-(side - OVERLAP) // (TILE - OVERLAP))
+    return [round(i * (side - TILE) / (count - 1)) for i in range(count)]
 
 
 def small_sides(stride: int) -> list[int]:

@@ -11,11 +11,11 @@ Its text is returned where that reaches the threshold.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,15 @@ from numpy.typing import NDArray
 from ..core.errors import UserError
 from ..core.geometry import FloatArray, Rectification
 from ..core.images import DecodedImage, Source, load_image
+from ..core.layout import Format
 from ..core.machine import available_cores
 from ..engine.threads import map_in_order
 from .bundle import Bundle
-from .calibration import features, line_height
-from .decoding import Reading, decode
+from .calibration import LIMIT, features, line_height
+from .decoding import Reading, decode, most_likely
 from .detection import SURE
 from .finder import find_plates, other_corners, usual_sizes
+from .layout import Reason, plate_format, reason_without_text
 from .pyramid import Pyramid
 from .recognizer import Place, cut, read_places
 from .runtimes import Network, Runtime, best_runtime
@@ -57,6 +59,12 @@ class Plate:
         lines: Number of text lines, 1 or 2.
         score: Probability that the localizer gives to the plate.
         text: Most probable text, however improbable.
+        format: Format: "front", "rear_long", "rear_high", "motorcycle" or "moped"; None for a plate that
+            is not Swiss, and where the bundle does not tell formats.
+        reason: Why ``plate`` is None: "incomplete" where a character is hidden or outside of the image,
+            "not_swiss", or "unreadable"; None where there is a text.
+        alternatives: The most probable texts with their calibrated probabilities, which sum to at most 1,
+            the most probable first; only as many as were asked for.
     """
 
     plate: str | None
@@ -69,6 +77,9 @@ class Plate:
     lines: int
     score: float
     text: str
+    format: Format | None = None
+    reason: Reason | None = None
+    alternatives: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +116,28 @@ class StreamResult:
     source: Source | DecodedImage | Exception
     plates: tuple[Plate, ...] = ()
     error: Exception | None = None
+
+
+Search = Literal["standard", "full"]
+"""How an image is searched: at reduced sizes, or at full resolution too."""
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What is asked of each image; ``PlateReader.read`` documents the fields."""
+
+    min_confidence: float | None = None
+    alternatives: int = 0
+    search: Search = "standard"
+
+    def __post_init__(self) -> None:
+        if self.search not in get_args(Search):
+            raise ValueError(f"search must be one of {get_args(Search)}, not {self.search!r}")
+
+    @property
+    def full(self) -> bool:
+        """Whether to search at full resolution."""
+        return self.search == "full"
 
 
 class PlateReader:
@@ -153,7 +186,12 @@ class PlateReader:
         return cls(bundle, chosen, max(1, threads or available_cores()))
 
     def read(
-        self, image: Source | DecodedImage, min_confidence: float | None = None
+        self,
+        image: Source | DecodedImage,
+        min_confidence: float | None = None,
+        *,
+        alternatives: int = 0,
+        search: Search = "standard",
     ) -> list[Plate]:
         """Return the plates of an image, sorted by descending confidence.
 
@@ -162,13 +200,17 @@ class PlateReader:
                 result of ``load_image``.
             min_confidence: Probability from which on a text is returned; by default the threshold of the
                 bundle.
+            alternatives: Maximum number of alternative texts of each plate.
+            search: "full" also searches tiles at full resolution, for small plates in large photos; it
+                takes about fifteen times as long on a frame of 3840 x 2160 pixels.
 
         Raises:
             ImageError: The image cannot be read.
         """
+        ask = _Ask(min_confidence, alternatives, search)
         loaded = _loaded(image)
-        (candidates,) = self._candidates([loaded], together=True)
-        return self._plates(loaded, candidates, min_confidence)
+        (candidates,) = self._candidates([loaded], together=True, full=ask.full)
+        return self._plates(loaded, candidates, ask)
 
     def read_batch(
         self, images: Sequence[Source | DecodedImage], min_confidence: float | None = None
@@ -179,7 +221,7 @@ class PlateReader:
             ImageError: An image cannot be read; ``stream`` goes on after such images.
         """
         return [
-            self._plates(loaded, candidates, min_confidence)
+            self._plates(loaded, candidates, _Ask(min_confidence))
             for loaded, candidates in self._in_parallel(images)
         ]
 
@@ -187,6 +229,9 @@ class PlateReader:
         self,
         images: Iterable[Source | DecodedImage | Exception],
         min_confidence: float | None = None,
+        *,
+        alternatives: int = 0,
+        search: Search = "standard",
     ) -> Iterator[StreamResult]:
         """Read any number of images with bounded memory; results keep the order of the images.
 
@@ -196,23 +241,28 @@ class PlateReader:
         Args:
             images: Images as for ``read``, consumed in a thread of its own. An exception among them
                 becomes the error of its result: so whoever makes the images can report a failure.
-            min_confidence: As for ``read``.
+            min_confidence, alternatives, search: As for ``read``.
 
         Raises:
             Exception: Whatever the iterable itself raises, after the results before it.
         """
         return map_in_order(
-            partial(self._results, min_confidence=min_confidence), images, self.threads, _IMAGES
+            partial(self._results, ask=_Ask(min_confidence, alternatives, search)),
+            images,
+            self.threads,
+            _IMAGES,
         )
 
     def _results(
-        self, images: list[Source | DecodedImage | Exception], min_confidence: float | None
+        self,
+        images: list[Source | DecodedImage | Exception],
+        ask: _Ask,
     ) -> list[StreamResult]:
         results = [StreamResult(image) for image in images]
         waiting: dict[int, DecodedImage] = {}
 
         def read_waiting() -> None:
-            read = self._read_or_fail([*waiting.values()], min_confidence)
+            read = self._read_or_fail([*waiting.values()], ask)
             for i, (plates, error) in zip(waiting, read, strict=True):
                 results[i] = StreamResult(images[i], tuple(plates), error)
             waiting.clear()
@@ -231,25 +281,24 @@ class PlateReader:
         return results
 
     def _read_or_fail(
-        self, loaded_images: Sequence[DecodedImage], min_confidence: float | None
+        self,
+        loaded_images: Sequence[DecodedImage],
+        ask: _Ask,
     ) -> list[tuple[Sequence[Plate], Exception | None]]:
         """Plates of each image, or the error that reading it alone ends with."""
         try:
             # Where there is one image alone, all cores may help.
-            found = self._candidates(loaded_images, together=len(loaded_images) == 1)
+            alone = len(loaded_images) == 1
+            found = self._candidates(loaded_images, together=alone, full=ask.full)
             return [
-                (self._plates(loaded, candidates, min_confidence), None)
+                (self._plates(loaded, candidates, ask), None)
                 for loaded, candidates in zip(loaded_images, found, strict=True)
             ]
         except Exception as error:
             # A fault of this program, which must not keep the others from being read.
             if len(loaded_images) == 1:
                 return [((), error)]
-            return [
-                pair
-                for loaded in loaded_images
-                for pair in self._read_or_fail([loaded], min_confidence)
-            ]
+            return [pair for loaded in loaded_images for pair in self._read_or_fail([loaded], ask)]
 
     @property
     def rectification(self) -> Rectification:
@@ -302,12 +351,12 @@ class PlateReader:
         return done
 
     def _candidates(
-        self, images: Sequence[DecodedImage], together: bool = False
+        self, images: Sequence[DecodedImage], together: bool = False, full: bool = False
     ) -> list[list[Candidate]]:
         """Find and read plates in each image; candidates are sorted by descending confidence."""
         pyramids = [Pyramid(image) for image in images]
         run = partial(self._localizer.run, together=together)
-        detections = find_plates(pyramids, run, self.manifest.localizer)
+        detections = find_plates(pyramids, run, self.manifest.localizer, full)
         places = [
             (i, Place(pyramid, *plate))
             for i, (pyramid, plates) in enumerate(zip(pyramids, detections, strict=True))
@@ -344,6 +393,7 @@ class PlateReader:
             line_height(
                 np.stack([place.corners for place in places]), [lines for _, lines in read]
             ),
+            [reading.complete for reading, _ in read],
         )
         confidences = self._calibration.probability(values).tolist()
         return [
@@ -354,14 +404,40 @@ class PlateReader:
         ]
 
     def _plates(
-        self, image: DecodedImage, candidates: Sequence[Candidate], min_confidence: float | None
+        self,
+        image: DecodedImage,
+        candidates: Sequence[Candidate],
+        ask: _Ask,
     ) -> list[Plate]:
-        least = self.threshold if min_confidence is None else min_confidence
-        return [
-            _plate(image, candidate, candidate.confidence >= least)
-            for candidate in candidates
-            if candidate.confidence >= least or candidate.score >= SURE
+        least = self.threshold if ask.min_confidence is None else ask.min_confidence
+        plates = []
+        for candidate in candidates:
+            if candidate.confidence >= least or candidate.score >= SURE:
+                plate = _plate(image, candidate, candidate.confidence >= least)
+                if ask.alternatives:
+                    others = self._alternatives(image, candidate, ask.alternatives)
+                    plate = replace(plate, alternatives=others)
+                plates.append(plate)
+        return plates
+
+    def _alternatives(
+        self, image: DecodedImage, candidate: Candidate, count: int
+    ) -> tuple[tuple[str, float], ...]:
+        """Return the most probable texts of a plate, the one that was read first.
+
+        Its probability is the calibrated one. What is left of 1 goes to the other texts in proportion to
+        the recognizer's probabilities; texts that are not among them keep their part of it.
+        """
+        crop = cut(Pyramid(image), candidate.corners, candidate.lines, self.manifest.reader)
+        best = candidate.reading.text
+        found = [
+            item for item in most_likely(self._reader.run(crop[None])[0], count) if item[0] != best
         ]
+        known = min(candidate.reading.confidence, 1 - LIMIT)
+        total = max(sum(chance for _, chance in found), 1 - known)
+        left = 1 - candidate.confidence
+        others = [(text, left * chance / total) for text, chance in found]
+        return ((best, candidate.confidence), *others)[:count]
 
 
 def _loaded(image: Source | DecodedImage) -> DecodedImage:
@@ -383,4 +459,6 @@ def _plate(image: DecodedImage, candidate: Candidate, is_read: bool) -> Plate:
         lines=candidate.lines,
         score=candidate.score,
         text=text,
+        format=plate_format(candidate.reading, candidate.corners, candidate.lines),
+        reason=None if is_read else reason_without_text(candidate.reading.layout),
     )

@@ -23,6 +23,9 @@ SURE_READING = 0.99
 """Minimum confidence of a reading that is accepted without test-time augmentation. Below it, the
 localizer estimates the corners again, the plate is cut out in other ways as well, and a majority vote
 of the readings is taken: a text that is read however the corners are off is more likely right."""
+SURE_COMPLETE, INCOMPLETE = 0.95, 0.02
+"""Probabilities that all characters can be read: a reading with a lower one than the first goes through
+test-time augmentation too, except below the second, where the plate is certainly incomplete."""
 OTHER_CUTS = (
     (1.15, 0.0, 1.0), (0.87, 0.0, 1.0), (1.0, 0.07, 1.0), (1.0, -0.07, 1.0), (1.0, 0.0, 1.04),
     (1.0, 0.0, 0.96),
@@ -72,7 +75,7 @@ def read_places(
     readings = decode(
         read(np.stack([cut(place.pyramid, place.corners, lines, reader) for place, lines in ways]))
     )
-    unsure = [i for i, reading in enumerate(readings) if reading.confidence < SURE_READING]
+    unsure = [i for i, reading in enumerate(readings) if _is_unsure(reading)]
     if unsure:
         refined = refine([(ways[i][0].pyramid, ways[i][0].corners) for i in unsure])
         crops, counts = [], []
@@ -96,12 +99,19 @@ def read_places(
     return best
 
 
+def _is_unsure(reading: Reading) -> bool:
+    """Return whether a reading may change with other cuts of the plate."""
+    if reading.complete < INCOMPLETE:
+        return False
+    return reading.confidence < SURE_READING or reading.complete < SURE_COMPLETE
+
+
 def majority_vote(readings: Sequence[Reading]) -> Reading:
     """Return the text that readings of one plate agree on most, by the sum of their confidences.
 
     Its confidence is that sum divided by the number of all readings, so that a single reading against
     the others gets a low one. The characters' confidences are those of the most confident reading with
-    that text.
+    that text. The logits of the layout are means over all readings.
     """
     votes: dict[str, float] = {}
     for reading in readings:
@@ -110,7 +120,8 @@ def majority_vote(readings: Sequence[Reading]) -> Reading:
     best = max(
         (reading for reading in readings if reading.text == text), key=lambda each: each.confidence
     )
-    return replace(best, confidence=votes[text] / len(readings))
+    layout = tuple(np.mean([reading.layout for reading in readings], axis=0).tolist())
+    return replace(best, confidence=votes[text] / len(readings), layout=layout)
 
 
 def _ways(place: Place, reader: RecognizerEntry) -> Sequence[int]:
@@ -139,4 +150,6 @@ def _moved(corners: FloatArray, higher: float, down: float, wider: float) -> Flo
 def cut(pyramid: Pyramid, corners: FloatArray, lines: int, reader: RecognizerEntry) -> Pixels:
     """Cut out a plate for the recognizer, ``(h, w)``; corners are in pixels of the displayed image."""
     image, scale = pyramid.half(0), pyramid.scale(0)
-    return recognizer_crop(image, corners / scale, reader.rectification, reader.input_shape, lines)
+    return recognizer_crop(
+        image, corners / scale, reader.rectification, reader.input_shape, lines, reader.margin
+    )

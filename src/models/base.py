@@ -71,10 +71,27 @@ class Localizer(nn.Module, ABC):
         """Return the scalar loss of the maps from ``forward`` with respect to the ground truth."""
 
 
+class LayoutTargets(NamedTuple):
+    """What is known of the plates of a batch beside their texts.
+
+    Attributes:
+        complete: 1 where every character can be read, 0 where one is hidden, NaN where that is unknown,
+            shape ``(N,)``, float32.
+        swiss: 1 for Swiss plates, 0 for others and for no plate, NaN where that is unknown, shape
+            ``(N,)``, float32.
+        format: Index into ``FORMATS``, -1 where there is none, shape ``(N,)``, int64.
+    """
+
+    complete: Tensor
+    swiss: Tensor
+    format: Tensor
+
+
 class Recognizer(nn.Module, ABC):
     """Base class of networks that read the text of a crop.
 
-    The classes are those of src/core/charset.py; the output is decoded by CTC.
+    The classes are those of src/core/charset.py; the output is decoded by CTC. Behind the C classes, each
+    step may have the same outputs of ``LAYOUT`` (src/core/layout.py), which describe the plate.
 
     Args:
         parameters: Arguments of the subclass's constructor, which are saved with the weights.
@@ -98,9 +115,25 @@ class Recognizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """Compute logits ``(N, T, C)``, float32, from ``images`` ``(N, 1, H, W)``, float in [0, 1]."""
+        """Compute logits from ``images`` ``(N, 1, H, W)``, float in [0, 1].
 
-    def loss(self, logits: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+        Returns:
+            Logits ``(N, T, C)``, or ``(N, T, C + len(LAYOUT))``, float32.
+        """
+
+    def normalised(self, logits: Tensor) -> Tensor:
+        """Return the log-probabilities of the classes, followed by the logits of the layout if any."""
+        classes = self.blank + 1
+        log_probs = logits[..., :classes].log_softmax(dim=-1)
+        return torch.cat([log_probs, logits[..., classes:]], dim=-1)
+
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        lengths: Tensor,
+        layout: LayoutTargets | None = None,
+    ) -> Tensor:
         """Return the CTC loss, averaged over the batch and divided by the maximum text length.
 
         This way a crop with nothing to read weighs as much as a plate. ``reduction="mean"`` divides
@@ -111,7 +144,15 @@ class Recognizer(nn.Module, ABC):
             logits: Output of ``forward``, shape ``(N, T, C)``.
             targets: Classes of the texts, shape ``(N, 8)``, int64, padded with the blank.
             lengths: Lengths of the texts, shape ``(N,)``, int64; 0 where there is nothing to read.
+            layout: Targets of the layout; None to leave them out.
         """
+        classes = self.blank + 1
+        texts = self._text_loss(logits[..., :classes], targets, lengths)
+        if layout is None or logits.shape[-1] == classes:
+            return texts
+        return texts + LAYOUT_WEIGHT * layout_loss(logits[:, 0, classes:].float(), layout)
+
+    def _text_loss(self, logits: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
         # Under autocast, the sums of the forward-backward algorithm would be in bf16.
         log_probabilities = logits.float().log_softmax(dim=-1).transpose(0, 1)
         steps = torch.full_like(lengths, logits.shape[1])
@@ -119,6 +160,27 @@ class Recognizer(nn.Module, ABC):
             log_probabilities, targets, steps, lengths, blank=self.blank, reduction="sum"
         )
         return total / targets.numel()
+
+
+LAYOUT_WEIGHT = 0.3
+"""Weight of the layout's loss relative to that of the texts, which is a mean over eight characters."""
+
+
+def layout_loss(logits: Tensor, targets: LayoutTargets) -> Tensor:
+    """Return the cross-entropy of a plate's layout, summed over its parts and averaged over the batch.
+
+    Args:
+        logits: Outputs of ``LAYOUT``, shape ``(N, 7)``, float32.
+        targets: Ground truth of the batch.
+    """
+    true = torch.stack([targets.complete, targets.swiss], dim=1)
+    binary = nn.functional.binary_cross_entropy_with_logits(
+        logits[:, :2], true.nan_to_num(), true.isfinite().float(), reduction="sum"
+    )
+    formats = nn.functional.cross_entropy(
+        logits[:, 2:], targets.format, ignore_index=-1, reduction="sum"
+    )
+    return (binary + formats) / len(logits)
 
 
 def convolution(
@@ -149,7 +211,7 @@ def original_convolutions(layers: list[int], input_shape: list[int], names: str)
     if min(input_shape[1:]) < 2**poolings:
         raise ModelError(
             f"{names}: {poolings} poolings (0) leave nothing of an image of "
-            f"{input_shape[1]}x{input_shape[2]}; at most {min(input_shape[1:]).bit_length() - 1} fit"
+            f"{input_shape[1]}x{input_shape[2]}; the maximum is {min(input_shape[1:]).bit_length() - 1}"
         )
     modules: list[nn.Module] = []
     channels = input_shape[0]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.charset import CHARSET
+from ..core.layout import LAYOUT
 from .base import ModelError, Recognizer, convolution, original_convolutions
 
 # CTC needs a blank between equal classes. The worst case of eight is a canton and seven equal digits.
@@ -48,11 +49,14 @@ class CRNN(Recognizer):
         }
         super().__init__(parameters, input_shape, "corners", num_classes - 1)
         if len(channels) != 8:
-            raise ModelError("OCRModelParams.CRNN_CHANNELS: crnn has 8 convolutions")
+            raise ModelError(
+                "OCRModelParams.CRNN_CHANNELS: expected 8 values, one per convolution of crnn"
+            )
         _, height, width = input_shape
         if height % 16 or width % 4 or width // 4 < _FEWEST_STEPS:
             raise ModelError(
-                f"OCRModelParams.CRNN_IMG_SHAPE: crnn cannot take {height}x{width}: the height must be "
+                f"OCRModelParams.CRNN_IMG_SHAPE: crnn does not support {height}x{width}: "
+                "the height must be "
                 f"a multiple of 16, the width a multiple of 4 and at least {4 * _FEWEST_STEPS}"
             )
         # The width is kept at a quarter: a step is 4 of 128 columns, half a digit. Strides, not pooling:
@@ -72,10 +76,20 @@ class CRNN(Recognizer):
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * hidden_size, num_classes)
+        self.layout = nn.Linear(4 * hidden_size, len(LAYOUT))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute logits ``(N, W / 4, C)`` from ``images`` ``(N, 1, H, W)``, float in [0, 1]."""
-        return _read_columns(self.trunk(images), self.recurrent, self.dropout, self.head)
+        """Compute logits of classes and layout from ``images`` ``(N, 1, H, W)``, float in [0, 1].
+
+        Returns:
+            Logits ``(N, W / 4, C + len(LAYOUT))``; those of the layout are the same at each step.
+        """
+        columns = _columns(self.trunk(images), self.recurrent)
+        with torch.autocast(columns.device.type, enabled=False):
+            columns = self.dropout(columns).float()
+            whole = torch.cat([columns.mean(dim=1), columns.amax(dim=1)], dim=1)
+            layout = self.layout(whole)[:, None].expand(-1, columns.shape[1], -1)
+            return torch.cat([self.head(columns), layout], dim=2)
 
 
 class PlateOCRV2(Recognizer):
@@ -116,7 +130,7 @@ class PlateOCRV2(Recognizer):
         super().__init__(parameters, input_shape, "box", num_classes - 1)
         if pooling[1] < _FEWEST_STEPS:
             raise ModelError(
-                f"OCRModelParams.GRU_AVGPOOL_SIZE: {pooling[1]} steps cannot spell "
+                f"OCRModelParams.GRU_AVGPOOL_SIZE: {pooling[1]} steps are too few for "
                 f"{CHARSET.max_length} classes; CTC needs at least {_FEWEST_STEPS}"
             )
         self.trunk = nn.Sequential(
@@ -137,14 +151,16 @@ class PlateOCRV2(Recognizer):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits ``(N, steps, C)`` from ``images`` ``(N, 1, H, W)``, float in [0, 1]."""
-        return _read_columns(self.trunk(images), self.recurrent, nn.Identity(), self.head)
+        columns = _columns(self.trunk(images), self.recurrent)
+        with torch.autocast(columns.device.type, enabled=False):
+            return self.head(columns.float())
 
 
-def _read_columns(
-    features: Tensor, recurrent: nn.GRU | nn.LSTM, dropout: nn.Module, head: nn.Linear
-) -> Tensor:
-    """Compute logits ``(N, W, classes)`` from the columns of features ``(N, C, H, W)``."""
+def _columns(features: Tensor, recurrent: nn.GRU | nn.LSTM) -> Tensor:
+    """Read the columns of features ``(N, C, H, W)``; return ``(N, W, 2 * hidden size)``.
+
+    Logits are computed from them in float32: in bf16 they have three digits, too few to tell a certain
+    character from an uncertain one.
+    """
     columns, _ = recurrent(features.permute(0, 3, 1, 2).flatten(2))
-    # Logits in bf16 have three digits: too few to tell a certain character from an uncertain one.
-    with torch.autocast(columns.device.type, enabled=False):
-        return head(dropout(columns).float())
+    return columns

@@ -1,6 +1,7 @@
 """Read the number plates in images.
 
-    python -m src.read PATH... [--json] [--draw DIR] [--min-confidence P] [--model DIR]
+    python -m src.read PATH... [--json] [--draw DIR] [--min-confidence P] [--alternatives N]
+                       [--search full] [--model DIR]
 
 A PATH is an image, a folder (searched recursively), a pattern such as "photos/*.jpg", or - to read
 paths from standard input, one per line. Results go to standard output as soon as they are available, in
@@ -30,10 +31,12 @@ from ..core.errors import UserError
 from ..core.program import program
 
 if TYPE_CHECKING:
-    from ..inference.reader import Plate, PlateReader
+    from ..inference.reader import Plate, PlateReader, Search
 
 AHEAD = 1000
 """Maximum number of paths found ahead of reading."""
+MOST_ALTERNATIVES = 20
+"""Maximum number of alternative texts of a plate."""
 INTERRUPTED, BROKEN_PIPE = 130, 141
 """Exit statuses that shells use for SIGINT and SIGPIPE."""
 
@@ -147,7 +150,11 @@ class NotFoundError(UserError):
 
 
 def read_files(
-    reader: PlateReader, paths: Iterable[Result], min_confidence: float | None = None
+    reader: PlateReader,
+    paths: Iterable[Result],
+    min_confidence: float | None = None,
+    alternatives: int = 0,
+    search: Search = "standard",
 ) -> Iterator[Result]:
     """Read all paths; yield results in the same order, as soon as they are ready."""
     # The stream handles only images, so keep the paths until their results arrive.
@@ -158,7 +165,7 @@ def read_files(
             taken.append(path)
             yield path.path if path.error is None else NotFoundError(path.error)
 
-    for read in reader.stream(sources(), min_confidence):
+    for read in reader.stream(sources(), min_confidence, alternatives=alternatives, search=search):
         path = taken.popleft()
         if read.error is None:
             yield replace(path, plates=read.plates, is_read=True)
@@ -230,10 +237,31 @@ def as_json(result: Result) -> str:
             "box": [round(value, 2) for value in plate.box],
             "corners": [[round(value, 2) for value in corner] for corner in plate.corners],
             "lines": plate.lines,
+            "format": plate.format,
+            "reason": plate.reason,
+            **_alternatives(plate),
         }
         for plate in result.plates
     ]
     return json.dumps({"path": result.path, "plates": plates})
+
+
+def _alternatives(plate: Plate) -> dict[str, Any]:
+    """Return the alternatives as an entry of a JSON object; nothing if none were asked for."""
+    if not plate.alternatives:
+        return {}
+    return {
+        "alternatives": [
+            {"plate": text, "confidence": round(chance, 6)} for text, chance in plate.alternatives
+        ]
+    }
+
+
+_WITHOUT_TEXT = {
+    "incomplete": "a plate, part of which is hidden or outside of the image",
+    "not_swiss": "a plate that is not Swiss",
+    "unreadable": "a plate, but no text is confident enough",
+}
 
 
 def as_text(result: Result) -> str:
@@ -243,7 +271,7 @@ def as_text(result: Result) -> str:
     lines = [
         f"{result.path}: {plate.canton} {plate.number} ({plate.confidence:.1%})"
         if plate.plate
-        else f"{result.path}: a plate, but no text is confident enough"
+        else f"{result.path}: {_WITHOUT_TEXT[plate.reason or 'unreadable']}"
         for plate in result.plates
     ]
     return "\n".join(lines or [f"{result.path}: no plate"])
@@ -270,7 +298,9 @@ def run(options: argparse.Namespace) -> int:
     warnings.filterwarnings("ignore", module="PIL")
     reader = PlateReader.load(options.model)
     paths = Paths(find_files(options.paths, options.draw))
-    results = read_files(reader, paths, options.min_confidence)
+    results = read_files(
+        reader, paths, options.min_confidence, options.alternatives, options.search
+    )
     if options.draw is not None:
         results = with_drawings(results, options.draw)
     show = as_json if options.json else as_text
@@ -311,6 +341,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="minimum confidence of a text (default: the bundle's threshold)",
     )  # fmt: skip
     parser.add_argument(
+        "--alternatives", type=_count, default=0, metavar="N",
+        help="number of the most probable texts of each plate to add to the JSON, up to 20 (default: 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--search", choices=("standard", "full"), default="standard",
+        help="full: search at full resolution too, for small plates in large photos (slower)",
+    )  # fmt: skip
+    parser.add_argument(
         "--model", type=Path, metavar="DIR", help="folder of the bundle (default: models)"
     )
     return parser.parse_args(arguments)
@@ -319,6 +357,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def _probability(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
+        raise ValueError(text)
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= MOST_ALTERNATIVES:
         raise ValueError(text)
     return value
 

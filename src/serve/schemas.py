@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..core.layout import Format
+from ..inference.layout import Reason
 from ..inference.reader import Plate
 from .engine import Answer
 
@@ -72,6 +74,11 @@ class FoundPlate(_Schema):
     """Four corners x, y in pixels of the displayed image, clockwise from the plate's own top left."""
     lines: int
     """Number of text lines, 1 or 2."""
+    format: Format | None
+    """Format of the plate; null for a plate that is not Swiss."""
+    reason: Reason | None
+    """Reason why there is no text: part of the plate is hidden, the text is too uncertain, or the plate is
+    not Swiss; null where there is a text."""
 
     @classmethod
     def of(cls, plate: Plate) -> FoundPlate:
@@ -85,6 +92,8 @@ class FoundPlate(_Schema):
             box=(x1, y1, x2, y2),
             corners=[(round(x, 2), round(y, 2)) for x, y in plate.corners],
             lines=plate.lines,
+            format=plate.format,
+            reason=plate.reason,
         )
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..datasets.ocr import OCRBatch
-from ..models.base import Recognizer
+from ..models.base import LayoutTargets, Recognizer
 from .module import TrainingModule
 
 
@@ -21,15 +21,20 @@ class RecognizerTraining(TrainingModule):
 
     def batch_loss(self, batch: OCRBatch) -> Tensor:
         logits = self.model(self.to_input(batch.images))
-        return self.model.loss(logits, batch.targets, batch.lengths)
+        return self.model.loss(logits, batch.targets, batch.lengths, layout_of(batch))
 
     def batch_sums(self, batch: OCRBatch) -> dict[str, Tensor]:
         logits = self.model(self.to_input(batch.images))
-        right = (greedy(logits, self.model.blank, batch.targets.shape[1]) == batch.targets).all(
-            dim=1
-        )
-        loss = self.model.loss(logits, batch.targets, batch.lengths)
+        classes = logits[..., : self.model.blank + 1]
+        read = greedy(classes, self.model.blank, batch.targets.shape[1])
+        right = (read == batch.targets).all(dim=1)
+        loss = self.model.loss(logits, batch.targets, batch.lengths, layout_of(batch))
         return {"loss": loss * len(right), "exact_match": right.sum()}
+
+
+def layout_of(batch: OCRBatch) -> LayoutTargets:
+    """Return the targets of the layout in a batch."""
+    return LayoutTargets(batch.complete, batch.swiss, batch.formats)
 
 
 def greedy(logits: Tensor, blank: int, length: int) -> Tensor:

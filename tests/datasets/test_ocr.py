@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from src.config import load_config
 from src.config.training import TrainOCRParams
 from src.core.charset import CHARSET
-from src.core.geometry import Rectification, plate_axes
+from src.core.geometry import SEEN_COLUMNS, Rectification, plate_axes
+from src.core.layout import FORMATS
 from src.core.random import Draws
 from src.datasets import ocr
 from src.datasets.batches import BatchIndices
@@ -25,7 +26,10 @@ from src.datasets.ocr import (
     encode_texts,
     jitter_light,
     jitter_quads,
+    layout_targets,
     read_corner_errors,
+    seen_parts,
+    snap,
 )
 from src.datasets.shards import DatasetError
 from src.inference.crops import recognizer_crop
@@ -253,3 +257,71 @@ def test_blur_is_up_to_what_is_asked_for(tiny_workspace: Path) -> None:
     assert beside.min() == 0
     assert 0.25 < beside.max() < 0.34
     assert len(np.unique(beside)) > 30
+
+
+def partly_hidden(folder: Path) -> pd.DataFrame:
+    """The set with labels of the generator: a quarter is hidden at its right end."""
+    path = folder / "labels-00000.parquet"
+    labels = pd.read_parquet(path)
+    labels["text"] = labels["plate"].where(labels["plate"] != "", "ZH123")
+    labels["covered"] = np.where(np.arange(60) % 4 == 0, 1.0, 0.0)
+    labels["plate"] = labels["text"].where(labels["covered"] == 0, "")
+    labels["format"] = np.where(np.arange(60) % 6 == 5, "foreign", "front_long")
+    labels.loc[labels["format"] == "foreign", ["plate", "text"]] = ""
+    labels[SEEN_COLUMNS] = [0.0, 0.0, 1.0, 1.0]
+    labels.loc[labels["covered"] == 1, "seen_x2"] = 0.6
+    labels.to_parquet(path)
+    return labels
+
+
+def test_a_batch_tells_which_plates_are_whole(folder: Path) -> None:
+    labels = partly_hidden(folder)
+    batch = batch_of(folder, params_of(folder, **STILL))
+    foreign, hidden = labels["format"] == "foreign", labels["covered"] == 1
+    assert batch.complete[(hidden & ~foreign).to_numpy()].eq(0).all()
+    assert batch.complete[(~hidden & ~foreign).to_numpy()].eq(1).all()
+    assert batch.complete[foreign.to_numpy()].isnan().all()
+    assert batch.swiss.eq(torch.from_numpy((~foreign).to_numpy()).float()).all()
+    assert batch.formats.eq(torch.from_numpy(np.where(foreign, -1, FORMATS.index("front")))).all()
+    # Whatever is hidden has no text to learn.
+    assert batch.lengths[hidden.to_numpy()].eq(0).all()
+    assert batch.lengths[(~hidden & ~foreign).to_numpy()].gt(0).all()
+
+
+def test_a_real_set_tells_less(folder: Path) -> None:
+    labels = pd.read_parquet(folder / "labels-00000.parquet").assign(format="")
+    complete, swiss, formats = layout_targets(labels)
+    assert (complete[labels["plate"] != ""] == 1).all()
+    assert np.isnan(complete[labels["plate"] == ""]).all()
+    assert np.isnan(swiss).all()
+    assert (formats == -1).all()
+
+
+def test_a_crop_for_the_wrong_number_of_lines_says_nothing_of_the_layout(folder: Path) -> None:
+    partly_hidden(folder)
+    batch = batch_of(folder, params_of(folder, **STILL | {"LINES_ERROR": 1.0}))
+    assert batch.complete.isnan().all()
+    assert batch.formats.eq(-1).all()
+
+
+def test_a_plate_is_snapped_to_what_can_be_seen_of_it() -> None:
+    corners = np.array([[[0.0, 0], [100, 10], [100, 30], [0, 20]]])
+    np.testing.assert_allclose(snap(corners, np.array([[0.0, 0, 1, 1]])), corners)
+    left = snap(corners, np.array([[0.0, 0.0, 0.5, 1.0]]))
+    np.testing.assert_allclose(left, [[[0, 0], [50, 5], [50, 25], [0, 20]]])
+    lower = snap(corners, np.array([[0.0, 0.5, 1.0, 1.0]]))
+    np.testing.assert_allclose(lower, [[[0, 10], [100, 20], [100, 30], [0, 20]]])
+
+
+def test_hidden_ends_are_seen_or_snapped_away(folder: Path) -> None:
+    labels = partly_hidden(folder)
+    hidden = (labels["covered"] == 1).to_numpy()
+    never, always = (
+        batch_of(folder, params_of(folder, **STILL | {"SNAP_PROBABILITY": share})).images
+        for share in (0.0, 1.0)
+    )
+    same = (never == always).all(dim=2).all(dim=1).numpy()
+    np.testing.assert_array_equal(same, ~hidden)
+    # Next to nothing is no plate to snap to.
+    assert (seen_parts(labels.assign(seen_x2=0.1)) == [0, 0, 1, 1]).all()
+    assert (seen_parts(labels.drop(columns=SEEN_COLUMNS)) == [0, 0, 1, 1]).all()

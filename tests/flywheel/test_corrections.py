@@ -41,7 +41,9 @@ def test_texts_are_spelled_one_way(text: str, wanted: str) -> None:
     ],
 )
 def test_other_texts_break_the_grammar(text: str) -> None:
-    with pytest.raises(CorrectionError, match=r"is not a valid plate: expected .* such as ZH123456"):
+    with pytest.raises(
+        CorrectionError, match=r"is not a valid plate: expected .* such as ZH123456"
+    ):
         Correction(text=text).checked(100, 100)
 
 

@@ -239,7 +239,9 @@ def test_a_damaged_file_is_told(sqlite_url: str, damage: str, tmp_path: Path) ->
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"nowhere/feedback.db: cannot be opened.*Create its folder"):
+    with pytest.raises(
+        StoreError, match=r"nowhere/feedback.db: cannot be opened.*Create its folder"
+    ):
         Store(f"sqlite:///{tmp_path}/nowhere/feedback.db")
 
 
@@ -298,7 +300,10 @@ def test_a_full_disk_is_told(sqlite_url: str) -> None:
     with disk_of(4096), pytest.raises(StoreError, match=r"feedback\.db: .*Free some disk space"):
         Store(sqlite_url)
     # Room for the database, but not for an image.
-    with disk_of(2**15 + 2**14), pytest.raises(StoreError, match=r"-pictures: .*free some disk space"):
+    with (
+        disk_of(2**15 + 2**14),
+        pytest.raises(StoreError, match=r"-pictures: .*free some disk space"),
+    ):
         Store(sqlite_url)
     with disk_of(2**20):
         Store(sqlite_url).close()

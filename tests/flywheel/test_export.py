@@ -164,7 +164,10 @@ def test_without_a_review_the_last_set_stays(store: Store, tmp_path: Path) -> No
     store.save([capture(plates=(plate("ZH1"),))])
     (tmp_path / "feedback").mkdir()
     (tmp_path / "feedback/mine").touch()
-    with store.reading() as session, pytest.raises(StoreError, match="no plate has been reviewed yet"):
+    with (
+        store.reading() as session,
+        pytest.raises(StoreError, match="no plate has been reviewed yet"),
+    ):
         export(session, store, tmp_path / "feedback")
     assert (tmp_path / "feedback/mine").exists()
 

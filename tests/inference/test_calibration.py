@@ -40,21 +40,22 @@ def simulated(
         sigmoid(certain + generator.exponential(1.0, count)),
         sigmoid(generator.normal(3, 2, count)),
         np.exp(generator.uniform(np.log(6), np.log(60), count)),
+        sigmoid(generator.normal(3, 2, count)),
     )
     probability = sigmoid(values @ np.array(weights) + intercept)
     return values, generator.random(count) < probability
 
 
 def test_features_are_log_odds_and_the_logarithm_of_a_height() -> None:
-    values = calibration.features([0.5, 0.9], [0.8, 0.2], [0.75, 0.99], [10, 20])
+    values = calibration.features([0.5, 0.9], [0.8, 0.2], [0.75, 0.99], [10, 20], [1.0, 0.5])
     assert values.shape == (2, len(FEATURES))
-    np.testing.assert_allclose(values[0], [0, np.log(4), np.log(3), np.log(10)])
+    np.testing.assert_allclose(values[0], [0, np.log(4), np.log(3), np.log(10), 0])
     np.testing.assert_allclose(values[1, :2], [np.log(9), -np.log(4)])
 
 
 def test_features_are_finite_and_ordered_whatever_comes_in() -> None:
     extremes = [0.0, 1e-300, 0.5, 1.0]
-    values = calibration.features(extremes, extremes, extremes, [0.0, 1.0, 20.0, 1e9])
+    values = calibration.features(extremes, extremes, extremes, [0.0, 1.0, 20.0, 1e9], extremes)
     assert np.isfinite(values).all()
     assert (np.diff(values, axis=0) >= 0).all()
     assert values[:, 0].max() == pytest.approx(np.log((1 - LIMIT) / LIMIT))
@@ -69,7 +70,7 @@ def test_a_line_is_half_as_high_where_there_are_two() -> None:
 
 
 def test_a_known_calibration_is_found_again() -> None:
-    weights, intercept = [0.6, 0.3, 0.2, 0.8], -3.0
+    weights, intercept = [0.6, 0.3, 0.2, 0.8, 0.4], -3.0
     values, right = simulated(40_000, weights, intercept)
     fitted = fit_calibration(values, right)
     assert (fitted.kind, fitted.samples, fitted.right) == ("logistic", 40_000, right.sum())
@@ -83,7 +84,7 @@ def test_a_known_calibration_is_found_again() -> None:
 
 def test_an_overconfident_reader_is_corrected() -> None:
     # Its log-odds are twice what they should be.
-    values, right = simulated(5000, [0.5, 0, 0, 0], 0)
+    values, right = simulated(5000, [0.5, 0, 0, 0, 0], 0)
     own = sigmoid(values[:, 0])
     fitted = fit_calibration(values[:2500], right[:2500])
     probability = fitted.probability(values[2500:])
@@ -93,7 +94,7 @@ def test_an_overconfident_reader_is_corrected() -> None:
 
 
 def test_what_would_lower_a_probability_as_it_rises_is_left_out() -> None:
-    values, right = simulated(20_000, [0.8, -0.5, 0.3, 0], -0.5)
+    values, right = simulated(20_000, [0.8, -0.5, 0.3, 0, 0], -0.5)
     fitted = fit_calibration(values, right)
     assert fitted.weights[1] == 0
     assert "least_char_log_odds" in fitted.note
@@ -103,26 +104,30 @@ def test_what_would_lower_a_probability_as_it_rises_is_left_out() -> None:
 
 
 def test_nothing_but_wrong_signs_leaves_the_share_of_right_ones() -> None:
-    values, right = simulated(5000, [-1, -1, -1, -1], 8)
+    values, right = simulated(5000, [-1, -1, -1, -1, -1], 8)
     fitted = fit_calibration(values, right)
-    assert fitted.weights == (0, 0, 0, 0)
+    assert fitted.weights == (0, 0, 0, 0, 0)
     np.testing.assert_allclose(fitted.probability(values[:3]), right.mean(), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("count", "right"), [(10, 5), (49, 20), (0, 0), (300, 300), (300, 0), (300, 296), (300, 4)]
 )
-def test_too_little_to_fit_leaves_the_readers_own_confidence(count: int, right: int) -> None:
-    values = calibration.features(*[np.linspace(0.1, 0.9, count)] * 3, np.full(count, 20.0))
-    fitted = fit_calibration(values.reshape(count, 4), np.arange(count) < right)
+def test_too_little_to_fit_leaves_the_recognizers_own_confidence(count: int, right: int) -> None:
+    values = calibration.features(
+        *[np.linspace(0.1, 0.9, count)] * 3, np.full(count, 20.0), np.ones(count)
+    )
+    fitted = fit_calibration(values.reshape(count, 5), np.arange(count) < right)
     assert (fitted.kind, fitted.samples, fitted.right) == ("reader", count, right)
     assert f"{count} readings, {right} of them right" in fitted.note
-    new = calibration.features([0.3, 0.95, 1.0], [0.1, 0.9, 1.0], [0.5, 0.2, 0.9], [8, 80, 20])
-    np.testing.assert_allclose(fitted.probability(new), [0.3, 0.95, 1 - LIMIT])
+    new = calibration.features(
+        [0.3, 0.95, 1.0], [0.1, 0.9, 1.0], [0.5, 0.2, 0.9], [8, 80, 20], [1, 0.5, 1]
+    )
+    np.testing.assert_allclose(fitted.probability(new), [0.3, 0.475, 1 - LIMIT])
 
 
 def test_what_cannot_be_fitted_is_an_error() -> None:
-    values, right = simulated(100, [1, 0, 0, 0], 0)
+    values, right = simulated(100, [1, 0, 0, 0, 0], 0)
     with pytest.raises(ValueError, match="features"):
         fit_calibration(values[:, :3], right)
     with pytest.raises(ValueError, match="features"):
@@ -133,13 +138,13 @@ def test_what_cannot_be_fitted_is_an_error() -> None:
 
 
 def test_probabilities_stay_between_the_limits() -> None:
-    sure = Calibration("logistic", (1e6, 0, 0, 0), 0.0, 100, 50)
-    values = calibration.features([0.0, 1.0], [0, 1], [0, 1], [20, 20])
+    sure = Calibration("logistic", (1e6, 0, 0, 0, 0), 0.0, 100, 50)
+    values = calibration.features([0.0, 1.0], [0, 1], [0, 1], [20, 20], [1, 1])
     np.testing.assert_allclose(sure.probability(values), [LIMIT, 1 - LIMIT], rtol=1e-9)
 
 
 def test_a_calibration_survives_json() -> None:
-    fitted = fit_calibration(*simulated(500, [0.6, 0.3, 0.2, 0.8], -3))
+    fitted = fit_calibration(*simulated(500, [0.6, 0.3, 0.2, 0.8, 0.4], -3))
     values = json.loads(json.dumps(fitted.to_dict(), allow_nan=False))
     assert values["features"] == list(FEATURES)
     assert Calibration.from_dict(values) == fitted
@@ -150,14 +155,14 @@ def test_a_calibration_survives_json() -> None:
     [
         {"features": ["confidence"]},
         {"weights": [1.0, 2.0]},
-        {"weights": ["a", 1, 1, 1]},
-        {"weights": [float("nan"), 1, 1, 1]},
+        {"weights": ["a", 1, 1, 1, 1]},
+        {"weights": [float("nan"), 1, 1, 1, 1]},
         {"kind": "magic"},
         {"intercept": None},
     ],
 )
 def test_another_calibration_is_an_error(change: dict[str, object]) -> None:
-    values = {**Calibration("logistic", (1, 0, 0, 0), 0.0, 9, 4).to_dict(), **change}
+    values = {**Calibration("logistic", (1, 0, 0, 0, 0), 0.0, 9, 4).to_dict(), **change}
     with pytest.raises(CalibrationError, match="export_stack"):
         Calibration.from_dict(values)
     del values["weights"]
@@ -208,3 +213,18 @@ def test_reading_plates_needs_no_scikit_learn() -> None:
         "sys.exit('sklearn' in sys.modules or 'torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_plate_that_is_not_whole_lowers_the_probability() -> None:
+    values = calibration.features([0.99] * 3, [0.99] * 3, [0.9] * 3, [20.0] * 3, [1.0, 0.5, 0.001])
+    last = values[:, FEATURES.index("complete_log_odds")]
+    assert last[0] == values[0, FEATURES.index("text_log_odds")]
+    assert (np.diff(last) < 0).all()
+    assert last[2] == pytest.approx(np.log(0.00099 / 0.99901), abs=1e-6)
+
+
+def test_a_calibration_of_before_completeness_still_applies() -> None:
+    old = Calibration("logistic", (0.5, 0.25, 0.1, 0.2, 0.0), -1.0, 100, 90)
+    values = old.to_dict()
+    values["features"], values["weights"] = values["features"][:4], values["weights"][:4]
+    assert Calibration.from_dict(values) == old

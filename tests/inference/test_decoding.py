@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from src.core.charset import CHARSET
-from src.inference.decoding import Reading, decode, greedy
+from src.inference.decoding import Reading, _probabilities, decode, greedy, most_likely
 
 ZERO, ONE, TWO = (CHARSET.tokens.index(digit) for digit in "012")
 AG, OW = CHARSET.tokens.index("AG"), CHARSET.tokens.index("OW")
@@ -245,3 +245,49 @@ def test_a_large_batch_is_fast() -> None:
     assert len(decode(log_probs)) == 1000
     # About 0.04 s on one core; the rest is for busy machines.
     assert time.perf_counter() - start < 1.0
+
+
+def test_the_layout_behind_the_classes_is_passed_on() -> None:
+    bare = log_probabilities(along(spaced("ZH12"), 32))
+    layout = np.array([2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0])
+    both = np.concatenate([bare, np.broadcast_to(layout, (1, bare.shape[1], 7))], axis=2)
+    (reading,), (without,) = decode(both), decode(bare)
+    assert (reading.text, reading.confidence) == (without.text, without.confidence)
+    assert reading.layout == tuple(layout)
+    assert reading.complete == pytest.approx(1 / (1 + np.exp(-2)))
+    assert without.layout == ()
+    assert without.complete == 1
+    assert greedy(both) == greedy(bare) == ["ZH12"]
+
+
+def test_alternatives_are_the_most_likely_texts() -> None:
+    """Compared with the sum over all paths, of all texts of two to three characters."""
+    generator = np.random.default_rng(5)
+    steps = 6
+    for _ in range(5):
+        log_probs = log_probabilities(generator.normal(0, 3, (1, steps, CHARSET.num_classes)))
+        found = most_likely(log_probs[0], 8)
+        texts = [text for text, _ in found]
+        assert len(set(texts)) == 8
+        assert all(CHARSET.is_valid(text) for text in texts)
+        exact = _probabilities(
+            np.repeat(log_probs, 8, axis=0), [CHARSET.encode(text) for text in texts]
+        )
+        np.testing.assert_allclose([chance for _, chance in found], exact, rtol=1e-6)
+        assert [chance for _, chance in found] == sorted(
+            (chance for _, chance in found), reverse=True
+        )
+        assert decode(log_probs)[0].confidence <= found[0][1] + 1e-12
+        assert sum(chance for _, chance in found) <= 1
+
+
+def test_a_digit_that_could_be_another_is_an_alternative() -> None:
+    log_probs = along(spaced("ZH128"), 32)[0]
+    eight, three = classes("8")[0], classes("3")[0]
+    step = int(log_probs[:, eight].argmax())
+    log_probs[step] = np.log(1e-6)
+    log_probs[step, [eight, three]] = np.log([0.7, 0.29])
+    (first, chance), (second, other), *_ = most_likely(log_probs, 5)
+    assert (first, second) == ("ZH128", "ZH123")
+    assert other / chance == pytest.approx(0.29 / 0.7, rel=0.01)
+    assert chance == pytest.approx(decode(log_probs[None])[0].confidence, rel=0.01)

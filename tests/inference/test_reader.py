@@ -177,7 +177,7 @@ def test_what_is_neither_likely_a_plate_nor_read_is_not_given(one: PlateReader) 
 
 
 def test_the_confidence_is_the_calibrated_one(folder: Path) -> None:
-    weights = (0.7, 0.2, 0.4, 0.1)
+    weights = (0.7, 0.2, 0.4, 0.1, 0.0)
     calibration = Calibration("logistic", weights, -1.0, 100, 50)
     bundle = dataclasses.replace(Bundle.load(folder), calibration=calibration)
     calibrated = PlateReader(bundle, "onnxruntime", 1)
@@ -382,7 +382,8 @@ def test_a_clear_small_image_is_looked_at_once() -> None:
 def test_another_small_image_is_looked_at_in_all_sizes(answer: Any) -> None:
     looker = Looker(lambda _: answer)
     find_plates([pyramid(256, 256)], looker, _entry())
-    assert looker.shapes == [(1, 136, 136), (1, 72, 72)]
+    # The last one is the whole image with a border.
+    assert looker.shapes == [(1, 136, 136), (1, 72, 72), (1, 88, 88)]
 
 
 def test_a_large_image_is_looked_at_in_all_sizes_at_any_rate() -> None:
@@ -425,12 +426,67 @@ def test_a_small_plate_is_looked_at_again() -> None:
 
 @pytest.mark.parametrize("second", [None, (0.9, (0.0, 0.0, 0.3, 0.1))])
 def test_a_plate_that_is_not_seen_again_loses(second: Any) -> None:
+    looks = []
+
     def answer(height: int) -> Any:
-        return (0.58, (0.4, 0.45, 0.5, 0.48)) if height > 300 else second if height == 88 else None
+        if height == 88:
+            # The whole image with a border comes first, and shows nothing.
+            looks.append(height)
+            return second if len(looks) > 1 else None
+        return (0.58, (0.4, 0.45, 0.5, 0.48)) if height > 300 else None
 
     (found,) = find_plates([pyramid(700, 700)], Looker(answer), _entry())
+    assert len(looks) == 2
     assert found.score == pytest.approx([0.29])
     assert found.corners[0, 0] == pytest.approx([(0.4 * 368 - 4) * 2, (0.45 * 368 - 4) * 2])
+
+
+def test_a_plate_that_fills_the_image_is_found_with_a_border() -> None:
+    def answer(height: int) -> Any:
+        return (0.9, (0.16, 0.4, 0.84, 0.6)) if height == 88 else None
+
+    looker = Looker(answer)
+    (found,) = find_plates([pyramid(60, 200)], looker, _entry())
+    assert (1, 88, 88) in looker.shapes
+    assert found.score == pytest.approx([0.9])
+    side = 200 / 0.7
+    assert found.corners[0, 0] == pytest.approx([100 - 0.34 * side, 30 - 0.1 * side], abs=1e-3)
+    # What is as high as three plates is not one.
+    (found,) = find_plates([pyramid(700, 200)], Looker(answer), _entry())
+    assert not len(found.score)
+
+
+def test_tiles_cover_the_image_at_full_resolution() -> None:
+    image = pyramid(2160, 3840)
+    tiles = [tile for tile in image.tiles(8) if tile.scale[0] == 1]
+    seen = np.zeros((2160, 3840), int)
+    for tile in tiles:
+        low = tile.to_image(tile.offset)
+        high = tile.to_image(tile.offset + tile.image.shape[::-1])
+        assert tile.image.shape == (1016, 1016)
+        assert max(tile.shape) <= 1024
+        (x1, y1), (x2, y2) = low.astype(int), high.astype(int)
+        seen[y1:y2, x1:x2] += 1
+    assert seen.min() == 1
+    # Each plate of a hundred pixels is wholly in one of them.
+    for x, y in [(0, 0), (960, 1000), (1900, 960), (3740, 2060), (1500, 1500)]:
+        corners = [tile.to_image(tile.offset) for tile in tiles]
+        assert any(
+            (corner <= (x, y)).all() and (corner + 1016 >= (x + 100, y + 100)).all()
+            for corner in corners
+        )
+    assert {float(tile.scale[0]) for tile in image.tiles(8)} == {1.0, 2.0}
+    assert list(pyramid(700, 1000).tiles(8)) == []
+
+
+def test_full_search_looks_at_tiles_too() -> None:
+    looker = Looker(lambda height: (0.9, (0.45, 0.45, 0.55, 0.48)) if height == 1024 else None)
+    (found,) = find_plates([pyramid(1100, 2000)], looker, _entry(), full=True)
+    shapes = [shape for shape in looker.shapes if shape[1:] == (1024, 1024)]
+    assert sum(count for count, *_ in shapes) == 6
+    assert len(found.score) == 6
+    assert (found.corners >= 0).all()
+    assert (found.corners <= [2000, 1100]).all()
 
 
 def test_usual_sizes_are_those_of_small_images_and_of_second_looks() -> None:
@@ -671,10 +727,10 @@ def test_a_stream_goes_on_after_what_cannot_be_read(
 ) -> None:
     found = PlateReader._candidates
 
-    def fail(self: PlateReader, images: Any, together: bool = False) -> Any:
+    def fail(self: PlateReader, images: Any, **options: Any) -> Any:
         if any(image.grey.shape == (50, 60) for image in images):
             raise ZeroDivisionError("of all things")
-        return found(self, images, together)
+        return found(self, images, **options)
 
     monkeypatch.setattr(PlateReader, "_candidates", fail)
     given = ValueError("the camera is gone")
@@ -702,3 +758,18 @@ def test_a_stream_holds_few_images(plate_reader: PlateReader) -> None:
         next(results)
     assert taken <= 40 + (2 * plate_reader.threads + 1) * 16 + 1
     results.close()  # type: ignore[attr-defined]  # a generator
+
+
+def test_alternatives_share_what_the_best_text_leaves(one: PlateReader) -> None:
+    image = scene(TEXTS[UNSURE], (60, 100, 180, 132))
+    plate = only(one.read(image, min_confidence=0.0, alternatives=5))
+    assert only(one.read(image, min_confidence=0.0)).alternatives == ()
+    texts, chances = zip(*plate.alternatives, strict=True)
+    assert texts[0] == plate.text
+    assert chances[0] == plate.confidence
+    assert len(set(texts)) == len(texts) == 5
+    assert list(chances[1:]) == sorted(chances[1:], reverse=True)
+    assert 0 < sum(chances) <= 1
+    assert len(only(one.read(image, min_confidence=0.0, alternatives=1)).alternatives) == 1
+    (streamed,) = one.stream([image], 0.0, alternatives=5)
+    assert only(list(streamed.plates)).alternatives == plate.alternatives

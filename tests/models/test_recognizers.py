@@ -11,11 +11,12 @@ from torch import Tensor
 
 from src.config import load_config
 from src.core.charset import CHARSET
+from src.core.layout import LAYOUT
 from src.datasets.ocr import encode_texts
 from src.generators.plate import FORMATS, PlateSpec, draw_plate
 from src.inference.crops import recognizer_crop
 from src.inference.decoding import decode, greedy
-from src.models.base import Recognizer
+from src.models.base import LAYOUT_WEIGHT, LayoutTargets, Recognizer, layout_loss
 from src.models.registry import build_recognizer
 from tests.conftest import PARAMETERS
 
@@ -120,3 +121,44 @@ def test_the_loss_is_the_same_on_cuda() -> None:
     here = model.loss(logits, targets, lengths)
     there = model.loss(logits.cuda(), targets.cuda(), lengths.cuda())
     torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-4)
+
+
+def test_the_layout_is_learnt_where_it_is_known() -> None:
+    logits = torch.zeros(4, 7, requires_grad=True)
+    complete = torch.tensor([1.0, 0.0, torch.nan, torch.nan])
+    swiss = torch.tensor([1.0, 1.0, 0.0, torch.nan])
+    targets = LayoutTargets(complete, swiss, torch.tensor([0, 4, -1, -1]))
+    loss = layout_loss(logits, targets)
+    assert loss.item() == pytest.approx((5 * np.log(2) + 2 * np.log(5)) / 4)
+    loss.backward()
+    known = logits.grad != 0  # type: ignore[operator]
+    assert known[:, 0].tolist() == [True, True, False, False]
+    assert known[:, 1].tolist() == [True, True, True, False]
+    assert known[:, 2:].all(dim=1).tolist() == [True, True, False, False]
+
+
+def test_the_layout_adds_to_the_loss_of_the_text() -> None:
+    model = small_reader("crnn")
+    logits = model(torch.rand(2, *model.input_shape))
+    targets, lengths = targets_of(["ZH12", ""])
+    layout = LayoutTargets(torch.tensor([1.0, 0.0]), torch.ones(2), torch.tensor([1, 2]))
+    text = model.loss(logits, targets, lengths)
+    both = model.loss(logits, targets, lengths, layout)
+    expected = text + LAYOUT_WEIGHT * layout_loss(logits[:, 0, CHARSET.num_classes :], layout)
+    torch.testing.assert_close(both, expected)
+    # The original's recognizer tells nothing but the text.
+    original = small_reader("plate_ocr_v2")
+    logits = original(torch.rand(2, *original.input_shape))
+    bare = original.loss(logits, targets, lengths)
+    torch.testing.assert_close(original.loss(logits, targets, lengths, layout), bare)
+
+
+def test_the_layout_is_the_same_at_every_step_and_no_probability() -> None:
+    model = small_reader("crnn").eval()
+    logits = model(torch.rand(2, *model.input_shape))
+    normalised = model.normalised(logits)
+    classes = CHARSET.num_classes
+    torch.testing.assert_close(normalised[..., :classes].exp().sum(dim=2), torch.ones(2, 32))
+    torch.testing.assert_close(normalised[..., classes:], logits[..., classes:])
+    assert logits.shape[2] == classes + len(LAYOUT)
+    assert (logits[:, :, classes:] == logits[:, :1, classes:]).all()

@@ -24,7 +24,8 @@ from src.read.__main__ import Result, drawing_path, find_files, main
 from tests.bundles import BLACK, TEXTS, UNSURE, draw_plate, scene, write_bundle
 
 ROOT = Path(__file__).parents[2]
-KEYS = ["plate", "canton", "number", "confidence", "char_confidences", "box", "corners", "lines"]
+KEYS = ["plate", "canton", "number", "confidence", "char_confidences", "box", "corners", "lines",
+        "format", "reason"]  # fmt: skip
 """As documented, in their order."""
 
 
@@ -145,10 +146,10 @@ def test_a_fault_of_the_program_does_not_stop_the_others(
 ) -> None:
     found = PlateReader._candidates
 
-    def fail(self: PlateReader, images: Any, together: bool = False) -> Any:
+    def fail(self: PlateReader, images: Any, **options: Any) -> Any:
         if any(image.grey.shape == (99, 120) for image in images):
             raise ZeroDivisionError("of all things")
-        return found(self, images, together)
+        return found(self, images, **options)
 
     monkeypatch.setattr(PlateReader, "_candidates", fail)
     status, output, _ = run(

@@ -157,6 +157,19 @@ function drawn(image, result) {
   return canvas;
 }
 
+const WITHOUT_TEXT = {
+  incomplete: "A plate, part of which is hidden or outside of the image",
+  not_swiss: "A plate that is not Swiss",
+  unreadable: "A plate, but no Swiss text is confident enough",
+};
+const FORMATS = {
+  front: "front plate",
+  rear_long: "rear plate, long",
+  rear_high: "rear plate, high",
+  motorcycle: "motorcycle plate",
+  moped: "moped plate",
+};
+
 function described(image, result, plate, number) {
   const item = byId("plate-template").content.firstElementChild.cloneNode(true);
   const text = item.querySelector(".text");
@@ -171,9 +184,10 @@ function described(image, result, plate, number) {
     }
     text.setAttribute("aria-label", `${plate.canton} ${[...plate.number].join(" ")}`);
     text.setAttribute("role", "img");
-    item.querySelector(".canton").textContent = `${prefix}${CANTONS[plate.canton]}`;
+    const format = FORMATS[plate.format] ? `, ${FORMATS[plate.format]}` : "";
+    item.querySelector(".canton").textContent = `${prefix}${CANTONS[plate.canton]}${format}`;
   } else {
-    text.textContent = `${prefix}A plate, but no Swiss text is confident enough`;
+    text.textContent = `${prefix}${WITHOUT_TEXT[plate.reason] || WITHOUT_TEXT.unreadable}`;
     text.classList.add("none");
     item.querySelector(".canton").remove();
   }

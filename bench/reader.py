@@ -186,7 +186,9 @@ def run(config: Config, options: argparse.Namespace) -> dict[str, Any]:
     stack = Bundle.load(options.model)
     scenes = draw(config, options.scenes, SCENE_SIDE, StreetMix(0.0))
     swiss = [1.0, *[0.0] * (len(config.StreetParams.KIND_WEIGHTS) - 1)]
-    (photo,) = draw(config, 1, options.photo_side, StreetMix(1.0, (0.1, 0.3), kinds=swiss))
+    (photo,) = draw(
+        config, 1, options.photo_side, StreetMix(1.0, (0.1, 0.3), street={"KIND_WEIGHTS": swiss})
+    )
     result: dict[str, Any] = {
         "machine": machine(),
         "model": str(options.model),

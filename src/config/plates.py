@@ -25,7 +25,7 @@ class PlateParams(Section):
 
     FORMAT_WEIGHTS: Annotated[Weights, exactly(6)]
     """Sampling weights of the formats front, front_long, rear_long, rear_high, motorcycle and
-    light_motorcycle."""
+    moped."""
     COLOUR_WEIGHTS: Annotated[Weights, exactly(7)]
     """Sampling weights of the colours white, blue, brown, green, yellow, black and red."""
     DIGIT_WEIGHTS: Annotated[Weights, exactly(MAX_DIGITS)]

@@ -44,6 +44,8 @@ class StreetParams(Section):
     """Probability of a letter after the number, as on dealers' plates."""
     PROVISIONAL_PROBABILITY: Probability
     """Probability that a front plate has the bar of provisional plates."""
+    DIPLOMATIC_PROBABILITY: Probability
+    """Probability that a plate is a diplomatic one."""
     NO_RIM_PROBABILITY: Probability
     """Probability that a plate's rim line is not visible."""
     EMBOSS: ProbabilityRange

@@ -16,7 +16,7 @@ FORMAT_OF: dict[str, Format] = {
     "rear_long": "rear_long",
     "rear_high": "rear_high",
     "motorcycle": "motorcycle",
-    "light_motorcycle": "moped",
+    "moped": "moped",
 }
 """Format in results by the name that the generator gives it; ``front_long`` is drawn by the original
 project alone, and counts as a front plate."""

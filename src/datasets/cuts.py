@@ -34,7 +34,7 @@ def cut_windows(
         block: Scenes.
         windows: Windows x1, y1, x2, y2 of the n scenes in pixels, shape ``(n, 4)``.
         side: Side of the scenes in pixels.
-        share: Share of the windows that end within their plate's box.
+        share: Share of the windows that end within their plate's box, among those without an obstacle.
         draws: Random generator of the samples.
 
     Returns:
@@ -44,6 +44,8 @@ def cut_windows(
     cut, hides = draws.chance(share), draws.chance(0.5)
     edges, places = draws.choice(_EDGE_WEIGHTS), draws.uniform(shape=(_TRIES,))
     for i in np.flatnonzero(cut).tolist():
+        if block.covers.obstacles[i] is not None:
+            continue
         corners, edge = block.corners[i], int(edges[i])
         low, high = corners[:, edge % 2].min(), corners[:, edge % 2].max()
         for place in places[i].tolist():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..config.plates import PlateParams, StreetPlateParams
+from ..config.scenes import StreetParams
 from ..core.files import complete_folder, write_image
 from ..core.machine import available_cores
 from ..core.random import Draws
@@ -40,8 +41,7 @@ class StreetMix:
         inside: True if plates lie entirely within the scene.
         degradations: Degradations of training (``train``) or others (``shifted``).
         obstacles: Share of Swiss plates, in both kinds of scenes, with an obstacle in front of them.
-        kinds: Weights of Swiss plates, foreign plates, signs and nothing; by default those of
-            StreetParams.
+        street: Parameters that differ from those of StreetParams.
         families: Weights of the glyph families; by default those of StreetPlateParams.
     """
 
@@ -50,7 +50,7 @@ class StreetMix:
     inside: bool = True
     degradations: Degradations = "train"
     obstacles: float = 0.0
-    kinds: list[float] | None = None
+    street: Mapping[str, Any] = field(default_factory=dict)
     families: list[float] | None = None
 
 
@@ -113,13 +113,17 @@ class SceneSource:
     def streets(self) -> StreetRenderer:
         """Renderer of street scenes."""
         return StreetRenderer(
-            self.config.StreetParams,
+            self._street,
             self.street_atlas,
             self.images,
             SPLIT_TEXTURES[self.split],
             self.side,
             self.mix.degradations,
         )
+
+    @property
+    def _street(self) -> StreetParams:
+        return self.config.StreetParams.model_copy(update=dict(self.mix.street))
 
     @property
     def _street_plates(self) -> StreetPlateParams:
@@ -152,13 +156,10 @@ class SceneSource:
             )
             parts.append((np.flatnonzero(~street), Part(scenes, self.scenes_at(self.side))))
         if street.any():
-            params = self.config.StreetParams
-            if self.mix.kinds is not None:
-                params = params.model_copy(update={"KIND_WEIGHTS": self.mix.kinds})
             streets = draw_streets(
                 Draws(self.seed, f"{self.stream}-street", numbers[street]),
                 self._street_plates,
-                params,
+                self._street,
                 self.mix.width,
                 self.mix.inside,
                 self.street_atlas,

@@ -467,52 +467,68 @@ def summarise_occluded(
     """Return the metrics of plates that something hides in part, with one plate per image.
 
     A text is wrong if it is not the plate's. Plates with a character that is neither legible nor
-    illegible (src/generators/obstacles.py) are not counted.
+    illegible (src/core/layout.py) are not counted.
 
     Args:
         scores: Results on the set.
         whole: Results on the same scenes without what hides the plates, in the same order.
-        labels: Labels of the set: ``text``, ``covered``, ``format`` and ``obstacle``.
+        labels: Labels of the set.
         threshold: Probability from which a text is given.
     """
-    true, covered = labels["text"].to_numpy(), labels["covered"].to_numpy()
-    texts = [_texts_of_images(each, threshold) for each in (scores, whole)]
-    wrong = np.array(
-        [any(text != plate for text in found) for found, plate in zip(texts[0], true, strict=True)]
-    )
-    right, right_whole = (
-        np.array([plate in found for found, plate in zip(each, true, strict=True)])
-        for each in texts
-    )
-    has_text = true != ""
-    hidden = has_text & (covered >= ILLEGIBLE)
-    readable = has_text & (covered <= LEGIBLE)
-    short = np.array([len(plate) <= 2 + _SHORT for plate in true])
-
-    def kept(rows: NDArray[np.bool_]) -> dict[str, Any]:
-        rows = rows & readable & right_whole
-        return evaluation.share(int((right & rows).sum()), int(rows.sum()))
-
-    def by(values: NDArray[Any]) -> dict[str, Any]:
-        parts = {name: hidden & (values == name) for name in sorted(set(values[hidden]))}
-        return {
-            name: evaluation.share(int((wrong & rows).sum()), int(rows.sum()))
-            for name, rows in parts.items()
-        }
-
+    answers = answers_to_hidden(scores, labels, threshold)
+    hidden, readable = answers[answers["hidden"]], answers[answers["readable"]]
+    kept = readable[answers_to_hidden(whole, labels, threshold)["right"].loc[readable.index]]
+    short = kept[kept["text"].str.len() <= 2 + _SHORT]
     return {
         "illegible": {
-            "wrong": evaluation.share(int((wrong & hidden).sum()), int(hidden.sum())),
-            "by_format": by(labels["format"].to_numpy()),
-            "by_obstacle": by(labels["obstacle"].to_numpy()),
+            "wrong": _share_of(hidden["wrong"]),
+            **{
+                f"by_{column}": {
+                    str(name): _share_of(part["wrong"]) for name, part in hidden.groupby(column)
+                }
+                for column in ("format", "obstacle")
+            },
         },
         "legible": {
-            "accuracy": evaluation.share(int((right & readable).sum()), int(readable.sum())),
-            "wrong": evaluation.share(int((wrong & readable).sum()), int(readable.sum())),
-            "kept": kept(np.ones(len(true), bool)),
-            "kept_short": kept(short),
+            "accuracy": _share_of(readable["right"]),
+            "wrong": _share_of(readable["wrong"]),
+            "kept": _share_of(kept["right"]),
+            "kept_short": _share_of(short["right"]),
         },
     }
+
+
+def answers_to_hidden(scores: Scores, labels: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Return what is answered to images of plates that are hidden in part, one row per image.
+
+    Args:
+        scores: Results on the set, with one plate per image.
+        labels: Labels of the set.
+        threshold: Probability from which a text is given.
+
+    Returns:
+        The columns text, format and obstacle of the labels; hidden: whether a character is illegible;
+        readable: whether all are legible; right: whether the plate's text is given; wrong: whether
+        another one is.
+    """
+    texts = _texts_of_images(scores, threshold)
+    true, covered = labels["text"], labels["covered"]
+    pairs = list(zip(texts, true, strict=True))
+    return pd.DataFrame(
+        {
+            "text": true,
+            "format": labels["format"],
+            "obstacle": labels["obstacle"],
+            "hidden": (true != "") & (covered >= ILLEGIBLE),
+            "readable": (true != "") & (covered <= LEGIBLE),
+            "right": [plate in found for found, plate in pairs],
+            "wrong": [any(text != plate for text in found) for found, plate in pairs],
+        }
+    )
+
+
+def _share_of(column: pd.Series) -> dict[str, Any]:
+    return evaluation.share(int(column.sum()), len(column))
 
 
 _SHORT = 3

@@ -79,6 +79,11 @@ class RowsSpec:
         return self.height * (0.66 if rows == 1 else 0.74 / rows)
 
     @property
+    def colour(self) -> str:
+        """Name of the colour, one of those of ``COLOURS``."""
+        return COLOURS[self.colour_index].name
+
+    @property
     def edge(self) -> float:
         """Width of a black line around the rectangle; always 0, because it has none."""
         return 0.0

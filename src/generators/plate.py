@@ -45,7 +45,7 @@ FORMATS: tuple[PlateFormat, ...] = (
     PlateFormat("rear_long", 500, 110, lines=1, arms=True, cap_height=77),
     PlateFormat("rear_high", 300, 160, lines=2, arms=True, cap_height=60),
     PlateFormat("motorcycle", 180, 140, lines=2, arms=True, cap_height=50),
-    PlateFormat("light_motorcycle", 100, 140, lines=2, arms=True, cap_height=44),
+    PlateFormat("moped", 100, 140, lines=2, arms=False, cap_height=36),
 )
 
 
@@ -67,6 +67,20 @@ COLOURS: tuple[PlateColour, ...] = (
     PlateColour("black", (25, 25, 25), ink=(240, 240, 240)),
     PlateColour("red", (200, 45, 45)),
 )
+ALLOWED_COLOURS: dict[str, tuple[float, ...]] = {
+    "front": (1, 1, 1, 1, 0, 1, 0),
+    "front_long": (1, 1, 1, 0, 0, 0, 0),
+    "rear_long": (1, 1, 1, 0, 0, 1, 1),
+    "rear_high": (1, 1, 1, 0, 0, 1, 1),
+    "motorcycle": (1, 1, 1, 0, 0, 1, 0),
+    "moped": (0.2, 0.5, 0.5, 0, 20, 0, 0),
+}
+"""Factors on the weights of the colours, in the order of ``COLOURS``, by format: 0 where there is no such
+plate (VZV Art. 82). Almost all mopeds have yellow plates; nothing else has."""
+OTHER_COLOUR = "other"
+"""Name of the colour of diplomatic plates: a white plate with a coloured field."""
+DIPLOMATIC = ("CD", "CC", "AT")
+"""Letters in the field of diplomatic plates."""
 ARMY = "M"
 """Letter of army plates, which are white on black and carry only the Swiss arms.
 
@@ -96,8 +110,12 @@ GROUP_GAP = 0.12
 """Additional gap before the last three digits, in cap heights."""
 SHIELD_HEIGHT = 0.72
 GLYPH_SPAN = 0.51
-PROVISIONAL_BAR = 0.07
-"""Width of the bar on provisional plates, as a fraction of the plate's width."""
+PROVISIONAL_BAR = {False: (33.0, 67.0), True: (36.0, 75.0)}
+"""Width and height in millimetres of the bar on provisional plates, on rear plates of cars or not."""
+DIPLOMATIC_FIELD = 0.16
+"""Width of the field of diplomatic plates, as a fraction of the plate's width."""
+VIGNETTE = (0.5, 0.06, 0.94, 0.34)
+"""Box x1, y1, x2, y2 of the vignette on moped plates, relative to the plate."""
 FRAME_SIDE, FRAME_BOTTOM = 8.0, 22.0
 """How far a dealer's frame extends beyond the sides and top, and beyond the bottom, in millimetres."""
 
@@ -139,7 +157,9 @@ def layout(format_index: int, digits: int) -> Layout:
     if not 1 <= digits <= MAX_DIGITS:
         raise ValueError(f"a plate has 1 to {MAX_DIGITS} digits, not {digits}")
     plate = FORMATS[format_index]
-    return _one_line(plate, digits) if plate.lines == 1 else _two_lines(plate, digits)
+    if plate.lines == 1:
+        return _one_line(plate, digits)
+    return _two_lines(plate, digits) if plate.arms else _moped(plate, digits)
 
 
 def _one_line(plate: PlateFormat, digits: int) -> Layout:
@@ -191,6 +211,21 @@ def _two_lines(plate: PlateFormat, digits: int) -> Layout:
     return Layout(cap, (*letters, *number), (digits - 1) * pitch, shields)
 
 
+def _moped(plate: PlateFormat, digits: int) -> Layout:
+    """Return the layout of a moped's plate: the letters upper left, the number below (VZV Art. 94)."""
+    free = plate.width - 2 * plate.margin
+    cap = min(plate.cap_height, free / ((digits - 1) * LEAST_PITCH + GLYPH_SPAN))
+    pitch = DIGIT_PITCH[False] * cap
+    if digits > 1:
+        pitch = min(pitch, (free - GLYPH_SPAN * cap) / (digits - 1))
+    left = plate.margin + GLYPH_SPAN * cap / 2
+    top, bottom = 0.24 * plate.height, 0.68 * plate.height
+    letters = [(left, top), (left + LEAST_PITCH * cap * 1.1, top)]
+    middle = plate.width / 2
+    number = [(middle + (i - (digits - 1) / 2) * pitch, bottom) for i in range(digits)]
+    return Layout(cap, (*letters, *number), (digits - 1) * pitch)
+
+
 class Tiles(Protocol):
     """Source of glyph and arms tiles, either drawn on request or taken from an atlas."""
 
@@ -218,7 +253,11 @@ class PlateSpec:
         screws: Whether two screws are visible.
         suffix: Letter after the number that is not part of the text (``U``: dealer), if the digits leave
             room for it.
-        provisional: Whether a bar with the year is at the right end (VZV Art. 87).
+        provisional: Last two digits of the year on a bar at the right end (VZV Art. 87); "" without one.
+        month: Number on the month sticker on that bar; "" without one.
+        diplomatic: Letters in the field at the left end, one of ``DIPLOMATIC``; "" without one. Such a plate
+            has no arms, and its number has a point after the second digit.
+        vignette: Year and number on a moped's vignette; "" without one.
         rim: Whether the rim line is visible.
         edge: Width of a black line around the plate in millimetres.
     """
@@ -232,7 +271,10 @@ class PlateSpec:
     frame: bool = False
     screws: bool = False
     suffix: str = ""
-    provisional: bool = False
+    provisional: str = ""
+    month: str = ""
+    diplomatic: str = ""
+    vignette: str = ""
     rim: bool = True
     edge: float = 0.0
 
@@ -257,7 +299,7 @@ class PlateSpec:
     @property
     def layout(self) -> Layout:
         """Layout of the plate's characters and arms."""
-        return layout(self.format_index, len(self.digits) + len(self.suffix))
+        return layout(self.format_index, max(len(self.written), 1))
 
     @property
     def cap_height(self) -> float:
@@ -277,6 +319,31 @@ class PlateSpec:
     @property
     def digits(self) -> str:
         return self.text[len(self.letters) :]
+
+    @property
+    def is_army(self) -> bool:
+        """Whether it is an army plate."""
+        return self.letters == ARMY
+
+    @property
+    def written(self) -> str:
+        """What is written behind the letters, or below them."""
+        if self.diplomatic and len(self.digits) > 2:
+            return self.digits[:2] + DOT + self.digits[2:]
+        if self.is_army and self.lines == 2:
+            # The first two digits stand beside the M.
+            return self.digits[2:]
+        return self.digits + self.suffix
+
+    @property
+    def readable(self) -> str:
+        """Text that a reader should return: "" for army and diplomatic plates."""
+        return "" if self.is_army or self.diplomatic else self.text
+
+    @property
+    def colour(self) -> str:
+        """Name of the colour, one of those of ``COLOURS`` or ``OTHER_COLOUR``."""
+        return OTHER_COLOUR if self.diplomatic else COLOURS[self.colour_index].name
 
     @property
     def outline(self) -> tuple[float, float, float, float]:
@@ -375,55 +442,179 @@ def compose(spec: PlateSpec, cap_pixels: float, tiles: Tiles) -> PlateInk:
         cap_pixels: Cap height of the tiles in pixels, which sets the resolution of the whole plate.
         tiles: Source of glyphs and arms.
     """
-    plate, letters, digits = spec.format, spec.letters, spec.digits + spec.suffix
-    place = spec.layout
-    scale = cap_pixels / place.cap_height
+    plate = spec.format
+    scale = cap_pixels / spec.layout.cap_height
     width, height = round(plate.width * scale), round(plate.height * scale)
     if spec.rim:
         ink = _blank_ink(spec.format_index, width, height).copy()
     else:
         ink = np.zeros((height, width), np.uint8)
-    # The single letter of an army plate stands in the place of a canton's second letter.
-    marks = place.marks[2 - len(letters) :]
+    # Fields at the ends take space from the number: all marks move closer together, and away from them.
+    left, right = _fields(spec)
+    if spec.provisional:
+        _draw_bar(ink, spec, scale, tiles)
+    if spec.diplomatic:
+        _draw_field(ink, spec.diplomatic, round(left * scale), tiles)
+    if spec.vignette:
+        _draw_vignette(ink, spec.vignette, tiles)
+    share, shift = 1 - (left + right) / plate.width, (left - right) / 2
+    marks = _write(ink, spec, tiles, scale, share, shift)
+    return PlateInk(ink, _arms(spec, tiles, scale, share, (width, left)), marks)
+
+
+def _write(
+    ink: Gray, spec: PlateSpec, tiles: Tiles, scale: float, share: float, shift: float
+) -> list[tuple[Gray, int, int]]:
+    """Write the letters, the dot and the digits of a plate, in place.
+
+    Args:
+        ink: Ink of the plate, shape ``(h, w)``.
+        spec: Plate to lay out.
+        tiles: Source of glyphs.
+        scale: Pixels per millimetre.
+        share: Share of the plate's width that fields at its ends leave.
+        shift: How far these fields move the middle to the right, in millimetres.
+
+    Returns:
+        Ink, left and top of the characters of the text.
+    """
+    plate, letters, digits, place = spec.format, spec.letters, spec.written, spec.layout
+    if spec.is_army and plate.lines == 2:
+        letters += spec.digits[:2]
+    marks = _marks(place, len(letters), len(digits))
     text = letters + (DOT if plate.lines == 1 else "") + digits
     gap, split = 0.0, len(text)
     stretch = spec.spacing * scale
     if spec.group_gap and len(digits) > 3:
-        gap, split = GROUP_GAP * cap_pixels / 2, len(text) - 3
+        gap, split = GROUP_GAP * place.cap_height * scale / 2, len(text) - 3
         # The additional gap is taken from the other distances, so that the row keeps its length.
         stretch -= 2 * gap / place.row
+    stretch *= share
     middle = plate.width / 2
-    origin = middle * scale
-    if spec.provisional:
-        # The bar takes space from the number: all marks move closer together and to the left.
-        bar = round(PROVISIONAL_BAR * width)
-        ink[
-            round(0.1 * height) : round(0.9 * height), width - bar - bar // 2 : width - bar // 2
-        ] = 150
-        stretch *= 1 - 1.4 * PROVISIONAL_BAR
-        origin -= 0.7 * PROVISIONAL_BAR * width
     number = len(text) - len(digits) if plate.lines == 2 else 0
     drawn: list[tuple[Gray, int, int]] = []
     for i, (char, (x, y)) in enumerate(zip(text, marks, strict=True)):
+        if char == DOT and spec.diplomatic and i == len(letters):
+            continue
         tile = tiles.glyph(char)
-        centre = origin + (x - middle) * stretch
+        centre = (middle + shift) * scale + (x - middle) * stretch
         if gap and i >= number:
             centre += gap if i >= split else -gap
-        tile_height, tile_width = tile.shape
-        left, top = round(centre - tile_width / 2), round(y * scale - tile_height / 2)
+        left, top = round(centre - tile.shape[1] / 2), round(y * scale - tile.shape[0] / 2)
         _stamp(ink, tile, left, top)
         if char != DOT and i < len(text) - len(spec.suffix):
             drawn.append((tile, left, top))
-    shields = []
-    if place.shields:
-        codes = ("CH",) if letters == ARMY else ("CH", letters)
-        shield_height = max(round(SHIELD_HEIGHT * cap_pixels * spec.shield_scale), 4)
-        for code, (x, y) in zip(codes, place.shields, strict=False):
-            colours, alpha = tiles.shield(code, shield_height)
-            left = min(max(round(x * scale - alpha.shape[1] / 2), 0), width - alpha.shape[1])
-            top = max(round(y * scale - alpha.shape[0] / 2), 0)
-            shields.append((colours, alpha, left, top))
-    return PlateInk(ink, shields, drawn)
+    return drawn
+
+
+def _arms(
+    spec: PlateSpec, tiles: Tiles, scale: float, share: float, extent: tuple[int, float]
+) -> list[tuple[Gray, Gray, int, int]]:
+    """Return the colours, alpha, left and top of the coats of arms of a plate.
+
+    Args:
+        spec: Plate to lay out.
+        tiles: Source of arms.
+        scale: Pixels per millimetre.
+        share: Share of the plate's width that fields at its ends leave.
+        extent: Width of the plate in pixels, and that of the field at its left end in millimetres.
+    """
+    place = spec.layout
+    if spec.diplomatic or (spec.is_army and spec.lines == 2):
+        return []
+    width, field = extent
+    codes = ("CH",) if spec.is_army else ("CH", spec.letters)
+    high = max(round(SHIELD_HEIGHT * place.cap_height * scale * spec.shield_scale * share), 4)
+    arms = []
+    for code, (x, y) in zip(codes, place.shields, strict=False):
+        colours, alpha = tiles.shield(code, high)
+        middle = (field + x * share) * scale
+        left = min(max(round(middle - alpha.shape[1] / 2), 0), width - alpha.shape[1])
+        arms.append((colours, alpha, left, max(round(y * scale - alpha.shape[0] / 2), 0)))
+    return arms
+
+
+def _marks(place: Layout, letters: int, digits: int) -> list[Point]:
+    """Return the centres of the letters (up to three on an army plate), of the dot and of the digits."""
+    first, second, *others = place.marks
+    others = others[: len(others) if digits else 0]
+    if letters == 2:
+        return [first, second, *others]
+    if letters == 1:
+        # The single letter of an army plate stands in the place of a canton's second letter.
+        return [second, *others]
+    middle, pitch = (first[0] + second[0]) / 2, second[0] - first[0]
+    return [(middle + (i - 1) * pitch, first[1]) for i in range(letters)] + others
+
+
+def _fields(spec: PlateSpec) -> tuple[float, float]:
+    """Return the width in millimetres that fields at the left and at the right end take."""
+    left = DIPLOMATIC_FIELD * spec.width if spec.diplomatic else 0.0
+    if not spec.provisional:
+        return left, 0.0
+    wide, _ = PROVISIONAL_BAR[spec.width >= 300 and spec.format.arms]
+    return left, 1.25 * wide
+
+
+def _draw_bar(ink: Gray, spec: PlateSpec, scale: float, tiles: Tiles) -> None:
+    """Draw the bar of a provisional plate with its year, and the month on a sticker, in place."""
+    height, width = ink.shape
+    wide, tall = (
+        value * scale for value in PROVISIONAL_BAR[spec.width >= 300 and spec.format.arms]
+    )
+    right = width - 0.12 * wide
+    left, top = right - wide, (height - tall) / 2
+    ink[round(top) : round(top + tall), round(left) : round(right)] = 150
+    middle = top + tall / 2
+    if spec.month:
+        ink[round(top) : round(middle), round(left) : round(right)] = 0
+        _write_small(ink, spec.month, tiles, (left, top, right, middle), 255)
+    start = middle if spec.month else top
+    _write_small(ink, spec.provisional, tiles, (left, start, right, top + tall), 0)
+
+
+def _draw_field(ink: Gray, letters: str, width: int, tiles: Tiles) -> None:
+    """Draw the field of a diplomatic plate at its left end, ``width`` pixels wide, in place."""
+    tall, wide = ink.shape
+    ink[round(0.08 * tall) : round(0.92 * tall), round(0.04 * wide) : width] = 200
+    _write_small(ink, letters, tiles, (0.05 * wide, 0.3 * tall, width, 0.7 * tall), 0)
+
+
+def _draw_vignette(ink: Gray, text: str, tiles: Tiles) -> None:
+    """Draw the vignette of a moped: a sticker with a year, and a small number below it, in place."""
+    height, width = ink.shape
+    x1, x2 = (share * width for share in VIGNETTE[::2])
+    y1, y2 = (share * height for share in VIGNETTE[1::2])
+    ink[round(y1) : round(y2), round(x1) : round(x2)] = 90
+    middle = y1 + 0.62 * (y2 - y1)
+    _write_small(ink, text[:2], tiles, (x1, y1, x2, middle), 255)
+    _write_small(ink, text[2:], tiles, (x1, middle, x2, y2), 255)
+
+
+def _write_small(
+    ink: Gray, text: str, tiles: Tiles, box: tuple[float, float, float, float], value: int
+) -> None:
+    """Write a row of characters into a box x1, y1, x2, y2 in pixels, in place.
+
+    Args:
+        ink: Ink of the plate, shape ``(h, w)``.
+        text: Characters to write.
+        tiles: Source of glyphs.
+        box: Box that the row fills, with a margin.
+        value: Ink of the characters, 0 to 255.
+    """
+    x1, y1, x2, y2 = box
+    glyphs = [tiles.glyph(char) for char in text]
+    row = np.concatenate([cv2.copyMakeBorder(glyph, 0, 0, 3, 3, 0) for glyph in glyphs], axis=1)
+    fit = 0.8 * min((x2 - x1) / row.shape[1], (y2 - y1) / row.shape[0])
+    size = (round(row.shape[1] * fit), round(row.shape[0] * fit))
+    if min(size) < 1:
+        return
+    small = cv2.resize(row, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    left, top = round((x1 + x2 - size[0]) / 2), round((y1 + y2 - size[1]) / 2)
+    place = ink[max(top, 0) : top + size[1], max(left, 0) : left + size[0]]
+    small = small[: place.shape[0], : place.shape[1]]
+    place[:] = np.round(place + small * (value - place.astype(np.float32))).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -474,9 +665,7 @@ def draw_plate(
         RGB image of shape ``(h, w, 3)`` and alpha of shape ``(h, w)`` with the rounded corners, both
         uint8.
     """
-    cap_pixels = (
-        layout(spec.format_index, len(spec.digits)).cap_height * height / spec.format.height
-    )
+    cap_pixels = spec.cap_height * height / spec.format.height
     composed = compose(spec, cap_pixels, DrawnTiles(cap_pixels, style or GlyphStyle()))
     colour = COLOURS[spec.colour_index]
     ground, ink = np.array(colour.ground, np.float32), np.array(colour.ink, np.float32)

@@ -38,7 +38,7 @@ from .painting import (
     stack_matrices,
     warp_in_steps,
 )
-from .plate import ARMY, ARMY_COLOUR, COLOURS, PlateSpec
+from .plate import ALLOWED_COLOURS, ARMY, ARMY_COLOUR, COLOURS, FORMATS, PlateSpec
 from .structure import TEXTURES, structure_bank
 
 ORIGINAL_SCENE = 250.0
@@ -114,9 +114,9 @@ class SceneBlock:
         plates = self.plates
         return make_labels(
             self.corners,
-            ["" if plate.colour_index == ARMY_INDEX else plate.text for plate in plates],
+            [plate.readable for plate in plates],
             [plate.format.name for plate in plates],
-            [COLOURS[plate.colour_index].name for plate in plates],
+            [plate.colour for plate in plates],
             [plate.lines for plate in plates],
             np.ones(len(plates), np.bool_),
             STYLE,
@@ -125,10 +125,21 @@ class SceneBlock:
         )
 
 
+def _draw_colours(params: PlateParams, formats: list[int], draws: Draws) -> list[int]:
+    """Draw a colour for each plate, among those that its format occurs in."""
+    share = draws.uniform()
+    weights = np.array([ALLOWED_COLOURS[plate.name] for plate in FORMATS]) * params.COLOUR_WEIGHTS
+    # A colour alone may be asked for that a format does not have.
+    weights[weights.sum(axis=1) == 0] = params.COLOUR_WEIGHTS
+    cumulative = np.cumsum(weights, axis=1)
+    cumulative /= cumulative[:, -1:]
+    return (share[:, None] >= cumulative[formats]).sum(axis=1).tolist()
+
+
 def draw_plates(params: PlateParams, draws: Draws) -> list[PlateSpec]:
     """Draw a plate for each sample."""
     formats = draws.choice(params.FORMAT_WEIGHTS).tolist()
-    colours = draws.choice(params.COLOUR_WEIGHTS).tolist()
+    colours = _draw_colours(params, formats, draws)
     cantons = draws.integers(0, len(CANTONS) - 1).tolist()
     counts = (draws.choice(params.DIGIT_WEIGHTS) + 1).tolist()
     # The first digit is not 0, so that all numbers with the same count of digits are equally likely.

@@ -7,9 +7,10 @@ samples; ``StreetRenderer`` paints one sample at a time, with the sample's own r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -37,8 +38,8 @@ from .painting import (
     round_outline,
     stack_matrices,
 )
-from .plate import COLOURS, PlateSpec
-from .scene import ARMY_INDEX, draw_plates
+from .plate import DIPLOMATIC, PlateSpec
+from .scene import draw_plates
 from .structure import structure_bank
 
 Gray = NDArray[np.uint8]
@@ -47,7 +48,7 @@ Floats = NDArray[np.float64]
 STYLE = "street"
 KINDS = ("swiss", "foreign", "sign", "nothing")
 _SWISS, _FOREIGN, _SIGN, _NOTHING = range(4)
-_SUFFIXES = "UZV"
+_SUFFIXES = "UZ"
 _TALL = 0.72
 """Scale factor of plates with two lines, whose height would otherwise fill the scene."""
 _NUMBERS = 260
@@ -103,12 +104,12 @@ class StreetBlock:
                 texts.append("")
                 continue
             formats.append(spec.format.name)
-            texts.append(spec.text if spec.colour_index != ARMY_INDEX else "")
+            texts.append(spec.readable)
         return make_labels(
             self.corners,
             texts,
             formats,
-            [COLOURS[spec.colour_index].name for spec in self.specs],
+            [spec.colour for spec in self.specs],
             [spec.lines for spec in self.specs],
             np.isin(self.kinds, (_SWISS, _FOREIGN)),
             STYLE,
@@ -143,7 +144,7 @@ def draw_streets(
     swiss = draw_plates(plate, draws)
     suffixed = draws.chance(street.SUFFIX_PROBABILITY).tolist()
     suffixes = draws.integers(0, len(_SUFFIXES) - 1).tolist()
-    provisional = draws.chance(street.PROVISIONAL_PROBABILITY).tolist()
+    additions = _draw_additions(street, swiss, draws)
     rimless = draws.chance(street.NO_RIM_PROBABILITY).tolist()
     letters = draws.split(lettering.NUMBERS)
     specs: list[PlateSpec | RowsSpec] = []
@@ -153,15 +154,13 @@ def draw_streets(
         elif kind == _SIGN:
             specs.append(lettering.draw_sign(letters[i]))
         else:
-            front = not spec.format.arms
+            suffix = suffixed[i] and len(spec.digits) < MAX_DIGITS and spec.format.name != "moped"
             specs.append(
                 replace(
                     spec,
-                    suffix=_SUFFIXES[suffixes[i]]
-                    if suffixed[i] and len(spec.digits) < MAX_DIGITS
-                    else "",
-                    provisional=provisional[i] and front,
+                    suffix=_SUFFIXES[suffixes[i]] if suffix else "",
                     rim=not rimless[i],
+                    **additions[i],
                 )
             )
     matrices = _pose(specs, street, width, inside, draws)
@@ -186,6 +185,35 @@ def draw_streets(
         numbers=numbers,
         covers=draw_covers(atlas, specs, variants, greys, matrices, corners, obstacles, draws),
     )
+
+
+def _draw_additions(
+    street: StreetParams, plates: Sequence[PlateSpec], draws: Draws
+) -> list[dict[str, Any]]:
+    """Draw what is on plates beside their number: bars of provisional ones, diplomatic fields, vignettes."""
+    provisional = draws.chance(street.PROVISIONAL_PROBABILITY)
+    diplomatic = draws.chance(street.DIPLOMATIC_PROBABILITY)
+    has_month, years = draws.chance(0.4), draws.integers(20, 35)
+    months, fields = draws.integers(1, 12), draws.integers(0, len(DIPLOMATIC) - 1)
+    vignettes = draws.integers(10_000, 999_999)
+    additions: list[dict[str, Any]] = []
+    for i, plate in enumerate(plates):
+        if plate.format.name == "moped":
+            additions.append({"vignette": f"{years[i]}{vignettes[i]}"})
+        elif plate.is_army:
+            additions.append({})
+        elif diplomatic[i] and 3 <= len(plate.digits) <= 6:
+            additions.append({"diplomatic": DIPLOMATIC[fields[i]]})
+        elif provisional[i] and len(plate.digits) <= _MOST_BESIDE_BAR[plate.format.name]:
+            month = {"month": str(months[i])} if has_month[i] else {}
+            additions.append({"provisional": str(years[i]), **month})
+        else:
+            additions.append({})
+    return additions
+
+
+_MOST_BESIDE_BAR = {"front": 5, "front_long": 6, "rear_long": 5, "rear_high": 5, "motorcycle": 4}
+"""Maximum number of digits that leave room for a provisional bar, by format."""
 
 
 def _pose(

@@ -77,6 +77,9 @@ class RecognizerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     rectification: Rectification
     margin: float
     """Margin around the plate, as src/inference/crops.py cuts it."""
+    upper: tuple[float, float] = (44 / 128, 0.2023)
+    """Place of the upper line of two, as in src/inference/crops.py; by default that of bundles that do not
+    state it."""
     parameters: int
 
 

@@ -25,13 +25,14 @@ from ..core.geometry import (
 # The upright box of a rotated plate already has such room.
 MARGINS = {"corners": 0.06, "box": 0.0}
 
-UPPER_SHARE = 44 / 128
-"""Fraction of the crop's width given to the upper line: 11 of a recognizer's 32 time steps.
+UPPER = (46 / 128, 0.06)
+"""Place of the upper line: fraction of the crop's width given to it (11.5 of a recognizer's 32 time steps),
+and where it begins, as a fraction of the plate's width.
 
 Both lines are drawn at the same scale. The lower line, which may have seven digits, is thus shown at
-full length and as large as the digits of a long plate; the upper line is reduced to the middle 60 % of
-the plate, where the two letters stand. The coats of arms beside them are cut off, as they tell nothing
-that the letters do not.
+full length and as large as the digits of a long plate; of the upper line the part is shown where the two
+letters stand, in the middle between the arms or, on mopeds, at the left. The arms right of them are cut
+off, as they tell nothing that the letters do not.
 """
 OVERLAP = 0.05
 """How far each half extends beyond the middle, as a fraction of the plate's height. The lines are 8 %
@@ -51,6 +52,7 @@ def cut(
     input_shape: tuple[int, int, int],
     lines: int = 1,
     margin: float | None = None,
+    upper: tuple[float, float] = UPPER,
 ) -> NDArray[np.uint8]:
     """Cut a quadrilateral out of an image as input of the recognizer.
 
@@ -61,6 +63,7 @@ def cut(
         input_shape: Input shape of the recognizer, (1, height, width).
         lines: Number of text lines.
         margin: Margin around the plate, as a fraction of the crop; by default that of ``MARGINS``.
+        upper: Place of the upper line, as in ``UPPER``.
 
     Returns:
         Crop ``(height, width)``, uint8.
@@ -69,7 +72,7 @@ def cut(
     around = MARGINS[rectification] if margin is None else margin
     if lines == 1 or rectification == "box":
         return rectify(image, quad, size, around)
-    return np.concatenate(rectify_parts(image, quad, _halves(size, around)), axis=1)
+    return np.concatenate(rectify_parts(image, quad, _halves(size, around, upper)), axis=1)
 
 
 def recognizer_crop(
@@ -79,6 +82,7 @@ def recognizer_crop(
     input_shape: tuple[int, int, int],
     lines: int = 1,
     margin: float | None = None,
+    upper: tuple[float, float] = UPPER,
 ) -> NDArray[np.uint8]:
     """Cut out a plate as the recognizer reads it.
 
@@ -91,19 +95,20 @@ def recognizer_crop(
         lines: Number of text lines. Two are laid side by side, except for a recognizer that takes the
             upright box.
         margin: Margin around the plate, as a fraction of the crop; by default that of ``MARGINS``.
+        upper: Place of the upper line, as in ``UPPER``.
 
     Returns:
         Crop ``(height, width)``, uint8.
     """
     quad = crop_quad(corners, rectification)
-    return cut(image, quad, rectification, input_shape, lines, margin)
+    return cut(image, quad, rectification, input_shape, lines, margin, upper)
 
 
 @lru_cache
-def _halves(size: tuple[int, int], margin: float) -> tuple[Part, Part]:
+def _halves(size: tuple[int, int], margin: float, upper: tuple[float, float]) -> tuple[Part, Part]:
     """Return the upper and the lower half of a plate as they are placed side by side in a crop."""
     height, width = size
-    left = round(UPPER_SHARE * width)
+    left = round(upper[0] * width)
     # Margin around a plate that fills the rest of the crop, as a fraction of the plate's own size.
     around = margin / (1 - 2 * margin)
     down = height / (around + 0.5 + OVERLAP)
@@ -111,7 +116,7 @@ def _halves(size: tuple[int, int], margin: float) -> tuple[Part, Part]:
     top = around * down
     bottom = height - top
     return (
-        Part((height, left), ((left - across) / 2, top, (left + across) / 2, top + down)),
+        Part((height, left), (-upper[1] * across, top, (1 - upper[1]) * across, top + down)),
         Part(
             (height, width - left), (around * across, bottom - down, (1 + around) * across, bottom)
         ),

@@ -151,5 +151,11 @@ def cut(pyramid: Pyramid, corners: FloatArray, lines: int, reader: RecognizerEnt
     """Cut out a plate for the recognizer, ``(h, w)``; corners are in pixels of the displayed image."""
     image, scale = pyramid.half(0), pyramid.scale(0)
     return recognizer_crop(
-        image, corners / scale, reader.rectification, reader.input_shape, lines, reader.margin
+        image,
+        corners / scale,
+        reader.rectification,
+        reader.input_shape,
+        lines,
+        reader.margin,
+        reader.upper,
     )

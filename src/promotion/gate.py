@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..evaluation.end_to_end import Scores, given, texts_of
+from ..evaluation.end_to_end import Scores, answers_to_hidden, given, texts_of
 from ..evaluation.paired import SIGNIFICANT, Comparison, compare, holm
 
 MARGIN = 0.005
@@ -25,7 +25,7 @@ LEAST_SLICE = 50
 MOST_GROWTH = {"size": 1.25, "latency": 1.25}
 """Maximum factors by which a candidate may be larger and slower than the promoted bundle."""
 _HEIGHTS = [0, 15, 20, 30, 60, np.inf]
-_SLICES = ("canton", "length", "height", "format")
+_SLICES = ("canton", "length", "height", "format", "hidden")
 RIGHT = "right"
 
 
@@ -82,10 +82,32 @@ def plates_right(scores: Scores) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def pictures_right(scores: Scores, threshold: float) -> pd.DataFrame:
+def images_right(scores: Scores, threshold: float) -> pd.DataFrame:
     """Return one row per image without a Swiss plate, which is right if no text is given."""
     with_text = set(given(scores, threshold)["image"])
     return pd.DataFrame({RIGHT: [i not in with_text for i in range(len(scores.found))]})
+
+
+def hidden_right(scores: Scores, labels: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Return one row per image of a plate that is hidden in part: whether the answer is right.
+
+    Of a plate with an illegible character no text but the true one may be given; one whose characters are
+    all legible must be read. Other plates are left out.
+
+    Args:
+        scores: Results on the set, with one plate per image.
+        labels: Labels of the set.
+        threshold: Probability from which a text is given.
+    """
+    answers = answers_to_hidden(scores, labels, threshold)
+    judged = answers[answers["hidden"] | answers["readable"]]
+    return pd.DataFrame(
+        {
+            RIGHT: np.where(judged["hidden"], ~judged["wrong"], judged["right"] & ~judged["wrong"]),
+            "format": judged["format"],
+            "hidden": np.where(judged["hidden"], "illegible", "legible"),
+        }
+    ).reset_index(drop=True)
 
 
 def judge(
@@ -97,7 +119,7 @@ def judge(
     """Judge a candidate against the promoted bundle.
 
     Args:
-        promoted, candidate: Table of ``plates_right`` or ``pictures_right`` for each set. The rows of
+        promoted, candidate: Table of ``plates_right`` or ``images_right`` for each set. The rows of
             both must be the same plates or images in the same order.
         primary: Name of the set on which the candidate must be better.
         costs: Values of the promoted bundle and the candidate, by the names of ``MOST_GROWTH``.

@@ -4,10 +4,11 @@
     python -m src.promote --restore
 
 The candidate is ``out/models/stack`` of the workspace, which must match dvc.lock, or that of a revision.
-It is compared with the promoted bundle on the same images: the sets ``val``, ``shifted`` and ``clutter``
-of ``data/prepared/stack``, and any annotation files given. src/promotion/gate.py decides. The bundle is
-promoted by writing it to ``models``, which is tracked by Git and used by default, with a model card and
-a manifest that has the metrics of its evaluation, the commit, the sha256 of dvc.lock and the comparison.
+It is compared with the promoted bundle on the same images: the sets ``val``, ``shifted``, ``occluded`` and
+``clutter`` of ``data/prepared/stack``, and any annotation files given. src/promotion/gate.py decides. The
+bundle is promoted by writing it to ``models``, which is tracked by Git and used by default, with a model
+card and a manifest that has the metrics of its evaluation, the commit, the sha256 of dvc.lock and the
+comparison.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ from .model_card import CARD, card
 
 STAGES = ("export_stack", "evaluate_stack")
 OWN_SETS = ("val", "shifted")
-CLUTTER = "clutter"
+CLUTTER, HIDDEN = "clutter", "occluded"
 LARGEST = 8_000_000
 """Maximum size of the bundle in bytes, as every clone of the repository contains it."""
 ARTIFACT, STAGE = "bundle", "prod"
@@ -284,11 +285,13 @@ def compare(config: Config, promoted: Bundle, candidate: Bundle, options: Option
         table = {}
         for name, truth in sets.items():
             scores = score(reader, truth, f"{name}, {which}")
-            table[name] = (
-                gate.pictures_right(scores, reader.threshold)
-                if name == CLUTTER
-                else gate.plates_right(scores)
-            )
+            if name == CLUTTER:
+                table[name] = gate.images_right(scores, reader.threshold)
+            elif name == HIDDEN and isinstance(truth, PreparedAnnotations):
+                labels = truth.samples.labels
+                table[name] = gate.hidden_right(scores, labels, reader.threshold)
+            else:
+                table[name] = gate.plates_right(scores)
         tables.append(table)
     images = [item.image for item in islice(sets[OWN_SETS[0]], _TIMED)]
     costs = {
@@ -303,7 +306,7 @@ def _sets(
 ) -> dict[str, PreparedAnnotations | AnnotationFile]:
     sets: dict[str, PreparedAnnotations | AnnotationFile] = {
         name: PreparedAnnotations(ShardedSet(config.prepared("stack") / name))
-        for name in (*OWN_SETS, CLUTTER)
+        for name in (*OWN_SETS, HIDDEN, CLUTTER)
     }
     for path in labels:
         truth = AnnotationFile(path)

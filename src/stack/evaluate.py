@@ -5,9 +5,9 @@ The metrics of ``val``, scenes like the original's, are at the top level of metr
 the fraction of plates read without error). The other sets are nested under their names: ``formats`` (all
 formats, colours and lights), ``shifted`` (letters, backgrounds and degradations that training never
 sees), ``locked`` (the held-out test set from a different generator, for final figures only) and
-``clutter`` (no Swiss plate anywhere); ``occluded`` measures whether a plate that cannot be seen as a
-whole is given no text, and one that can be is read. Run it with ``dvc repro evaluate_stack``, or
-``python -m src.stack.evaluate``.
+``clutter`` (no Swiss plate anywhere); ``tight`` (nothing but a plate); ``occluded`` measures whether a
+plate that cannot be seen as a whole is given no text, and one that can be is read. Run it with
+``dvc repro evaluate_stack``, or ``python -m src.stack.evaluate``.
 
 ``python -m src.stack.evaluate --labels CSV [--model DIR] [--json]`` computes the same metrics on the
 images of any annotation file (format in src/datasets/annotations.py), prints them, and writes nothing.
@@ -55,9 +55,13 @@ MAIN = "val"
 READ = (MAIN, "formats", "shifted", "locked")
 """Sets with plates to be read."""
 CLUTTER = "clutter"
-OCCLUDED, UNOCCLUDED = "occluded", "unoccluded"
-"""Scenes with something in front of the plate, and the same scenes without it."""
-SETS = (*READ, CLUTTER, OCCLUDED, UNOCCLUDED)
+OCCLUDED = {"occluded": "unoccluded", "occluded_holdout": "unoccluded_holdout"}
+"""Sets of scenes with something in front of the plate, and those of the same scenes without it."""
+TIGHT = "tight"
+"""Images that show nothing but a plate."""
+HIGH_ROW = 12.0
+"""Height of characters in pixels from which on every plate of ``tight`` should be read."""
+SETS = (*READ, CLUTTER, *OCCLUDED, *OCCLUDED.values(), TIGHT)
 OTHER_RUNTIMES = (MAIN, "formats", "shifted")
 """Sets that are evaluated with every runtime."""
 SHEETS = {
@@ -65,6 +69,7 @@ SHEETS = {
     "formats": "failures_formats",
     "shifted": "failures_shifted",
     CLUTTER: "failures_clutter",
+    "occluded": "failures_occluded",
 }
 """Failure sheets by set. There is none for ``locked``, so that nobody tunes on its failures."""
 TIMED = 100
@@ -103,7 +108,10 @@ def main(config: Config) -> None:
     folder = config.out("models", "stack")
     reader = PlateReader.load(folder)
     annotated_sets = {name: _annotated(config, name) for name in SETS}
-    scores = {name: score(reader, annotated, name) for name, annotated in annotated_sets.items()}
+    scores = {
+        name: score(reader, annotated, name, reads_true_corners=name in (*READ, TIGHT))
+        for name, annotated in annotated_sets.items()
+    }
     main_scores, main_set = scores[MAIN], annotated_sets[MAIN]
     metrics = {
         **summarise(main_scores, reader.threshold, "val_acc"),
@@ -112,12 +120,16 @@ def main(config: Config) -> None:
         "backgrounds": main_set.samples.meta.get("backgrounds"),
         **{name: summarise(scores[name], reader.threshold) for name in READ if name != MAIN},
         CLUTTER: summarise_clutter(scores[CLUTTER], reader.threshold),
-        OCCLUDED: summarise_occluded(
-            scores[OCCLUDED],
-            scores[UNOCCLUDED],
-            annotated_sets[OCCLUDED].samples.labels,
-            reader.threshold,
-        ),
+        **{
+            name: summarise_occluded(
+                scores[name], scores[whole], annotated_sets[name].samples.labels, reader.threshold
+            )
+            for name, whole in OCCLUDED.items()
+        },
+        TIGHT: {
+            **summarise(scores[TIGHT], reader.threshold),
+            "high_rows": _high_rows(scores[TIGHT], annotated_sets[TIGHT].samples.labels),
+        },
         "other_runtimes": _other_runtimes(folder, reader.runtime, annotated_sets),
     }
     with evaluation.results_folder(config.out("evaluations", "stack")) as results:
@@ -140,6 +152,13 @@ def main(config: Config) -> None:
         for name, sheet in SHEETS.items():
             cases = failures(scores[name], reader.threshold, evaluation.SHEET)
             plots.write_sheet(results, _cards(annotated_sets[name], scores[name], cases), sheet)
+
+
+def _high_rows(scores: Scores, labels: pd.DataFrame) -> dict[str, Any]:
+    """Return the share of plates read among those whose characters are at least ``HIGH_ROW`` high."""
+    texts = texts_of(scores)
+    high = labels["cap"].to_numpy()[texts["image"].to_numpy()] >= HIGH_ROW
+    return evaluation.share(int(texts["right"][high].sum()), int(high.sum()))
 
 
 def _other_runtimes(

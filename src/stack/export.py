@@ -40,7 +40,7 @@ from ..inference.calibration import (
     fit_calibration,
     reader_calibration,
 )
-from ..inference.crops import MARGINS
+from ..inference.crops import MARGINS, UPPER
 from ..inference.reader import Candidate, PlateReader
 from ..inference.runtimes import best_runtime
 from ..models.base import Localizer, Recognizer
@@ -143,6 +143,7 @@ def describe(localizer: Localizer, reader: Recognizer) -> Manifest:
             input_shape=reader.input_shape,
             rectification=reader.rectification,
             margin=MARGINS[reader.rectification],
+            upper=UPPER,
             parameters=_parameters(reader),
         ),
         calibration=reader_calibration(0, 0, "not fitted yet").to_dict(),

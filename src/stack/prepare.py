@@ -10,6 +10,8 @@ They are composed over the validation backgrounds, which no training set uses.
 - ``occluded``: Street scenes in which an object or the edge of the image hides characters of the plate, or
   something beside them.
 - ``unoccluded``: The same scenes without that object, and as whole images.
+- ``occluded_holdout``, ``unoccluded_holdout``: The same two from the generator of ``locked``.
+- ``tight``: Images that show nothing but a plate, at all sizes.
 - ``clutter``: Scenes without Swiss plates: foreign plates, signs and nothing.
 - ``calibration``: Both kinds of scenes, some with an obstacle, from which export_stack derives
   probabilities.
@@ -21,7 +23,7 @@ python -m src.stack.prepare
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -44,6 +46,7 @@ from ..datasets.prepare import (
 from ..datasets.shards import Shard
 from ..generators.glyphs import FAMILIES
 from ..generators.holdout.scene import HoldoutScenes
+from ..generators.street import StreetBlock
 
 # Sizes of the other sets relative to MAX_IMAGES, the number of the original's scenes.
 SHARES = {
@@ -51,23 +54,25 @@ SHARES = {
     "shifted": 0.4,
     "occluded": 0.4,
     "unoccluded": 0.4,
+    "occluded_holdout": 0.1,
+    "unoccluded_holdout": 0.1,
+    "tight": 0.2,
     "locked": 0.2,
     "clutter": 0.2,
     "calibration": 0.8,
     "negatives": 0.4,
 }
 HELD_OUT_FAMILY = "grotesk"
-NO_SWISS_PLATE = [0.0, 0.3, 0.3, 0.4]
-"""Weights of Swiss plates, foreign plates, signs and nothing in ``clutter``."""
-MOSTLY_FOREIGN = [0.0, 0.7, 0.2, 0.1]
-"""The same weights in ``negatives``, where the objects most like a Swiss plate are foreign plates."""
+NO_SWISS_PLATE = {"KIND_WEIGHTS": [0.0, 0.3, 0.3, 0.4]}
+"""Kinds of scenes in ``clutter``: no Swiss plates, foreign plates, signs and nothing."""
+MOSTLY_FOREIGN = {"KIND_WEIGHTS": [0.0, 0.7, 0.2, 0.1]}
+"""Kinds of scenes in ``negatives``, where the objects most like a Swiss plate are foreign plates."""
 
 
 CUT_SHARE = 0.3
-"""Share of the scenes of ``occluded`` and ``calibration``'s obstacles where the edge of the image is the
-obstacle."""
-SWISS = [1.0, 0.0, 0.0, 0.0]
-"""Weights of Swiss plates, foreign plates, signs and nothing in ``occluded``."""
+"""Share of the hidden plates that the edge of the image hides, and not an obstacle."""
+SWISS = {"KIND_WEIGHTS": [1.0, 0.0, 0.0, 0.0]}
+"""Kinds of scenes in sets of which each has a Swiss plate."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +102,64 @@ class PartialScenes:
         return Shard(images, pd.concat(tables).sort_index().reset_index(drop=True))
 
 
-@dataclass(frozen=True)
-class HoldoutShards:
-    """Callable that generates shards of the held-out test set."""
+TIGHT = {
+    **SWISS, "BLUR": [0.0, 0.04], "MOTION_PROBABILITY": 0.0, "NOISE": [0.0, 0.06], "CONTRAST": [0.5, 1.0],
+    "SHADOW_PROBABILITY": 0.05, "DIRT_PROBABILITY": 0.05, "JPEG_QUALITY": [40, 95],
+}  # fmt: skip
+"""Parameters of ``tight``: mild, so that what is measured is that nothing surrounds the plate."""
+TIGHT_WIDTH = (0.72, 0.95)
+"""Range of the longer side of a plate's box in ``tight``, relative to the scene that it is cut from."""
+TIGHT_SIDES = tuple(round(60 * 1.25**step) for step in range(14))
+"""Sides of these scenes in pixels: plates of 43 to 1036 pixels."""
+TIGHT_MARGINS = (-0.05, 0.15)
+"""Range of the margin beyond each side of a plate's box, relative to that side."""
 
-    seed: int
+
+@dataclass(frozen=True)
+class TightScenes:
+    """Callable that generates shards of images that show nothing but a plate.
+
+    The column ``cap`` of the labels is the height of the characters in pixels.
+
+    Attributes:
+        source: Source of street scenes; their side is chosen for each sample.
+    """
+
+    source: SceneSource
 
     def __call__(self, indices: range) -> Shard:
-        images, labels = HoldoutScenes(self.seed).make(indices)
+        images: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(indices)
+        tables = []
+        renderers = [replace(self.source.streets, side=side) for side in TIGHT_SIDES]
+        for positions, part in self.source.parts(indices):
+            block = part.block
+            if not isinstance(block, StreetBlock):
+                raise TypeError("tight images are cut from street scenes")
+            draws = Draws(self.source.seed, "tight-window", np.asarray(indices)[positions])
+            chosen = draws.integers(0, len(TIGHT_SIDES) - 1)
+            margins = draws.uniform(*TIGHT_MARGINS, (4,)) * [-1, -1, 1, 1]
+            sides = np.array(TIGHT_SIDES)[chosen]
+            low, high = block.corners.min(axis=1), block.corners.max(axis=1)
+            edges = np.concatenate([low, high], axis=1) + margins * np.tile(high - low, 2)
+            windows = np.round(edges.clip(0, 1) * sides[:, None]).astype(int)
+            for i, (position, window) in enumerate(zip(positions, windows.tolist(), strict=True)):
+                images[position] = renderers[chosen[i]].render(block, i, tuple(window))
+            labels = block.labels(windows / sides[:, None]).set_index(positions)
+            tables.append(labels.assign(cap=(np.array(block.caps) * sides).astype(np.float32)))
+        return Shard(images, pd.concat(tables).sort_index().reset_index(drop=True))
+
+
+@dataclass(frozen=True)
+class HoldoutShards:
+    """Callable that generates shards of a held-out test set; ``HoldoutScenes`` documents the fields."""
+
+    seed: int
+    occluded: bool = False
+    objects: bool = True
+
+    def __call__(self, indices: range) -> Shard:
+        scenes = HoldoutScenes(self.seed, occluded=self.occluded, objects=self.objects)
+        images, labels = scenes.make(indices)
         return Shard(images, labels)
 
 
@@ -116,13 +171,13 @@ def main(config: Config) -> None:
     mixes = {
         "formats": StreetMix(1.0, width),
         "shifted": StreetMix(1.0, width, degradations="shifted", families=held_out),
-        "unoccluded": StreetMix(1.0, width, kinds=SWISS),
-        "clutter": StreetMix(1.0, width, kinds=NO_SWISS_PLATE),
-        "negatives": StreetMix(1.0, width, kinds=MOSTLY_FOREIGN),
+        "unoccluded": StreetMix(1.0, width, street=SWISS),
+        "clutter": StreetMix(1.0, width, street=NO_SWISS_PLATE),
+        "negatives": StreetMix(1.0, width, street=MOSTLY_FOREIGN),
     }
 
     partly = {
-        "occluded": (StreetMix(1.0, width, kinds=SWISS, obstacles=1.0), CUT_SHARE),
+        "occluded": (StreetMix(1.0, width, street=SWISS, obstacles=1 - CUT_SHARE), 1.0),
         "calibration": (
             StreetMix(0.7, width, obstacles=params.OBSTACLE_SHARE),
             CUT_SHARE * params.OBSTACLE_SHARE,
@@ -146,9 +201,15 @@ def main(config: Config) -> None:
     for name, (mix, share) in partly.items():
         source = source_of(name, params.STREET_SIZE[0], mix)
         sets[name] = planned(range(counts[name]), source, partial(PartialScenes, cut_share=share))
-    sets["locked"] = Planned(
-        range(counts["locked"]), HoldoutShards(params.SEED), {"seed": params.SEED}
-    )
+    tight = source_of("tight", params.STREET_SIZE[0], StreetMix(1.0, TIGHT_WIDTH, street=TIGHT))
+    sets["tight"] = planned(range(counts["tight"]), tight, TightScenes)
+    held_out_sets = {
+        "locked": HoldoutShards(params.SEED),
+        "occluded_holdout": HoldoutShards(params.SEED, occluded=True),
+        "unoccluded_holdout": HoldoutShards(params.SEED, occluded=True, objects=False),
+    }
+    for name, make in held_out_sets.items():
+        sets[name] = Planned(range(counts[name]), make, {"seed": params.SEED})
     prepare_sets(
         config,
         "stack",

@@ -59,7 +59,8 @@ class StreetParams:
     ROLL: float = 12.0
     DISTANCE: list = [1.5, 8.0]
     SUFFIX_PROBABILITY: float = 0.03
-    PROVISIONAL_PROBABILITY: float = 0.03
+    PROVISIONAL_PROBABILITY: float = 0.04
+    DIPLOMATIC_PROBABILITY: float = 0.02
     NO_RIM_PROBABILITY: float = 0.12
     EMBOSS: list = [0.0, 0.6]
     MOSAIC_PROBABILITY: float = 0.4

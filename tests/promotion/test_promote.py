@@ -29,7 +29,7 @@ from src.promotion.promote import Options, RefusedError, changed_files, restore
 from tests.bundles import scene, write_bundle
 from tests.report.test_report import commit, git
 from tests.stack.oracle import OracleStack
-from tests.stack.test_evaluate import clutter
+from tests.stack.test_evaluate import clutter, partly_hidden
 from tests.standins import (
     REPOSITORY,
     config_below,
@@ -75,6 +75,7 @@ def sets(config: Config) -> None:
     for name in ("val", "shifted"):
         prepared_set(folder / name, (128, 128), COUNT)
     write_sets([NewSet(folder / "clutter", range(30), clutter, {})])
+    write_sets([NewSet(folder / "occluded", range(30), partly_hidden, {})])
 
 
 def retrained(config: Config, int8: bool = False, note: str = "READER") -> Path:
@@ -186,7 +187,7 @@ def test_a_better_one_is_promoted(config: Config, read_by: Any) -> None:
         "name": "val", "count": COUNT, "promoted": COUNT - 8, "candidate": COUNT, "gained": 8,
         "lost": 0, "p_better": 0.5**8, "p_worse": 1.0,
     }  # fmt: skip
-    assert [each["name"] for each in compared["sets"]] == ["val", "shifted", "clutter"]
+    assert [each["name"] for each in compared["sets"]] == ["val", "shifted", "occluded", "clutter"]
     assert compared["costs"]["latency"] == [2.0, 2.1]
 
 

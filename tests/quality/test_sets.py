@@ -36,7 +36,7 @@ def covered(count: int = 1500) -> Samples:
         for digits in drawn("digits")
     ]
     formats = drawn("format")
-    two = [name in ("rear_high", "motorcycle", "light_motorcycle") for name in formats]
+    two = [name in ("rear_high", "motorcycle", "moped") for name in formats]
     return samples_of(
         count,
         plate=[

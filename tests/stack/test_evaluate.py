@@ -46,6 +46,18 @@ def clutter(indices: range) -> Shard:
     return Shard(shard.images, labels)
 
 
+def partly_hidden(indices: range) -> Shard:
+    """Images whose plates are said to be hidden, all but every fourth."""
+    shard = make_samples((256, 256), indices)
+    labels = shard.labels.assign(
+        text=shard.labels["plate"],
+        covered=[0.0 if i % 4 == 0 else 1.0 for i in indices],
+        obstacle="bar",
+        cap=[10.0 + i for i in indices],
+    )
+    return Shard(shard.images, labels)
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     config = config_below(tmp_path)
@@ -53,6 +65,8 @@ def config(tmp_path: Path) -> Config:
     for name, count in (("val", COUNT), ("formats", 12), ("shifted", 10), ("locked", 11)):
         prepared_set(folder / name, (256, 256) if name == "val" else (300, 400), count)
     write_sets([NewSet(folder / "clutter", range(9), clutter, {})])
+    parts = [*evaluate.OCCLUDED, *evaluate.OCCLUDED.values(), evaluate.TIGHT]
+    write_sets([NewSet(folder / name, range(8), partly_hidden, {}) for name in parts])
     return config
 
 
@@ -99,6 +113,14 @@ def test_a_perfect_stack(config: Config, use: Any) -> None:
         # A confidence of 0.9 where all are right.
         assert metrics[name]["doubt"]["ece"] == pytest.approx(0.1)
         assert metrics[name]["doubt"]["brier"] == pytest.approx(0.01)
+    for name in evaluate.OCCLUDED:
+        # It reads every plate, hidden or not: right is never wrong.
+        assert metrics[name]["illegible"]["wrong"] == pytest.approx(
+            {"share": 0, "low": 0, "high": 0.39, "count": 6}, abs=0.01
+        )
+        assert metrics[name]["legible"]["kept"]["count"] == 2
+    assert metrics["tight"]["accuracy"] == 1
+    assert metrics["tight"]["high_rows"]["count"] == 6
     text = (config.out("evaluations", "stack") / "plates_read.json").read_text()
     for name, each in parse_outcomes(text).items():
         accuracy = metrics["val_acc"] if name == "val" else metrics[name]["accuracy"]
@@ -119,6 +141,7 @@ def test_a_perfect_stack(config: Config, use: Any) -> None:
         "plots/images/failures_formats.png",
         "plots/images/failures_shifted.png",
         "plots/images/failures_clutter.png",
+        "plots/images/failures_occluded.png",
     }
 
 

@@ -31,7 +31,7 @@ FORMAT_WEIGHTS = {
     "rear_long": 0.26,
     "rear_high": 0.17,
     "motorcycle": 0.17,
-    "light_motorcycle": 0.12,
+    "moped": 0.12,
 }
 COLOURS: dict[str, tuple[float, Colour, Colour]] = {
     "white": (0.85, (238, 238, 234), (22, 22, 24)),
@@ -125,11 +125,20 @@ class Plate:
         return -_FRAME_SIDE, -above, width + _FRAME_SIDE, height + below
 
 
+def _occurs(colour: str, plate: PlateFormat) -> float:
+    """Return how many times as often as elsewhere a colour occurs in a format (VZV Art. 82)."""
+    if plate.name == "moped":
+        return {"yellow": 150.0, "white": 0.5, "blue": 1.0, "brown": 1.0}.get(colour, 0.0)
+    only = {"green": ("front",), "yellow": (), "red": ("rear_long", "rear_high")}
+    return float(plate.name in only[colour]) if colour in only else 1.0
+
+
 def draw_plate_of(draws: SampleDraws) -> Plate:
     """Sample a plate by the weights of formats, colours and numbers of digits."""
     weights = [FORMAT_WEIGHTS[plate.name] for plate in FORMATS]
     plate = FORMATS[draws.index(weights)]
-    colour = list(COLOURS)[draws.index([weight for weight, *_ in COLOURS.values()])]
+    shares = [weight * _occurs(name, plate) for name, (weight, *_) in COLOURS.items()]
+    colour = list(COLOURS)[draws.index(shares)]
     letters = _ARMY if colour == "black" else CANTONS[draws.integer(0, len(CANTONS) - 1)]
     # The narrowest plates carry only small numbers.
     count = min(draws.index(DIGIT_WEIGHTS) + 1, 7 if plate.width > 100 else 6)
@@ -392,6 +401,9 @@ def _write_lines(face: _Face, draws: SampleDraws) -> None:
         row = _row(f"{plate.letters}{DOT}{plate.digits}", boldness, gap, grouped)
         length = _write(face, row, cap, (middle, size.height / 2), free - 2 * arms)
         height = size.height / 2
+    elif not size.arms:
+        _write_moped(face, draws, cap, free, margin)
+        return
     else:
         space = (size.height - 2 * cap) / 3
         height = space + cap / 2
@@ -406,6 +418,32 @@ def _write_lines(face: _Face, draws: SampleDraws) -> None:
         for code, x in ((left, away), (right, size.width - away)):
             if code:
                 _place_arms(face, code, (x, height), shield)
+
+
+def _write_moped(face: _Face, draws: SampleDraws, cap: float, free: float, margin: float) -> None:
+    """Write the lines of a moped's plate, and paint its vignette (VZV Art. 94)."""
+    plate, size = face.plate, face.plate.format
+    boldness, gap = draws.integer(0, len(_BOLDNESS) - 1), draws.uniform(0.12, 0.18)
+    y = draws.uniform(0.2, 0.26) * size.height
+    letters = _row(plate.letters, boldness, gap, grouped=False)
+    half = free * draws.uniform(0.44, 0.5)
+    _write(face, letters, cap, (margin + half / 2, y), half)
+    digits = _row(plate.digits, boldness, gap, grouped=False)
+    _write(face, digits, cap, (size.width / 2, draws.uniform(0.62, 0.72) * size.height), free)
+    x1, x2 = size.width * draws.uniform(0.53, 0.58), size.width * draws.uniform(0.88, 0.95)
+    y1, y2 = size.height * draws.uniform(0.05, 0.1), size.height * draws.uniform(0.28, 0.34)
+    face.area(
+        _rounded(x1, y1, x2, y2, 2.0),
+        draws.pick(((200, 60, 60), (60, 120, 190), (90, 170, 90), (225, 225, 225))),
+    )
+    year, number = str(draws.integer(20, 35)), str(draws.integer(10_000, 999_999))
+    middle = y1 + 0.6 * (y2 - y1)
+    for text, top, bottom in ((year, y1, middle), (number, middle, y2)):
+        ink = small_text(text)
+        high = 0.75 * (bottom - top)
+        wide = min(high * ink.shape[1] / ink.shape[0], 0.85 * (x2 - x1))
+        left, upper = (x1 + x2 - wide) / 2, (top + bottom - high) / 2
+        face.stamp(ink, (left, upper, left + wide, upper + high), (15, 15, 18))
 
 
 def paint_plate(

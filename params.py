@@ -67,6 +67,7 @@ class StreetParams:
     TEXTURE_PROBABILITY: float = 0.15
     OVERLAY_PROBABILITY: float = 0.25
     PLAIN_PROBABILITY: float = 0.05
+    STATIC_PROBABILITY: float = 0.03
     SURROUND_PROBABILITY: float = 0.75
     PANEL_PROBABILITY: float = 0.65
     PANEL_EDGE_PROBABILITY: float = 0.4

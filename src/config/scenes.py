@@ -57,6 +57,8 @@ class StreetParams(Section):
     """Probability that a background consists of sharp structure only."""
     OVERLAY_PROBABILITY: Probability
     """Probability that sharp structure is blended over a background that is not plain grey."""
+    STATIC_PROBABILITY: Probability
+    """Probability that a background is noise of single pixels."""
     PLAIN_PROBABILITY: Probability
     """Probability that a background is plain grey."""
     SURROUND_PROBABILITY: Probability

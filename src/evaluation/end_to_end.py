@@ -495,6 +495,8 @@ def summarise_occluded(
             "kept": _share_of(kept["right"]),
             "kept_short": _share_of(short["right"]),
         },
+        # Every text of a plate that cannot be seen as a whole counts as wrong here.
+        "doubt": uncertainty(scores, everywhere=True),
     }
 
 

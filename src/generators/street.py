@@ -321,6 +321,9 @@ class StreetRenderer:
         share = street.PLAIN_PROBABILITY
         if kind < share:
             return np.full((side, side), _grey(numbers), np.uint8)
+        share += street.STATIC_PROBABILITY
+        if kind < share:
+            return _static(side, numbers)
         share += street.TEXTURE_PROBABILITY
         if kind < share:
             image = self._texture(first, numbers).copy()
@@ -559,6 +562,15 @@ def _shadow(side: int, numbers: SampleDraws) -> NDArray[np.float32]:
     depth = numbers.uniform(0.3, 0.75)
     lit = np.clip(distance / softness + 0.5, 0, 1)
     return (1 - depth + depth * lit).astype(np.float32)
+
+
+def _static(side: int, numbers: SampleDraws) -> Gray:
+    """Return noise whose grain is a single pixel, which looks like small plates at full resolution."""
+    # A mean of uniform numbers is nearly normal; a single one is uniform.
+    count = 1 if numbers.chance(0.5) else 3
+    field = sum(numbers.field((side, side)) for _ in range(count)) / count - 0.5
+    level, contrast = numbers.uniform(40, 215), numbers.uniform(20, 255) * count**0.5
+    return np.clip(level + contrast * field, 0, 255).astype(np.uint8)
 
 
 def _spot(side: int, x: float, y: float, radius: float, strength: float) -> Gray:

@@ -24,10 +24,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image
 
 from ..config import Config
 from ..config.stage import run_stage
+from ..core.geometry import FloatArray
 from ..datasets.annotations import AnnotatedImage, AnnotationFile, PreparedAnnotations
 from ..datasets.shards import ShardedSet
 from ..evaluation import figures as plots
@@ -145,6 +147,15 @@ def main(config: Config) -> None:
             },
         )
         _write_plots(results, {name: scores[name] for name in READ})
+        # Where plates are hidden, it matters what probability the others' texts get.
+        for name in OCCLUDED:
+            answers = scores[name].answers
+            _write_risks(
+                results,
+                name,
+                answers["confidence"].to_numpy(),
+                answers["right"].to_numpy(bool),
+            )
         texts = texts_of(main_scores).index.to_numpy()
         picked = texts[evaluation.chosen(len(texts), config.EvaluateStackParams.SEED)]
         cases = [case_of(main_scores, row) for row in picked.tolist()]
@@ -202,9 +213,7 @@ def _write_plots(folder: Path, sets: dict[str, Scores]) -> None:
         evaluation.write_plot(folder, f"accuracy_by_height_{name}", curve)
         answers = scores.answers[scores.answers["plate"].notna()]
         confidence, right = answers["confidence"].to_numpy(), answers["right"].to_numpy(bool)
-        risks = evaluation.risk_coverage(confidence, right)
-        thinned = risks.iloc[:: max(1, len(risks) // CURVE)]
-        evaluation.write_plot(folder, f"risk_coverage_{name}", thinned)
+        _write_risks(folder, name, confidence, right)
         bins = evaluation.reliability(confidence, right)
         evaluation.write_plot(folder, f"reliability_{name}", bins)
         confusions.append(confused(scores).assign(set=name))
@@ -212,6 +221,13 @@ def _write_plots(folder: Path, sets: dict[str, Scores]) -> None:
     table = texts_of(sets[MAIN])
     angles = evaluation.curve(table, "angle", 10, {"accuracy": "right", "mean_iou": "iou"})
     evaluation.write_plot(folder, "accuracy_by_angle", angles)
+
+
+def _write_risks(folder: Path, name: str, confidence: FloatArray, right: NDArray[np.bool_]) -> None:
+    """Write a thinned risk-coverage curve of readings with their probabilities ``(N,)``."""
+    risks = evaluation.risk_coverage(confidence, right)
+    thinned = risks.iloc[:: max(1, len(risks) // CURVE)]
+    evaluation.write_plot(folder, f"risk_coverage_{name}", thinned)
 
 
 def measure_labels(path: Path, model: Path | None, as_json: bool, config: Config) -> None:

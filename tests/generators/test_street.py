@@ -14,10 +14,11 @@ from src.config import Config, load_config
 from src.config.scenes import StreetParams
 from src.core.charset import CHARSET
 from src.core.geometry import rectify
+from src.core.layout import LEGIBLE
 from src.core.random import Draws
 from src.generators.atlas import Atlas
 from src.generators.lettering import RowsSpec
-from src.generators.plate import ARMY_COLOUR, FORMATS
+from src.generators.plate import ARMY_COLOUR, FORMATS, OTHER_COLOUR, PlateSpec
 from src.generators.street import (
     KINDS,
     PAD_GREY,
@@ -109,10 +110,12 @@ def test_kinds_come_in_their_shares_and_only_swiss_plates_have_a_text() -> None:
     assert (texts[kinds != "swiss"] == "").all()
     assert texts[texts != ""].map(CHARSET.is_valid).all()
     army = (kinds == "swiss") & (labels["colour"] == ARMY_COLOUR)
+    diplomatic = (kinds == "swiss") & (labels["colour"] == OTHER_COLOUR)
     assert army.sum() > 20
-    assert (texts[army] == "").all()
+    assert diplomatic.sum() > 10
+    assert (texts[army | diplomatic] == "").all()
     # Inside of the scene all others have one.
-    assert (texts[(kinds == "swiss") & ~army] != "").all()
+    assert (texts[(kinds == "swiss") & ~army & ~diplomatic] != "").all()
     assert set(labels["format"]) == {plate.name for plate in FORMATS} | set(KINDS[1:])
 
 
@@ -143,8 +146,38 @@ def test_plates_are_as_wide_as_asked_and_inside_where_asked() -> None:
     assert (centres < 1.05).all()
     outside = (free.corners < -0.02).any(axis=(1, 2)) | (free.corners > 1.02).any(axis=(1, 2))
     assert outside.mean() > 0.2
-    # What is cut off cannot be read.
-    assert (free.labels()["plate"][outside] == "").all()
+    # What is cut off cannot be read, but the rim may be.
+    labels = free.labels()
+    assert (labels["covered"][~outside] == 0).mean() > 0.98
+    cut = labels["covered"] > LEGIBLE
+    assert 0.1 < cut.mean() < outside.mean()
+    assert (labels["plate"][cut] == "").all()
+    rim_alone = outside & ~cut & (labels["text"] != "")
+    assert rim_alone.sum() > 20
+    assert (labels["plate"][rim_alone] == labels["text"][rim_alone]).all()
+
+
+def test_colours_occur_in_their_formats() -> None:
+    made = block(range(4000))
+    labels = made.labels()
+    swiss = labels[np.array(KINDS)[made.kinds] == "swiss"]
+    formats = swiss.groupby("colour")["format"].agg(set)
+    assert formats["green"] == {"front"}
+    assert formats["yellow"] == {"moped"}
+    assert formats["red"] <= {"rear_long", "rear_high"}
+    mopeds = swiss[swiss["format"] == "moped"]
+    assert (mopeds["colour"] == "yellow").mean() > 0.5
+
+
+def test_what_is_beside_the_number_is_no_text() -> None:
+    made = block(range(4000))
+    plates = [spec for spec in made.specs if isinstance(spec, PlateSpec)]
+    for name in ("provisional", "month", "diplomatic", "vignette", "suffix"):
+        assert any(getattr(spec, name) for spec in plates), name
+    for spec in plates:
+        assert bool(spec.vignette) == (spec.format.name == "moped")
+        assert not (spec.diplomatic and (spec.provisional or spec.is_army))
+        assert CHARSET.is_valid(spec.readable) or spec.is_army or spec.diplomatic
 
 
 def test_the_camera_stays_in_its_angles() -> None:

@@ -142,6 +142,8 @@ def test_a_perfect_stack(config: Config, use: Any) -> None:
         "plots/images/failures_shifted.png",
         "plots/images/failures_clutter.png",
         "plots/images/failures_occluded.png",
+        "plots/risk_coverage_occluded.csv",
+        "plots/risk_coverage_occluded_holdout.csv",
     }
 
 

@@ -39,6 +39,8 @@ LEAST_OF_A_KIND = 5
 them apart is chance."""
 CLUTTER_SHARE = 0.003
 """Maximum fraction of images without a Swiss plate in which a text may be returned."""
+HIDDEN_SHARE = 0.007
+"""Maximum fraction of plates with an illegible character for which a wrong text may be returned."""
 LEAST_THRESHOLD = 0.5
 """Lower bound of the threshold: a text that is more likely wrong than right is never returned."""
 _STEPS = 10**6
@@ -238,7 +240,8 @@ class Threshold:
 
     Attributes:
         value: Threshold; a text with exactly this probability is returned.
-        pictures: Number of images without a Swiss plate that it was derived from.
+        pictures: Number of images without a Swiss plate, or of plates with an illegible character, that it
+            was derived from.
         with_text: Number of these images that would get a text at the threshold.
         share: Fraction of these images that would get a text at the threshold.
         low, high: Bounds of the 95 % confidence interval of ``share`` (Wilson, 1927).
@@ -261,12 +264,13 @@ class Threshold:
 def choose_threshold(
     clutter: ArrayLike, allowed: float = CLUTTER_SHARE, least: float = LEAST_THRESHOLD
 ) -> Threshold:
-    """Return the lowest threshold at which few enough images without a plate would get a text.
+    """Return the lowest threshold at which few enough images would get a text that they must not get.
 
     Args:
-        clutter: Highest probability of all texts in each image without a Swiss plate, shape ``(M,)``; 0
-            where nothing was read.
-        allowed: Fraction of these images that may get a text.
+        clutter: Highest probability of such a text in each image, shape ``(M,)``; 0 where there is none.
+            In an image without a Swiss plate it is any text, in one of a plate with an illegible
+            character any text but the plate's.
+        allowed: Fraction of these images that may get such a text.
         least: Lower bound of the threshold, which is therefore ``LEAST_THRESHOLD`` by default where
             there is no clutter at all.
     """

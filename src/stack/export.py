@@ -3,14 +3,14 @@
 Writes out/models/stack, a bundle (src/inference/bundle.py). The exported networks are compared with the
 PyTorch ones on samples of the validation sets. They are also quantized to int8; the int8 models are left
 out if they lose too much. The networks then read data/prepared/stack/calibration, which determines how
-likely a text is right, and data/prepared/stack/negatives, which has no Swiss plates and determines the
-probability from which a text is returned. Run it with ``dvc repro export_stack``, or
-``python -m src.stack.export``.
+likely a text is right. Its plates with an illegible character, and data/prepared/stack/negatives, which
+has no Swiss plates, determine the probability from which a text is returned. Run it with
+``dvc repro export_stack``, or ``python -m src.stack.export``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ..config import Config
 from ..config.stage import run_stage
 from ..core.errors import StageError
 from ..core.files import complete_folder
+from ..core.layout import ILLEGIBLE
 from ..core.machine import available_cores
 from ..core.provenance import dvc_lock, git_revision, machine
 from ..datasets.shards import ShardedSet
@@ -34,6 +35,7 @@ from ..inference import bundle
 from ..inference.bundle import Bundle, Manifest
 from ..inference.calibration import (
     FEATURES,
+    HIDDEN_SHARE,
     Calibration,
     Threshold,
     choose_threshold,
@@ -78,7 +80,7 @@ def main(config: Config) -> None:
         contents |= zip(bundle.INT8.values(), int8, strict=True)
     folder = config.out("models", "stack")
     stack = Bundle(folder, manifest, Calibration.from_dict(manifest.calibration), contents)
-    calibration, threshold = calibrate(
+    calibration, threshold, hidden = calibrate(
         PlateReader(stack, runtime, available_cores()),
         known_plates,
         ShardedSet(config.prepared("stack") / "negatives"),
@@ -87,15 +89,19 @@ def main(config: Config) -> None:
         manifest,
         files={name: bundle.file_entry(content) for name, content in contents.items()},
         calibration=calibration.to_dict(),
-        threshold=threshold.value,
-        metrics={**metrics, "threshold": threshold.to_dict()},
+        threshold=max(threshold.value, hidden.value),
+        metrics={
+            **metrics,
+            "threshold": threshold.to_dict(),
+            "threshold_hidden": hidden.to_dict(),
+        },
     )
     with complete_folder(folder) as partial:
         for name, content in contents.items():
             (partial / name).write_bytes(content)
         (partial / bundle.MANIFEST).write_text(bundle.manifest_text(manifest), encoding="utf-8")
     size = sum(map(len, contents.values()))
-    print(f"{folder}: {size:,} bytes, threshold {threshold.value:.4f}")
+    print(f"{folder}: {size:,} bytes, threshold {manifest.threshold:.4f}")
 
 
 def weights(config: Config, task: str) -> Path:
@@ -165,29 +171,49 @@ def _parameters(model: torch.nn.Module) -> int:
 
 def calibrate(
     reader: PlateReader, known: ShardedSet, clutter: ShardedSet
-) -> tuple[Calibration, Threshold]:
-    """Fit the probability that a text is right, and the threshold from which it is returned.
+) -> tuple[Calibration, Threshold, Threshold]:
+    """Fit the probability that a text is right, and derive the thresholds from which it is returned.
 
     Args:
         reader: Reader of the bundle; its own calibration is not used.
-        known: Annotated images with at most one plate each.
+        known: Annotated images with at most one plate each, some of which are hidden in part.
         clutter: Images without a Swiss plate.
+
+    Returns:
+        The calibration, and the thresholds at which few enough images without a Swiss plate get a text,
+        and few enough plates with an illegible character a wrong one. The higher one is used.
     """
     values, right = [], []
-    for plate, candidates in zip(known.plates, _read(reader, known), strict=True):
+    read = list(_read(reader, known))
+    for plate, candidates in zip(known.plates, read, strict=True):
         for candidate in candidates:
             values.append(candidate.features)
             # Where there is no plate, or one without a text, every text is wrong.
             right.append(candidate.reading.text == plate)
     calibration = fit_calibration(np.array(values).reshape(-1, len(FEATURES)), right)
-    highest = [
-        max(
-            (calibration.probability(candidate.features[None])[0] for candidate in candidates),
-            default=0.0,
-        )
-        for candidates in _read(reader, clutter)
+    cluttered = [_highest(calibration, candidates) for candidates in _read(reader, clutter)]
+    illegible = (known.labels["covered"] >= ILLEGIBLE) & (known.labels["text"] != "")
+    texts = known.labels["text"].tolist()
+    hidden = [
+        _highest(calibration, read[row], texts[row]) for row in np.flatnonzero(illegible).tolist()
     ]
-    return calibration, choose_threshold(highest)
+    return (
+        calibration,
+        choose_threshold(cluttered),
+        choose_threshold(hidden, allowed=HIDDEN_SHARE),
+    )
+
+
+def _highest(calibration: Calibration, candidates: Sequence[Candidate], plate: str = "") -> float:
+    """Return the highest probability among the texts of an image, but for that of its plate."""
+    return max(
+        (
+            float(calibration.probability(candidate.features[None])[0])
+            for candidate in candidates
+            if candidate.reading.text != plate
+        ),
+        default=0.0,
+    )
 
 
 def _read(reader: PlateReader, samples: ShardedSet) -> Iterator[list[Candidate]]:

@@ -198,8 +198,10 @@ def test_real_samples_are_the_same_from_one_worker_and_from_eight(
     config: Config, tmp_path: Path
 ) -> None:
     params = config.PrepareOCRParams
-    source = SceneSource(config, params.SEED, "ocr", "train", 256, 0.5, StreetMix(0.5))
-    make = prepare_ocr.PlateWindows(source, params.MARGIN)
+    source = SceneSource(
+        config, params.SEED, "ocr", "train", 256, 0.5, StreetMix(0.5, obstacles=0.3)
+    )
+    make = prepare_ocr.PlateWindows(source, params.MARGIN, 0.3)
     for name, workers in (("one", 1), ("eight", 8)):
         write_sets([NewSet(tmp_path / name, range(32), make, {})], workers, shard_size=4)
     for path in (tmp_path / "one").iterdir():

@@ -97,7 +97,9 @@ def test_nothing_is_right_where_there_is_nothing_to_read(tiny_workspace: Path) -
         Fixed(logits), TrainingData(dataset, dataset, config.TrainOCRParams, 5)
     )
     targets, lengths = (torch.from_numpy(item) for item in encode_texts(texts))
-    batch = OCRBatch(torch.zeros(5, 32, 128, dtype=torch.uint8), targets, lengths)
+    images, unknown = torch.zeros(5, 32, 128, dtype=torch.uint8), torch.full((5,), torch.nan)
+    none = torch.full((5,), -1)
+    batch = OCRBatch(images, targets, lengths, unknown, unknown, none)
     sums = module.batch_sums(batch)
     assert sums["exact_match"] == 2
     assert sums["loss"] == pytest.approx(5 * float(module.batch_loss(batch)))

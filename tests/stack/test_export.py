@@ -23,14 +23,17 @@ from numpy.typing import NDArray
 
 from src.config import Config, load_config
 from src.core import provenance
+from src.core.charset import CHARSET
 from src.core.errors import StageError
 from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS
+from src.core.layout import LAYOUT
 from src.datasets.shards import DatasetError, NewSet, Shard, ShardedSet, write_sets
 from src.export import parity
 from src.export.onnx import LocalizerOfBytes, ReaderOfBytes, localizer_to_onnx, recognizer_to_onnx
 from src.inference import bundle
 from src.inference.bundle import Bundle
 from src.inference.calibration import LEAST_SAMPLES
+from src.inference.crops import UPPER
 from src.inference.reader import PlateReader
 from src.inference.runtimes import Network, best_runtime
 from src.models.base import Localizer, ModelError, Recognizer
@@ -59,6 +62,7 @@ def inside(folder: Path) -> Iterator[None]:
 
 def labelled(images: list[NDArray[np.uint8]], texts: list[str]) -> Shard:
     labels = pd.DataFrame({"plate": texts, "present": [bool(text) for text in texts], "lines": 1})
+    labels["text"], labels["covered"] = labels["plate"], 0.0
     labels[BOX_COLUMNS] = 0.5
     labels[CORNER_COLUMNS] = 0.5
     return Shard(images, labels)
@@ -109,6 +113,7 @@ def test_what_is_written_is_a_bundle(config: Config) -> None:
     }  # fmt: skip
     assert msgspec.structs.asdict(manifest.reader) == {
         "name": "crnn", "input_shape": (1, 32, 128), "rectification": "corners", "margin": 0.06,
+        "upper": UPPER,
         "parameters": sum(weight.numel() for weight in reader.parameters()),
     }  # fmt: skip
     # Random weights read nothing that could be calibrated: the reader's own word stands.
@@ -156,7 +161,10 @@ def test_the_reader_is_pytorchs(config: Config, count: int) -> None:
     images = noise(count, 32, 128)
     log_probs = Network(content, "onnxruntime").run(images)
     assert np.abs(log_probs - torch_output(ReaderOfBytes(reader), images)).max() < 1e-4
-    assert np.exp(log_probs).sum(axis=2) == pytest.approx(1, abs=1e-4)
+    # The layout is behind the classes, and no probability.
+    classes = log_probs[..., : CHARSET.num_classes]
+    assert np.exp(classes).sum(axis=2) == pytest.approx(1, abs=1e-4)
+    assert log_probs.shape[2] == CHARSET.num_classes + len(LAYOUT)
 
 
 @pytest.mark.parametrize("name", ["plate_localizer_v3", "plate_ocr_v2"])
@@ -301,8 +309,9 @@ def test_probabilities_are_fitted_to_what_is_read(stand_in: PlateReader, tmp_pat
         scene(TEXTS[UNSURE]) if i % 2 else np.full((256, 256), 120, np.uint8) for i in range(50)
     ]
     clutter = write_set(tmp_path / "clutter", labelled(clutter_images, [""] * 50))
-    calibration, threshold = export.calibrate(stand_in, known, clutter)
+    calibration, threshold, hidden = export.calibrate(stand_in, known, clutter)
     assert calibration.kind == "logistic"
+    assert (hidden.value, hidden.pictures) == (0.5, 0)
     assert (calibration.samples, calibration.right) == (200, 125)
     ((sure,), (unsure,)) = stand_in.candidates(images[:2])
     probabilities = calibration.probability(np.stack([sure.features, unsure.features]))
@@ -310,7 +319,7 @@ def test_probabilities_are_fitted_to_what_is_read(stand_in: PlateReader, tmp_pat
     assert (threshold.value, threshold.pictures, threshold.with_text) == (0.5, 50, 0)
     # Sure texts where there is no plate: the threshold is above them.
     clutter = write_set(tmp_path / "clutter", labelled([scene() for _ in range(50)], [""] * 50))
-    _, threshold = export.calibrate(stand_in, known, clutter)
+    _, threshold, _ = export.calibrate(stand_in, known, clutter)
     assert threshold.value > probabilities[0] - 0.01
     assert threshold.with_text == 0
 
@@ -319,10 +328,27 @@ def test_with_nothing_read_the_reader_is_believed(stand_in: PlateReader, tmp_pat
     empty = write_set(
         tmp_path / "empty", labelled([np.full((64, 64), 120, np.uint8)] * 3, [""] * 3)
     )
-    calibration, threshold = export.calibrate(stand_in, empty, empty)
+    calibration, threshold, hidden = export.calibrate(stand_in, empty, empty)
     assert calibration.kind == "reader"
+    assert hidden.value == 0.5
     assert str(LEAST_SAMPLES) in calibration.note
     assert threshold.value == 0.5
+
+
+def test_wrong_texts_of_hidden_plates_raise_the_threshold(
+    stand_in: PlateReader, tmp_path: Path
+) -> None:
+    """The reader is sure of a text that is not the plate's; of the others it reads the plate's own."""
+    shard = labelled([scene(TEXTS[0], (20, 90, 140, 122)) for _ in range(200)], [TEXTS[0]] * 200)
+    shard.labels.loc[:9, ["plate", "text", "covered"]] = ["", "ZH9999999", 1.0]
+    shard.labels.loc[10:19, ["plate", "covered"]] = ["", 1.0]
+    known = write_set(tmp_path / "hidden", shard)
+    calibration, _, hidden = export.calibrate(stand_in, known, known)
+    ((candidate,),) = stand_in.candidates([shard.images[0]])
+    (probability,) = calibration.probability(candidate.features[None])
+    assert hidden.pictures == 20
+    assert hidden.value > probability
+    assert hidden.with_text == 0
 
 
 # What is missing

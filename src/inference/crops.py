@@ -25,8 +25,8 @@ from ..core.geometry import (
 # The upright box of a rotated plate already has such room.
 MARGINS = {"corners": 0.06, "box": 0.0}
 
-UPPER = (46 / 128, 0.06)
-"""Place of the upper line: fraction of the crop's width given to it (11.5 of a recognizer's 32 time steps),
+UPPER = (49 / 128, 0.02)
+"""Place of the upper line: fraction of the crop's width given to it (12 of a recognizer's 32 time steps),
 and where it begins, as a fraction of the plate's width.
 
 Both lines are drawn at the same scale. The lower line, which may have seven digits, is thus shown at

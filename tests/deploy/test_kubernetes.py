@@ -149,7 +149,7 @@ def test_probes_ask_the_right_routes() -> None:
     probes = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
     for probe, route in probes.items():
         assert server[probe]["httpGet"] == {"path": route, "port": server["ports"][0]["name"]}
-        assert f'get("{route}"' in routes
+        assert f'"{route}"' in routes
     startup = server["startupProbe"]
     assert startup["failureThreshold"] * startup["periodSeconds"] >= 30
 

@@ -10,6 +10,7 @@ import torch
 
 from src.config import load_config
 from src.core.charset import CHARSET
+from src.core.layout import LAYOUT
 from src.evaluation.inference import localizer_maps, read_log_probs
 from src.models.base import ModelError
 from src.models.localizers import PlateNet
@@ -58,5 +59,6 @@ def test_broken_weights_are_an_error() -> None:
 def test_log_probabilities_sum_to_one() -> None:
     reader = build_recognizer("crnn", load_config(PARAMETERS)).eval()
     log_probs = read_log_probs(reader, images((32, 128), (32, 128)), CPU)
-    assert log_probs.shape == (2, 32, CHARSET.num_classes)
-    np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1, atol=1e-4)
+    assert log_probs.shape == (2, 32, CHARSET.num_classes + len(LAYOUT))
+    classes = log_probs[..., : CHARSET.num_classes]
+    np.testing.assert_allclose(np.exp(classes).sum(axis=-1), 1, atol=1e-4)

@@ -8,11 +8,12 @@ import pytest
 from numpy.typing import NDArray
 
 from src.generators.plate import FORMATS, PlateSpec, draw_plate
+from src.inference import crops
 from src.inference.crops import recognizer_crop
 
 SHAPE = (1, 32, 128)
 TWO_LINES = [index for index, plate in enumerate(FORMATS) if plate.lines == 2]
-UPPER = 44
+UPPER = round(crops.UPPER[0] * SHAPE[2])
 
 
 def photographed(text: str, format_index: int, height: float) -> tuple[NDArray[np.uint8], NDArray]:
@@ -87,7 +88,7 @@ def test_characters_stay_whole_where_corners_are_a_little_off(
     ):
         assert not moved[[0, -1], side].any()
         # More may show: the canton's arms.
-        assert moved[:, side].sum() > 0.9 * straight[:, side].sum()
+        assert moved[:, side].sum() > 0.85 * straight[:, side].sum()
 
 
 @pytest.mark.parametrize(("format_index", "lines"), [(0, 1), (2, 1), (3, 2), (5, 2)])

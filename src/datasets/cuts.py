@@ -17,6 +17,8 @@ _TRIES = 6
 _BARE = 0.15
 """Maximum distance of that edge from the plate's end where no character is to be cut, relative to the
 plate's box."""
+_MOST = 0.7
+"""Maximum distance where one is: of a plate that is hidden further, no localizer could tell the place."""
 _LEAST_SIDE = 6
 """Minimum side of a window in pixels."""
 
@@ -49,8 +51,8 @@ def cut_windows(
         corners, edge = block.corners[i], int(edges[i])
         low, high = corners[:, edge % 2].min(), corners[:, edge % 2].max()
         for place in places[i].tolist():
-            # Without a character cut, the edge is near the plate's end; else it is anywhere.
-            reach = (place if hides[i] else place * _BARE) * (high - low)
+            # Without a character cut, the edge is near the plate's end.
+            reach = place * (_MOST if hides[i] else _BARE) * (high - low)
             window = windows[i].copy()
             window[edge] = round(float(low + reach if edge < 2 else high - reach) * side)
             if (window[2:] - window[:2]).min() < _LEAST_SIDE:

@@ -241,7 +241,9 @@ class PlateReader:
         Args:
             images: Images as for ``read``, consumed in a thread of its own. An exception among them
                 becomes the error of its result: so whoever makes the images can report a failure.
-            min_confidence, alternatives, search: As for ``read``.
+            min_confidence: As for ``read``.
+            alternatives: As for ``read``.
+            search: As for ``read``.
 
         Raises:
             Exception: Whatever the iterable itself raises, after the results before it.

@@ -56,7 +56,7 @@ def drawn(text: str, format_index: int, reader: Recognizer) -> NDArray[np.uint8]
 
 
 # The original's reader has no batch norm and takes twice as long.
-@pytest.mark.parametrize(("name", "steps"), [("crnn", 200), ("plate_ocr_v2", 300)])
+@pytest.mark.parametrize(("name", "steps"), [("crnn", 300), ("plate_ocr_v2", 300)])
 def test_reader_overfits_one_batch(name: str, steps: int) -> None:
     model = small_reader(name)
     for module in model.modules():

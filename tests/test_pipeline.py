@@ -483,7 +483,7 @@ def test_reset_restores_the_committed_state(run: Run, tmp_path: Path) -> None:
     assert (clone / "out" / "notes.txt").exists()
     assert not (clone / "out/evaluations/notes.txt").exists()
     # The command that it names undoes it: results that Git did not know are back too.
-    undo = re.search(r"Undo with: (.+?)\. ", output)
+    undo = re.search(r"To undo this, run `(.+?)`", output)
     assert undo is not None
     subprocess.run(undo[1], shell=True, cwd=clone, env=run.environment, check=True)  # noqa: S602  # our own text
     assert "MULTIPROCESSING: bool = False" in (clone / "params.py").read_text()

@@ -261,7 +261,7 @@ class QualityParams:
     WRONG_TEXT: list = [3.0, 0.01]
     WRONG_BOX: list = [1.4, 0.02]
     MISSED_PLATE: list = [0.9, 0.02]
-    DARK: list = [0.68, 0.05]
+    DARK: list = [0.68, 0.15]
     LIGHT: list = [0.95, 0.05]
     BLURRY: list = [0.6, 0.15]
     LOW_INFORMATION: list = [0.95, 0.1]

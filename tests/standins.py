@@ -8,7 +8,8 @@ see that the crop is beside the plate.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from src.config import Config, load_config
 from src.core.charset import CANTONS, CHARSET
 from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS, corners_to_box
+from src.datasets.annotations import AnnotatedImage
 from src.datasets.shards import NewSet, Shard, ShardedSet, write_sets
 from src.models.base import Localizer, LocalizerTargets, Recognizer
 from tests.conftest import PARAMETERS
@@ -166,3 +168,18 @@ def files_below(folder: Path) -> set[str]:
 def metrics_of(config: Config, task: str) -> dict[str, Any]:
     """What an evaluation wrote."""
     return json.loads((config.out("evaluations", task) / "metrics.json").read_text())
+
+
+@dataclass
+class AnnotatedImages:
+    """Annotated images in memory."""
+
+    items: list[AnnotatedImage]
+    has_corners: bool = True
+    has_text: bool = True
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[AnnotatedImage]:
+        return iter(self.items)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ..core.layout import ILLEGIBLE, LEGIBLE
 from ..core.random import Draws
 from ..generators.scene import SceneBlock
 from ..generators.street import StreetBlock
+from .prepare import SceneSource
+from .shards import Shard
 
 _EDGE_WEIGHTS = (0.25, 0.12, 0.5, 0.13)
 """Weights of the window's edge that lies within the plate: left, upper, right, lower."""
@@ -23,8 +28,39 @@ _LEAST_SIDE = 6
 """Minimum side of a window in pixels."""
 
 
+Block = SceneBlock | StreetBlock
+
+
+def draw_windows(
+    source: SceneSource,
+    indices: range,
+    windows_of: Callable[[Block], NDArray[np.int64]],
+    cut_share: float,
+) -> Shard:
+    """Draw windows of scenes, some of which end within their plates.
+
+    Args:
+        source: Source of the scenes; only the window of each is rendered.
+        indices: Numbers of the samples.
+        windows_of: Function that returns the windows x1, y1, x2, y2 of a block's n scenes in pixels, shape
+            ``(n, 4)``.
+        cut_share: Share of the windows that end within their plate's box, as in ``cut_windows``.
+    """
+    side = source.side
+    images: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(indices)
+    tables = []
+    for positions, part in source.parts(indices):
+        numbers = np.asarray(indices)[positions]
+        draws = Draws(source.seed, f"{source.stream}-cut", numbers)
+        windows = cut_windows(part.block, windows_of(part.block), side, cut_share, draws)
+        for i, (position, window) in enumerate(zip(positions, windows.tolist(), strict=True)):
+            images[position] = part.render(i, tuple(window))
+        tables.append(part.block.labels(windows / side).set_index(positions))
+    return Shard(images, pd.concat(tables).sort_index().reset_index(drop=True))
+
+
 def cut_windows(
-    block: SceneBlock | StreetBlock,
+    block: Block,
     windows: NDArray[np.int64],
     side: int,
     share: float,

@@ -11,14 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ..config import Config
 from ..config.stage import run_stage
 from ..core.errors import StageError
-from ..core.random import Draws
-from ..datasets.cuts import cut_windows
+from ..datasets.cuts import Block, draw_windows
 from ..datasets.prepare import (
     SceneSource,
     StreetMix,
@@ -48,24 +46,16 @@ class PlateWindows:
     cut_share: float
 
     def __call__(self, indices: range) -> Shard:
+        return draw_windows(self.source, indices, self._windows, self.cut_share)
+
+    def _windows(self, block: Block) -> NDArray[np.int64]:
         side = self.source.side
-        images: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(indices)
-        tables = []
-        for positions, part in self.source.parts(indices):
-            corners = part.block.corners
-            low, high = corners.min(axis=1), corners.max(axis=1)
-            margin = (high - low) * self.margin
-            windows = np.concatenate(
-                [np.floor((low - margin) * side), np.ceil((high + margin) * side)], axis=1
-            )
-            windows = windows.clip(0, side).astype(int)
-            numbers = np.asarray(indices)[positions]
-            draws = Draws(self.source.seed, f"{self.source.stream}-cut", numbers)
-            windows = cut_windows(part.block, windows, side, self.cut_share, draws)
-            for i, (position, window) in enumerate(zip(positions, windows.tolist(), strict=True)):
-                images[position] = part.render(i, tuple(window))
-            tables.append(part.block.labels(windows / side).set_index(positions))
-        return Shard(images, pd.concat(tables).sort_index().reset_index(drop=True))
+        low, high = block.corners.min(axis=1), block.corners.max(axis=1)
+        margin = (high - low) * self.margin
+        windows = np.concatenate(
+            [np.floor((low - margin) * side), np.ceil((high + margin) * side)], axis=1
+        )
+        return windows.clip(0, side).astype(int)
 
 
 def readable(config: Config) -> Config:

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from ..config import Config
 from ..config.stage import run_stage
 from ..core.random import Draws
-from ..datasets.cuts import cut_windows
+from ..datasets.cuts import Block, draw_windows
 from ..datasets.prepare import (
     Planned,
     SceneSource,
@@ -88,18 +88,11 @@ class PartialScenes:
     cut_share: float
 
     def __call__(self, indices: range) -> Shard:
+        return draw_windows(self.source, indices, self._whole, self.cut_share)
+
+    def _whole(self, block: Block) -> NDArray[np.int64]:
         side = self.source.side
-        images: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(indices)
-        tables = []
-        for positions, part in self.source.parts(indices):
-            windows = np.tile([0, 0, side, side], (len(positions), 1))
-            numbers = np.asarray(indices)[positions]
-            draws = Draws(self.source.seed, f"{self.source.stream}-cut", numbers)
-            windows = cut_windows(part.block, windows, side, self.cut_share, draws)
-            for i, (position, window) in enumerate(zip(positions, windows.tolist(), strict=True)):
-                images[position] = part.render(i, tuple(window))
-            tables.append(part.block.labels(windows / side).set_index(positions))
-        return Shard(images, pd.concat(tables).sort_index().reset_index(drop=True))
+        return np.tile([0, 0, side, side], (len(block), 1))
 
 
 TIGHT = {

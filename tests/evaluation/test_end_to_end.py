@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,7 +12,7 @@ from src.core.geometry import box_to_corners, xyxy_to_box
 from src.datasets.annotations import AnnotatedImage, AnnotatedPlate
 from src.evaluation import end_to_end as scoring
 from tests.stack.oracle import OracleStack, found_plate, wrong
-from tests.standins import image_of, plate_text, true_corners
+from tests.standins import AnnotatedImages, image_of, plate_text, true_corners
 
 
 def boxes(*values: tuple[float, float, float, float]) -> np.ndarray:
@@ -55,21 +53,6 @@ def test_nothing_stands_for_nothing(count: int, true: int) -> None:
     assert taken.tolist() == [-1] * count
 
 
-@dataclass
-class Images:
-    """A truth of given images."""
-
-    items: list[AnnotatedImage]
-    has_corners: bool = True
-    has_text: bool = True
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[AnnotatedImage]:
-        return iter(self.items)
-
-
 SHAPE = (256, 256)
 
 
@@ -89,11 +72,11 @@ ELSEWHERE = (5.0, 5.0, 65.0, 25.0)
 CORNERS_ELSEWHERE = box_to_corners(xyxy_to_box(np.array(ELSEWHERE)))
 
 
-def images(*plates: list[AnnotatedPlate], **about: bool) -> Images:
+def images(*plates: list[AnnotatedPlate], **about: bool) -> AnnotatedImages:
     items = [
         AnnotatedImage(str(i), image_of(i, SHAPE), list(values)) for i, values in enumerate(plates)
     ]
-    return Images(items, **about)
+    return AnnotatedImages(items, **about)
 
 
 def test_several_plates_of_an_image_are_each_counted() -> None:

@@ -7,36 +7,18 @@ from functools import cache
 import numpy as np
 import pytest
 
-from src.config import Config, load_config
 from src.core.layout import ILLEGIBLE, LEGIBLE
 from src.core.random import Draws
 from src.datasets.cuts import cut_windows
 from src.generators import obstacles
-from src.generators.atlas import Atlas
 from src.generators.obstacles import RASTER_CAP, Covers, Obstacle
 from src.generators.plate import FORMATS, PlateSpec
 from src.generators.scene import SceneBlock, SceneRenderer, draw_scenes
 from src.generators.street import StreetBlock, StreetRenderer, draw_streets
-from tests.conftest import PARAMETERS
+from tests.generators.test_street import atlas, backgrounds, config
 
 SIDE = 192
 ALL = (0.0, 0.0, 1.0, 1.0)
-
-
-@cache
-def config() -> Config:
-    return load_config(PARAMETERS)
-
-
-@cache
-def atlas() -> Atlas:
-    return Atlas(config().StreetPlateParams.model_copy(update={"GLYPH_VARIANTS": 3}), 7)
-
-
-@cache
-def backgrounds() -> np.ndarray:
-    numbers = Draws(1, "test", np.arange(400)).integers(0, 255, (1024,))
-    return numbers.astype(np.uint8).reshape(-1, 32, 32)
 
 
 @cache

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from src.evaluation.end_to_end import score
 from src.promotion import gate
 from src.promotion.gate import RIGHT, Verdict, judge, tabulate
 from tests.stack.oracle import OracleStack
-from tests.standins import image_of, plate_text, true_corners
+from tests.standins import AnnotatedImages, image_of, plate_text, true_corners
 
 COSTS = {"size": (4e6, 4e6), "latency": (2.0, 2.0)}
 COUNT = 1000
@@ -128,26 +126,11 @@ def test_hidden_plates_are_right_without_a_wrong_text() -> None:
     )
     items = [AnnotatedImage(str(i), image_of(i, (256, 256)), [hidden_plate(i)]) for i in range(6)]
     stack = OracleStack(wrong={1, 4}, confidences={0: 0.1, 5: 0.9})
-    scores = score(stack, Annotated(items), "occluded")
+    scores = score(stack, AnnotatedImages(items), "occluded")
     table = gate.hidden_right(scores, labels, 0.5)
     # Silent, wrong, right all the same; read, misread. What is half hidden is not judged.
     assert table[RIGHT].tolist() == [True, False, True, True, False]
     assert table["hidden"].tolist() == ["illegible"] * 3 + ["legible"] * 2
-
-
-@dataclass
-class Annotated:
-    """Annotated images in memory."""
-
-    items: list[AnnotatedImage]
-    has_corners: bool = True
-    has_text: bool = True
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[AnnotatedImage]:
-        return iter(self.items)
 
 
 def hidden_plate(i: int) -> AnnotatedPlate:

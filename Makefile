@@ -25,7 +25,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-all coverage lint docs format serve dashboard mlem cloud-run flywheel-demo gallery bench report publish comment promote fresh relock deps repro commit-results start-checks remote pull push gs wandb cml exp-show reset lock
+.PHONY: help setup run test test-all coverage lint docs format serve dashboard mlem cloud-run flywheel-demo gallery bench bench-gpu report publish comment promote fresh relock deps repro commit-results start-checks remote pull push gs wandb cml exp-show reset lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ gallery: setup ## draw contact sheets of plates, scenes and crops
 
 bench: setup ## measure one of generator, reader, train (BENCH=generator)
 	python bench/$(BENCH).py $(ARGS)
+
+bench-gpu: setup ## run all that needs a GPU: CUDA tests, training throughput, the whole pipeline
+	@python bench/gpu.py $(ARGS)
 
 report: setup ## write report/report.md: the workspace beside BASE (BASE=main)
 	@python -m src.report --base $(or $(BASE),main)

@@ -194,7 +194,7 @@ def run(config: Config, options: argparse.Namespace) -> dict[str, Any]:
         "model": str(options.model),
         "batch": options.batch,
         "git_revision": stack.manifest.git_revision,
-        "parameters": stack.manifest.localizer.parameters + stack.manifest.reader.parameters,
+        "parameters": stack.manifest.localizer.parameters + stack.manifest.recognizer.parameters,
         "bundle_bytes": sum(
             (stack.path / name).stat().st_size for name in (*stack.contents, MANIFEST)
         ),

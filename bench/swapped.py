@@ -156,7 +156,7 @@ def measured(scores: Scores, threshold: float) -> dict[str, Any]:
     names.append(f"{HEIGHTS[-1]} pixels and more")
     answers = given(scores, threshold)
     return {
-        "pictures": len(scores.found),
+        "images": len(scores.found),
         "read": share(int(read.sum()), len(read)),
         "read_by_height": {
             name: share(int(read[row == i].sum()), int((row == i).sum()))

@@ -3,7 +3,7 @@
     python bench/train.py [--seconds 10] [--samples 2000] [--json]
 
 Each network runs its real training steps for some time on this machine's device: Lightning, the loss,
-AdamW, weight averaging, and batches from a prepared set on disk. Warm-up (the first batches, in which
+the optimizer, weight averaging, and batches from a prepared set on disk. Warm-up (the first batches, in which
 kernels are selected) is not counted. This project's networks are trained with the settings of params.py
 and params.yaml; the original project's networks as in the original: 32 samples per batch, in float32.
 The sets are drawn by the generator with the parameters of params.py, over procedural backgrounds unless

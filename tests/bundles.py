@@ -200,7 +200,7 @@ def write_bundle(folder: Path, threshold: float = 0.5, int8: bool = False, **cha
     The int8 ones are the same networks, to which nothing is left to be quantized.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name, model in ((bundle.LOCALIZER, localizer()), (bundle.READER, reader())):
+    for name, model in ((bundle.LOCALIZER, localizer()), (bundle.RECOGNIZER, reader())):
         (folder / name).write_bytes(model.SerializeToString())
         if int8:
             model.doc_string = "int8"
@@ -223,7 +223,7 @@ def write_manifest(folder: Path, threshold: float = 0.5, **changes: Any) -> Path
             "name": "stand-in", "input_shape": (1, 84, 84), "dense": True, "stride": 8,
             "parameters": 0,
         },
-        "reader": {
+        "recognizer": {
             "name": "stand-in", "input_shape": (1, 32, 128), "rectification": "corners",
             "margin": 0.06, "parameters": 0,
         },

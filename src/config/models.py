@@ -15,7 +15,7 @@ class ModelsConfig(Section):
     # sets are prepared rather than after.
     localizer: Literal["plate_net", "plate_localizer_v3"]
     """Name of the model that finds plates."""
-    reader: Literal["crnn", "plate_ocr_v2"]
+    recognizer: Literal["crnn", "plate_ocr_v2"]
     """Name of the model that reads plates."""
 
 

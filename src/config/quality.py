@@ -61,7 +61,7 @@ class QualityParams(Section):
     """Edges of the bins of mean grey values (0 to 1) that must contain samples."""
     LEAST_SHARE: Probability
     """Fraction of the expected count below which a bin is a coverage gap."""
-    HOLES: Natural
+    COVERAGE_GAPS: Natural
     """Maximum number of coverage gaps."""
     CLUSTERS: Annotated[Integer, Field(ge=2, le=256)]
     """Number of clusters of the model's features."""
@@ -70,9 +70,9 @@ class QualityParams(Section):
     99 % of the samples lie."""
     LACKING_CLUSTERS: Natural
     """Maximum number of clusters that a set may lack compared with the other set."""
-    DOUBT: Probability
+    UNCERTAINTY: Probability
     """Uncertainty (1 minus the mean confidence over the passes) above which a sample is flagged."""
-    DOUBT_SAMPLES: Count
+    UNCERTAINTY_SAMPLES: Count
     """Number of samples that are evaluated in several passes."""
     PASSES: Annotated[Integer, Field(ge=2, le=100)]
     """Number of passes, with dropout or with the image shifted slightly."""

@@ -59,6 +59,8 @@ class StreetParams(Section):
     """Probability that sharp structure is blended over a background that is not plain grey."""
     STATIC_PROBABILITY: Probability
     """Probability that a background is noise of single pixels."""
+    FITTINGS_PROBABILITY: Probability
+    """Probability of lamps, reflectors and grilles beside the plate."""
     PLAIN_PROBABILITY: Probability
     """Probability that a background is plain grey."""
     SURROUND_PROBABILITY: Probability

@@ -25,9 +25,9 @@ class _Train(Section):
     SEED: Seed
     """Random seed of the weights and the order of the samples."""
     LR: Annotated[Number, Field(gt=0, le=1)]
-    """Maximum learning rate of AdamW."""
+    """Maximum learning rate of the optimizer (Muon and AdamW)."""
     WEIGHT_DECAY: Annotated[Number, Field(ge=0)]
-    """Weight decay of AdamW."""
+    """Weight decay of the optimizer."""
     WARMUP: Annotated[Number, Field(ge=0, lt=1)]
     """Fraction of the steps in which the learning rate rises; it then follows a cosine decay."""
     EMA_DECAY: Annotated[Number, Field(ge=0, lt=1)]
@@ -65,13 +65,13 @@ class TrainOCRParams(_Train):
 
 class _Finetune(Section):
     LR: Annotated[Number, Field(gt=0, le=1)]
-    """Maximum learning rate of AdamW; the other settings are those of the training."""
+    """Maximum learning rate; the other settings are those of the training."""
     STEPS: Count
     """Approximate number of batches; each sixth of them contains all feedback at least once."""
     FEEDBACK_SHARE: Share
     """Fraction of feedback among the samples; the others come from the synthetic set, to prevent
     forgetting."""
-    KEPT: Probability
+    ORIGINAL_SHARE: Probability
     """Weight of the original parameters in the interpolation with the fine-tuned ones (WiSE-FT), from 0
     to 1."""
 

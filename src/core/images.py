@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -80,12 +81,15 @@ class DecodedImage:
         width: Width of the displayed image in its own pixels, to which boxes refer.
         height: Height of the displayed image in its own pixels, to which boxes refer.
         scale: Displayed pixels per pixel of ``grey``: 1, or 2, 4 or 8 for a large JPEG.
+        decode_colour: Function that decodes the image once more, as ``(h, w, 3)`` RGB, at a size that may
+            be reduced by the divisor that it is called with (1, 2, 4 or 8); None for a grey image.
     """
 
     grey: Pixels
     width: int
     height: int
     scale: int = 1
+    decode_colour: Callable[[int], Pixels] | None = None
 
 
 def load_image(
@@ -111,15 +115,24 @@ def load_image(
     """
     if isinstance(source, np.ndarray):
         grey = _grey_of_array(source, "the array")
-        return DecodedImage(grey, grey.shape[1], grey.shape[0])
+        colour = (
+            None if source.ndim == 2 or source.shape[2] == 1 else partial(_colour_of_array, source)
+        )
+        return DecodedImage(grey, grey.shape[1], grey.shape[0], decode_colour=colour)
     if isinstance(source, Image.Image):
         with _explained("the image"):
             _check_size(source, "the image", max_pixels, max_side)
-            return _load(source, "the image", lambda _: 1)
+            return _load(source, "the image", lambda _: 1, partial(_colour_of_image, source))
     with _opened(source) as (file, name), _explained(name):
         image = _decoder(file, name, FORMATS if formats is None else formats)
         _check_size(image, name, max_pixels, max_side)
-        return _load(image, name, _draft)
+        if not isinstance(image, JpegImageFile):
+            return _load(image, name, _draft, partial(_colour_of_image, image))
+        # What is drafted as grey has lost its colours, so a JPEG is decoded again from its bytes.
+        file.seek(0)
+        content = file.read()
+        image = JpegImageFile(io.BytesIO(content))
+        return _load(image, name, _draft, partial(_colour_of_jpeg, content))
 
 
 def load_colour(source: str | os.PathLike[str] | bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -127,17 +140,7 @@ def load_colour(source: str | os.PathLike[str] | bytes, max_pixels: int = MAX_PI
     with _opened(source) as (file, name), _explained(name):
         image = _decoder(file, name, FORMATS)
         _check_size(image, name, max_pixels, MAX_SIDE)
-        image.load()
-        orientation = _orientation(image)
-        if image.mode.startswith(("I", "F")):
-            pixels = cv2.cvtColor(_grey_of_image(image, name), cv2.COLOR_GRAY2RGB)
-        elif image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            shown = Image.alpha_composite(white, image.convert("RGBA"))
-            pixels = np.asarray(shown.convert("RGB"))
-        else:
-            pixels = np.asarray(image.convert("RGB"))
-        return _upright(pixels, orientation)
+        return _colour_of_image(image)
 
 
 # Files
@@ -242,8 +245,14 @@ def _check_size(image: Image.Image, name: str, max_pixels: int, max_side: int) -
 # Pixels
 
 
-def _load(image: Image.Image, name: str, draft: Callable[[Image.Image], int]) -> DecodedImage:
+def _load(
+    image: Image.Image,
+    name: str,
+    draft: Callable[[Image.Image], int],
+    colour: Callable[[int], Pixels],
+) -> DecodedImage:
     size = image.size
+    is_grey = image.mode in _GREY_MODES or image.mode.startswith("I")
     scale = draft(image)
     image.load()
     grey = _grey_of_image(image, name)
@@ -252,7 +261,43 @@ def _load(image: Image.Image, name: str, draft: Callable[[Image.Image], int]) ->
         size = image.size
     orientation = _orientation(image)
     width, height = size if orientation < _SIDEWAYS else size[::-1]
-    return DecodedImage(_upright(grey, orientation), width, height, scale)
+    upright = _upright(grey, orientation)
+    return DecodedImage(upright, width, height, scale, None if is_grey else colour)
+
+
+_GREY_MODES = frozenset({"1", "L", "LA", "La", "F"})
+"""Pillow's modes without colour, but for those of integers, which begin with I."""
+
+
+def _colour_of_jpeg(content: bytes, divisor: int) -> Pixels:
+    """Decode a JPEG in colour, at a size reduced by at most ``divisor``."""
+    image = JpegImageFile(io.BytesIO(content))
+    image.draft("RGB", (image.width // divisor or 1, image.height // divisor or 1))
+    return _colour_of_image(image)
+
+
+def _colour_of_image(image: Image.Image, _: int = 1) -> Pixels:
+    """Return an image as displayed, ``(H, W, 3)`` RGB; transparent pixels are composited onto white."""
+    image.load()
+    if image.mode.startswith(("I", "F")):
+        pixels = cv2.cvtColor(_grey_of_image(image, "the image"), cv2.COLOR_GRAY2RGB)
+    elif image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        shown = Image.alpha_composite(white, image.convert("RGBA"))
+        pixels = np.asarray(shown.convert("RGB"))
+    else:
+        pixels = np.asarray(image.convert("RGB"))
+    return _upright(pixels, _orientation(image))
+
+
+def _colour_of_array(pixels: NDArray[Any], _: int = 1) -> Pixels:
+    """Convert ``(H, W, 3)`` or ``(H, W, 4)`` pixels to RGB of uint8, as ``_grey_of_array`` does."""
+    colours = _bytes(pixels, "the array")
+    if colours.shape[2] == 3:
+        return np.ascontiguousarray(colours)
+    alpha = colours[..., 3:].astype(np.uint16)
+    shown = colours[..., :3] * alpha + 255 * (255 - alpha)
+    return np.asarray((shown + 127) // 255, np.uint8)
 
 
 def _draft(image: Image.Image) -> int:

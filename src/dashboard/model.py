@@ -23,9 +23,9 @@ FIGURES = {
     "at_threshold.wrong.share": "error rate of returned texts on val",
     "shifted.at_threshold.wrong.share": "error rate of returned texts on shifted",
     "clutter.with_text.share": "proportion of images without a Swiss plate that get a text",
-    "doubt.ece": "expected calibration error on val",
-    "shifted.doubt.ece": "expected calibration error on shifted",
-    "shifted.doubt.brier": "Brier score on shifted",
+    "uncertainty.ece": "expected calibration error on val",
+    "shifted.uncertainty.ece": "expected calibration error on shifted",
+    "shifted.uncertainty.brier": "Brier score on shifted",
     "latency.median_ms": "median latency per scene in milliseconds",
 }
 """Metrics shown besides the accuracy of the sets; lower is better."""
@@ -156,8 +156,8 @@ def _describe(manifest: Manifest) -> None:
     st.markdown(
         f"- created on {manifest.created[:10]} "
         f"from commit `{(manifest.git_revision or 'unknown')[:12]}`\n"
-        f"- {manifest.localizer.name} and {manifest.reader.name}, "
-        f"{manifest.localizer.parameters + manifest.reader.parameters:,} parameters, "
+        f"- {manifest.localizer.name} and {manifest.recognizer.name}, "
+        f"{manifest.localizer.parameters + manifest.recognizer.parameters:,} parameters, "
         f"{megabytes:.1f} MB\n"
         f"- minimum confidence of a returned text: {manifest.threshold:.3g}"
     )

@@ -258,7 +258,7 @@ def _show_shift(table: pd.DataFrame) -> None:
     curve = curves[name]
     assert curve is not None  # noqa: S101  # for the type checker: the name is one of the known
     of_set = metrics if name == "val" else metrics.get(name, {})
-    count = of_set.get("doubt", {}).get("count", len(curve))
+    count = of_set.get("uncertainty", {}).get("count", len(curve))
     result = shift(found, curve, count, threshold)
     verdict = "more than" if result.distance > result.by_chance else "no more than"
     st.markdown(

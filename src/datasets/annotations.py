@@ -264,7 +264,7 @@ class PreparedAnnotations:
 
 def _labelled(labels: Mapping[Any, Any], shape: tuple[int, ...]) -> AnnotatedPlate:
     """Build a plate from the labels of a prepared set, in pixels of an image of ``shape``."""
-    height, width = shape
+    height, width = shape[:2]
     box = box_to_xyxy(np.array([labels[name] for name in BOX_COLUMNS], dtype=np.float64))
     corners = np.array([labels[name] for name in CORNER_COLUMNS], dtype=np.float64).reshape(4, 2)
     return AnnotatedPlate(

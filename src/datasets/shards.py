@@ -1,8 +1,9 @@
 """Prepared sets: shards of images as ``.npy`` with their labels as Parquet beside them.
 
 A set is a folder of ``images-00000.npy`` and ``labels-00000.parquet``, ``…-00001`` and so on, and a
-``meta.json``. Images are uint8: an array ``(n, H, W)`` if all have the same size, otherwise one flat
-buffer with ``offset``, ``height`` and ``width`` among the labels. The labels have one row per sample:
+``meta.json``. Images are uint8: an array ``(n, H, W)``, or ``(n, H, W, 3)`` in colour, if all have the
+same size, otherwise one flat buffer with ``offset``, ``height`` and ``width`` among the labels. The labels
+have one row per sample:
 ``index`` (the sample's number, from which it can be generated again), ``plate``, ``format``, ``colour``,
 the box ``cx cy w h`` and the corners ``x0 y0 … x3 y3``, both normalised to the image, and further
 properties of the sample.
@@ -43,8 +44,8 @@ class Shard:
     """A block of generated samples.
 
     Attributes:
-        images: Array ``(n, H, W)`` of uint8, or a list of ``(H, W)`` images of any sizes, which are
-            stored as one flat buffer. All shards of a set use the same kind.
+        images: Array ``(n, H, W)`` of uint8, or ``(n, H, W, 3)`` in RGB, or a list of ``(H, W)`` images of
+            any sizes, which are stored as one flat buffer. All shards of a set use the same kind.
         labels: Table with one row per image.
     """
 
@@ -270,7 +271,7 @@ class ShardedSet:
         return self.labels[["offset", "height", "width"]].to_numpy(np.int64)
 
     def image(self, i: int) -> NDArray[np.uint8]:
-        """Return image ``i``, shape ``(H, W)``, uint8, as a read-only view of the file."""
+        """Return image ``i``, shape ``(H, W)`` or ``(H, W, 3)``, uint8, as a read-only view of the file."""
         shard = int(np.searchsorted(self._starts, i, side="right")) - 1
         if self._layout is None:
             return self._images[shard][i - self._starts[shard]]

@@ -224,7 +224,7 @@ def _notes(annotated: AnnotatedSet, judged: bool) -> list[str]:
         )
         if annotated.has_text and not judged:
             notes.append(
-                "lost_by_localizer and lost_by_reader are omitted: this recognizer needs corners"
+                "lost_by_localizer and lost_by_recognizer are omitted: this recognizer needs corners"
             )
     if not annotated.has_text:
         notes.append("texts are not annotated: only the boxes are evaluated")
@@ -341,12 +341,12 @@ def summarise(scores: Scores, threshold: float, accuracy: str = "accuracy") -> d
     metrics |= {
         "count": len(table),
         "count_with_text": len(texts),
-        "pictures": len(scores.found),
+        "images": len(scores.found),
         "at_threshold": at_threshold(scores, threshold),
     }
     if len(texts):
-        metrics["doubt"] = uncertainty(scores)
-        metrics["doubt_everywhere"] = uncertainty(scores, everywhere=True)
+        metrics["uncertainty"] = uncertainty(scores)
+        metrics["uncertainty_everywhere"] = uncertainty(scores, everywhere=True)
     if len(table):
         metrics |= evaluation.iou_measures(table["iou"].to_numpy())
         metrics |= _breakdowns(texts if len(texts) else table, measures)
@@ -382,11 +382,11 @@ def _losses(texts: pd.DataFrame) -> dict[str, float | None]:
     otherwise. Both values are shares of all plates, and add up to the share of plates misread or missed.
     """
     if texts["text_on_truth"].isna().any():
-        return {"lost_by_localizer": None, "lost_by_reader": None, "acc_on_true_corners": None}
+        return {"lost_by_localizer": None, "lost_by_recognizer": None, "acc_on_true_corners": None}
     lost = ~texts["right"]
     return {
         "lost_by_localizer": float((lost & texts["right_on_truth"]).mean()),
-        "lost_by_reader": float((lost & ~texts["right_on_truth"]).mean()),
+        "lost_by_recognizer": float((lost & ~texts["right_on_truth"]).mean()),
         "acc_on_true_corners": float(texts["right_on_truth"].mean()),
     }
 
@@ -401,12 +401,12 @@ def at_threshold(scores: Scores, threshold: float) -> dict[str, Any]:
     """Return the metrics of the texts that are given, which are what a user sees.
 
     ``coverage`` is the share of plates with an annotated text for which a text is given, right or wrong.
-    ``wrong`` is the share of given texts that are wrong. ``pictures_with_text`` is the share of images
+    ``wrong`` is the share of given texts that are wrong. ``images_with_text`` is the share of images
     in which at least one text is given.
     """
     texts = given(scores, threshold)
     images = evaluation.share(texts["image"].nunique(), len(scores.found))
-    measures: dict[str, Any] = {"threshold": threshold, "pictures_with_text": images}
+    measures: dict[str, Any] = {"threshold": threshold, "images_with_text": images}
     if scores.has_text:
         read = int(texts["plate"].notna().sum())
         wrong = int((~texts["right"]).sum())
@@ -449,7 +449,7 @@ def summarise_clutter(scores: Scores, threshold: float) -> dict[str, Any]:
     """
     texts = given(scores, threshold)
     metrics: dict[str, Any] = {
-        "pictures": len(scores.found),
+        "images": len(scores.found),
         "with_text": evaluation.share(texts["image"].nunique(), len(scores.found)),
         "without_plate": without_plate(scores, threshold),
     }
@@ -496,7 +496,7 @@ def summarise_occluded(
             "kept_short": _share_of(short["right"]),
         },
         # Every text of a plate that cannot be seen as a whole counts as wrong here.
-        "doubt": uncertainty(scores, everywhere=True),
+        "uncertainty": uncertainty(scores, everywhere=True),
     }
 
 
@@ -629,7 +629,7 @@ def latency(stack: Stack, images: Sequence[ImageArray]) -> dict[str, Any]:
     return {
         "median_ms": 1000 * float(np.median(singles)),
         "p95_ms": 1000 * float(np.percentile(singles, 95)),
-        "pictures_per_second": len(batch) / fastest,
+        "images_per_second": len(batch) / fastest,
         "batch_size": len(batch),
         "runtime": stack.runtime,
     }

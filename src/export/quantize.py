@@ -65,7 +65,7 @@ def inputs(
             places,
             read,
             lambda others: other_corners(others, find, manifest.localizer),
-            manifest.reader,
+            manifest.recognizer,
         )
         return seen
 

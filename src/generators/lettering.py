@@ -32,7 +32,13 @@ _SIMILAR = (
     "AAA~000", "AAA000", "AA|0000", "AA|00000", "AA 00 000", "AA|000", "A~0000", "A~00000",
     "A~000000", "AAAA 00", "0~00000", "00~0000", "000~000", "AA|0000 A", "AA|000 AA", "AAA/000",
 )  # fmt: skip
-_SIMILAR_SHARE = 0.45
+_SIMILAR_SHARE = 0.4
+# Large characters between the name of a state and a motto, as in North America.
+_CAPTIONED = (
+    "AAA-0000", "0AAA000", "AAA 000", "000-AAA", "AAAAAAA", "AAAAA", "AA0 00A", "00A-000", "AA-00000",
+    "AAAAAA", "A00 0AA", "0000", "AA 0000",
+)  # fmt: skip
+_CAPTIONED_SHARE = 0.2
 _SEPARATORS = " -o."
 # Signs of one row have only letters, a price or a time, never letters followed by digits.
 _SIGNS = (
@@ -60,6 +66,7 @@ class RowsSpec:
         rim: Whether a rim line is drawn.
         frame: Whether a dealer's frame surrounds the rectangle.
         screws: Whether two screws are visible.
+        captions: Small text above and below a single row; "" for none.
     """
 
     rows: tuple[str, ...]
@@ -71,11 +78,14 @@ class RowsSpec:
     rim: bool
     frame: bool
     screws: bool
+    captions: tuple[str, str] = ("", "")
 
     @property
     def cap_height(self) -> float:
-        """Cap height of all characters in millimetres."""
+        """Cap height of the rows' characters in millimetres."""
         rows = len(self.rows)
+        if any(self.captions):
+            return self.height * 0.46
         return self.height * (0.66 if rows == 1 else 0.74 / rows)
 
     @property
@@ -116,7 +126,22 @@ class RowsSpec:
         for number, row in enumerate(self.rows):
             middle = height * (number + 0.5) / len(self.rows)
             self._write(ink, row, left, middle, cap_pixels, tiles)
+        for caption, middle in zip(self.captions, (0.13, 0.88), strict=True):
+            if caption:
+                self._write_small(ink, caption, middle, tiles)
         return PlateInk(ink)
+
+    def _write_small(self, ink: Gray, caption: str, middle: float, tiles: Tiles) -> None:
+        """Write a caption in place, around ``middle``, a fraction of the height."""
+        tall, wide = round(0.13 * ink.shape[0]), round(0.55 * ink.shape[1])
+        if tall < 3:
+            return
+        row = np.concatenate([tiles.glyph(char) for char in caption], axis=1)
+        width = min(round(row.shape[1] * tall / row.shape[0]), wide)
+        small = cv2.resize(row, (max(width, 1), tall), interpolation=cv2.INTER_AREA)
+        top, left = round(middle * ink.shape[0] - tall / 2), (ink.shape[1] - small.shape[1]) // 2
+        place = ink[top : top + tall, left : left + small.shape[1]]
+        cv2.max(place, np.ascontiguousarray(small[: place.shape[0]]), place)
 
     def _write(
         self, ink: Gray, row: str, left: int, middle: float, cap: float, tiles: Tiles
@@ -175,12 +200,14 @@ def _fill(pattern: str, numbers: SampleDraws) -> tuple[str, ...]:
     return tuple("".join(filled).split("/"))
 
 
-NUMBERS = 60
+NUMBERS = 90
 """Maximum number of random numbers consumed per plate or sign."""
 
 
 def draw_foreign(numbers: SampleDraws) -> RowsSpec:
     """Generate a foreign plate from random numbers."""
+    if numbers.chance(_CAPTIONED_SHARE):
+        return _draw_captioned(numbers)
     patterns = _SIMILAR if numbers.uniform() < _SIMILAR_SHARE else _PATTERNS
     rows = _fill(patterns[int(numbers.uniform() * len(patterns))], numbers)
     if len(rows) == 2:
@@ -201,6 +228,26 @@ def draw_foreign(numbers: SampleDraws) -> RowsSpec:
         numbers.uniform() < 0.6,
         numbers.uniform() < 0.5,
         numbers.uniform() < 0.3,
+    )
+
+
+def _draw_captioned(numbers: SampleDraws) -> RowsSpec:
+    rows = _fill(_CAPTIONED[int(numbers.uniform() * len(_CAPTIONED))], numbers)
+    captions = [_fill("A" * numbers.integer(4, 14), numbers)[0] for _ in range(2)]
+    if numbers.chance(0.3):
+        captions[1] = ""
+    colour = (0, 0, 0, 0, 1, 4, 5, 6)[numbers.integer(0, 7)]
+    return RowsSpec(
+        rows,
+        305.0,
+        numbers.uniform(140, 165),
+        colour,
+        numbers.uniform(0.6, 1.6),
+        0.0,
+        numbers.chance(0.4),
+        numbers.chance(0.4),
+        numbers.chance(0.5),
+        (captions[0], captions[1]),
     )
 
 

@@ -26,9 +26,9 @@ from .plate import (
 Gray = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-_LUMA = np.array([0.299, 0.587, 0.114])
+LUMA = np.array([0.299, 0.587, 0.114])
 """Weights of red, green and blue in greyscale (ITU-R BT.601), as used by OpenCV and Pillow."""
-_GREYS = [(float(_LUMA @ colour.ground), float(_LUMA @ colour.ink)) for colour in COLOURS]
+_GREYS = [(float(LUMA @ colour.ground), float(LUMA @ colour.ink)) for colour in COLOURS]
 _FRAME_GREY, _EDGE_GREY, _SCREW_GREY = 35, 8, 140
 
 

@@ -336,6 +336,13 @@ class PlateSpec:
         return self.digits + self.suffix
 
     @property
+    def arms(self) -> tuple[str, ...]:
+        """Codes of the arms, "CH" first, on formats that have arms."""
+        if self.diplomatic or (self.is_army and self.lines == 2):
+            return ()
+        return ("CH",) if self.is_army else ("CH", self.letters)
+
+    @property
     def readable(self) -> str:
         """Text that a reader should return: "" for army and diplomatic plates."""
         return "" if self.is_army or self.diplomatic else self.text
@@ -520,13 +527,10 @@ def _arms(
         extent: Width of the plate in pixels, and that of the field at its left end in millimetres.
     """
     place = spec.layout
-    if spec.diplomatic or (spec.is_army and spec.lines == 2):
-        return []
     width, field = extent
-    codes = ("CH",) if spec.is_army else ("CH", spec.letters)
     high = max(round(SHIELD_HEIGHT * place.cap_height * scale * spec.shield_scale * share), 4)
     arms = []
-    for code, (x, y) in zip(codes, place.shields, strict=False):
+    for code, (x, y) in zip(spec.arms, place.shields, strict=False):
         colours, alpha = tiles.shield(code, high)
         middle = (field + x * share) * scale
         left = min(max(round(middle - alpha.shape[1] / 2), 0), width - alpha.shape[1])
@@ -556,21 +560,23 @@ def _fields(spec: PlateSpec) -> tuple[float, float]:
     return left, 1.25 * wide
 
 
+def provisional_bar(spec: PlateSpec) -> tuple[float, float, float, float]:
+    """Return the box x1, y1, x2, y2 in millimetres of the bar of a provisional plate (VZV Art. 87)."""
+    wide, tall = PROVISIONAL_BAR[spec.width >= 300 and spec.format.arms]
+    right, middle = spec.width - 0.12 * wide, spec.height / 2
+    return right - wide, middle - tall / 2, right, middle + tall / 2
+
+
 def _draw_bar(ink: Gray, spec: PlateSpec, scale: float, tiles: Tiles) -> None:
     """Draw the bar of a provisional plate with its year, and the month on a sticker, in place."""
-    height, width = ink.shape
-    wide, tall = (
-        value * scale for value in PROVISIONAL_BAR[spec.width >= 300 and spec.format.arms]
-    )
-    right = width - 0.12 * wide
-    left, top = right - wide, (height - tall) / 2
-    ink[round(top) : round(top + tall), round(left) : round(right)] = 150
-    middle = top + tall / 2
+    left, top, right, bottom = (value * scale for value in provisional_bar(spec))
+    ink[round(top) : round(bottom), round(left) : round(right)] = 150
+    middle = (top + bottom) / 2
     if spec.month:
         ink[round(top) : round(middle), round(left) : round(right)] = 0
         _write_small(ink, spec.month, tiles, (left, top, right, middle), 255)
     start = middle if spec.month else top
-    _write_small(ink, spec.provisional, tiles, (left, start, right, top + tall), 0)
+    _write_small(ink, spec.provisional, tiles, (left, start, right, bottom), 0)
 
 
 def _draw_field(ink: Gray, letters: str, width: int, tiles: Tiles) -> None:

@@ -203,7 +203,7 @@ def _draw_additions(
         elif plate.is_army:
             additions.append({})
         elif diplomatic[i] and 3 <= len(plate.digits) <= 6:
-            additions.append({"diplomatic": DIPLOMATIC[fields[i]]})
+            additions.append({"diplomatic": DIPLOMATIC[fields[i]], "colour_index": 0})
         elif provisional[i] and len(plate.digits) <= _MOST_BESIDE_BAR[plate.format.name]:
             month = {"month": str(months[i])} if has_month[i] else {}
             additions.append({"provisional": str(years[i]), **month})
@@ -300,6 +300,8 @@ class StreetRenderer:
         image = self._background(numbers)
         if painted and numbers.chance(self.street.SURROUND_PROBABILITY):
             self._surround(image, block, i, numbers)
+        if numbers.chance(self.street.FITTINGS_PROBABILITY):
+            self._fittings(image, numbers)
         self._words(image, numbers)
         if painted:
             self._paste(image, block, i, cap, numbers)
@@ -424,13 +426,49 @@ class StreetRenderer:
         placed = homogeneous[:, :2] / homogeneous[:, 2:] * self.side - 0.5
         return np.round(placed.clip(-2000, 2000) * 16).astype(np.int32)
 
+    def _fittings(self, image: Gray, numbers: SampleDraws) -> None:
+        """Paint parts of vehicles that are as wide and low as plates: lamps, reflectors and grilles."""
+        for _ in range(numbers.integer(1, 3)):
+            wide = numbers.uniform(0.08, 0.6) * self.side
+            tall = wide * numbers.uniform(0.12, 0.6)
+            centre = np.array([numbers.uniform(), numbers.uniform()]) * self.side
+            angle = np.radians(numbers.uniform(-15, 15))
+            across = np.array([np.cos(angle), np.sin(angle)]) * wide / 2
+            down = np.array([-np.sin(angle), np.cos(angle)]) * tall / 2
+            dark, light = sorted((_grey(numbers), _grey(numbers)))
+            kind = numbers.integer(0, 2)
+            if kind == 0:
+                axes = (round(wide * 8), round(tall * 8))
+                place = tuple(round(16 * value) for value in centre)
+                turn = float(np.degrees(angle))
+                cv2.ellipse(image, place, axes, turn, 0, 360, light, -1, cv2.LINE_AA, 4)
+                for share in (0.45, -0.45):
+                    bulb = tuple(round(16 * value) for value in centre + share * across)
+                    radius = round(tall * numbers.uniform(3, 7))
+                    cv2.circle(image, bulb, radius, dark, -1, cv2.LINE_AA, 4)
+                continue
+            corners = [centre - across - down, centre + across - down,
+                       centre + across + down, centre - across + down]  # fmt: skip
+            cv2.fillConvexPoly(
+                image, np.round(np.array(corners) * 16).astype(np.int32), dark, cv2.LINE_AA, 4
+            )
+            # The bars of a grille lie along it; the cells of a reflector stand across.
+            bars = numbers.integer(3, 12)
+            along, step = (across, down) if kind == 1 else (down * 0.8, across)
+            thick = max(round(float(np.hypot(*step)) / bars * numbers.uniform(0.4, 1.2)), 1)
+            for k in range(bars):
+                middle = centre + step * (2 * (k + 0.5) / bars - 1)
+                ends = np.round(np.array([middle - along, middle + along]) * 16).astype(np.int32)
+                cv2.polylines(image, [ends], False, light, thick, cv2.LINE_AA, 4)
+
     def _words(self, image: Gray, numbers: SampleDraws) -> None:
         """Paint badges and lettering: up to three words anywhere."""
         for _ in range(max(int(numbers.uniform() * 6) - 2, 0)):
             count = 2 + int(numbers.uniform() * 8)
             word = "".join(chr(48 + int(numbers.uniform() * 43)) for _ in range(count))
             x, y = (int(numbers.uniform() * self.side) for _ in range(2))
-            size = numbers.uniform(0.2, 1.2) * self.side / 120
+            # Most are small; the name of a firm on a van, or of the police, is large.
+            size = (0.2 + 2.2 * numbers.uniform() ** 2) * self.side / 120
             font, grey = _FONTS[int(numbers.uniform() * len(_FONTS))], _grey(numbers)
             thickness = 1 + int(numbers.uniform() * size * 3)
             cv2.putText(image, word, (x, y), font, size, grey, thickness, cv2.LINE_AA)

@@ -19,14 +19,19 @@ from ..core.charset import CHARSET
 from ..core.errors import UserError
 from ..core.geometry import Rectification
 from .calibration import Calibration
+from .colour import ColourModel
 
 MANIFEST = "manifest.json"
 LOCALIZER = "localizer.onnx"
-READER = "reader.onnx"
-INT8 = {LOCALIZER: "localizer.int8.onnx", READER: "reader.int8.onnx"}
+RECOGNIZER = "recognizer.onnx"
+INT8 = {LOCALIZER: "localizer.int8.onnx", RECOGNIZER: "recognizer.int8.onnx"}
 """Names of the int8 files; a bundle has both or none."""
 FORMAT = "swiss-plate-reader bundle"
-VERSION = 1
+VERSION = 2
+_FIRST_NAMES = {RECOGNIZER: "reader.onnx", INT8[RECOGNIZER]: "reader.int8.onnx"}
+"""Names of files in bundles of version 1, where they differ."""
+NAMES = frozenset({MANIFEST, LOCALIZER, RECOGNIZER, *INT8.values(), *_FIRST_NAMES.values()})
+"""Names of the files of bundles of all versions."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 _INSTALLED = _PACKAGE / "bundle_data"
 DEFAULT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "models"
@@ -107,9 +112,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     files: dict[str, FileEntry]
     charset: CharsetEntry
     localizer: LocalizerEntry
-    reader: RecognizerEntry
+    recognizer: RecognizerEntry
     calibration: dict[str, Any]
     """Calibration, which src/inference/calibration.py parses."""
+    colours: dict[str, Any] | None = None
+    """Model of the plates' colours, which src/inference/colour.py parses; None where colours are not told."""
     threshold: Annotated[float, msgspec.Meta(ge=0, le=1)]
     """Minimum probability of a text that is returned."""
     metrics: dict[str, Any]
@@ -124,12 +131,14 @@ class Bundle:
         manifest: Manifest of the bundle.
         calibration: Calibration from the manifest.
         contents: Contents of the ONNX files by file name, as they were when they were checked.
+        colours: Model of the plates' colours; None where the bundle has none.
     """
 
     path: Path
     manifest: Manifest
     calibration: Calibration
     contents: Mapping[str, bytes]
+    colours: ColourModel | None = None
 
     @property
     def has_int8(self) -> bool:
@@ -144,8 +153,8 @@ class Bundle:
         """
         if int8 and not self.has_int8:
             raise BundleError(f"{self.path}: does not contain int8 models")
-        localizer, reader = (INT8[name] if int8 else name for name in (LOCALIZER, READER))
-        return self.contents[localizer], self.contents[reader]
+        localizer, recognizer = (INT8[name] if int8 else name for name in (LOCALIZER, RECOGNIZER))
+        return self.contents[localizer], self.contents[recognizer]
 
     @classmethod
     def load(cls, path: Path | str | None = None) -> Bundle:
@@ -160,10 +169,10 @@ class Bundle:
         """
         folder = DEFAULT if path is None else Path(path)
         manifest = read_manifest(folder)
-        names = [LOCALIZER, READER]
+        names = [LOCALIZER, RECOGNIZER]
         if not manifest.files.keys().isdisjoint(INT8.values()):
             names += INT8.values()
-        contents = {name: _checked(folder / name, manifest) for name in names}
+        contents = {name: _checked(folder, name, manifest) for name in names}
         if other := set(manifest.files) - set(contents):
             raise BundleError(f"{folder / MANIFEST}: lists unknown files: {sorted(other)}")
         if manifest.charset != charset_entry():
@@ -174,7 +183,11 @@ class Bundle:
             calibration = Calibration.from_dict(manifest.calibration)
         except UserError as error:
             raise BundleError(f"{folder / MANIFEST}: {error}") from error
-        return cls(folder, manifest, calibration, contents)
+        try:
+            colours = None if manifest.colours is None else ColourModel.from_dict(manifest.colours)
+        except ValueError as error:
+            raise BundleError(f"{folder / MANIFEST}: colours: {error}. {_REMEDY}.") from error
+        return cls(folder, manifest, calibration, contents, colours)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -195,21 +208,43 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{path}: cannot be read: {error}. {_REMEDY}.") from error
     if kind.format != FORMAT:
         raise BundleError(f"{path}: not a bundle manifest. {_REMEDY}.")
-    if kind.version != VERSION:
+    if kind.version not in (1, VERSION):
         raise BundleError(
-            f"{path}: has version {kind.version}, but this program reads version {VERSION}. {_REMEDY}."
+            f"{path}: has version {kind.version}, but this program reads versions 1 and {VERSION}. "
+            f"{_REMEDY}."
         )
+    values = msgspec.json.decode(content)
+    if kind.version == 1:
+        values = _renamed(values)
     try:
-        return msgspec.json.decode(content, type=Manifest)
+        return msgspec.convert(values, Manifest)
     except msgspec.ValidationError as error:
         raise BundleError(f"{path}: {error}. {_REMEDY}.") from error
 
 
-def _checked(path: Path, manifest: Manifest) -> bytes:
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a manifest of version 1 with the names of the present version.
+
+    What is missing stays so, which is an error later.
+    """
+    now = {old: new for new, old in _FIRST_NAMES.items()} | {"reader": "recognizer"}
+    files = values.get("files")
+    if isinstance(files, dict):
+        files = {now.get(name, name): entry for name, entry in files.items()}
+    return {now.get(name, name): value for name, value in values.items()} | {
+        "version": VERSION,
+        "files": files,
+    }
+
+
+def _checked(folder: Path, name: str, manifest: Manifest) -> bytes:
     """Return the content of a file after checking it against the manifest."""
-    entry = manifest.files.get(path.name)
+    path, before = folder / name, folder / _FIRST_NAMES.get(name, name)
+    if before.exists() and not path.exists():
+        path = before
+    entry = manifest.files.get(name)
     if entry is None:
-        raise BundleError(f"{path.parent / MANIFEST}: does not list {path.name}. {_REMEDY}.")
+        raise BundleError(f"{folder / MANIFEST}: does not list {path.name}. {_REMEDY}.")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -28,6 +28,7 @@ from ..core.machine import available_cores
 from ..engine.threads import map_in_order
 from .bundle import Bundle
 from .calibration import LIMIT, features, line_height
+from .colour import Colour, colour_features
 from .decoding import Reading, decode, most_likely
 from .detection import SURE
 from .finder import find_plates, other_corners, usual_sizes
@@ -63,6 +64,10 @@ class Plate:
             is not Swiss, and where the bundle does not tell formats.
         reason: Why ``plate`` is None: "incomplete" where a character is hidden or outside of the image,
             "not_swiss", or "unreadable"; None where there is a text.
+        colour: Colour of the ground: "white", "blue", "brown", "green", "yellow", "red", "black", or
+            "other" for one with a field of another colour, as of diplomats; None where no colour can be
+            told, as in a grey or an infrared image, and where the bundle does not tell colours.
+        colour_confidence: Calibrated probability of the colour; None without one.
         alternatives: The most probable texts with their calibrated probabilities, which sum to at most 1,
             the most probable first; only as many as were asked for.
     """
@@ -79,6 +84,8 @@ class Plate:
     text: str
     format: Format | None = None
     reason: Reason | None = None
+    colour: Colour | None = None
+    colour_confidence: float | None = None
     alternatives: tuple[tuple[str, float], ...] = ()
 
 
@@ -157,10 +164,11 @@ class PlateReader:
         self.runtime: Runtime = runtime
         self.threads = threads
         self._calibration = bundle.calibration
-        localizer, reader = self.manifest.localizer, self.manifest.reader
+        self._colours = bundle.colours
+        localizer, recognizer = self.manifest.localizer, self.manifest.recognizer
         finds, reads = bundle.networks(runtime == "onnxruntime-int8")
         self._localizer = Network(finds, runtime, threads, usual_sizes(localizer))
-        self._reader = Network(reads, runtime, threads, [reader.input_shape[1:]])
+        self._reader = Network(reads, runtime, threads, [recognizer.input_shape[1:]])
 
     @classmethod
     def load(
@@ -305,7 +313,7 @@ class PlateReader:
     @property
     def rectification(self) -> Rectification:
         """How plates are cropped: rectified by their corners, or as upright boxes."""
-        return self.manifest.reader.rectification
+        return self.manifest.recognizer.rectification
 
     def read_at(self, image: Source | DecodedImage, corners: FloatArray, lines: int) -> Reading:
         """Read a plate whose corners are known.
@@ -318,7 +326,7 @@ class PlateReader:
         Raises:
             ImageError: The image cannot be read.
         """
-        crop = cut(Pyramid(_loaded(image)), np.asarray(corners), lines, self.manifest.reader)
+        crop = cut(Pyramid(_loaded(image)), np.asarray(corners), lines, self.manifest.recognizer)
         return decode(self._reader.run(crop[None]))[0]
 
     def candidates(self, images: Sequence[Source | DecodedImage]) -> list[list[Candidate]]:
@@ -386,7 +394,7 @@ class PlateReader:
                 localize=partial(self._localizer.run, together=together),
                 localizer=self.manifest.localizer,
             ),
-            self.manifest.reader,
+            self.manifest.recognizer,
         )
         values = features(
             [reading.confidence for reading, _ in read],
@@ -420,7 +428,21 @@ class PlateReader:
                     others = self._alternatives(image, candidate, ask.alternatives)
                     plate = replace(plate, alternatives=others)
                 plates.append(plate)
-        return plates
+        return self._coloured(image, plates)
+
+    def _coloured(self, image: DecodedImage, plates: list[Plate]) -> list[Plate]:
+        """Return the plates of an image with their colours."""
+        if self._colours is None:
+            return plates
+        values = colour_features(image, [np.array(plate.corners) for plate in plates])
+        if values is None:
+            return plates
+        return [
+            replace(plate, colour=colour, colour_confidence=confidence)
+            for plate, (colour, confidence) in zip(
+                plates, self._colours.colours(values), strict=True
+            )
+        ]
 
     def _alternatives(
         self, image: DecodedImage, candidate: Candidate, count: int
@@ -430,7 +452,7 @@ class PlateReader:
         Its probability is the calibrated one. What is left of 1 goes to the other texts in proportion to
         the recognizer's probabilities; texts that are not among them keep their part of it.
         """
-        crop = cut(Pyramid(image), candidate.corners, candidate.lines, self.manifest.reader)
+        crop = cut(Pyramid(image), candidate.corners, candidate.lines, self.manifest.recognizer)
         best = candidate.reading.text
         found = [
             item for item in most_likely(self._reader.run(crop[None])[0], count) if item[0] != best

@@ -162,7 +162,7 @@ class Recognizer(nn.Module, ABC):
         return total / targets.numel()
 
 
-LAYOUT_WEIGHT = 0.3
+LAYOUT_WEIGHT = 1.0
 """Weight of the layout's loss relative to that of the texts, which is a mean over eight characters."""
 
 

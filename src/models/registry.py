@@ -99,7 +99,7 @@ def build_recognizer(name: str, config: Config) -> Recognizer:
     Raises:
         ModelError: If the name is unknown, or the model cannot be built with its parameters.
     """
-    return _entry(RECOGNIZERS, name, "params.yaml: models.reader")(config)
+    return _entry(RECOGNIZERS, name, "params.yaml: models.recognizer")(config)
 
 
 def _entry(entries: Mapping[str, Entry[Model]], name: str, where: str) -> Entry[Model]:
@@ -140,7 +140,9 @@ def save_model(model: Localizer | Recognizer, path: Path) -> None:
 
 
 def _kind_of(model: Localizer | Recognizer) -> tuple[str, Mapping[str, Entry[Any]]]:
-    return ("localizer", LOCALIZERS) if isinstance(model, Localizer) else ("reader", RECOGNIZERS)
+    return (
+        ("localizer", LOCALIZERS) if isinstance(model, Localizer) else ("recognizer", RECOGNIZERS)
+    )
 
 
 def load_localizer(path: Path) -> Localizer:
@@ -158,7 +160,7 @@ def load_recognizer(path: Path) -> Recognizer:
     Raises:
         ModelError: If the file is missing or damaged, or does not hold such a model.
     """
-    return _load(path, "reader", RECOGNIZERS, "train_ocr")
+    return _load(path, "recognizer", RECOGNIZERS, "train_ocr")
 
 
 def _load(path: Path, kind: str, entries: Mapping[str, Entry[Model]], stage: str) -> Model:

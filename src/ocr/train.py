@@ -23,14 +23,14 @@ from ..training.recognizer import RecognizerTraining
 def main(config: Config) -> None:
     params, prepared = config.TrainOCRParams, config.prepared("ocr")
     torch.manual_seed(params.SEED)
-    model = build_recognizer(config.models.reader, config)
+    model = build_recognizer(config.models.recognizer, config)
     train_set, val_set = (
         OCRDataset(prepared / split, model.rectification, model.input_shape, params, split == "val")
         for split in ("train", "val")
     )
     data = TrainingData(train_set, val_set, params, config.BATCH_SIZE)
     module = RecognizerTraining(model, data)
-    train(module, data, config, "ocr", config.models.reader, Path(__file__))
+    train(module, data, config, "ocr", config.models.recognizer, Path(__file__))
 
 
 if __name__ == "__main__":

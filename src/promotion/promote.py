@@ -381,7 +381,7 @@ def write(files: Mapping[str, bytes], target: Path) -> None:
         StageError: The bundle cannot be written; the old one is unchanged.
     """
     partial_, replaced = _beside(target)
-    ours = {bundle.LOCALIZER, bundle.READER, *bundle.INT8.values(), bundle.MANIFEST, CARD}
+    ours = {*bundle.NAMES, CARD}
     shutil.rmtree(partial_, ignore_errors=True)
     try:
         partial_.mkdir(parents=True)

@@ -24,7 +24,7 @@ from .suite import run
 from .with_bundle import bundle_networks
 
 SETS = ("val", "formats", "shifted", "clutter", "calibration", "negatives")
-HOLDOUT = "locked"
+HOLDOUT = "holdout"
 
 
 def main(config: Config) -> None:

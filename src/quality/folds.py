@@ -99,7 +99,7 @@ def by_folds(samples: Samples, config: Config, folds: Folds) -> tuple[list[Evide
 def _kind(samples: Samples, config: Config) -> tuple[Callable[[], Any], Callable[[Any], Networks]]:
     """Return a function that builds a network for such samples, and one that wraps it for the checks."""
     if samples.crops:
-        return partial(build_recognizer, config.models.reader, config), torch_recognizer
+        return partial(build_recognizer, config.models.recognizer, config), torch_recognizer
     if list(samples.image(0).shape) == config.LocalizeParams.IMG_SHAPE[1:]:
         return partial(build_localizer, config.models.localizer, config), torch_localizer
     raise StageError(

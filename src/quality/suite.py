@@ -62,13 +62,16 @@ def checks_of(config: Config) -> list[Check]:
         _image("odd_aspect_ratio", "long and narrow images", params.ODD_ASPECT_RATIO),
         Check(
             "coverage", "bins of the declared ranges with too few samples",
-            coverage.coverage, _OF_SET, params.HOLES, whole=True,
+            coverage.coverage, _OF_SET, params.COVERAGE_GAPS, whole=True,
         ),
         compared(
             "clusters", "clusters with far fewer images than expected",
             clusters.clusters, params.UNLIKE_ALL, params.LACKING_CLUSTERS,
         ),
-        Check("doubt", "most uncertain predictions", uncertainty.uncertainty, params.DOUBT, _SHOWN),
+        Check(
+            "uncertainty", "most uncertain predictions",
+            uncertainty.uncertainty, params.UNCERTAINTY, _SHOWN,
+        ),
         Check(
             "calibration", "expected calibration error of the confidence",
             uncertainty.calibration, _OF_SET, params.CALIBRATION_ERROR,

@@ -27,7 +27,7 @@ def uncertainty(evidence: Evidence) -> Scores:
     of the confidence over the passes.
     """
     order = np.random.default_rng(evidence.params.SEED).permutation(len(evidence.samples))
-    rows = np.sort(order[: evidence.params.DOUBT_SAMPLES])
+    rows = np.sort(order[: evidence.params.UNCERTAINTY_SAMPLES])
     networks = evidence.networks
     if evidence.is_read and networks.read is not None:
         confidence = _texts(evidence, networks.read, rows)

@@ -26,7 +26,7 @@ def bundle_networks(path: Path | None) -> Networks:
     """
     bundle = Bundle.load(path)
     stack = PlateReader.load(path)
-    spec = bundle.manifest.reader
+    spec = bundle.manifest.recognizer
     runtime = best_runtime(has_int8=False)
     reader = bundle.networks(False)[1]
     network = Network(reader, runtime, available_cores(), [spec.input_shape[1:]])

@@ -239,6 +239,8 @@ def as_json(result: Result) -> str:
             "lines": plate.lines,
             "format": plate.format,
             "reason": plate.reason,
+            "colour": plate.colour,
+            "colour_confidence": plate.colour_confidence and round(plate.colour_confidence, 4),
             **_alternatives(plate),
         }
         for plate in result.plates

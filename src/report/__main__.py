@@ -37,7 +37,7 @@ HEADLINES = (
     (STACK, "formats.accuracy", "plates read, all formats"),
     (STACK, "shifted.accuracy", "plates read, shifted set"),
     (STACK, "clutter.with_text.share", "images without a Swiss plate in which a text is read"),
-    (STACK, "shifted.doubt.ece", "expected calibration error, shifted set"),
+    (STACK, "shifted.uncertainty.ece", "expected calibration error, shifted set"),
     ("evaluations/localize/metrics.json", "mean_iou", "mean IoU of the localizer"),
     ("evaluations/ocr/metrics.json", "accuracy", "texts read at the annotated corners"),
     (STACK, "latency.median_ms", "latency per scene in ms"),
@@ -363,7 +363,7 @@ def _models(base: Revision | None, head: Revision) -> str:
     rows: list[tuple[str, str, str]] = [
         (f"`{path}`, MB", _megabytes(base, path), _megabytes(head, path)) for path in paths
     ]
-    for name in ("latency.median_ms", "latency.p95_ms", "latency.pictures_per_second"):
+    for name in ("latency.median_ms", "latency.p95_ms", "latency.images_per_second"):
         old, new = _metric(base, STACK, name), _metric(head, STACK, name)
         if new is not None:
             rows.append((f"`{name}`", _number(old), _number(new)))

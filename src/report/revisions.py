@@ -35,7 +35,7 @@ class Revision:
         name: Name of the revision as it was requested.
         commit: Hash of the commit, or of HEAD for the workspace; None if there is no commit.
         parameters: Parameters, flattened to names such as ``TrainOCRParams.LR``.
-        metrics: Metrics by file, flattened to names such as ``doubt.ece``.
+        metrics: Metrics by file, flattened to names such as ``uncertainty.ece``.
         sizes: Size in bytes of models and other outputs by path, as recorded in dvc.lock.
         outcomes: Which plates of each set the stack reads; empty if no evaluation has written them.
     """

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.layout import Format
+from ..inference.colour import Colour
 from ..inference.layout import Reason
 from ..inference.reader import Plate
 from .engine import Answer
@@ -79,6 +80,10 @@ class FoundPlate(_Schema):
     reason: Reason | None
     """Reason why there is no text: part of the plate is hidden, the text is too uncertain, or the plate is
     not Swiss; null where there is a text."""
+    colour: Colour | None
+    """Colour of the plate's ground; null where none can be told, as in a grey image."""
+    colour_confidence: float | None
+    """Calibrated probability of the colour; null without one."""
 
     @classmethod
     def of(cls, plate: Plate) -> FoundPlate:
@@ -94,6 +99,8 @@ class FoundPlate(_Schema):
             lines=plate.lines,
             format=plate.format,
             reason=plate.reason,
+            colour=plate.colour,
+            colour_confidence=plate.colour_confidence and round(plate.colour_confidence, 4),
         )
 
 

@@ -4,9 +4,10 @@ Writes out/evaluations/stack: metrics.json, tables for ``dvc plots``, ten images
 The metrics of ``val``, scenes like the original's, are at the top level of metrics.json (``val_acc`` is
 the fraction of plates read without error). The other sets are nested under their names: ``formats`` (all
 formats, colours and lights), ``shifted`` (letters, backgrounds and degradations that training never
-sees), ``locked`` (the held-out test set from a different generator, for final figures only) and
-``clutter`` (no Swiss plate anywhere); ``tight`` (nothing but a plate); ``occluded`` measures whether a
-plate that cannot be seen as a whole is given no text, and one that can be is read. Run it with
+sees), ``holdout`` (the held-out test set from a different generator, for final figures only) and
+``clutter`` (no Swiss plate anywhere), ``colours`` (all colours of plates, under many lights) and ``tight``
+(nothing but a plate); ``occluded`` measures whether a plate that cannot be seen as a whole is given no
+text, and one that can be is read. Run it with
 ``dvc repro evaluate_stack``, or ``python -m src.stack.evaluate``.
 
 ``python -m src.stack.evaluate --labels CSV [--model DIR] [--json]`` computes the same metrics on the
@@ -34,6 +35,7 @@ from ..datasets.annotations import AnnotatedImage, AnnotationFile, PreparedAnnot
 from ..datasets.shards import ShardedSet
 from ..evaluation import figures as plots
 from ..evaluation import metrics as evaluation
+from ..evaluation.attributes import format_accuracy, summarise_colours
 from ..evaluation.end_to_end import (
     Case,
     Scores,
@@ -54,7 +56,7 @@ from ..inference.reader import PlateReader
 from ..inference.runtimes import installed_runtimes
 
 MAIN = "val"
-READ = (MAIN, "formats", "shifted", "locked")
+READ = (MAIN, "formats", "shifted", "holdout")
 """Sets with plates to be read."""
 CLUTTER = "clutter"
 OCCLUDED = {"occluded": "unoccluded", "occluded_holdout": "unoccluded_holdout"}
@@ -63,7 +65,9 @@ TIGHT = "tight"
 """Images that show nothing but a plate."""
 HIGH_ROW = 12.0
 """Height of characters in pixels from which on every plate of ``tight`` should be read."""
-SETS = (*READ, CLUTTER, *OCCLUDED, *OCCLUDED.values(), TIGHT)
+COLOURS = "colours"
+"""Street scenes in colour."""
+SETS = (*READ, CLUTTER, *OCCLUDED, *OCCLUDED.values(), TIGHT, COLOURS)
 OTHER_RUNTIMES = (MAIN, "formats", "shifted")
 """Sets that are evaluated with every runtime."""
 SHEETS = {
@@ -73,7 +77,7 @@ SHEETS = {
     CLUTTER: "failures_clutter",
     "occluded": "failures_occluded",
 }
-"""Failure sheets by set. There is none for ``locked``, so that nobody tunes on its failures."""
+"""Failure sheets by set. There is none for ``holdout``, so that nobody tunes on its failures."""
 TIMED = 100
 """Number of images whose latency is measured."""
 CURVE = 200
@@ -117,10 +121,19 @@ def main(config: Config) -> None:
     main_scores, main_set = scores[MAIN], annotated_sets[MAIN]
     metrics = {
         **summarise(main_scores, reader.threshold, "val_acc"),
+        "format_accuracy": format_accuracy(main_scores),
         **precision(main_scores),
         "latency": latency(reader, [item.image for item in islice(main_set, TIMED)]),
         "backgrounds": main_set.samples.meta.get("backgrounds"),
-        **{name: summarise(scores[name], reader.threshold) for name in READ if name != MAIN},
+        **{
+            name: {
+                **summarise(scores[name], reader.threshold),
+                "format_accuracy": format_accuracy(scores[name]),
+            }
+            for name in READ
+            if name != MAIN
+        },
+        COLOURS: summarise_colours(scores[COLOURS], annotated_sets[COLOURS].samples.labels),
         CLUTTER: summarise_clutter(scores[CLUTTER], reader.threshold),
         **{
             name: summarise_occluded(

@@ -24,10 +24,13 @@ from ..config import Config
 from ..config.stage import run_stage
 from ..core.errors import StageError
 from ..core.files import complete_folder
+from ..core.geometry import box_iou, corners_to_box
+from ..core.images import load_image
 from ..core.layout import ILLEGIBLE
 from ..core.machine import available_cores
 from ..core.provenance import dvc_lock, git_revision, machine
 from ..datasets.shards import ShardedSet
+from ..evaluation.end_to_end import MATCH
 from ..export import parity
 from ..export.onnx import localizer_to_onnx, recognizer_to_onnx
 from ..export.quantize import inputs, quantized
@@ -42,6 +45,7 @@ from ..inference.calibration import (
     fit_calibration,
     reader_calibration,
 )
+from ..inference.colour import NONE, ColourModel, colour_features, fit_colours
 from ..inference.crops import MARGINS, UPPER
 from ..inference.reader import Candidate, PlateReader
 from ..inference.runtimes import best_runtime
@@ -68,7 +72,7 @@ def main(config: Config) -> None:
         metrics["faster"] = parity.compare_decisions(known, *exported, runtime)
         if fault := parity.loss(metrics["faster"]):
             raise StageError(fault)
-    contents = dict(zip((bundle.LOCALIZER, bundle.READER), exported, strict=True))
+    contents = dict(zip((bundle.LOCALIZER, bundle.RECOGNIZER), exported, strict=True))
     known_plates = ShardedSet(config.prepared("stack") / "calibration")
     manifest = describe(localizer, reader)
     print("Quantizing ...")
@@ -85,10 +89,15 @@ def main(config: Config) -> None:
         known_plates,
         ShardedSet(config.prepared("stack") / "negatives"),
     )
+    colours = train_colours(
+        PlateReader(stack, runtime, available_cores()),
+        ShardedSet(config.prepared("stack") / "colours_calibration"),
+    )
     manifest = msgspec.structs.replace(
         manifest,
         files={name: bundle.file_entry(content) for name, content in contents.items()},
         calibration=calibration.to_dict(),
+        colours=None if colours is None else colours.to_dict(),
         threshold=max(threshold.value, hidden.value),
         metrics={
             **metrics,
@@ -120,7 +129,7 @@ def quantize(
     images = [samples.image(i) for i in range(count)]
     found, read = inputs(localizer, reader, manifest, images)
     # An untrained localizer may find no plate, and then nothing is read.
-    blank = np.zeros((1, *manifest.reader.input_shape[1:]), np.uint8)
+    blank = np.zeros((1, *manifest.recognizer.input_shape[1:]), np.uint8)
     return (
         quantized(localizer, found, keep_last=True),
         quantized(reader, read or [blank], keep_last=False),
@@ -144,7 +153,7 @@ def describe(localizer: Localizer, reader: Recognizer) -> Manifest:
             stride=localizer.stride,
             parameters=_parameters(localizer),
         ),
-        reader=bundle.RecognizerEntry(
+        recognizer=bundle.RecognizerEntry(
             name=_name(reader),
             input_shape=reader.input_shape,
             rectification=reader.rectification,
@@ -202,6 +211,34 @@ def calibrate(
         choose_threshold(cluttered),
         choose_threshold(hidden, allowed=HIDDEN_SHARE),
     )
+
+
+def train_colours(reader: PlateReader, known: ShardedSet) -> ColourModel | None:
+    """Fit the model of the plates' colours on those that the reader finds, where they are found.
+
+    Args:
+        reader: Reader of the bundle.
+        known: Images in colour with one plate each.
+
+    Returns:
+        The model; None if fewer than two colours were found, as by a reader that is not trained.
+    """
+    values, colours = [], []
+    true, names = known.corners, known.labels["colour"].tolist()
+    for i, candidates in enumerate(_read(reader, known)):
+        image = known.image(i)
+        box = corners_to_box(true[i] * image.shape[1::-1])
+        near = [
+            candidate.corners
+            for candidate in candidates
+            if float(box_iou(corners_to_box(candidate.corners), box)) >= MATCH
+        ]
+        if near:
+            features = colour_features(load_image(image), near[:1])
+            if features is not None:
+                values.append(features[0])
+                colours.append(names[i] or NONE)
+    return fit_colours(np.array(values), colours) if len(set(colours)) > 1 else None
 
 
 def _highest(calibration: Calibration, candidates: Sequence[Candidate], plate: str = "") -> float:

@@ -5,18 +5,22 @@ They are composed over the validation backgrounds, which no training set uses.
 - ``val``: Scenes of the original, on which its accuracy was measured.
 - ``formats``: Street scenes with all formats and colours in the proportions of StreetPlateParams.
 - ``shifted``: Street scenes with the glyph family, textures and degradations that training never sees.
-- ``locked``: Held-out test set from a different generator (src/generators/holdout/scene.py), for final
+- ``holdout``: Held-out test set from a different generator (src/generators/holdout/scene.py), for final
   figures only.
 - ``occluded``: Street scenes in which an object or the edge of the image hides characters of the plate, or
   something beside them.
 - ``unoccluded``: The same scenes without that object, and as whole images.
-- ``occluded_holdout``, ``unoccluded_holdout``: The same two from the generator of ``locked``.
+- ``occluded_holdout``, ``unoccluded_holdout``: The same two from the generator of ``holdout``.
 - ``tight``: Images that show nothing but a plate, at all sizes.
+- ``colours``: Street scenes in colour, in which all colours of plates are common, under many lights
+  (src/generators/colour.py).
 - ``clutter``: Scenes without Swiss plates: foreign plates, signs and nothing.
 - ``calibration``: Both kinds of scenes, some with an obstacle, from which export_stack derives
   probabilities.
 - ``negatives``: Scenes without Swiss plates, mostly with foreign ones, from which export_stack derives
   the threshold.
+- ``colours_calibration``: More scenes like those of ``colours``, on which export_stack fits what tells the
+  colours apart.
 
 python -m src.stack.prepare
 """
@@ -44,6 +48,7 @@ from ..datasets.prepare import (
     prepare_sets,
 )
 from ..datasets.shards import Shard
+from ..generators.colour import INFRARED, LIGHT_WEIGHTS, LIGHTS, paint
 from ..generators.glyphs import FAMILIES
 from ..generators.holdout.scene import HoldoutScenes
 from ..generators.street import StreetBlock
@@ -57,10 +62,12 @@ SHARES = {
     "occluded_holdout": 0.1,
     "unoccluded_holdout": 0.1,
     "tight": 0.2,
-    "locked": 0.2,
+    "holdout": 0.2,
+    "colours": 0.4,
     "clutter": 0.2,
     "calibration": 0.8,
     "negatives": 0.4,
+    "colours_calibration": 0.8,
 }
 HELD_OUT_FAMILY = "grotesk"
 NO_SWISS_PLATE = {"KIND_WEIGHTS": [0.0, 0.3, 0.3, 0.4]}
@@ -142,6 +149,47 @@ class TightScenes:
         return Shard(images, pd.concat(tables).sort_index().reset_index(drop=True))
 
 
+COLOURFUL = {**SWISS, "DIPLOMATIC_PROBABILITY": 0.1}
+COLOUR_WEIGHTS = [0.3, 0.15, 0.12, 0.12, 0.12, 0.1, 0.09]
+"""Weights of the colours in the sets of colours, where every colour is common enough to be measured."""
+
+
+@dataclass(frozen=True)
+class ColourScenes:
+    """Callable that generates shards of street scenes in colour.
+
+    The column ``light`` of the labels is the name of the light. The colour is "" in infrared light, where
+    none can be told.
+
+    Attributes:
+        source: Source of street scenes.
+    """
+
+    source: SceneSource
+
+    def __call__(self, indices: range) -> Shard:
+        side = self.source.side
+        images = np.empty((len(indices), side, side, 3), np.uint8)
+        tables = []
+        for positions, part in self.source.parts(indices):
+            block = part.block
+            if not isinstance(block, StreetBlock):
+                raise TypeError("scenes in colour are street scenes")
+            draws = Draws(
+                self.source.seed, f"{self.source.stream}-light", np.asarray(indices)[positions]
+            )
+            lights = draws.choice(LIGHT_WEIGHTS).tolist()
+            numbers = draws.split(1)
+            for i, position in enumerate(positions.tolist()):
+                grey = part.render(i)
+                images[position] = paint(grey, block, i, LIGHTS[lights[i]], numbers[i])
+            names = [LIGHTS[light].name for light in lights]
+            labels = block.labels().set_index(positions).assign(light=names)
+            labels.loc[labels["light"] == INFRARED, "colour"] = ""
+            tables.append(labels)
+        return Shard(images, pd.concat(tables).sort_index().reset_index(drop=True))
+
+
 @dataclass(frozen=True)
 class HoldoutShards:
     """Callable that generates shards of a held-out test set; ``HoldoutScenes`` documents the fields."""
@@ -194,10 +242,18 @@ def main(config: Config) -> None:
     for name, (mix, share) in partly.items():
         source = source_of(name, params.STREET_SIZE[0], mix)
         sets[name] = planned(range(counts[name]), source, partial(PartialScenes, cut_share=share))
+    plates = config.StreetPlateParams.model_copy(update={"COLOUR_WEIGHTS": COLOUR_WEIGHTS})
+    colourful = config.model_copy(update={"StreetPlateParams": plates})
+    for name in ("colours", "colours_calibration"):
+        source = SceneSource(
+            colourful, params.SEED, name, "val", params.STREET_SIZE[0], 0.0,
+            StreetMix(1.0, width, street=COLOURFUL),
+        )  # fmt: skip
+        sets[name] = planned(range(counts[name]), source, ColourScenes)
     tight = source_of("tight", params.STREET_SIZE[0], StreetMix(1.0, TIGHT_WIDTH, street=TIGHT))
     sets["tight"] = planned(range(counts["tight"]), tight, TightScenes)
     held_out_sets = {
-        "locked": HoldoutShards(params.SEED),
+        "holdout": HoldoutShards(params.SEED),
         "occluded_holdout": HoldoutShards(params.SEED, occluded=True),
         "unoccluded_holdout": HoldoutShards(params.SEED, occluded=True, objects=False),
     }

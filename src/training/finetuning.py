@@ -97,7 +97,7 @@ def finetune(
     trained = config.out("models", task) / "model.safetensors"
     feedback = config.prepared("feedback") / task
     depends = [trained, *(feedback / split / "meta.json" for split in ("train", "val"))]
-    name = config.models.localizer if task == "localize" else config.models.reader
+    name = config.models.localizer if task == "localize" else config.models.recognizer
     train(module, data, config, task, name, code, depends)
     if module.trainer.is_global_zero:
         tuned = config.out("models", f"{task}_finetuned") / "model.safetensors"

@@ -67,6 +67,6 @@ def tune(config: Config) -> None:
         config,
         "localize",
         load_localizer,
-        config.FinetuneLocalizeParams.KEPT,
+        config.FinetuneLocalizeParams.ORIGINAL_SHARE,
         Path(__file__),
     )

@@ -16,6 +16,7 @@ from ..core.errors import StageError
 from ..models.base import Localizer, Recognizer
 from .data import TrainingData
 from .hardware import FLOAT32, Precision
+from .optimizer import MuonAdamW
 
 GRADIENT_NORM = 1.0
 """Norm that gradients are clipped to."""
@@ -109,15 +110,7 @@ class TrainingModule(pl.LightningModule, ABC):
         return {"train/loss": loss, "train/gradient_norm": float(self._gradient_norm)}
 
     def configure_optimizers(self) -> Any:
-        decayed = [value for value in self.parameters() if value.ndim > 1]
-        others = [value for value in self.parameters() if value.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": self.params.WEIGHT_DECAY},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=self.params.LR,
-        )
+        optimizer = MuonAdamW(self, self.params.LR, self.params.WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -30,5 +30,11 @@ def tune(config: Config) -> None:
     )
     module = RecognizerTraining(model, data)
     finetune(
-        module, data, config, "ocr", load_recognizer, config.FinetuneOCRParams.KEPT, Path(__file__)
+        module,
+        data,
+        config,
+        "ocr",
+        load_recognizer,
+        config.FinetuneOCRParams.ORIGINAL_SHARE,
+        Path(__file__),
     )

@@ -75,7 +75,7 @@ def test_reads_every_canton(canton: str) -> None:
 @pytest.mark.parametrize("digits", range(1, 8))
 @pytest.mark.parametrize("format_index", range(len(FORMATS)))
 def test_reads_every_format_with_every_length(format_index: int, digits: int) -> None:
-    entry = reader().manifest.reader
+    entry = reader().manifest.recognizer
     if FORMATS[format_index].name == "moped" and entry.upper != UPPER:
         pytest.skip("the promoted bundle was trained before mopeds were drawn as the law has them")
     number = "9182736"[:digits]

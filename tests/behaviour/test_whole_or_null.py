@@ -13,7 +13,7 @@ from src.inference.crops import UPPER
 from tests.behaviour.test_shipped_bundle import ImageArray, photograph, reader, text
 
 pytestmark = pytest.mark.skipif(
-    reader().manifest.reader.upper != UPPER,
+    reader().manifest.recognizer.upper != UPPER,
     reason="the promoted bundle was trained before plates were hidden in part",
 )
 FORMAT_INDICES = range(len(FORMATS))

@@ -98,7 +98,7 @@ def test_what_is_drawn_is_read(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["pictures"] == 2
+    assert result["images"] == 2
     small, large = (
         result["read_by_height"][name] for name in ("0 to 15 pixels", "30 pixels and more")
     )

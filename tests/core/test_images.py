@@ -111,6 +111,60 @@ def test_damaged_exif_does_not_matter(kind: str, exif: bytes, grey: NDArray[np.u
         assert load_colour(content).shape == (120, 160, 3)
 
 
+# Colour
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_image_is_decoded_in_colour_later(
+    kind: str, rgb: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(encoded(rgb, kind, **({"quality": 95} if kind in {"JPEG", "WEBP"} else {})))
+    for source in (path, path.read_bytes()):
+        image = load_image(source)
+        assert image.decode_colour is not None
+        for _ in range(2):
+            assert np.array_equal(image.decode_colour(1), load_colour(path))
+    # It is the file that was read which is decoded, whatever became of it.
+    image = load_image(path)
+    path.unlink()
+    assert image.decode_colour is not None
+    assert image.decode_colour(1).shape == (*SIZE, 3)
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("as_array", [False, True])
+def test_pixels_keep_their_colours(alpha: bool, as_array: bool, rgb: NDArray[np.uint8]) -> None:
+    pixels = np.dstack([rgb, np.full(SIZE, 102, np.uint8)]) if alpha else rgb
+    image = load_image(pixels if as_array else Image.fromarray(pixels))
+    assert image.decode_colour is not None
+    wanted = rgb * 0.4 + 255 * 0.6 if alpha else rgb
+    assert np.abs(image.decode_colour(8) - wanted).max() <= 1
+
+
+def test_grey_images_have_no_colour(grey: NDArray[np.uint8]) -> None:
+    sources = [grey, grey[..., None], Image.fromarray(grey), grey.astype(float)]
+    sources += [encoded(grey, kind) for kind in ("JPEG", "PNG", "TIFF", "BMP")]
+    sources.append(encoded(Image.fromarray(grey).convert("LA"), "PNG"))
+    sources.append(encoded(grey.astype(np.uint16) * 257, "PNG"))
+    assert [load_image(source).decode_colour for source in sources] == [None] * len(sources)
+
+
+def test_a_jpeg_is_decoded_in_colour_at_reduced_size(rgb: NDArray[np.uint8]) -> None:
+    large = cv2.resize(rgb, (801, 603))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = load_image(encoded(large, "JPEG", quality=95, exif=exif))
+    assert image.decode_colour is not None
+    whole = image.decode_colour(1)
+    assert whole.shape == (801, 603, 3)
+    for divisor in (2, 4, 8):
+        reduced = image.decode_colour(divisor)
+        assert reduced.shape == (-(-801 // divisor), -(-603 // divisor), 3)
+        again = cv2.resize(whole, reduced.shape[1::-1], interpolation=cv2.INTER_AREA)
+        assert difference(reduced, again) < 3
+
+
 # Kinds of pixels
 
 

@@ -27,7 +27,7 @@ def metrics(accuracy: float) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "val_acc": accuracy, "val_acc_95": interval, "count_with_text": 100, **slices,
-        "doubt": {"ece": 0.01, "count": 100},
+        "uncertainty": {"ece": 0.01, "count": 100},
         "formats": {"accuracy": 0.7, "accuracy_95": interval, "count_with_text": 40, **slices},
         "clutter": {"with_text": {"share": 0.001, "count": 1000}},
     }  # fmt: skip
@@ -84,7 +84,7 @@ def test_the_candidate_may_be_the_promoted_one(promoted: Path) -> None:
     write("metrics.json", metrics(0.9))
     write_bundle(Path("out/models/stack"))
     assert "These are the promoted models." in texts(opened("model"))
-    (Path("out/models/stack") / "reader.onnx").write_bytes(b"another")
+    (Path("out/models/stack") / "recognizer.onnx").write_bytes(b"another")
     write_manifest(Path("out/models/stack"))
     assert "These are the promoted models." not in texts(opened("model"))
 

@@ -55,7 +55,7 @@ def write_evaluation(confidences: np.ndarray) -> None:
     PLOTS.mkdir(parents=True)
     for name in ("val", "formats"):
         curve(confidences).to_csv(PLOTS / f"risk_coverage_{name}.csv", index=False)
-    counted = {"doubt": {"count": len(confidences)}}
+    counted = {"uncertainty": {"count": len(confidences)}}
     (PLOTS.parent / "metrics.json").write_text(json.dumps({**counted, "formats": counted}))
 
 

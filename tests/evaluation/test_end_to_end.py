@@ -84,7 +84,7 @@ def test_several_plates_of_an_image_are_each_counted() -> None:
     stack = OracleStack(extra={0: [(CORNERS_ELSEWHERE + 1.0, "BE42", 0.95)]})
     scores = scoring.score(stack, truth)
     metrics = scoring.summarise(scores, 0.5)
-    assert (metrics["count"], metrics["pictures"], metrics["accuracy"]) == (3, 2, 1)
+    assert (metrics["count"], metrics["images"], metrics["accuracy"]) == (3, 2, 1)
     assert scores.table["plate"].tolist() == ["BE42", plate_text(0), plate_text(1)]
     assert scores.answers["right"].all()
     assert metrics["at_threshold"]["coverage"]["share"] == 1
@@ -99,13 +99,13 @@ def test_a_plate_that_is_not_found_is_lost() -> None:
     metrics = scoring.summarise(scores, 0.5)
     assert metrics["accuracy"] == metrics["recall_50"] == 0.5
     # The reader would have read it.
-    assert (metrics["lost_by_localizer"], metrics["lost_by_reader"]) == (0.5, 0)
+    assert (metrics["lost_by_localizer"], metrics["lost_by_recognizer"]) == (0.5, 0)
     assert metrics["at_threshold"]["coverage"]["share"] == 0.5
     assert metrics["at_threshold"]["wrong"] == pytest.approx(
         {"share": 0, "low": 0, "high": 0.793457, "count": 1}, abs=1e-4
     )
     # What was not found has no probability to be judged.
-    assert metrics["doubt"]["count"] == 1
+    assert metrics["uncertainty"]["count"] == 1
 
 
 def test_a_box_that_is_off_keeps_its_overlap_and_loses_its_text() -> None:
@@ -147,7 +147,7 @@ def test_a_threshold_counts_what_reaches_it() -> None:
     at = scoring.at_threshold(scores, 0.7)
     assert at["coverage"]["share"] == 0.5
     assert at["wrong"]["share"] == 0.5
-    assert at["pictures_with_text"]["share"] == 0.5
+    assert at["images_with_text"]["share"] == 0.5
     # What is right does not depend on it.
     assert scoring.summarise(scores, 0.7)["accuracy"] == 0.75
 
@@ -173,7 +173,7 @@ def test_clutter_counts_images() -> None:
     unlikely = {2: [(corners, "AI9", 0.1, 0.3)]}
     stack = OracleStack(missed={2, 3}, confidences={0: 0.9, 1: 0.3}, extra=unlikely)
     metrics = scoring.summarise_clutter(scoring.score(stack, truth), 0.5)
-    assert metrics["pictures"] == 4
+    assert metrics["images"] == 4
     assert metrics["with_text"]["share"] == 0.25
     assert metrics["without_plate"]["with_text"]["share"] == 0
     # A box on the foreign plate is right; one of the three other images has one, and a candidate that is
@@ -187,8 +187,8 @@ def test_a_stack_that_finds_nothing_is_measured_too() -> None:
     scores = scoring.score(OracleStack(missed={0, 1}), truth)
     metrics = scoring.summarise(scores, 0.5)
     assert metrics["accuracy"] == 0
-    assert metrics["doubt"]["count"] == 0
-    assert metrics["doubt"]["ece"] is None
+    assert metrics["uncertainty"]["count"] == 0
+    assert metrics["uncertainty"]["ece"] is None
     assert metrics["at_threshold"]["wrong"]["share"] is None
     assert scoring.precision(scores)["map"] == 0
     assert len(scoring.confused(scores)) == 0
@@ -246,12 +246,12 @@ def test_failures_are_lost_plates_and_false_texts_the_surest_first() -> None:
 def test_a_reader_by_corners_is_not_judged_by_boxes() -> None:
     plates = [AnnotatedPlate(plate_text(1), true_plate(1).box, None)]
     by_corners = scoring.score(OracleStack(), images([], plates, has_corners=False))
-    assert scoring.summarise(by_corners, 0.5)["lost_by_reader"] is None
+    assert scoring.summarise(by_corners, 0.5)["lost_by_recognizer"] is None
     assert len(by_corners.notes) == 2
     by_box = scoring.score(
         OracleStack(rectification="box", wrong={1}), images([], plates, has_corners=False)
     )
-    assert scoring.summarise(by_box, 0.5)["lost_by_reader"] == 1
+    assert scoring.summarise(by_box, 0.5)["lost_by_recognizer"] == 1
 
 
 def test_found_plates_of_the_real_type_are_taken() -> None:

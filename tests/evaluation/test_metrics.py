@@ -146,8 +146,8 @@ def test_a_constant_is_as_good_as_itself() -> None:
 
 def test_doubt_of_nothing_is_none() -> None:
     doubt = evaluation.uncertainty(np.zeros(0), np.zeros(0, bool))
-    assert doubt.pop("count") == 0
-    assert set(doubt.values()) == {None}
+    assert uncertainty.pop("count") == 0
+    assert set(uncertainty.values()) == {None}
     assert len(evaluation.reliability(np.zeros(0), np.zeros(0, bool))) == 0
     assert len(evaluation.risk_coverage(np.zeros(0), np.zeros(0, bool))) == 0
 

@@ -16,7 +16,7 @@ from src.inference.bundle import Bundle, BundleError, read_manifest
 from tests.bundles import write_bundle
 
 MANIFEST = bundle.MANIFEST
-NETWORKS = [bundle.LOCALIZER, bundle.READER]
+NETWORKS = [bundle.LOCALIZER, bundle.RECOGNIZER]
 
 
 @pytest.fixture
@@ -60,6 +60,37 @@ def test_a_bundle_may_hold_networks_of_8_bits(tmp_path: Path) -> None:
         Bundle.load(folder)
 
 
+def first_version(folder: Path) -> None:
+    """Make a bundle one of version 1, in which some names were others."""
+
+    def edit(values: dict[str, Any]) -> None:
+        values["version"] = 1
+        values["reader"] = values.pop("recognizer")
+        del values["colours"]
+        for now, before in ((bundle.RECOGNIZER, "reader.onnx"),
+                            (bundle.INT8[bundle.RECOGNIZER], "reader.int8.onnx")):  # fmt: skip
+            (folder / now).rename(folder / before)
+            values["files"][before] = values["files"].pop(now)
+
+    change(folder, edit)
+
+
+def test_a_bundle_of_the_first_version_is_read(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle", int8=True)
+    now = Bundle.load(folder)
+    first_version(folder)
+    before = Bundle.load(folder)
+    assert before.contents == now.contents
+    assert before.manifest == now.manifest
+    assert before.colours is None
+    # What is written of it is of the present version.
+    assert json.loads(bundle.manifest_text(before.manifest))["version"] == bundle.VERSION
+    path = folder / "reader.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=re.escape(str(path))):
+        Bundle.load(folder)
+
+
 def test_a_folder_without_a_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"nowhere: there is no bundle.*dvc repro export_stack"):
         Bundle.load(tmp_path / "nowhere")
@@ -90,8 +121,11 @@ def test_a_file_that_is_another_one(folder: Path, name: str, damage: str) -> Non
 def test_no_runtime_sees_a_file_that_was_not_checked(folder: Path) -> None:
     """What is run is what was checked, though the file changes in between."""
     loaded = Bundle.load(folder)
-    (folder / bundle.READER).write_bytes(b"something else")
-    assert bundle.file_entry(loaded.contents[bundle.READER]) == loaded.manifest.files[bundle.READER]
+    (folder / bundle.RECOGNIZER).write_bytes(b"something else")
+    assert (
+        bundle.file_entry(loaded.contents[bundle.RECOGNIZER])
+        == loaded.manifest.files[bundle.RECOGNIZER]
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,21 +133,21 @@ def test_no_runtime_sees_a_file_that_was_not_checked(folder: Path) -> None:
     [
         (lambda values: values.update(format="a car"), "not a bundle manifest"),
         (
-            lambda values: values.update(version=2),
-            "has version 2, but this program reads version 1",
+            lambda values: values.update(version=3),
+            "has version 3, but this program reads versions 1 and 2",
         ),
         (lambda values: values.pop("version"), "has version None"),
         (lambda values: values.pop("threshold"), "required field `threshold`"),
         (lambda values: values.update(threshold=1.5), r"<= 1.0.*\$\.threshold"),
         (lambda values: values.update(more=1), "unknown field `more`"),
         (
-            lambda values: values["reader"].update(rectification="none"),
-            r"\$\.reader\.rectification",
+            lambda values: values["recognizer"].update(rectification="none"),
+            r"\$\.recognizer\.rectification",
         ),
         (lambda values: values["localizer"].update(stride=0), r"\$\.localizer\.stride"),
-        (lambda values: values["files"].pop("reader.onnx"), "does not list reader.onnx"),
+        (lambda values: values["files"].pop("recognizer.onnx"), "does not list recognizer.onnx"),
         (
-            lambda values: values["files"].update({"x.onnx": values["files"]["reader.onnx"]}),
+            lambda values: values["files"].update({"x.onnx": values["files"]["recognizer.onnx"]}),
             r"unknown files: \['x.onnx'\]",
         ),
         (lambda values: values["charset"].update(blank=35), "its classes differ from those"),

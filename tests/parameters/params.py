@@ -34,7 +34,7 @@ class PlateParams:
 class StreetPlateParams:
     FORMAT_WEIGHTS: list = [0.28, 0.06, 0.22, 0.27, 0.1, 0.07]
     COLOUR_WEIGHTS: list = [0.82, 0.04, 0.03, 0.03, 0.03, 0.03, 0.02]
-    DIGIT_WEIGHTS: list = [0.04, 0.05, 0.08, 0.13, 0.25, 0.42, 0.03]
+    DIGIT_WEIGHTS: list = [0.07, 0.08, 0.1, 0.13, 0.22, 0.37, 0.03]
     FAMILY_WEIGHTS: list = [0.65, 0.35, 0.0]
     GLYPH_VARIANTS: int = 256
     GLYPH_WIDTH: list = [0.85, 1.18]
@@ -53,7 +53,7 @@ class StreetPlateParams:
 
 
 class StreetParams:
-    KIND_WEIGHTS: list = [0.63, 0.16, 0.07, 0.14]
+    KIND_WEIGHTS: list = [0.58, 0.2, 0.07, 0.15]
     YAW: float = 45.0
     PITCH: list = [-25.0, 35.0]
     ROLL: float = 12.0
@@ -68,6 +68,7 @@ class StreetParams:
     OVERLAY_PROBABILITY: float = 0.25
     PLAIN_PROBABILITY: float = 0.05
     STATIC_PROBABILITY: float = 0.03
+    FITTINGS_PROBABILITY: float = 0.25
     SURROUND_PROBABILITY: float = 0.75
     PANEL_PROBABILITY: float = 0.65
     PANEL_EDGE_PROBABILITY: float = 0.4
@@ -131,7 +132,7 @@ class LocalizeParams:
 
 class PrepareLocalizeParams:
     SEED: int = 25032023
-    MAX_IMAGES: int = 360000
+    MAX_IMAGES: int = 330000
     TRAIN_SPLIT: float = 0.92
     STRUCTURE_PROBABILITY: float = 0.25
     STREET_SHARE: float = 0.6
@@ -140,7 +141,7 @@ class PrepareLocalizeParams:
 
 
 class LocalizeModelParams:
-    PLATE_NET_CHANNELS: list = [16, 32, 32, 64, 64, 128, 128, 128]
+    PLATE_NET_CHANNELS: list = [16, 24, 32, 48, 64, 96, 96, 96]
     CONV_LAYERS: list = [64, 0, 128, 0, 256, 0, 512, 0]
     AVGPOOL_SIZE: list = [5, 5]
     HIDDEN_LAYERS: list = [512, 512]
@@ -149,7 +150,7 @@ class LocalizeModelParams:
 
 class TrainLocalizeParams:
     SEED: int = 25032023
-    LR: float = 0.003
+    LR: float = 0.005
     WEIGHT_DECAY: float = 0.01
     WARMUP: float = 0.1
     EMA_DECAY: float = 0.995
@@ -162,7 +163,7 @@ class FinetuneLocalizeParams:
     LR: float = 0.0003
     STEPS: int = 3300
     FEEDBACK_SHARE: float = 0.1
-    KEPT: float = 0.15
+    ORIGINAL_SHARE: float = 0.15
 
 
 class EvaluateLocalizeParams:
@@ -178,21 +179,21 @@ class OCRParams:
 
 class PrepareOCRParams:
     SEED: int = 25032023
-    MAX_IMAGES: int = 250000
+    MAX_IMAGES: int = 300000
     TRAIN_SPLIT: float = 0.92
     IMG_SIZE: list = [256, 256]
     MARGIN: float = 0.25
     STRUCTURE_PROBABILITY: float = 0.25
     STREET_SHARE: float = 0.6
     STREET_WIDTH: list = [0.16, 0.95]
-    OBSTACLE_SHARE: float = 0.3
-    CUT_SHARE: float = 0.15
+    OBSTACLE_SHARE: float = 0.4
+    CUT_SHARE: float = 0.25
 
 
 class OCRModelParams:
     CRNN_IMG_SHAPE: list = [1, 32, 128]
-    CRNN_CHANNELS: list = [32, 32, 64, 64, 96, 96, 128, 128]
-    CRNN_HIDDEN_SIZE: int = 128
+    CRNN_CHANNELS: list = [16, 32, 48, 64, 64, 96, 96, 128]
+    CRNN_HIDDEN_SIZE: int = 96
     CRNN_NUM_LAYERS: int = 1
     CRNN_DROPOUT: float = 0.1
     CONV_LAYERS: list = [64, 0, 128, 0, 256, 0, 256, 0]
@@ -204,11 +205,11 @@ class OCRModelParams:
 
 class TrainOCRParams:
     SEED: int = 25032023
-    LR: float = 0.002
+    LR: float = 0.003
     WEIGHT_DECAY: float = 0.01
     WARMUP: float = 0.1
     EMA_DECAY: float = 0.995
-    EPOCHS: int = 7
+    EPOCHS: int = 4
     VALIDATE_EVERY: int = 2000
     PATIENCE: int = 5
     CORNER_JITTER: float = 1.3
@@ -224,7 +225,7 @@ class FinetuneOCRParams:
     LR: float = 0.0005
     STEPS: int = 1500
     FEEDBACK_SHARE: float = 0.25
-    KEPT: float = 0.4
+    ORIGINAL_SHARE: float = 0.4
 
 
 class EvaluateOCRParams:
@@ -270,12 +271,12 @@ class QualityParams:
     HEIGHTS: list = [10.0, 20.0, 30.0, 40.0]
     LIGHTS: list = [0.2, 0.4, 0.6, 0.8]
     LEAST_SHARE: float = 0.25
-    HOLES: int = 0
+    COVERAGE_GAPS: int = 0
     CLUSTERS: int = 32
     UNLIKE_ALL: float = 1.5
     LACKING_CLUSTERS: int = 0
-    DOUBT: float = 0.5
-    DOUBT_SAMPLES: int = 200
+    UNCERTAINTY: float = 0.5
+    UNCERTAINTY_SAMPLES: int = 200
     PASSES: int = 6
     CALIBRATION_ERROR: float = 0.15
     SHIFT: list = [0.9, 0.7]

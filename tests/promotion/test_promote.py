@@ -81,10 +81,10 @@ def sets(config: Config) -> None:
 def retrained(config: Config, int8: bool = False, note: str = "READER") -> Path:
     """Another bundle than before, as a new training makes it."""
     folder = write_bundle(config.out("models", "stack"), threshold=0.6, int8=int8)
-    path = folder / bundle.READER
+    path = folder / bundle.RECOGNIZER
     path.write_bytes(path.read_bytes().replace(b"reader", note.encode()))
     manifest = bundle.read_manifest(folder)
-    files = {**manifest.files, bundle.READER: bundle.file_entry(path.read_bytes())}
+    files = {**manifest.files, bundle.RECOGNIZER: bundle.file_entry(path.read_bytes())}
     text = bundle.manifest_text(msgspec.structs.replace(manifest, files=files))
     (folder / bundle.MANIFEST).write_text(text)
     return folder
@@ -141,12 +141,12 @@ def test_the_card_says_what_was_measured(config: Config) -> None:
     assert "| 0-10 | 40 | 0.5000 |" in text
     assert "| white | 12 | 0.8100 |" in text
     assert "in 0.10% of 1000 images" in text
-    assert "locked" in text
+    assert "holdout" in text
     assert "{" not in text
 
 
 def test_a_damaged_bundle_is_not_promoted(config: Config) -> None:
-    (config.out("models", "stack") / bundle.READER).write_bytes(b"other")
+    (config.out("models", "stack") / bundle.RECOGNIZER).write_bytes(b"other")
     with pytest.raises(BundleError, match=r"reader\.onnx"):
         promote.promote(config, Options())
     assert not MODELS.exists()

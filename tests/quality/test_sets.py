@@ -217,7 +217,8 @@ def test_too_small_a_set_is_not_compared() -> None:
 def test_what_is_read_with_doubt_is_known_least() -> None:
     read = reader(text_of, lambda i: 0.7 if i in (3, 30) else 0.99)
     finding = checked(
-        "doubt", evidence_of(samples_of(60), read=read, params={"DOUBT_SAMPLES": 60, "PASSES": 4})
+        "uncertainty",
+        evidence_of(samples_of(60), read=read, params={"UNCERTAINTY_SAMPLES": 60, "PASSES": 4}),
     )
     assert sorted(finding.flagged.tolist()) == [3, 30]
     assert finding.checked == 60
@@ -228,9 +229,9 @@ def test_what_is_read_with_doubt_is_known_least() -> None:
 
 def test_some_samples_stand_for_all() -> None:
     finding = checked(
-        "doubt",
+        "uncertainty",
         evidence_of(
-            samples_of(60), read=reader(text_of), params={"DOUBT_SAMPLES": 25, "PASSES": 3}
+            samples_of(60), read=reader(text_of), params={"UNCERTAINTY_SAMPLES": 25, "PASSES": 3}
         ),
     )
     assert finding.checked == 25
@@ -238,9 +239,11 @@ def test_some_samples_stand_for_all() -> None:
 
 def test_boxes_are_found_with_doubt_too() -> None:
     finding = checked(
-        "doubt",
+        "uncertainty",
         evidence_of(
-            samples_of(40), find=finder({}, score=0.3), params={"DOUBT_SAMPLES": 60, "PASSES": 4}
+            samples_of(40),
+            find=finder({}, score=0.3),
+            params={"UNCERTAINTY_SAMPLES": 60, "PASSES": 4},
         ),
     )
     assert len(finding.flagged) == 40

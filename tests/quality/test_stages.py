@@ -40,9 +40,15 @@ def results(config: Config, task: str) -> dict[str, Any]:
 def config(tmp_path: Path) -> Config:
     """Parameters for sets of some dozens."""
     config = config_below(tmp_path)
-    small = {"SAMPLES": 40, "STACK_SAMPLES": 10, "CLUSTERS": 4, "DOUBT_SAMPLES": 10, "PASSES": 2}
+    small = {
+        "SAMPLES": 40,
+        "STACK_SAMPLES": 10,
+        "CLUSTERS": 4,
+        "UNCERTAINTY_SAMPLES": 10,
+        "PASSES": 2,
+    }
     # What the sets of the tests hold is not what params.py declares.
-    small |= {"HOLES": 10**6, "LACKING_CLUSTERS": 100}
+    small |= {"COVERAGE_GAPS": 10**6, "LACKING_CLUSTERS": 100}
     return sets.with_params(config, **small)
 
 

@@ -295,10 +295,10 @@ def test_a_branch_is_compared_with_what_it_was_made_from(repository: Path) -> No
 @pytest.mark.parametrize(
     ("name", "sign"),
     [
-        ("val_acc", 1), ("shifted.doubt.ece", -1), ("at_threshold.wrong.share", -1),
+        ("val_acc", 1), ("shifted.uncertainty.ece", -1), ("at_threshold.wrong.share", -1),
         ("at_threshold.coverage.share", 1), ("corner_error_px.mean", -1),
         ("corner_error.picture_px.median", -1), ("latency.median_ms", -1), ("count", 0),
-        ("clutter.with_text.count", 0), ("latency.runtime", 0), ("lost_by_reader", -1),
+        ("clutter.with_text.count", 0), ("latency.runtime", 0), ("lost_by_recognizer", -1),
         ("detection.recall.low", 1), ("threshold", 0),
     ],
 )  # fmt: skip

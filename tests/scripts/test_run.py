@@ -132,19 +132,21 @@ def test_an_edit_that_the_committed_value_overrides_is_told(
 def test_a_profile_may_set_what_is_in_params_yaml(
     clone: Path, monkeypatch: pytest.MonkeyPatch, prefix: str
 ) -> None:
-    (clone / "profiles/seed.txt").write_text(f"{prefix}models.reader=plate_ocr_v2\n")
+    (clone / "profiles/seed.txt").write_text(f"{prefix}models.recognizer=plate_ocr_v2\n")
     dvc = Commands()
     monkeypatch.setattr(script, "run_dvc", dvc)
     monkeypatch.setattr(script, "detected_source", lambda: "procedural")
     assert script.run("full", []) == 0
-    assert "params.yaml:models.reader=crnn" in dvc.overrides
+    assert "params.yaml:models.recognizer=crnn" in dvc.overrides
     assert script.run("seed", []) == 0
     assert [item for item in dvc.overrides if "reader" in item] == [
-        f"{prefix}models.reader=plate_ocr_v2"
+        f"{prefix}models.recognizer=plate_ocr_v2"
     ]
 
 
-@pytest.mark.parametrize("line", ["params.py:No.SUCH=1", "no.such=1", "other.yaml:models.reader=1"])
+@pytest.mark.parametrize(
+    "line", ["params.py:No.SUCH=1", "no.such=1", "other.yaml:models.recognizer=1"]
+)
 def test_a_profile_that_sets_no_parameter_is_told(clone: Path, line: str) -> None:
     (clone / "profiles/wrong.txt").write_text(f"{line}\n")
     with pytest.raises(script.RunError, match=r"(?i)no.such|other\.yaml"):

@@ -78,7 +78,7 @@ def test_a_bundle_that_cannot_be_used_ends_it(folder: Path, damage: str) -> None
     if damage == "missing":
         shutil.rmtree(folder)
     else:
-        path = folder / bundle.READER
+        path = folder / bundle.RECOGNIZER
         path.write_bytes(path.read_bytes()[:-1])
     done = run("--port", "0", "--model", str(folder))
     assert done.returncode == 1
@@ -151,7 +151,7 @@ def test_sighup_takes_a_new_bundle_and_no_bad_one(folder: Path, tmp_path: Path) 
             thread.start()
             first = client.get("/v1/model").json()
             # A bad one first: the old one goes on.
-            path = folder / bundle.READER
+            path = folder / bundle.RECOGNIZER
             content = path.read_bytes()
             path.write_bytes(content[:-1])
             server.signal(signal.SIGHUP)
@@ -160,12 +160,12 @@ def test_sighup_takes_a_new_bundle_and_no_bad_one(folder: Path, tmp_path: Path) 
             # Then another one.
             path.write_bytes(content)
             new = write_bundle(tmp_path / "new", threshold=0.9)
-            changed = (new / bundle.READER).read_bytes().replace(b"reader", b"READER")
-            (new / bundle.READER).write_bytes(changed)
+            changed = (new / bundle.RECOGNIZER).read_bytes().replace(b"reader", b"READER")
+            (new / bundle.RECOGNIZER).write_bytes(changed)
             from tests.bundles import write_manifest
 
             write_manifest(new, threshold=0.9)
-            for name in (bundle.READER, bundle.MANIFEST):
+            for name in (bundle.RECOGNIZER, bundle.MANIFEST):
                 shutil.copy(new / name, folder / name)
             server.signal(signal.SIGHUP)
             wait_until(lambda: "now using bundle" in server.log)

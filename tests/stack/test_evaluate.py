@@ -58,13 +58,24 @@ def partly_hidden(indices: range) -> Shard:
     return Shard(shard.images, labels)
 
 
+def coloured(indices: range) -> Shard:
+    """Images whose plates are blue, but for every third in infrared."""
+    shard = make_samples((256, 256), indices)
+    infrared = np.array(indices) % 3 == 0
+    labels = shard.labels.assign(
+        colour=np.where(infrared, "", "blue"), light=np.where(infrared, "infrared", "daylight")
+    )
+    return Shard(shard.images, labels)
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     config = config_below(tmp_path)
     folder = config.prepared("stack")
-    for name, count in (("val", COUNT), ("formats", 12), ("shifted", 10), ("locked", 11)):
+    for name, count in (("val", COUNT), ("formats", 12), ("shifted", 10), ("holdout", 11)):
         prepared_set(folder / name, (256, 256) if name == "val" else (300, 400), count)
     write_sets([NewSet(folder / "clutter", range(9), clutter, {})])
+    write_sets([NewSet(folder / evaluate.COLOURS, range(9), coloured, {})])
     parts = [*evaluate.OCCLUDED, *evaluate.OCCLUDED.values(), evaluate.TIGHT]
     write_sets([NewSet(folder / name, range(8), partly_hidden, {}) for name in parts])
     return config
@@ -96,23 +107,23 @@ def test_a_perfect_stack(config: Config, use: Any) -> None:
     metrics = metrics_of(config, "stack")
     assert metrics["val_acc"] == 1
     assert metrics["val_acc_95"]["low"] == pytest.approx(0.88649, abs=1e-5)
-    assert metrics["lost_by_localizer"] == metrics["lost_by_reader"] == 0
+    assert metrics["lost_by_localizer"] == metrics["lost_by_recognizer"] == 0
     assert metrics["mean_iou"] == pytest.approx(1, abs=1e-4)
     assert metrics["map"] == pytest.approx(1)
     assert metrics["corner_error_px"]["p95"] < 0.01
-    assert metrics["count"] == metrics["count_with_text"] == metrics["pictures"] == COUNT
+    assert metrics["count"] == metrics["count_with_text"] == metrics["images"] == COUNT
     assert metrics["backgrounds"] == "procedural"
     assert metrics["notes"] == []
     assert 0 < metrics["latency"]["median_ms"] <= metrics["latency"]["p95_ms"]
-    assert metrics["latency"]["pictures_per_second"] > 0
+    assert metrics["latency"]["images_per_second"] > 0
     assert metrics["latency"]["runtime"] == "oracle"
     assert set(metrics["by_angle"]) == {"0-10", "20-30"}
-    for name, count in (("formats", 12), ("shifted", 10), ("locked", 11)):
+    for name, count in (("formats", 12), ("shifted", 10), ("holdout", 11)):
         assert (metrics[name]["accuracy"], metrics[name]["count"]) == (1, count)
         assert metrics[name]["at_threshold"]["coverage"]["share"] == 1
         # A confidence of 0.9 where all are right.
-        assert metrics[name]["doubt"]["ece"] == pytest.approx(0.1)
-        assert metrics[name]["doubt"]["brier"] == pytest.approx(0.01)
+        assert metrics[name]["uncertainty"]["ece"] == pytest.approx(0.1)
+        assert metrics[name]["uncertainty"]["brier"] == pytest.approx(0.01)
     for name in evaluate.OCCLUDED:
         # It reads every plate, hidden or not: right is never wrong.
         assert metrics[name]["illegible"]["wrong"] == pytest.approx(
@@ -132,7 +143,7 @@ def test_a_perfect_stack(config: Config, use: Any) -> None:
         *(
             f"plots/{plot}_{name}.csv"
             for plot in ("accuracy_by_height", "risk_coverage", "reliability")
-            for name in ("val", "formats", "shifted", "locked")
+            for name in ("val", "formats", "shifted", "holdout")
         ),
         "plots/accuracy_by_angle.csv",
         "plots/confused.csv",
@@ -161,7 +172,7 @@ def test_clutter_is_no_place_for_texts(config: Config, use: Any) -> None:
     use(OracleStack(missed={1, 2, 4, 5, 8}, confidences={0: 0.4, 3: 0.4}))
     evaluate.main(config)
     clutter = metrics_of(config, "stack")["clutter"]
-    assert clutter["pictures"] == 9
+    assert clutter["images"] == 9
     assert clutter["with_text"]["share"] == pytest.approx(2 / 9, abs=1e-5)
     assert clutter["without_plate"]["with_text"]["share"] == pytest.approx(1 / 6, abs=1e-5)
     assert clutter["without_plate"]["with_box"]["share"] == pytest.approx(1 / 6, abs=1e-5)
@@ -175,7 +186,7 @@ def test_each_failure_is_somebodys(config: Config, use: Any) -> None:
     evaluate.main(config)
     metrics = metrics_of(config, "stack")
     assert metrics["val_acc"] == pytest.approx(1 - 7 / COUNT, abs=1e-5)
-    assert metrics["lost_by_reader"] == pytest.approx(3 / COUNT, abs=1e-5)
+    assert metrics["lost_by_recognizer"] == pytest.approx(3 / COUNT, abs=1e-5)
     assert metrics["lost_by_localizer"] == pytest.approx(4 / COUNT, abs=1e-5)
     assert metrics["acc_on_true_corners"] == pytest.approx(1 - 3 / COUNT, abs=1e-5)
     assert metrics["recall_50"] == pytest.approx(1 - 5 / COUNT, abs=1e-5)
@@ -198,7 +209,7 @@ def test_each_failure_is_somebodys(config: Config, use: Any) -> None:
     bins = pd.read_csv(tables / "reliability_val.csv")
     assert bins["count"].sum() == 25
     confused = pd.read_csv(tables / "confused.csv", dtype={"actual": str, "predicted": str})
-    assert set(confused["set"]) == {"val", "formats", "shifted", "locked"}
+    assert set(confused["set"]) == {"val", "formats", "shifted", "holdout"}
     assert confused[confused["set"] == "val"]["count"].sum() == 2
 
 
@@ -223,7 +234,11 @@ def test_a_stack_that_finds_nothing_is_evaluated_all_the_same(config: Config, us
     use(OracleStack(missed=set(range(COUNT))))
     evaluate.main(config)
     metrics = metrics_of(config, "stack")
-    assert (metrics["val_acc"], metrics["map"], metrics["shifted"]["doubt"]["ece"]) == (0, 0, None)
+    assert (metrics["val_acc"], metrics["map"], metrics["shifted"]["uncertainty"]["ece"]) == (
+        0,
+        0,
+        None,
+    )
     assert metrics["clutter"]["with_text"]["share"] == 0
 
 
@@ -326,10 +341,10 @@ def test_all_forms_of_a_truth_file_agree(
         assert metrics["val_acc"] == 0.75
         assert metrics["mean_iou"] == pytest.approx(1, abs=1e-4)
     # A reader by corners is not blamed for what it cannot read in an upright box.
-    assert results["normalised"]["lost_by_reader"] is None
+    assert results["normalised"]["lost_by_recognizer"] is None
     assert "by_angle" not in results["normalised"]
     assert len(results["normalised"]["notes"]) == 2
-    assert results["corners"]["lost_by_reader"] == 0.25
+    assert results["corners"]["lost_by_recognizer"] == 0.25
     assert results["corners"]["notes"] == []
     assert files_below(tmp_path) == before | {f"{name}.csv" for name in forms}
 
@@ -340,7 +355,7 @@ def test_a_reader_by_box_can_be_judged_by_boxes(
     use(OracleStack(shifted={0}, wrong={1}, rectification="box"))
     path = write_csv(tmp_path / "t.csv", write_images(tmp_path), ["file", "plate", *PIXELS])
     metrics = measured(path, config, capsys)
-    assert metrics["lost_by_reader"] == metrics["lost_by_localizer"] == 0.25
+    assert metrics["lost_by_recognizer"] == metrics["lost_by_localizer"] == 0.25
     assert metrics["val_acc"] == 0.5
 
 
@@ -351,7 +366,7 @@ def test_without_texts_the_boxes_are_measured(
     path = write_csv(tmp_path / "t.csv", write_images(tmp_path), ["file", *PIXELS])
     metrics = measured(path, config, capsys)
     assert metrics["val_acc"] is None
-    assert "lost_by_reader" not in metrics
+    assert "lost_by_recognizer" not in metrics
     assert metrics["count_with_text"] == 0
     assert metrics["mean_iou"] == pytest.approx(1, abs=1e-4)
     assert any("texts are not annotated" in note for note in metrics["notes"])
@@ -368,7 +383,7 @@ def test_a_plate_without_text_counts_for_its_box_and_as_a_false_text(
     assert (metrics["count"], metrics["count_with_text"]) == (4, 3)
     assert metrics["recall_50"] == 1
     assert metrics["val_acc"] == pytest.approx(2 / 3, abs=1e-5)
-    assert metrics["lost_by_reader"] == pytest.approx(1 / 3, abs=1e-5)
+    assert metrics["lost_by_recognizer"] == pytest.approx(1 / 3, abs=1e-5)
     assert metrics["at_threshold"]["wrong"]["share"] == 0.5
     assert metrics["at_threshold"]["coverage"]["count"] == 3
 
@@ -382,7 +397,7 @@ def test_an_image_without_a_plate_is_an_empty_box(
         row.update(dict.fromkeys(["plate", *PIXELS], ""))
     path = write_csv(tmp_path / "t.csv", rows, ["file", "plate", *PIXELS])
     metrics = measured(path, config, capsys)
-    assert (metrics["count"], metrics["pictures"], metrics["val_acc"]) == (1, 4, 1)
+    assert (metrics["count"], metrics["images"], metrics["val_acc"]) == (1, 4, 1)
     # Nothing in the first of them, a box in the second, a text in the third.
     assert metrics["without_plate"]["with_box"]["share"] == pytest.approx(2 / 3, abs=1e-5)
     assert metrics["without_plate"]["with_text"]["share"] == pytest.approx(1 / 3, abs=1e-5)
@@ -412,11 +427,11 @@ def test_a_second_plate_that_is_not_found_is_lost_by_the_localizer(
     other = {**rows[0], "corners_px": rows[0]["corners_px"] - [0, 60]}
     path = write_csv(tmp_path / "t.csv", [other, rows[0]], ["file", "plate", "corners_px"])
     metrics = measured(path, config, capsys)
-    assert (metrics["count"], metrics["pictures"]) == (2, 1)
+    assert (metrics["count"], metrics["images"]) == (2, 1)
     assert metrics["val_acc"] == 0.5
     assert metrics["recall_50"] == 0.5
     # At the other place nothing was drawn, and another text is read there.
-    assert (metrics["lost_by_reader"], metrics["lost_by_localizer"]) == (0.5, 0)
+    assert (metrics["lost_by_recognizer"], metrics["lost_by_localizer"]) == (0.5, 0)
 
 
 def test_the_table_is_for_people(
@@ -426,12 +441,12 @@ def test_the_table_is_for_people(
     path = write_csv(tmp_path / "t.csv", write_images(tmp_path), ["file", "plate", *PIXELS])
     evaluate.measure_labels(path, None, False, config)
     shown = capsys.readouterr()
-    wanted = ("val_acc ", "lost_by_reader ", "at_threshold.coverage.share ")
+    wanted = ("val_acc ", "lost_by_recognizer ", "at_threshold.coverage.share ")
     lines = dict(
         line.split(maxsplit=1) for line in shown.out.splitlines() if line.startswith(wanted)
     )
     assert lines["val_acc"] == "1.0"
-    assert lines["lost_by_reader"] == "not measured"
+    assert lines["lost_by_recognizer"] == "not measured"
     assert lines["at_threshold.coverage.share"] == "1.0"
     assert "note: corners are not annotated" in shown.out
     assert "images/s" in shown.err

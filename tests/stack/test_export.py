@@ -102,7 +102,7 @@ def config(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 def test_what_is_written_is_a_bundle(config: Config) -> None:
     folder = config.out("models", "stack")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "localizer.int8.onnx", "localizer.onnx", "manifest.json", "reader.int8.onnx", "reader.onnx",
+        "localizer.int8.onnx", "localizer.onnx", "manifest.json", "recognizer.int8.onnx", "recognizer.onnx",
     ]  # fmt: skip
     manifest = Bundle.load(folder).manifest
     localizer = load_localizer(Path("out/models/localize/model.safetensors"))
@@ -111,7 +111,7 @@ def test_what_is_written_is_a_bundle(config: Config) -> None:
         "name": "plate_net", "input_shape": (1, 84, 84), "dense": True, "stride": 8,
         "parameters": sum(weight.numel() for weight in localizer.parameters()),
     }  # fmt: skip
-    assert msgspec.structs.asdict(manifest.reader) == {
+    assert msgspec.structs.asdict(manifest.recognizer) == {
         "name": "crnn", "input_shape": (1, 32, 128), "rectification": "corners", "margin": 0.06,
         "upper": UPPER,
         "parameters": sum(weight.numel() for weight in reader.parameters()),
@@ -124,7 +124,7 @@ def test_what_is_written_is_a_bundle(config: Config) -> None:
     assert manifest.hardware["export_stack"]
 
 
-@pytest.mark.parametrize("name", [bundle.LOCALIZER, bundle.READER])
+@pytest.mark.parametrize("name", [bundle.LOCALIZER, bundle.RECOGNIZER])
 def test_the_files_tell_nothing_of_this_machine(config: Config, name: str) -> None:
     content = (config.out("models", "stack") / name).read_bytes()
     for path in (ROOT, Path.cwd(), Path(torch.__file__).parent, Path.home()):

@@ -117,7 +117,7 @@ class HoldoutScenes:
         Returns:
             Images, uint8, shape ``(480, 640)``, and a table with one row of labels per image. Its
             columns are those of the other sets (``text`` and ``covered`` among them), with ``present``,
-            ``style`` "locked" and ``others``, a JSON list of the labels of further plates ("" where there
+            ``style`` "holdout" and ``others``, a JSON list of the labels of further plates ("" where there
             are none). Lengths are in pixels of the image.
         """
         images, rows = [], []
@@ -152,7 +152,7 @@ def _label(placed: _Placed | None) -> dict[str, Any]:
             "digits": 0,
             **dict.fromkeys(numbers, float("nan")),
             "present": False,
-            "style": "locked",
+            "style": "holdout",
         }
     plate, corners = placed.plate, placed.corners
     normalised = corners / [WIDTH, HEIGHT]
@@ -170,7 +170,7 @@ def _label(placed: _Placed | None) -> dict[str, Any]:
         "plate_height": float(plate_height(corners)),
         "angle": float(plate_angle(corners)),
         "present": True,
-        "style": "locked",
+        "style": "holdout",
     }
 
 

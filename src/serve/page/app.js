@@ -184,8 +184,9 @@ function described(image, result, plate, number) {
     }
     text.setAttribute("aria-label", `${plate.canton} ${[...plate.number].join(" ")}`);
     text.setAttribute("role", "img");
-    const format = FORMATS[plate.format] ? `, ${FORMATS[plate.format]}` : "";
-    item.querySelector(".canton").textContent = `${prefix}${CANTONS[plate.canton]}${format}`;
+    const colour = plate.colour === "other" ? "of several colours" : plate.colour;
+    const about = [CANTONS[plate.canton], FORMATS[plate.format], colour].filter(Boolean);
+    item.querySelector(".canton").textContent = `${prefix}${about.join(", ")}`;
   } else {
     text.textContent = `${prefix}${WITHOUT_TEXT[plate.reason] || WITHOUT_TEXT.unreadable}`;
     text.classList.add("none");

@@ -57,7 +57,7 @@ def test_labels_are_complete(made) -> None:  # type: ignore[no-untyped-def]
     images, labels = made
     assert len(images) == len(labels) == COUNT
     assert all(p.shape == (HEIGHT, WIDTH) and p.dtype == np.uint8 for p in images)
-    assert set(labels["style"]) == {"locked"}
+    assert set(labels["style"]) == {"holdout"}
     there = labels[labels["present"]]
     assert 0.8 < len(there) / COUNT < 1
     for row in there.itertuples():

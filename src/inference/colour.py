@@ -1,0 +1,210 @@
+"""Tell the colour of a plate's ground from the colour image (no torch).
+
+The colour of a surface and that of the light on it cannot be told apart by the surface alone. What tells
+is how the ground differs from its surroundings, from the ink and from the ends of the plate. So a
+multinomial logistic regression judges the colours of all of these together; it is fitted on drawn scenes
+under many lights (src/generators/colour.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.geometry import FloatArray, plate_width, rectify
+from ..core.images import DecodedImage, Pixels
+
+Colour = Literal["white", "blue", "brown", "green", "yellow", "red", "black", "other"]
+COLOURS: tuple[Colour, ...] = get_args(Colour)
+"""Colours of plates (VZV Art. 82); "other" are those with a coloured field, as of diplomats."""
+NONE = "none"
+"""Class of images in which no colour can be told, as they are grey or of one tint throughout."""
+CLASSES = (*COLOURS, NONE)
+WIDTH = 48
+"""Minimum width in pixels that plates keep when a large image is decoded at reduced size."""
+
+_SIZE, _MARGIN = (60, 160), 0.2
+"""Size in pixels of the rectified plate with its surroundings, and the share of these at each side."""
+_STROKE = np.ones((9, 11), np.uint8)
+"""More than the width of a stroke in the rectified plate."""
+_THUMBNAIL = (24, 24)
+_LOW = 8.0
+"""Added to values before their logarithm: noise makes the ratio of dark values meaningless."""
+
+
+@dataclass(frozen=True, eq=False)
+class ColourModel:
+    """Multinomial logistic regression.
+
+    Attributes:
+        weights: Weights, shape ``(len(CLASSES), F)``.
+        intercepts: Intercepts, shape ``(len(CLASSES),)``.
+    """
+
+    weights: NDArray[np.float64]
+    intercepts: NDArray[np.float64]
+
+    def probabilities(self, features: FloatArray) -> NDArray[np.float64]:
+        """Return the probability of each of ``CLASSES``, ``(N, C)``, from features ``(N, F)``."""
+        logits = np.asarray(features) @ self.weights.T + self.intercepts
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+    def colours(self, features: FloatArray) -> list[tuple[Colour | None, float | None]]:
+        """Return the most probable colour of each plate and its probability; None, None without one."""
+        told: list[tuple[Colour | None, float | None]] = []
+        for row in self.probabilities(features):
+            best = int(row.argmax())
+            told.append((COLOURS[best], float(row[best])) if best < len(COLOURS) else (None, None))
+        return told
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "classes": list(CLASSES),
+            "weights": np.round(self.weights, 6).tolist(),
+            "intercepts": np.round(self.intercepts, 6).tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ColourModel:
+        """Return the model that ``to_dict`` was called on.
+
+        Raises:
+            ValueError: The values do not describe a model of these classes and features.
+        """
+        entry = msgspec.convert(values, _Entry)
+        weights, intercepts = np.array(entry.weights), np.array(entry.intercepts)
+        if tuple(entry.classes) != CLASSES or weights.shape != (len(CLASSES), FEATURES):
+            raise ValueError(
+                f"its colours are {entry.classes} with weights of shape {weights.shape}, not "
+                f"{CLASSES} with {FEATURES} features"
+            )
+        return cls(weights, intercepts)
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    classes: list[str]
+    weights: list[list[float]]
+    intercepts: list[float]
+
+
+def fit_colours(features: FloatArray, colours: Sequence[str]) -> ColourModel:
+    """Fit the model on features ``(N, F)`` of plates and their colours, each one of ``CLASSES``.
+
+    A class of which there is no plate gets a probability of zero.
+    """
+    # Importing scikit-learn takes a second, and reading plates does not need it.
+    from sklearn.linear_model import LogisticRegression
+
+    values = np.asarray(features, dtype=np.float64)
+    mean, scale = values.mean(axis=0), values.std(axis=0)
+    scale[scale == 0] = 1.0
+    model = LogisticRegression(max_iter=2000, C=1.0).fit((values - mean) / scale, list(colours))
+    weights = np.zeros((len(CLASSES), values.shape[1]))
+    intercepts = np.full(len(CLASSES), -_NEVER)
+    for name, row, intercept in zip(model.classes_, model.coef_, model.intercept_, strict=True):
+        weights[CLASSES.index(name)] = row / scale
+        intercepts[CLASSES.index(name)] = intercept - weights[CLASSES.index(name)] @ mean
+    return ColourModel(weights, intercepts)
+
+
+_NEVER = 1e6
+
+
+def colour_features(
+    image: DecodedImage, plates: Sequence[FloatArray]
+) -> NDArray[np.float64] | None:
+    """Return the features of plates in an image, ``(N, F)``; None for a grey image.
+
+    Args:
+        image: Image with the plates.
+        plates: Corners of each plate in pixels of the displayed image, shape ``(4, 2)``.
+    """
+    if image.decode_colour is None or not plates:
+        return None
+    least = min(float(plate_width(corners)) for corners in plates)
+    divisor = 1
+    while divisor < 8 and least >= 2 * divisor * WIDTH:
+        divisor *= 2
+    pixels = image.decode_colour(divisor)
+    whole = cv2.resize(pixels, _THUMBNAIL, interpolation=cv2.INTER_AREA)
+    scale = np.array([pixels.shape[1] / image.width, pixels.shape[0] / image.height])
+    return np.stack([_features(pixels, np.asarray(corners) * scale, whole) for corners in plates])
+
+
+def _features(image: Pixels, corners: FloatArray, whole: Pixels) -> NDArray[np.float64]:
+    height, width = _SIZE
+    crop = rectify(image, corners, _SIZE, _MARGIN).astype(np.float64)
+    rows = slice(round(_MARGIN * height), height - round(_MARGIN * height))
+    columns = slice(round(_MARGIN * width), width - round(_MARGIN * width))
+    around = np.ones(_SIZE, bool)
+    around[rows, columns] = False
+    plate = crop[rows, columns]
+    # Without the rim.
+    inner = plate[3:-3, 3:-3]
+    pixels = inner.reshape(-1, 3)
+    order = pixels[pixels.sum(axis=1).argsort()]
+    count = len(order)
+    dark, ground, bright = (
+        order[round(low * count) : round(high * count)].mean(axis=0)
+        for low, high in ((0.0, 0.08), (0.45, 0.65), (0.9, 0.98))
+    )
+    ends = [
+        inner[:, part].reshape(-1, 3).mean(axis=0)
+        for part in (slice(0, inner.shape[1] // 8), slice(-(inner.shape[1] // 8), None))
+    ]
+    surroundings = crop[around]
+    thumbnail = whole.reshape(-1, 3).astype(np.float64)
+    colours = {
+        "ground": _chroma(ground),
+        "bright": _chroma(bright),
+        "around": _chroma(surroundings).mean(axis=0),
+        "whole": _chroma(thumbnail).mean(axis=0),
+    }
+    first = np.concatenate([colours[name] for name in ("ground", "bright", "around", "whole")])
+    own = colours["ground"] - (colours["around"] + colours["whole"]) / 2
+    levels = np.log((np.array([each.sum() for each in (dark, ground, bright)]) + 3 * _LOW) / 768)
+    spread = np.log(
+        [
+            _chroma(pixels).std(axis=0).mean() + 0.01,
+            _chroma(surroundings).std(axis=0).mean() + 0.01,
+            _chroma(thumbnail).std(axis=0).mean() + 0.01,
+        ]
+    )
+    left, right = (_chroma(end) - colours["ground"] for end in ends)
+    heights = np.log([(end.sum() + 3 * _LOW) / (ground.sum() + 3 * _LOW) for end in ends])
+    contrast = np.append(levels[[0, 2]] - levels[1], _polarity(inner))
+    base = np.concatenate(
+        [first, contrast, levels[1:2], spread, left, right, heights, np.abs(left)]
+    )
+    squared = np.concatenate([own, colours["whole"], contrast, spread[:2]])
+    products = np.outer(squared, squared)[np.triu_indices(len(squared))]
+    return np.concatenate([base, products])
+
+
+FEATURES = 23 + 45
+"""Number of features."""
+
+
+def _polarity(plate: NDArray[np.float64]) -> float:
+    """Return whether the characters are darker (positive) or brighter than what is around them.
+
+    Shadows and dirt are larger than strokes, so they do not count.
+    """
+    grey = plate.mean(axis=2).astype(np.float32)
+    dark = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, _STROKE).mean()
+    bright = cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, _STROKE).mean()
+    return float(np.log((dark + 1) / (bright + 1)))
+
+
+def _chroma(colours: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logarithms of red and blue relative to green, ``(..., 2)``, of colours ``(..., 3)``."""
+    logs = np.log(colours + _LOW)
+    return np.asarray(logs[..., [0, 2]] - logs[..., [1]])

@@ -54,8 +54,8 @@ class Light:
 
 INFRARED = "infrared"
 LIGHTS = (
-    Light("daylight", (-0.08, 0.08), (-0.1, 0.1), (0.75, 1.15)),
-    Light("dusk", (-0.3, -0.05), (0.05, 0.3), (0.5, 0.9), (0.35, 0.8)),
+    Light("daylight", (-0.06, 0.06), (-0.07, 0.07), (0.8, 1.15)),
+    Light("dusk", (-0.2, -0.03), (0.03, 0.2), (0.5, 0.9), (0.35, 0.8)),
     Light("sodium", (0.15, 0.4), (-0.8, -0.25), (0.4, 0.8), (0.5, 1.0)),
     Light("coloured", (-0.05, 0.05), (-0.05, 0.05), (0.6, 1.0), (0.5, 1.0), (0.1, 0.4)),
     Light(INFRARED, (0.0, 0.0), (0.0, 0.0), (0.0, 0.0), (0.6, 1.1), (0.0, 0.3)),
@@ -66,7 +66,7 @@ LIGHT_WEIGHTS = (0.4, 0.15, 0.15, 0.15, 0.15)
 _RED = (200.0, 40.0, 45.0)
 _FIELDS = ((40.0, 120.0, 70.0), (40.0, 70.0, 150.0))
 """Colours of the field of diplomatic plates: green or blue."""
-_PAINT_PROBABILITY = 0.35
+_PAINT_PROBABILITY = 0.25
 """Share of vehicles whose paint is not white, grey or black."""
 
 
@@ -87,7 +87,7 @@ def paint(grey: Pixels, block: StreetBlock, i: int, light: Light, numbers: Sampl
     tint = _surroundings(side, numbers)
     outline = block.outlines[i].astype(np.float64)
     body = outline.mean(axis=0) + (outline - outline.mean(axis=0)) * numbers.uniform(1.5, 4.0)
-    paint = _random(numbers, 0.6) if numbers.chance(_PAINT_PROBABILITY) else (1.0, 1.0, 1.0)
+    paint = _random(numbers, 0.5) if numbers.chance(_PAINT_PROBABILITY) else (1.0, 1.0, 1.0)
     _fill(tint, body, paint)
     # A dealer's frame and the line around a plate are black.
     _fill(tint, outline, (1.0, 1.0, 1.0))
@@ -109,7 +109,8 @@ def paint(grey: Pixels, block: StreetBlock, i: int, light: Light, numbers: Sampl
 def _surroundings(side: int, numbers: SampleDraws) -> Tint:
     """Return the tint of everything but the plate: a few soft or sharp patches of any colour."""
     cells = numbers.integer(2, 8)
-    strength = 0.6 * numbers.uniform() ** 2
+    # Hardly any photo is without all colour.
+    strength = 0.1 + 0.4 * numbers.uniform() ** 2
     grid = np.array(
         [[_random(numbers, strength) for _ in range(cells)] for _ in range(cells)], np.float32
     )

@@ -33,7 +33,7 @@ _SIZE, _MARGIN = (60, 160), 0.2
 """Size in pixels of the rectified plate with its surroundings, and the share of these at each side."""
 _STROKE = np.ones((9, 11), np.uint8)
 """More than the width of a stroke in the rectified plate."""
-_THUMBNAIL = (24, 24)
+_THUMBNAIL, _COARSE = (32, 32), (20, 8)
 _LOW = 8.0
 """Added to values before their logarithm: noise makes the ratio of dark values meaningless."""
 
@@ -107,11 +107,15 @@ def fit_colours(features: FloatArray, colours: Sequence[str]) -> ColourModel:
     mean, scale = values.mean(axis=0), values.std(axis=0)
     scale[scale == 0] = 1.0
     model = LogisticRegression(max_iter=2000, C=1.0).fit((values - mean) / scale, list(colours))
+    rows, constants = model.coef_ / scale, model.intercept_
+    constants = constants - rows @ mean
+    if len(rows) == 1:
+        # Of two classes, only the logit of the second is fitted.
+        rows, constants = np.stack([0 * rows[0], rows[0]]), np.array([0.0, constants[0]])
     weights = np.zeros((len(CLASSES), values.shape[1]))
     intercepts = np.full(len(CLASSES), -_NEVER)
-    for name, row, intercept in zip(model.classes_, model.coef_, model.intercept_, strict=True):
-        weights[CLASSES.index(name)] = row / scale
-        intercepts[CLASSES.index(name)] = intercept - weights[CLASSES.index(name)] @ mean
+    places = [CLASSES.index(name) for name in model.classes_]
+    weights[places], intercepts[places] = rows, constants
     return ColourModel(weights, intercepts)
 
 
@@ -153,8 +157,9 @@ def _features(image: Pixels, corners: FloatArray, whole: Pixels) -> NDArray[np.f
     order = pixels[pixels.sum(axis=1).argsort()]
     count = len(order)
     dark, ground, bright = (
-        order[round(low * count) : round(high * count)].mean(axis=0)
-        for low, high in ((0.0, 0.08), (0.45, 0.65), (0.9, 0.98))
+        # Medians, as the arms of a white plate have colours too.
+        np.median(order[round(low * count) : round(high * count)], axis=0)
+        for low, high in ((0.0, 0.08), (0.35, 0.7), (0.9, 0.98))
     )
     ends = [
         inner[:, part].reshape(-1, 3).mean(axis=0)
@@ -162,35 +167,44 @@ def _features(image: Pixels, corners: FloatArray, whole: Pixels) -> NDArray[np.f
     ]
     surroundings = crop[around]
     thumbnail = whole.reshape(-1, 3).astype(np.float64)
-    colours = {
-        "ground": _chroma(ground),
-        "bright": _chroma(bright),
-        "around": _chroma(surroundings).mean(axis=0),
-        "whole": _chroma(thumbnail).mean(axis=0),
-    }
-    first = np.concatenate([colours[name] for name in ("ground", "bright", "around", "whole")])
-    own = colours["ground"] - (colours["around"] + colours["whole"]) / 2
-    levels = np.log((np.array([each.sum() for each in (dark, ground, bright)]) + 3 * _LOW) / 768)
-    spread = np.log(
-        [
-            _chroma(pixels).std(axis=0).mean() + 0.01,
-            _chroma(surroundings).std(axis=0).mean() + 0.01,
-            _chroma(thumbnail).std(axis=0).mean() + 0.01,
-        ]
+    brightest = thumbnail[thumbnail.sum(axis=1).argsort()[-len(thumbnail) // 40 :]]
+    own = _chroma(ground)
+    # Grey edges and white patches are what the colour of the light is estimated from (van de Weijer,
+    # Gevers, Gijsenij: Edge-based color constancy, 2007); here the regression weighs such estimates.
+    lights = [
+        _chroma(bright),
+        _chroma(surroundings).mean(axis=0),
+        _chroma(thumbnail).mean(axis=0),
+        np.median(_chroma(thumbnail), axis=0),
+        _chroma(brightest).mean(axis=0),
+        _edges(whole),
+    ]
+    brightness = np.array(
+        [each.sum() for each in (dark, bright, surroundings.mean(axis=0), ground)]
     )
-    left, right = (_chroma(end) - colours["ground"] for end in ends)
+    levels = np.log((brightness + 3 * _LOW) / 768)
+    # Averaged first, as noise has colours too.
+    coarse = cv2.resize(crop, _COARSE, interpolation=cv2.INTER_AREA).reshape(-1, 3)
+    spread = np.log([_chroma(each).std(axis=0).mean() + 0.01 for each in (coarse, thumbnail)])
+    left, right = (_chroma(end) - own for end in ends)
     heights = np.log([(end.sum() + 3 * _LOW) / (ground.sum() + 3 * _LOW) for end in ends])
-    contrast = np.append(levels[[0, 2]] - levels[1], _polarity(inner))
-    base = np.concatenate(
-        [first, contrast, levels[1:2], spread, left, right, heights, np.abs(left)]
-    )
-    squared = np.concatenate([own, colours["whole"], contrast, spread[:2]])
-    products = np.outer(squared, squared)[np.triu_indices(len(squared))]
-    return np.concatenate([base, products])
+    return np.concatenate(
+        [
+            own, *lights, levels[:3] - levels[3], [_polarity(inner)], levels[3:], spread, left, right,
+            heights, np.abs(left),
+        ]
+    )  # fmt: skip
 
 
-FEATURES = 23 + 45
+FEATURES = 29
 """Number of features."""
+
+
+def _edges(whole: Pixels) -> NDArray[np.float64]:
+    """Return the mean contrast of red and of blue relative to that of green, as logarithms."""
+    image = whole.astype(np.float64)
+    steps = sum(np.abs(np.diff(image, axis=axis)).mean(axis=(0, 1)) for axis in (0, 1))
+    return np.asarray(np.log((steps[[0, 2]] + 1) / (steps[1] + 1)))
 
 
 def _polarity(plate: NDArray[np.float64]) -> float:

@@ -14,6 +14,24 @@ SETS = {
     "shifted": "letters, backgrounds and degradations absent from training",
     "holdout": "scenes from a separate generator",
 }
+_MEASURES = {
+    "occluded.illegible.wrong": "wrong text on a plate with a character that is hidden",
+    "occluded_holdout.illegible.wrong": "the same, scenes from a separate generator",
+    "occluded.legible.kept": "read though something beside the characters is hidden, of those read whole",
+    "occluded.legible.kept_short": "the same, numbers of one to three digits",
+    "occluded_holdout.legible.kept": "the same as the last but one, scenes from a separate generator",
+    "tight.high_rows": "read in images that show nothing but a plate, with rows of at least 12 pixels",
+    "colours.accuracy": "colour told, or none in infrared light",
+    "colours.by_light.daylight": "colour told in daylight",
+    "colours.by_light.dusk": "colour told at dusk",
+    "colours.by_light.sodium": "colour told under sodium lamps",
+    "colours.by_light.coloured": "colour told in coloured light",
+    "colours.by_light.infrared": "no colour told in infrared light",
+    "format_accuracy": "format told, scenes like the original project's",
+    "formats.format_accuracy": "format told, street scenes",
+    "holdout.format_accuracy": "format told, scenes from a separate generator",
+}
+"""Shares beside the accuracy of the sets, by their path in the metrics."""
 _SLICES = {
     "by_height": "height in pixels",
     "by_angle": "angle in degrees",
@@ -54,6 +72,8 @@ intervals are Wilson intervals.
 
 {sets}
 
+{measures}
+
 False positives without a Swiss plate: {clutter}. A text is returned if its probability is at least
 {threshold:.3g}.
 
@@ -63,7 +83,11 @@ False positives without a Swiss plate: {clutter}. A text is returned if its prob
 
 - Plates less than 15 pixels high, strong blur and glare cause the most errors, usually in one digit:
   8, 6, 5 and 3 are confused with each other. The probability drops in these cases.
-- Army, diplomatic and provisional plates get a box without a text, or a text without their additions.
+- A plate with a hidden character gets no text. If the end of a plate is hidden so that it looks like the
+  end of a shorter one, a shorter text may still be returned; the table above says how often.
+- Army and diplomatic plates get a box without a text; provisional ones a text without their additions.
+- A text alone identifies no vehicle: the same number is given out separately for cars and motorcycles,
+  and for each colour. Colours are told from colour images only, and less surely in coloured light.
 - Foreign plates get a box without a text. A foreign plate with the letters of a canton, a gap and a
   number looks like a Swiss one.
 - The networks have not learnt anything that the synthetic plates do not show. Evaluate the bundle on
@@ -90,6 +114,7 @@ def card(manifest: Manifest, metrics: Mapping[str, Any], version: str) -> str:
         reader=manifest.recognizer.name,
         reader_parameters=manifest.recognizer.parameters,
         sets=_sets(measured),
+        measures=_measures(metrics),
         clutter=_clutter(metrics),
         threshold=manifest.threshold,
         slices="\n\n".join(
@@ -113,6 +138,20 @@ def _sets(measured: Mapping[str, Mapping[str, Any]]) -> str:
             f"{interval['low']:.4f} to {interval['high']:.4f} |"
         )
     return "\n".join(lines)
+
+
+def _measures(metrics: Mapping[str, Any]) -> str:
+    lines = ["| of the plates | plates | share | 95 % |", "|---|---|---|---|"]
+    for path, words in _MEASURES.items():
+        value: Any = metrics
+        for key in path.split("."):
+            value = value.get(key, {}) if isinstance(value, Mapping) else {}
+        if value and value.get("share") is not None:
+            lines.append(
+                f"| {words} | {value['count']} | {value['share']:.4f} | {value['low']:.4f} to "
+                f"{value['high']:.4f} |"
+            )
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _clutter(metrics: Mapping[str, Any]) -> str:

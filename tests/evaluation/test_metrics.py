@@ -126,28 +126,28 @@ def test_risk_of_equal_probabilities_does_not_depend_on_their_order() -> None:
 
 
 def test_doubt_is_measured_against_the_best_that_could_be() -> None:
-    doubt = evaluation.uncertainty(SURE, RIGHT)
-    assert doubt["accuracy"] == 0.75
-    assert doubt["brier_constant"] == pytest.approx(0.1875)
-    assert doubt["aurc"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+    measured = evaluation.uncertainty(SURE, RIGHT)
+    assert measured["accuracy"] == 0.75
+    assert measured["brier_constant"] == pytest.approx(0.1875)
+    assert measured["aurc"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
     # At the best the wrong one comes last.
-    assert doubt["excess_aurc"] == pytest.approx(doubt["aurc"] - (1 / 4) / 4)
+    assert measured["excess_aurc"] == pytest.approx(measured["aurc"] - (1 / 4) / 4)
     best = evaluation.uncertainty(np.array([0.9, 0.1, 0.8, 0.7]), RIGHT)
     assert best["excess_aurc"] == pytest.approx(0)
 
 
 def test_a_constant_is_as_good_as_itself() -> None:
     right = np.arange(100) < 80
-    doubt = evaluation.uncertainty(np.full(100, 0.8), right)
-    assert doubt["brier"] == pytest.approx(doubt["brier_constant"])
-    assert doubt["ece"] == pytest.approx(0)
-    assert doubt["aurc"] == pytest.approx(0.2)
+    measured = evaluation.uncertainty(np.full(100, 0.8), right)
+    assert measured["brier"] == pytest.approx(measured["brier_constant"])
+    assert measured["ece"] == pytest.approx(0)
+    assert measured["aurc"] == pytest.approx(0.2)
 
 
 def test_doubt_of_nothing_is_none() -> None:
-    doubt = evaluation.uncertainty(np.zeros(0), np.zeros(0, bool))
-    assert uncertainty.pop("count") == 0
-    assert set(uncertainty.values()) == {None}
+    measured = evaluation.uncertainty(np.zeros(0), np.zeros(0, bool))
+    assert measured.pop("count") == 0
+    assert set(measured.values()) == {None}
     assert len(evaluation.reliability(np.zeros(0), np.zeros(0, bool))) == 0
     assert len(evaluation.risk_coverage(np.zeros(0), np.zeros(0, bool))) == 0
 

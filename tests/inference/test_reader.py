@@ -22,8 +22,10 @@ from PIL import Image
 from src.core.charset import CHARSET
 from src.core.images import ImageError, load_image
 from src.inference import finder, reader, recognizer
-from src.inference.bundle import Bundle, LocalizerEntry
+from src.inference.bundle import Bundle, BundleError, LocalizerEntry
 from src.inference.calibration import FEATURES, Calibration
+from src.inference.colour import CLASSES, NONE, ColourModel
+from src.inference.colour import FEATURES as COLOUR_FEATURES
 from src.inference.decoding import Reading
 from src.inference.detection import Detections
 from src.inference.finder import find_plates, usual_sizes
@@ -105,6 +107,36 @@ def test_a_plate_of_any_size_in_an_image_of_any_size(
     assert plate.plate == "BE1"
     # A pixel of the level that it was found in.
     assert plate.box == pytest.approx(box, abs=max(1.0, max(size) / 256))
+
+
+def always(colour: str) -> ColourModel:
+    """A model that finds all plates of one colour, with a probability of 0.9."""
+    odds = np.full(len(CLASSES), 0.1 / (len(CLASSES) - 1))
+    odds[CLASSES.index(colour)] = 0.9
+    return ColourModel(np.zeros((len(CLASSES), COLOUR_FEATURES)), np.log(odds))
+
+
+def test_a_plate_in_a_colour_image_has_a_colour(one: PlateReader, tmp_path: Path) -> None:
+    grey = scene("BE1")
+    rgb = np.repeat(grey[..., None], 3, axis=2)
+    assert only(one.read(rgb)).colour is None, "the bundle tells no colours"
+    told = {}
+    for colour in ("blue", NONE):
+        folder = write_bundle(tmp_path / colour, colours=always(colour).to_dict())
+        reader = PlateReader.load(folder, "onnxruntime", threads=1)
+        assert only(reader.read(grey)).colour is None
+        told[colour] = only(reader.read(rgb))
+        (batch,) = reader.read_batch([rgb])
+        assert only(batch) == told[colour]
+    assert (told["blue"].plate, told["blue"].colour) == ("BE1", "blue")
+    assert told["blue"].colour_confidence == pytest.approx(0.9, abs=1e-3)
+    assert (told[NONE].colour, told[NONE].colour_confidence) == (None, None)
+
+
+def test_a_bundle_with_damaged_colours(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle", colours={"classes": []})
+    with pytest.raises(BundleError, match="colours"):
+        Bundle.load(folder)
 
 
 def test_no_plate(plate_reader: PlateReader) -> None:

@@ -25,7 +25,7 @@ from tests.bundles import BLACK, TEXTS, UNSURE, draw_plate, scene, write_bundle
 
 ROOT = Path(__file__).parents[2]
 KEYS = ["plate", "canton", "number", "confidence", "char_confidences", "box", "corners", "lines",
-        "format", "reason"]  # fmt: skip
+        "format", "reason", "colour", "colour_confidence"]  # fmt: skip
 """As documented, in their order."""
 
 

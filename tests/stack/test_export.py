@@ -26,6 +26,7 @@ from src.core import provenance
 from src.core.charset import CHARSET
 from src.core.errors import StageError
 from src.core.geometry import BOX_COLUMNS, CORNER_COLUMNS
+from src.core.images import load_image
 from src.core.layout import LAYOUT
 from src.datasets.shards import DatasetError, NewSet, Shard, ShardedSet, write_sets
 from src.export import parity
@@ -33,6 +34,7 @@ from src.export.onnx import LocalizerOfBytes, ReaderOfBytes, localizer_to_onnx, 
 from src.inference import bundle
 from src.inference.bundle import Bundle
 from src.inference.calibration import LEAST_SAMPLES
+from src.inference.colour import colour_features
 from src.inference.crops import UPPER
 from src.inference.reader import PlateReader
 from src.inference.runtimes import Network, best_runtime
@@ -62,7 +64,7 @@ def inside(folder: Path) -> Iterator[None]:
 
 def labelled(images: list[NDArray[np.uint8]], texts: list[str]) -> Shard:
     labels = pd.DataFrame({"plate": texts, "present": [bool(text) for text in texts], "lines": 1})
-    labels["text"], labels["covered"] = labels["plate"], 0.0
+    labels["text"], labels["covered"], labels["colour"] = labels["plate"], 0.0, "white"
     labels[BOX_COLUMNS] = 0.5
     labels[CORNER_COLUMNS] = 0.5
     return Shard(images, labels)
@@ -85,7 +87,7 @@ def workspace(_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
             build_localizer("plate_net", config), Path("out/models/localize/model.safetensors")
         )
         save_model(build_recognizer("crnn", config), Path("out/models/ocr/model.safetensors"))
-        for name in ("calibration", "negatives"):
+        for name in ("calibration", "negatives", "colours_calibration"):
             images = [scene(size=(128, 128), box=(10, 40, 110, 70)) for _ in range(6)]
             write_set(config.prepared("stack") / name, labelled(images, ["ZH1"] * 6))
         export.main(config)
@@ -119,6 +121,7 @@ def test_what_is_written_is_a_bundle(config: Config) -> None:
     # Random weights read nothing that could be calibrated: the reader's own word stands.
     assert manifest.calibration["kind"] == "reader"
     assert manifest.threshold >= 0.5
+    assert manifest.colours is None
     assert manifest.metrics["differences"]["log_prob"] < 1e-3
     assert ("faster" in manifest.metrics) == (best_runtime() == "openvino")
     assert manifest.hardware["export_stack"]
@@ -349,6 +352,34 @@ def test_wrong_texts_of_hidden_plates_raise_the_threshold(
     assert hidden.pictures == 20
     assert hidden.value > probability
     assert hidden.with_text == 0
+
+
+def test_colours_are_fitted_where_plates_are_found(stand_in: PlateReader, tmp_path: Path) -> None:
+    tints = {"white": (1.0, 1.0, 1.0), "blue": (0.6, 0.8, 1.0), "": (1.0, 1.0, 1.0)}
+    names = [("white", "blue", "")[i % 3] for i in range(60)]
+    box = (20, 90, 140, 122)
+    images = np.empty((60, 256, 256, 3), np.uint8)
+    for i, name in enumerate(names):
+        images[i] = scene(TEXTS[i % UNSURE], box)[..., None]
+        if name:
+            # What is around the plates has colours too.
+            images[i, 150:, :128] = (200, 90, 60 + i)
+        inside = images[i, box[1] + 4 : box[3] - 4, box[0] + 4 : box[2] - 4]
+        inside[:] = inside * np.array(tints[name])
+    corners = np.array([[20, 90], [140, 90], [140, 122], [20, 122]]) / 256
+    labels = labelled([], ["ZH1"] * 60).labels.assign(colour=names)
+    labels[CORNER_COLUMNS] = corners.ravel()
+    known = write_set(tmp_path / "colours", Shard(images, labels))
+    model = export.train_colours(stand_in, known)
+    assert model is not None
+    told = [
+        model.colours(colour_features(load_image(image), [corners * 256]))[0][0] for image in images
+    ]
+    assert [name or "" for name in told] == names
+    # Where no plate is found, there is nothing to learn.
+    labels[CORNER_COLUMNS] = (corners + 0.6).ravel()
+    elsewhere = write_set(tmp_path / "elsewhere", Shard(images, labels))
+    assert export.train_colours(stand_in, elsewhere) is None
 
 
 # What is missing

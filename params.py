@@ -37,9 +37,9 @@ class StreetPlateParams:
     DIGIT_WEIGHTS: list = [0.07, 0.08, 0.1, 0.13, 0.22, 0.37, 0.03]
     FAMILY_WEIGHTS: list = [0.65, 0.35, 0.0]
     GLYPH_VARIANTS: int = 256
-    GLYPH_WIDTH: list = [0.85, 1.18]
+    GLYPH_WIDTH: list = [0.8, 1.25]
     GLYPH_STROKE: list = [0.105, 0.16]
-    SPACING: list = [0.9, 1.08]
+    SPACING: list = [0.85, 1.4]
     SHIELD_HEIGHT: list = [0.8, 1.15]
     GROUP_GAP_PROBABILITY: float = 0.6
     FOOT_PROBABILITY: float = 0.5

@@ -6,6 +6,7 @@ of plates and are given in cap heights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Protocol
@@ -124,6 +125,16 @@ DOT = "·"
 """Dot between canton and number, drawn like a character."""
 
 Point = tuple[float, float]
+
+
+def colour_shares(weights: Sequence[float]) -> NDArray[np.float64]:
+    """Return the share of each colour within each format, ``(F, C)``, for the weights of the colours.
+
+    A format keeps all colours where it has none of those that are asked for.
+    """
+    shares = np.array([ALLOWED_COLOURS[plate.name] for plate in FORMATS]) * weights
+    shares[shares.sum(axis=1) == 0] = weights
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -246,7 +257,8 @@ class PlateSpec:
         text: Canton and number, or ``M`` and number for army plates.
         format_index: Index into ``FORMATS``.
         colour_index: Index into ``COLOURS``.
-        spacing: Scale factor of the distances between characters.
+        spacing: Scale factor of the distances between characters; one larger than 1 is lowered where the
+            characters would reach the edge or the arms.
         shield_scale: Scale factor of the height of the arms.
         group_gap: Whether the last three digits are set apart.
         frame: Whether a dealer's frame surrounds the plate.
@@ -491,7 +503,7 @@ def _write(
     marks = _marks(place, len(letters), len(digits))
     text = letters + (DOT if plate.lines == 1 else "") + digits
     gap, split = 0.0, len(text)
-    stretch = spec.spacing * scale
+    stretch = min(spec.spacing, max(_most_spacing(spec), 1.0)) * scale
     if spec.group_gap and len(digits) > 3:
         gap, split = GROUP_GAP * place.cap_height * scale / 2, len(text) - 3
         # The additional gap is taken from the other distances, so that the row keeps its length.
@@ -512,6 +524,21 @@ def _write(
         if char != DOT and i < len(text) - len(spec.suffix):
             drawn.append((tile, left, top))
     return drawn
+
+
+def _most_spacing(spec: PlateSpec) -> float:
+    """Return the largest factor on the distances at which the text stays off the edges and the arms."""
+    plate, place = spec.format, spec.layout
+    middle, half = plate.width / 2, GLYPH_SPAN * place.cap_height / 2
+    shield = SHIELD_HEIGHT * SHIELD_ASPECT * place.cap_height / 2
+    limits = []
+    for x, y in place.marks:
+        free = middle - plate.margin - half
+        for arms_x, arms_y in place.shields:
+            if abs(arms_y - y) < place.cap_height / 2:
+                free = min(free, abs(middle - arms_x) - shield - half)
+        limits.append(free / max(abs(x - middle), 1e-6))
+    return min(limits)
 
 
 def _arms(

@@ -38,7 +38,7 @@ from .painting import (
     stack_matrices,
     warp_in_steps,
 )
-from .plate import ALLOWED_COLOURS, ARMY, ARMY_COLOUR, COLOURS, FORMATS, PlateSpec
+from .plate import ARMY, ARMY_COLOUR, COLOURS, PlateSpec, colour_shares
 from .structure import TEXTURES, structure_bank
 
 ORIGINAL_SCENE = 250.0
@@ -128,10 +128,7 @@ class SceneBlock:
 def _draw_colours(params: PlateParams, formats: list[int], draws: Draws) -> list[int]:
     """Draw a colour for each plate, among those that its format occurs in."""
     share = draws.uniform()
-    weights = np.array([ALLOWED_COLOURS[plate.name] for plate in FORMATS]) * params.COLOUR_WEIGHTS
-    # A colour alone may be asked for that a format does not have.
-    weights[weights.sum(axis=1) == 0] = params.COLOUR_WEIGHTS
-    cumulative = np.cumsum(weights, axis=1)
+    cumulative = np.cumsum(colour_shares(params.COLOUR_WEIGHTS), axis=1)
     cumulative /= cumulative[:, -1:]
     return (share[:, None] >= cumulative[formats]).sum(axis=1).tolist()
 

@@ -14,7 +14,7 @@ from ..config import Config
 from ..config.plates import PlateParams
 from ..core.charset import CANTONS, MAX_DIGITS
 from ..core.intervals import wilson
-from ..generators.plate import COLOURS, FORMATS
+from ..generators.plate import COLOURS, FORMATS, colour_shares
 from .base import Evidence, NotCheckedError, Scores
 
 LEAST_EXPECTED = 20.0
@@ -52,6 +52,9 @@ def declared(config: Config) -> dict[str, Declared]:
 def _shares(plates: PlateParams, config: Config) -> dict[str, Proportions]:
     formats = _normalised([plate.name for plate in FORMATS], plates.FORMAT_WEIGHTS)
     lines = {plate.name: str(plate.lines) for plate in FORMATS}
+    colours = np.array([formats.get(plate.name, 0.0) for plate in FORMATS]) @ colour_shares(
+        plates.COLOUR_WEIGHTS
+    )
     by_lines: dict[str, float] = {}
     for name, share in formats.items():
         by_lines[lines[name]] = by_lines.get(lines[name], 0.0) + share
@@ -61,7 +64,11 @@ def _shares(plates: PlateParams, config: Config) -> dict[str, Proportions]:
         "digit": _digit_shares(plates.DIGIT_WEIGHTS),
         "format": formats,
         "lines": by_lines,
-        "colour": _normalised([colour.name for colour in COLOURS], plates.COLOUR_WEIGHTS),
+        "colour": {
+            colour.name: share
+            for colour, share in zip(COLOURS, colours.tolist(), strict=True)
+            if share
+        },
         # No distribution is declared between the edges, so a uniform one is the ideal.
         "height": _even(config.QualityParams.HEIGHTS),
         "light": _even(config.QualityParams.LIGHTS),

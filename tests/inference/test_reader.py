@@ -24,8 +24,7 @@ from src.core.images import ImageError, load_image
 from src.inference import finder, reader, recognizer
 from src.inference.bundle import Bundle, BundleError, LocalizerEntry
 from src.inference.calibration import FEATURES, Calibration
-from src.inference.colour import CLASSES, NONE, ColourModel
-from src.inference.colour import FEATURES as COLOUR_FEATURES
+from src.inference.colour import NONE
 from src.inference.decoding import Reading
 from src.inference.detection import Detections
 from src.inference.finder import find_plates, usual_sizes
@@ -37,6 +36,7 @@ from tests.bundles import (
     BLACK_SCORE,
     TEXTS,
     UNSURE,
+    always,
     draw_plate,
     scene,
     white_score,
@@ -107,13 +107,6 @@ def test_a_plate_of_any_size_in_an_image_of_any_size(
     assert plate.plate == "BE1"
     # A pixel of the level that it was found in.
     assert plate.box == pytest.approx(box, abs=max(1.0, max(size) / 256))
-
-
-def always(colour: str) -> ColourModel:
-    """A model that finds all plates of one colour, with a probability of 0.9."""
-    odds = np.full(len(CLASSES), 0.1 / (len(CLASSES) - 1))
-    odds[CLASSES.index(colour)] = 0.9
-    return ColourModel(np.zeros((len(CLASSES), COLOUR_FEATURES)), np.log(odds))
 
 
 def test_a_plate_in_a_colour_image_has_a_colour(one: PlateReader, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_the_card_says_what_was_measured(config: Config) -> None:
 
 def test_a_damaged_bundle_is_not_promoted(config: Config) -> None:
     (config.out("models", "stack") / bundle.RECOGNIZER).write_bytes(b"other")
-    with pytest.raises(BundleError, match=r"reader\.onnx"):
+    with pytest.raises(BundleError, match=r"recognizer\.onnx"):
         promote.promote(config, Options())
     assert not MODELS.exists()
 

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.bundles import BLACK, draw_plate, scene, write_bundle
+from tests.bundles import BLACK, always, draw_plate, scene, write_bundle
 from tests.serving import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -21,7 +21,8 @@ sync_api = pytest.importorskip("playwright.sync_api")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with serving(write_bundle(tmp_path_factory.mktemp("page") / "bundle")) as client:
+    folder = tmp_path_factory.mktemp("page") / "bundle"
+    with serving(write_bundle(folder, colours=always("blue").to_dict())) as client:
         yield client
 
 
@@ -60,6 +61,19 @@ def write(folder: Path, name: str, pixels: np.ndarray) -> Path:
     path = folder / name
     assert cv2.imwrite(str(path), pixels)
     return path
+
+
+def test_the_colour_of_a_plate_is_shown_where_it_is_told(
+    page: sync_api.Page, tmp_path: Path
+) -> None:
+    grey = scene("BE1")
+    for name, pixels, wanted in (
+        ("grey.png", grey, "Bern"),
+        ("colour.png", np.repeat(grey[..., None], 3, axis=2), "Bern, blue"),
+    ):
+        page.reload()
+        page.set_input_files("#pick", write(tmp_path, name, pixels))
+        sync_api.expect(page.locator(".result .canton")).to_have_text(wanted)
 
 
 def test_an_image_with_two_plates(page: sync_api.Page, tmp_path: Path) -> None:

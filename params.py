@@ -188,6 +188,7 @@ class PrepareOCRParams:
     STREET_WIDTH: list = [0.16, 0.95]
     OBSTACLE_SHARE: float = 0.4
     CUT_SHARE: float = 0.25
+    NARROWEST: float = 0.65
 
 
 class OCRModelParams:

@@ -58,6 +58,9 @@ class PrepareOCRParams(_PrepareTraining):
     """Margin of the crop around the plate's box, as a fraction of the box's sides."""
     CUT_SHARE: Probability
     """Share of the crops that end within the plate's box, as images do that show a part of it."""
+    NARROWEST: Annotated[Number, Field(ge=0.4, le=1)]
+    """Smallest factor on the width of street plates, as far as their text leaves room: how much room there is
+    beside a text must not tell whether the plate is complete."""
 
 
 class PrepareStackParams(_Prepare):

@@ -7,7 +7,7 @@ of plates and are given in cap heights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import Protocol
 
@@ -155,12 +155,13 @@ class Layout:
 
 
 @cache
-def layout(format_index: int, digits: int) -> Layout:
+def layout(format_index: int, digits: int, narrow: float = 1.0) -> Layout:
     """Return the layout of a plate format with 1 to 7 digits.
 
     Args:
         format_index: Index into ``FORMATS``.
         digits: Number of digits.
+        narrow: Factor on the width of the format.
 
     Raises:
         ValueError: ``digits`` is not in 1..7.
@@ -168,6 +169,8 @@ def layout(format_index: int, digits: int) -> Layout:
     if not 1 <= digits <= MAX_DIGITS:
         raise ValueError(f"a plate has 1 to {MAX_DIGITS} digits, not {digits}")
     plate = FORMATS[format_index]
+    if narrow != 1:
+        plate = replace(plate, width=plate.width * narrow)
     if plate.lines == 1:
         return _one_line(plate, digits)
     return _two_lines(plate, digits) if plate.arms else _moped(plate, digits)
@@ -272,6 +275,7 @@ class PlateSpec:
         vignette: Year and number on a moped's vignette; "" without one.
         rim: Whether the rim line is visible.
         edge: Width of a black line around the plate in millimetres.
+        narrow: Factor on the width of the format: less room beside the text than the format has.
     """
 
     text: str
@@ -289,10 +293,12 @@ class PlateSpec:
     vignette: str = ""
     rim: bool = True
     edge: float = 0.0
+    narrow: float = 1.0
 
     @property
     def format(self) -> PlateFormat:
-        return FORMATS[self.format_index]
+        plate = FORMATS[self.format_index]
+        return plate if self.narrow == 1 else replace(plate, width=plate.width * self.narrow)
 
     @property
     def width(self) -> float:
@@ -311,7 +317,19 @@ class PlateSpec:
     @property
     def layout(self) -> Layout:
         """Layout of the plate's characters and arms."""
-        return layout(self.format_index, max(len(self.written), 1))
+        return layout(self.format_index, max(len(self.written), 1), self.narrow)
+
+    @property
+    def least_width(self) -> float:
+        """Smallest width in millimetres that leaves room for the text and the arms as they are."""
+        place, plate = self.layout, self.format
+        half = GLYPH_SPAN * place.cap_height / 2
+        reach = max(abs(x - plate.width / 2) for x, _ in place.marks) + half
+        if place.shields:
+            arms = (SHIELD_HEIGHT * SHIELD_ASPECT + 0.14) * place.cap_height
+            beside = [abs(x - plate.width / 2) for x, y in place.marks if y < plate.height * 0.6]
+            reach = max(reach, max(beside) + half + arms)
+        return 2 * (reach + plate.margin)
 
     @property
     def cap_height(self) -> float:
@@ -400,7 +418,7 @@ def _blank_ink(format_index: int, width: int, height: int) -> Gray:
     plate = FORMATS[format_index]
     # Draw four times larger, because OpenCV does not antialias filled rings.
     over = 4 if width < 2000 else 1
-    scale = width / plate.width * over
+    scale = height / plate.height * over
     long_height = min(plate.height, 110.0)
     big = np.zeros((height * over, width * over), np.uint8)
     middle, half = RIM_OFFSET * long_height, RIM_WIDTH * long_height / 2

@@ -126,6 +126,7 @@ def draw_streets(
     inside: bool,
     atlas: Atlas,
     obstacles: float = 0.0,
+    narrowest: float = 1.0,
 ) -> StreetBlock:
     """Draw the plates, their poses and the random generators of a block of scenes.
 
@@ -139,6 +140,8 @@ def draw_streets(
             centre may not.
         atlas: Atlas with the glyph variants.
         obstacles: Share of Swiss plates with an obstacle in front of them.
+        narrowest: Smallest factor on the width of plates, as far as the text leaves room. Half of the
+            plates keep their width.
     """
     kinds = draws.choice(street.KIND_WEIGHTS).tolist()
     swiss = draw_plates(plate, draws)
@@ -163,6 +166,8 @@ def draw_streets(
                     **additions[i],
                 )
             )
+    if narrowest < 1:
+        specs = _narrowed(specs, narrowest, draws)
     matrices = _pose(specs, street, width, inside, draws)
     sizes = np.array([[spec.width, spec.height] for spec in specs])
     corners = apply(matrices, plate_corners(specs))
@@ -210,6 +215,32 @@ def _draw_additions(
         else:
             additions.append({})
     return additions
+
+
+_NARROW_STEP = 0.05
+"""Step of the factors on the width of plates: layouts are cached."""
+
+
+def _narrowed(
+    specs: Sequence[PlateSpec | RowsSpec], narrowest: float, draws: Draws
+) -> list[PlateSpec | RowsSpec]:
+    """Return half of the Swiss plates narrower, as far as their text leaves room."""
+    factors = draws.uniform(narrowest, 1.0).tolist()
+    chosen = draws.chance(0.5).tolist()
+    narrowed: list[PlateSpec | RowsSpec] = []
+    for spec, factor, is_chosen in zip(specs, factors, chosen, strict=True):
+        if not is_chosen or not isinstance(spec, PlateSpec) or spec.is_army or _has_fields(spec):
+            narrowed.append(spec)
+            continue
+        least = max(factor, spec.least_width / spec.width)
+        steps = min(round(1 / _NARROW_STEP), int(np.ceil(least / _NARROW_STEP)))
+        narrowed.append(replace(spec, narrow=steps * _NARROW_STEP))
+    return narrowed
+
+
+def _has_fields(spec: PlateSpec) -> bool:
+    """Return whether something else than the text and the arms needs room on a plate."""
+    return bool(spec.provisional or spec.diplomatic or spec.vignette)
 
 
 _MOST_BESIDE_BAR = {"front": 5, "front_long": 6, "rear_long": 5, "rear_high": 5, "motorcycle": 4}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
 import numpy as np
 import pytest
 
-from src.core.charset import CANTONS
+from src.core.charset import CANTONS, MAX_DIGITS
 from src.generators.plate import (
     COLOURS,
     FORMATS,
     GLYPH_SPAN,
     RIM_OFFSET,
     SHIELD_HEIGHT,
+    DrawnTiles,
     PlateSpec,
     draw_plate,
     layout,
@@ -127,3 +129,39 @@ def test_rounded_outline_is_clockwise_and_within() -> None:
     # The shoelace formula is positive for clockwise points where y grows downwards.
     area = (x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2
     assert area == pytest.approx(100 * 50 - (4 - np.pi) * 100, rel=0.01)
+
+
+@pytest.mark.parametrize("format_index", range(len(FORMATS) - 1))
+@pytest.mark.parametrize("digits", range(1, MAX_DIGITS + 1))
+def test_a_narrower_plate_keeps_its_text(format_index: int, digits: int) -> None:
+    whole = PlateSpec("ZH" + "1234567"[:digits], format_index)
+    narrow = min(np.ceil(whole.least_width / whole.width * 20) / 20, 1.0)
+    spec = replace(whole, narrow=float(narrow))
+    assert spec.width == pytest.approx(whole.width * narrow)
+    assert spec.cap_height >= whole.cap_height * 0.999
+    wide, less = (each.compose(60, DrawnTiles(60)) for each in (whole, spec))
+    assert less.ink.shape[0] == wide.ink.shape[0]
+    assert less.ink.shape[1] == pytest.approx(wide.ink.shape[1] * narrow, abs=1)
+    assert len(less.marks) == len(wide.marks)
+    for (tile, left, _), (same, _, _) in zip(less.marks, wide.marks, strict=True):
+        assert (tile == same).all()
+        assert 0 <= left <= less.ink.shape[1] - tile.shape[1]
+    if narrow < 1:
+        # No character touches the arms.
+        for _, alpha, left, top in less.shields:
+            for tile, x, y in less.marks:
+                apart = x >= left + alpha.shape[1] or x + tile.shape[1] <= left
+                assert apart or y >= top + alpha.shape[0] or y + tile.shape[0] <= top
+
+
+@pytest.mark.parametrize("format_index", range(len(FORMATS)))
+def test_wide_spacing_keeps_the_text_on_the_plate(format_index: int) -> None:
+    for text in ("ZH1", "BE123", "GE12345", "TI1234567"):
+        spec = PlateSpec(text, format_index, spacing=2.0)
+        composed = spec.compose(60, DrawnTiles(60))
+        plain = replace(spec, spacing=1.0).compose(60, DrawnTiles(60))
+        low, high = (min(left for _, left, _ in each.marks) for each in (composed, plain))
+        assert low <= high
+        edge = min(0, high)
+        for tile, left, _ in composed.marks:
+            assert edge <= left <= composed.ink.shape[1] - tile.shape[1] - edge

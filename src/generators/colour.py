@@ -103,7 +103,9 @@ def paint(grey: Pixels, block: StreetBlock, i: int, light: Light, numbers: Sampl
     image = np.clip(lit, 0, 255).astype(np.uint8)
     quality = int(numbers.uniform(50, 98))
     _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    return np.ascontiguousarray(
+        np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+    )
 
 
 def _surroundings(side: int, numbers: SampleDraws) -> Tint:

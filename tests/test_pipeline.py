@@ -232,7 +232,7 @@ TRAINED_READER = {f"{what}_ocr" for what in ("train", "evaluate", "finetune", "c
             {"prepare_localize"} | TRAINED_LOCALIZER,
         ),
         ("params.py", r"MULTIPROCESSING: bool = False", "MULTIPROCESSING: bool = True", set()),
-        ("params.yaml", r"reader: crnn", "reader: plate_ocr_v2", TRAINED_READER),
+        ("params.yaml", r"recognizer: crnn", "recognizer: plate_ocr_v2", TRAINED_READER),
         (
             "params.yaml",
             r"precision: auto",

@@ -25,7 +25,7 @@ def test_reader_runs_through_the_stage_and_its_loss_falls(
     name: str, tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tiny_workspace)
-    set_texts(tiny_workspace, "reader: crnn", f"reader: {name}")
+    set_texts(tiny_workspace, "recognizer: crnn", f"recognizer: {name}")
     for path in (tiny_workspace / "data/prepared/ocr").glob("*/labels-*.parquet"):
         labels = pd.read_parquet(path)
         labels.loc[::5, "plate"] = ""

@@ -139,7 +139,7 @@ def test_a_profile_may_set_what_is_in_params_yaml(
     assert script.run("full", []) == 0
     assert "params.yaml:models.recognizer=crnn" in dvc.overrides
     assert script.run("seed", []) == 0
-    assert [item for item in dvc.overrides if "reader" in item] == [
+    assert [item for item in dvc.overrides if "recognizer" in item] == [
         f"{prefix}models.recognizer=plate_ocr_v2"
     ]
 

@@ -75,5 +75,5 @@ def test_evaluation_of_another_model(tiny_workspace: Path) -> None:
     reader = build_recognizer("crnn", load_config(tiny_workspace))
     save_model(reader, tiny_workspace / "out/models/localize/model.safetensors")
     message = _error(tiny_workspace, "src.localize.evaluate")
-    assert "out/models/localize/model.safetensors holds reader crnn, not a localizer" in message
+    assert "out/models/localize/model.safetensors holds recognizer crnn, not a localizer" in message
     assert "dvc repro train_localize" in message

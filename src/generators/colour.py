@@ -17,7 +17,7 @@ from ..core.random import SampleDraws
 from .painting import LUMA, apply
 from .plate import (
     COLOURS,
-    DIPLOMATIC_FIELD,
+    DIPLOMATIC_BOX,
     SHIELD_HEIGHT,
     VIGNETTE,
     PlateSpec,
@@ -87,8 +87,8 @@ def paint(grey: Pixels, block: StreetBlock, i: int, light: Light, numbers: Sampl
     tint = _surroundings(side, numbers)
     outline = block.outlines[i].astype(np.float64)
     body = outline.mean(axis=0) + (outline - outline.mean(axis=0)) * numbers.uniform(1.5, 4.0)
-    paint = _random(numbers, 0.5) if numbers.chance(_PAINT_PROBABILITY) else (1.0, 1.0, 1.0)
-    _fill(tint, body, paint)
+    body_paint = _random(numbers, 0.5) if numbers.chance(_PAINT_PROBABILITY) else (1.0, 1.0, 1.0)
+    _fill(tint, body, body_paint)
     # A dealer's frame and the line around a plate are black.
     _fill(tint, outline, (1.0, 1.0, 1.0))
     spec = block.specs[i]
@@ -134,9 +134,8 @@ def _coloured_parts(
         )
     if spec.diplomatic:
         field = _FIELDS[numbers.integer(0, 1)]
-        parts.append(
-            ((0.04 * wide, 0.08 * tall, DIPLOMATIC_FIELD * wide, 0.92 * tall), _tint(field))
-        )
+        x1, y1, x2, y2 = DIPLOMATIC_BOX
+        parts.append(((x1 * wide, y1 * tall, x2 * wide, y2 * tall), _tint(field)))
     if spec.provisional:
         parts.append((provisional_bar(spec), _tint(_RED)))
     if spec.vignette:

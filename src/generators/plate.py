@@ -115,6 +115,8 @@ PROVISIONAL_BAR = {False: (33.0, 67.0), True: (36.0, 75.0)}
 """Width and height in millimetres of the bar on provisional plates, on rear plates of cars or not."""
 DIPLOMATIC_FIELD = 0.16
 """Width of the field of diplomatic plates, as a fraction of the plate's width."""
+DIPLOMATIC_BOX = (0.04, 0.08, DIPLOMATIC_FIELD, 0.92)
+"""Box x1, y1, x2, y2 of that field, relative to the plate."""
 VIGNETTE = (0.5, 0.06, 0.94, 0.34)
 """Box x1, y1, x2, y2 of the vignette on moped plates, relative to the plate."""
 FRAME_SIDE, FRAME_BOTTOM = 8.0, 22.0
@@ -627,7 +629,8 @@ def _draw_bar(ink: Gray, spec: PlateSpec, scale: float, tiles: Tiles) -> None:
 def _draw_field(ink: Gray, letters: str, width: int, tiles: Tiles) -> None:
     """Draw the field of a diplomatic plate at its left end, ``width`` pixels wide, in place."""
     tall, wide = ink.shape
-    ink[round(0.08 * tall) : round(0.92 * tall), round(0.04 * wide) : width] = 200
+    x1, y1, _, y2 = DIPLOMATIC_BOX
+    ink[round(y1 * tall) : round(y2 * tall), round(x1 * wide) : width] = 200
     _write_small(ink, letters, tiles, (0.05 * wide, 0.3 * tall, width, 0.7 * tall), 0)
 
 

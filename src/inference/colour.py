@@ -168,14 +168,14 @@ def _features(image: Pixels, corners: FloatArray, whole: Pixels) -> NDArray[np.f
     surroundings = crop[around]
     thumbnail = whole.reshape(-1, 3).astype(np.float64)
     brightest = thumbnail[thumbnail.sum(axis=1).argsort()[-len(thumbnail) // 40 :]]
-    own = _chroma(ground)
+    own, around_it, everywhere = (_chroma(each) for each in (ground, surroundings, thumbnail))
     # Grey edges and white patches are what the colour of the light is estimated from (van de Weijer,
     # Gevers, Gijsenij: Edge-based color constancy, 2007); here the regression weighs such estimates.
     lights = [
         _chroma(bright),
-        _chroma(surroundings).mean(axis=0),
-        _chroma(thumbnail).mean(axis=0),
-        np.median(_chroma(thumbnail), axis=0),
+        around_it.mean(axis=0),
+        everywhere.mean(axis=0),
+        np.median(everywhere, axis=0),
         _chroma(brightest).mean(axis=0),
         _edges(whole),
     ]
@@ -185,7 +185,7 @@ def _features(image: Pixels, corners: FloatArray, whole: Pixels) -> NDArray[np.f
     levels = np.log((brightness + 3 * _LOW) / 768)
     # Averaged first, as noise has colours too.
     coarse = cv2.resize(crop, _COARSE, interpolation=cv2.INTER_AREA).reshape(-1, 3)
-    spread = np.log([_chroma(each).std(axis=0).mean() + 0.01 for each in (coarse, thumbnail)])
+    spread = np.log([each.std(axis=0).mean() + 0.01 for each in (_chroma(coarse), everywhere)])
     left, right = (_chroma(end) - own for end in ends)
     heights = np.log([(end.sum() + 3 * _LOW) / (ground.sum() + 3 * _LOW) for end in ends])
     return np.concatenate(

@@ -190,3 +190,20 @@ def test_army_plates_have_a_box_and_no_text() -> None:
     plates = reader().read(photograph(PlateSpec("M12345", 2, black)))
     assert plates
     assert [plate.plate for plate in plates if plate.plate] == []
+
+
+@pytest.mark.parametrize("colour", [c.name for c in COLOURS])
+def test_the_colour_is_told(colour: str) -> None:
+    index = [c.name for c in COLOURS].index(colour)
+    for format_index in (0, 2, 3):
+        number = "M12345" if colour == "black" else "SO40617"
+        plate = best(photograph(PlateSpec(number, format_index, index)))
+        assert plate.colour == colour, FORMATS[format_index].name
+        assert (plate.colour_confidence or 0) > 0.5
+
+
+def test_a_grey_image_has_no_colour() -> None:
+    plate = best(INVARIANCES["grey"](photograph(PlateSpec("SO40617", 0))))
+    assert plate.plate == "SO40617"
+    assert plate.colour is None
+    assert plate.colour_confidence is None

@@ -32,7 +32,7 @@ class PlateParams:
 
 
 class StreetPlateParams:
-    FORMAT_WEIGHTS: list = [0.28, 0.06, 0.22, 0.27, 0.1, 0.07]
+    FORMAT_WEIGHTS: list = [0.28, 0.06, 0.21, 0.25, 0.1, 0.1]
     COLOUR_WEIGHTS: list = [0.82, 0.04, 0.03, 0.03, 0.03, 0.03, 0.02]
     DIGIT_WEIGHTS: list = [0.07, 0.08, 0.1, 0.13, 0.22, 0.37, 0.03]
     FAMILY_WEIGHTS: list = [0.65, 0.35, 0.0]
@@ -179,7 +179,7 @@ class OCRParams:
 
 class PrepareOCRParams:
     SEED: int = 25032023
-    MAX_IMAGES: int = 300000
+    MAX_IMAGES: int = 330000
     TRAIN_SPLIT: float = 0.92
     IMG_SIZE: list = [256, 256]
     MARGIN: float = 0.25
@@ -189,6 +189,7 @@ class PrepareOCRParams:
     OBSTACLE_SHARE: float = 0.4
     CUT_SHARE: float = 0.25
     NARROWEST: float = 0.65
+    LOWEST: float = 0.88
 
 
 class OCRModelParams:
@@ -210,7 +211,7 @@ class TrainOCRParams:
     WEIGHT_DECAY: float = 0.01
     WARMUP: float = 0.1
     EMA_DECAY: float = 0.995
-    EPOCHS: int = 4
+    EPOCHS: int = 3
     VALIDATE_EVERY: int = 2000
     PATIENCE: int = 5
     CORNER_JITTER: float = 1.3

@@ -61,6 +61,8 @@ class PrepareOCRParams(_PrepareTraining):
     NARROWEST: Annotated[Number, Field(ge=0.4, le=1)]
     """Smallest factor on the width of street plates, as far as their text leaves room: how much room there is
     beside a text must not tell whether the plate is complete."""
+    LOWEST: Annotated[Number, Field(ge=0.85, le=1)]
+    """Smallest factor on the height of street plates, for the same reason: lower, and lines would touch."""
 
 
 class PrepareStackParams(_Prepare):

@@ -41,7 +41,7 @@ class StreetMix:
         inside: True if plates lie entirely within the scene.
         degradations: Degradations of training (``train``) or others (``shifted``).
         obstacles: Share of Swiss plates, in both kinds of scenes, with an obstacle in front of them.
-        narrowest: Smallest factor on the width of street plates; see ``draw_streets``.
+        least_size: Smallest factors on the width and height of street plates; see ``draw_streets``.
         street: Parameters that differ from those of StreetParams.
         families: Weights of the glyph families; by default those of StreetPlateParams.
     """
@@ -51,7 +51,7 @@ class StreetMix:
     inside: bool = True
     degradations: Degradations = "train"
     obstacles: float = 0.0
-    narrowest: float = 1.0
+    least_size: tuple[float, float] = (1.0, 1.0)
     street: Mapping[str, Any] = field(default_factory=dict)
     families: list[float] | None = None
 
@@ -166,7 +166,7 @@ class SceneSource:
                 self.mix.inside,
                 self.street_atlas,
                 self.mix.obstacles,
-                self.mix.narrowest,
+                self.mix.least_size,
             )
             parts.append((np.flatnonzero(street), Part(streets, self.streets)))
         return parts

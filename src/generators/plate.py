@@ -157,25 +157,30 @@ class Layout:
 
 
 @cache
-def layout(format_index: int, digits: int, narrow: float = 1.0) -> Layout:
+def layout(format_index: int, digits: int, narrow: float = 1.0, low: float = 1.0) -> Layout:
     """Return the layout of a plate format with 1 to 7 digits.
 
     Args:
         format_index: Index into ``FORMATS``.
         digits: Number of digits.
         narrow: Factor on the width of the format.
+        low: Factor on its height.
 
     Raises:
         ValueError: ``digits`` is not in 1..7.
     """
     if not 1 <= digits <= MAX_DIGITS:
         raise ValueError(f"a plate has 1 to {MAX_DIGITS} digits, not {digits}")
-    plate = FORMATS[format_index]
-    if narrow != 1:
-        plate = replace(plate, width=plate.width * narrow)
+    plate = _resized(FORMATS[format_index], narrow, low)
     if plate.lines == 1:
         return _one_line(plate, digits)
     return _two_lines(plate, digits) if plate.arms else _moped(plate, digits)
+
+
+def _resized(plate: PlateFormat, narrow: float, low: float) -> PlateFormat:
+    if narrow == low == 1:
+        return plate
+    return replace(plate, width=plate.width * narrow, height=plate.height * low)
 
 
 def _one_line(plate: PlateFormat, digits: int) -> Layout:
@@ -278,6 +283,7 @@ class PlateSpec:
         rim: Whether the rim line is visible.
         edge: Width of a black line around the plate in millimetres.
         narrow: Factor on the width of the format: less room beside the text than the format has.
+        low: Factor on its height: less room above and below the text.
     """
 
     text: str
@@ -296,11 +302,11 @@ class PlateSpec:
     rim: bool = True
     edge: float = 0.0
     narrow: float = 1.0
+    low: float = 1.0
 
     @property
     def format(self) -> PlateFormat:
-        plate = FORMATS[self.format_index]
-        return plate if self.narrow == 1 else replace(plate, width=plate.width * self.narrow)
+        return _resized(FORMATS[self.format_index], self.narrow, self.low)
 
     @property
     def width(self) -> float:
@@ -319,7 +325,7 @@ class PlateSpec:
     @property
     def layout(self) -> Layout:
         """Layout of the plate's characters and arms."""
-        return layout(self.format_index, max(len(self.written), 1), self.narrow)
+        return layout(self.format_index, max(len(self.written), 1), self.narrow, self.low)
 
     @property
     def least_width(self) -> float:
@@ -415,9 +421,8 @@ class PlateInk:
 
 
 @lru_cache(maxsize=4096)
-def _blank_ink(format_index: int, width: int, height: int) -> Gray:
+def _blank_ink(plate: PlateFormat, width: int, height: int) -> Gray:
     """Draw the ink of an empty plate, its rim; the result is cached, so copy it before drawing on it."""
-    plate = FORMATS[format_index]
     # Draw four times larger, because OpenCV does not antialias filled rings.
     over = 4 if width < 2000 else 1
     scale = height / plate.height * over
@@ -484,10 +489,8 @@ def compose(spec: PlateSpec, cap_pixels: float, tiles: Tiles) -> PlateInk:
     plate = spec.format
     scale = cap_pixels / spec.layout.cap_height
     width, height = round(plate.width * scale), round(plate.height * scale)
-    if spec.rim:
-        ink = _blank_ink(spec.format_index, width, height).copy()
-    else:
-        ink = np.zeros((height, width), np.uint8)
+    shape = (height, width)
+    ink = _blank_ink(plate, width, height).copy() if spec.rim else np.zeros(shape, np.uint8)
     # Fields at the ends take space from the number: all marks move closer together, and away from them.
     left, right = _fields(spec)
     if spec.provisional:

@@ -126,7 +126,7 @@ def draw_streets(
     inside: bool,
     atlas: Atlas,
     obstacles: float = 0.0,
-    narrowest: float = 1.0,
+    least_size: tuple[float, float] = (1.0, 1.0),
 ) -> StreetBlock:
     """Draw the plates, their poses and the random generators of a block of scenes.
 
@@ -140,8 +140,8 @@ def draw_streets(
             centre may not.
         atlas: Atlas with the glyph variants.
         obstacles: Share of Swiss plates with an obstacle in front of them.
-        narrowest: Smallest factor on the width of plates, as far as the text leaves room. Half of the
-            plates keep their width.
+        least_size: Smallest factors on the width, as far as the text leaves room, and on the height of
+            plates. Half of the plates keep their size.
     """
     kinds = draws.choice(street.KIND_WEIGHTS).tolist()
     swiss = draw_plates(plate, draws)
@@ -166,8 +166,8 @@ def draw_streets(
                     **additions[i],
                 )
             )
-    if narrowest < 1:
-        specs = _narrowed(specs, narrowest, draws)
+    if least_size != (1.0, 1.0):
+        specs = _tightened(specs, least_size, draws)
     matrices = _pose(specs, street, width, inside, draws)
     sizes = np.array([[spec.width, spec.height] for spec in specs])
     corners = apply(matrices, plate_corners(specs))
@@ -217,30 +217,33 @@ def _draw_additions(
     return additions
 
 
-_NARROW_STEP = 0.05
-"""Step of the factors on the width of plates: layouts are cached."""
+_SIZE_STEP = 0.04
+"""Step of the factors on the width and height of plates: layouts and empty plates are cached."""
 
 
-def _narrowed(
-    specs: Sequence[PlateSpec | RowsSpec], narrowest: float, draws: Draws
+def _tightened(
+    specs: Sequence[PlateSpec | RowsSpec], least_size: tuple[float, float], draws: Draws
 ) -> list[PlateSpec | RowsSpec]:
-    """Return half of the Swiss plates narrower, as far as their text leaves room."""
-    factors = draws.uniform(narrowest, 1.0).tolist()
+    """Return half of the Swiss plates narrower, as far as their text leaves room, and lower."""
+    widths, heights = (draws.uniform(least, 1.0).tolist() for least in least_size)
     chosen = draws.chance(0.5).tolist()
-    narrowed: list[PlateSpec | RowsSpec] = []
-    for spec, factor, is_chosen in zip(specs, factors, chosen, strict=True):
+    tightened: list[PlateSpec | RowsSpec] = []
+    for spec, width, height, is_chosen in zip(specs, widths, heights, chosen, strict=True):
         if not is_chosen or not isinstance(spec, PlateSpec) or spec.is_army or _has_fields(spec):
-            narrowed.append(spec)
+            tightened.append(spec)
             continue
-        least = max(factor, spec.least_width / spec.width)
-        steps = min(round(1 / _NARROW_STEP), int(np.ceil(least / _NARROW_STEP)))
-        narrowed.append(replace(spec, narrow=steps * _NARROW_STEP))
-    return narrowed
+        narrow = _in_steps(max(width, spec.least_width / spec.width))
+        tightened.append(replace(spec, narrow=narrow, low=_in_steps(height)))
+    return tightened
+
+
+def _in_steps(factor: float) -> float:
+    return min(1.0, float(np.ceil(factor / _SIZE_STEP)) * _SIZE_STEP)
 
 
 def _has_fields(spec: PlateSpec) -> bool:
     """Return whether something else than the text and the arms needs room on a plate."""
-    return bool(spec.provisional or spec.diplomatic or spec.vignette)
+    return bool(spec.provisional or spec.diplomatic)
 
 
 _MOST_BESIDE_BAR = {"front": 5, "front_long": 6, "rear_long": 5, "rear_high": 5, "motorcycle": 4}

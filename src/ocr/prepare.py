@@ -84,7 +84,7 @@ def main(config: Config) -> None:
         params.STREET_SHARE,
         (params.STREET_WIDTH[0], params.STREET_WIDTH[1]),
         obstacles=params.OBSTACLE_SHARE,
-        narrowest=params.NARROWEST,
+        least_size=(params.NARROWEST, params.LOWEST),
     )
     side, structure = params.IMG_SIZE[0], params.STRUCTURE_PROBABILITY
     sets = {

@@ -189,6 +189,7 @@ class PrepareOCRParams:
     OBSTACLE_SHARE: float = 0.4
     CUT_SHARE: float = 0.25
     NARROWEST: float = 0.65
+    LOWEST: float = 0.88
 
 
 class OCRModelParams:

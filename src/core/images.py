@@ -13,23 +13,28 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from . import jpeg
 from .errors import UserError
+from .program import COMMAND
 
 Pixels = NDArray[np.uint8]
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
@@ -44,11 +49,23 @@ REDUCED_FROM = 8000
 
 With twice as many pixels, it is decoded at a quarter: a plate large enough to be found in it is still
 larger than the recognizer's input."""
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+    | {".heic", ".heics", ".heif", ".heifs", ".hif", ".avif", ".avifs"}
+    | {".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}
+)
 """File suffixes that a folder is searched for. The format of a file is detected from its content."""
 
-_SIGNATURE = 16
+_START = 1024
+"""Number of bytes at the start of a file that its format is detected from."""
 _ORIENTATION = 0x0112
+
+
+_T = TypeVar("_T")
+
+
+class ImageWarning(UserWarning):
+    """An image is read, but its file is not as it should be."""
 
 
 class ImageError(UserError):
@@ -83,6 +100,7 @@ class DecodedImage:
         scale: Displayed pixels per pixel of ``grey``: 1, or 2, 4 or 8 for a large JPEG.
         decode_colour: Function that decodes the image once more, as ``(h, w, 3)`` RGB, at a size that may
             be reduced by the divisor that it is called with (1, 2, 4 or 8); None for a grey image.
+        warnings: What is wrong with the file, though the image is there, such as a missing end.
     """
 
     grey: Pixels
@@ -90,6 +108,7 @@ class DecodedImage:
     height: int
     scale: int = 1
     decode_colour: Callable[[int], Pixels] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def load_image(
@@ -100,6 +119,8 @@ def load_image(
 ) -> DecodedImage:
     """Load an image as grey, oriented by its EXIF data; an animated image yields its first frame.
 
+    A JPEG that lacks only its last bytes, or has others before its start, is loaded with a warning.
+
     Args:
         source: A path; the bytes of a file; a PIL image; or pixels as ``(H, W)``, ``(H, W, 1)``,
             ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA of bool, uint8, uint16 or float (from 0 to 1, or
@@ -109,7 +130,7 @@ def load_image(
         formats: Subset of ``FORMATS`` that is accepted for files; by default all of them.
 
     Raises:
-        UnsupportedImageError: The file is not an image, or its format is not accepted.
+        UnsupportedImageError: The file is not an image, its format is not accepted, or it needs an extra.
         TooLargeImageError: The image exceeds ``max_pixels`` or ``max_side``.
         ImageError: The file does not exist, or is damaged or truncated.
     """
@@ -124,23 +145,35 @@ def load_image(
             _check_size(source, "the image", max_pixels, max_side)
             return _load(source, "the image", lambda _: 1, partial(_colour_of_image, source))
     with _opened(source) as (file, name), _explained(name):
-        image = _decoder(file, name, FORMATS if formats is None else formats)
-        _check_size(image, name, max_pixels, max_side)
-        if not isinstance(image, JpegImageFile):
-            return _load(image, name, _draft, partial(_colour_of_image, image))
-        # What is drafted as grey has lost its colours, so a JPEG is decoded again from its bytes.
-        file.seek(0)
-        content = file.read()
-        image = JpegImageFile(io.BytesIO(content))
-        return _load(image, name, _draft, partial(_colour_of_jpeg, content))
+        kind = _format(file, name, FORMATS if formats is None else formats)
+        if kind != "JPEG":
+            image = _DECODERS[kind](file)
+            _check_size(image, name, max_pixels, max_side)
+            return _load(image, name, lambda _: 1, partial(_colour_of_image, image))
+
+        def load(content: bytes) -> DecodedImage:
+            image = JpegImageFile(io.BytesIO(content))
+            _check_size(image, name, max_pixels, max_side)
+            # What is drafted as grey has lost its colours, so a JPEG is decoded again from its bytes.
+            return _load(image, name, _draft, partial(_colour_of_jpeg, content))
+
+        decoded, warnings = _load_jpeg(file.read(), name, load)
+        return replace(decoded, warnings=warnings)
 
 
 def load_colour(source: str | os.PathLike[str] | bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Load an image file as displayed, ``(H, W, 3)`` RGB; raises the same errors as ``load_image``."""
     with _opened(source) as (file, name), _explained(name):
-        image = _decoder(file, name, FORMATS)
-        _check_size(image, name, max_pixels, MAX_SIDE)
-        return _colour_of_image(image)
+        kind = _format(file, name, FORMATS)
+
+        def load(file: IO[bytes]) -> Pixels:
+            image = _DECODERS[kind](file)
+            _check_size(image, name, max_pixels, MAX_SIDE)
+            return _colour_of_image(image)
+
+        if kind != "JPEG":
+            return load(file)
+        return _load_jpeg(file.read(), name, lambda content: load(io.BytesIO(content)))[0]
 
 
 # Files
@@ -189,43 +222,145 @@ def _explained(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"{name}: not enough memory to decode it") from error
     except Exception as error:
-        what = str(error).strip().rstrip(".") or type(error).__name__
-        cut_off = isinstance(error, EOFError) or "truncated" in what.lower()
-        reason = "is truncated" if cut_off else "is damaged"
+        what = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        reason = "is truncated" if _is_truncation(error) else "is damaged"
         raise ImageError(f"{name}: {reason} ({what})") from error
 
 
-_DECODERS: dict[str, tuple[Callable[[bytes], bool], Callable[[IO[bytes]], ImageFile.ImageFile]]] = {
-    "JPEG": (lambda start: start.startswith(b"\xff\xd8\xff"), JpegImageFile),
-    "PNG": (lambda start: start.startswith(b"\x89PNG\r\n\x1a\n"), PngImageFile),
-    "WebP": (lambda start: start[:4] == b"RIFF" and start[8:12] == b"WEBP", WebPImageFile),
-    "TIFF": (
-        lambda start: start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-        TiffImageFile,
-    ),
-    "BMP": (lambda start: start.startswith(b"BM"), BmpImageFile),
-    "GIF": (lambda start: start.startswith((b"GIF87a", b"GIF89a")), GifImageFile),
+def _is_truncation(error: Exception) -> bool:
+    what = str(error).lower()
+    return isinstance(error, EOFError) or "truncated" in what or "end of file" in what
+
+
+def _heic(file: IO[bytes]) -> ImageFile.ImageFile:
+    # Its libraries need 26 MB: only where there is such an image.
+    from pillow_heif import HeifImageFile
+
+    return HeifImageFile(file)
+
+
+_DECODERS: dict[str, Callable[[IO[bytes]], ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WebP": WebPImageFile,
+    "HEIC": _heic,
+    "AVIF": AvifImageFile,
+    "JPEG 2000": Jpeg2KImageFile,
+    "TIFF": TiffImageFile,
+    "BMP": BmpImageFile,
+    "GIF": GifImageFile,
 }
 FORMATS = tuple(_DECODERS)
-"""Supported file formats."""
+"""Supported file formats. HEIC needs an extra; a stereo image (MPO) is a JPEG, of which the first is read."""
+UPLOAD_FORMATS = ("JPEG", "PNG", "WebP", "HEIC", "AVIF", "JPEG 2000")
+"""Formats that the server accepts: those of cameras, phones and web pages."""
+
+_SIGNATURES: dict[str, tuple[bytes, ...]] = {
+    "JPEG": (jpeg.START,),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "BMP": (b"BM",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+}
+_BRANDS = {
+    "AVIF": {b"avif", b"avis"},
+    "HEIC": {
+        b"heic",
+        b"heix",
+        b"heim",
+        b"heis",
+        b"hevc",
+        b"hevx",
+        b"hevm",
+        b"hevs",
+        b"mif1",
+        b"msf1",
+    },
+}
+"""Brands of ISO media files (ISO 23008-12); mif1 and msf1 are HEIC where AVIF's are not among them."""
+_FEATURES = {"AVIF": "avif", "JPEG 2000": "jpg_2000", "WebP": "webp"}
+"""Names under which Pillow tells whether it was built with a decoder."""
 
 
-def _decoder(file: IO[bytes], name: str, formats: Sequence[str]) -> ImageFile.ImageFile:
-    """Return the image of a file, with its pixels not decoded yet."""
-    start = file.read(_SIGNATURE)
+def listed(formats: Sequence[str]) -> str:
+    """Return names of formats as a sentence has them."""
+    return f"{', '.join(formats[:-1])} or {formats[-1]}"
+
+
+def _format(file: IO[bytes], name: str, formats: Sequence[str]) -> str:
+    """Return the format of a file, one of ``formats``, by its content."""
+    start = file.read(_START)
     file.seek(0)
-    for each in formats:
-        is_its_own, decoder = _DECODERS[each]
-        if is_its_own(start):
-            return decoder(file)
     if not start:
         raise ImageError(f"{name}: is empty")
-    if start[4:8] == b"ftyp":
+    kind = _format_at_start(start)
+    if kind is None and start[4:8] == b"ftyp":
         raise UnsupportedImageError(
-            f"{name}: HEIC, AVIF and video files are not supported; save the image as JPEG or PNG"
+            f"{name}: is a video, or of a camera's own format; save it as JPEG or PNG"
         )
-    known = f"{', '.join(formats[:-1])} or {formats[-1]}"
-    raise UnsupportedImageError(f"{name}: is not a supported image; use {known}")
+    if kind is None and jpeg.START in start:
+        kind = "JPEG"
+    if kind is None or kind not in formats:
+        raise UnsupportedImageError(f"{name}: is not a supported image; use {listed(formats)}")
+    if kind == "HEIC" and find_spec("pillow_heif") is None:
+        raise UnsupportedImageError(
+            f"{name}: is a HEIC image, which needs an extra: pip install '{COMMAND}[heic]'"
+        )
+    if kind in _FEATURES and not features.check(_FEATURES[kind]):
+        raise UnsupportedImageError(
+            f"{name}: is an image of the format {kind}, which this build of Pillow cannot decode; install "
+            "Pillow's own wheel, or save the image as JPEG or PNG"
+        )
+    return kind
+
+
+def _format_at_start(start: bytes) -> str | None:
+    for kind, signatures in _SIGNATURES.items():
+        if start.startswith(signatures):
+            return kind
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "WebP"
+    if start[4:8] == b"ftyp":
+        # The first is the main brand; a version comes between it and the compatible ones.
+        body = start[8 : int.from_bytes(start[:4], "big")]
+        brands = {body[i : i + 4] for i in (0, *range(8, len(body), 4))}
+        return next((kind for kind, known in _BRANDS.items() if brands & known), None)
+    return None
+
+
+def _load_jpeg(
+    content: bytes, name: str, load: Callable[[bytes], _T]
+) -> tuple[_T, tuple[str, ...]]:
+    """Load a JPEG that may have bytes before its start, and lack its last ones.
+
+    Args:
+        content: Content of the file.
+        name: Name of the file for messages.
+        load: Function that decodes a JPEG.
+
+    Returns:
+        What ``load`` returns, and warnings.
+
+    Raises:
+        ImageError: The image is truncated; the message says how much of it is there.
+    """
+    start = content.index(jpeg.START)
+    content = content[start:]
+    warnings = []
+    if start:
+        before = "1 byte" if start == 1 else f"{start} bytes"
+        warnings.append(f"{name}: has {before} before the start of the image, which are left out")
+    try:
+        return load(content), tuple(warnings)
+    except Exception as error:
+        if not _is_truncation(error):
+            raise
+    whole, found, share = jpeg.completed(content)
+    if share < jpeg.ENOUGH:
+        raise ImageError(f"{name}: is truncated: {found}")
+    warnings.append(f"{name}: lacks its last bytes: {found}")
+    return load(whole), tuple(warnings)
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int, max_side: int) -> None:
@@ -302,8 +437,6 @@ def _colour_of_array(pixels: NDArray[Any], _: int = 1) -> Pixels:
 
 def _draft(image: Image.Image) -> int:
     """Set a JPEG to be decoded as grey, at reduced size if large; return the divisor of its size."""
-    if not isinstance(image, JpegImageFile):
-        return 1
     width, height = image.size
     divisor = 1
     while divisor < 8 and max(width, height) >= REDUCED_FROM * divisor:

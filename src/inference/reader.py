@@ -10,6 +10,7 @@ Its text is returned where that reaches the threshold.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import UserError
 from ..core.geometry import FloatArray, Rectification
-from ..core.images import DecodedImage, Source, load_image
+from ..core.images import DecodedImage, ImageWarning, Source, load_image
 from ..core.layout import Format
 from ..core.machine import available_cores
 from ..engine.threads import map_in_order
@@ -118,11 +119,13 @@ class StreamResult:
         source: The image as it was given.
         plates: Its plates, sorted by descending confidence; none where there is an error.
         error: Why it could not be read; None where it was.
+        warnings: What is wrong with its file, though it was read, such as a missing end.
     """
 
     source: Source | DecodedImage | Exception
     plates: tuple[Plate, ...] = ()
     error: Exception | None = None
+    warnings: tuple[str, ...] = ()
 
 
 Search = Literal["standard", "full"]
@@ -214,9 +217,13 @@ class PlateReader:
 
         Raises:
             ImageError: The image cannot be read.
+
+        Warns:
+            ImageWarning: The image is read, though its file lacks its last bytes or has others before its
+                start.
         """
         ask = _Ask(min_confidence, alternatives, search)
-        loaded = _loaded(image)
+        loaded = _loaded_with_warnings(image)
         (candidates,) = self._candidates([loaded], together=True, full=ask.full)
         return self._plates(loaded, candidates, ask)
 
@@ -274,7 +281,9 @@ class PlateReader:
         def read_waiting() -> None:
             read = self._read_or_fail([*waiting.values()], ask)
             for i, (plates, error) in zip(waiting, read, strict=True):
-                results[i] = StreamResult(images[i], tuple(plates), error)
+                results[i] = StreamResult(
+                    images[i], tuple(plates), error, () if error else waiting[i].warnings
+                )
             waiting.clear()
 
         for i, image in enumerate(images):
@@ -326,7 +335,12 @@ class PlateReader:
         Raises:
             ImageError: The image cannot be read.
         """
-        crop = cut(Pyramid(_loaded(image)), np.asarray(corners), lines, self.manifest.recognizer)
+        crop = cut(
+            Pyramid(_loaded_with_warnings(image)),
+            np.asarray(corners),
+            lines,
+            self.manifest.recognizer,
+        )
         return decode(self._reader.run(crop[None]))[0]
 
     def candidates(self, images: Sequence[Source | DecodedImage]) -> list[list[Candidate]]:
@@ -354,7 +368,7 @@ class PlateReader:
         done: list[tuple[DecodedImage, list[Candidate]]] = []
         waiting: list[DecodedImage] = []
         for number, image in enumerate(images, 1):
-            waiting.append(_loaded(image))
+            waiting.append(_loaded_with_warnings(image))
             if number == len(images) or sum(each.grey.size for each in waiting) > _PIXELS:
                 done += zip(waiting, self._candidates(waiting), strict=True)
                 waiting = []
@@ -466,6 +480,14 @@ class PlateReader:
 
 def _loaded(image: Source | DecodedImage) -> DecodedImage:
     return image if isinstance(image, DecodedImage) else load_image(image)
+
+
+def _loaded_with_warnings(image: Source | DecodedImage) -> DecodedImage:
+    loaded = _loaded(image)
+    if loaded is not image:
+        for text in loaded.warnings:
+            warnings.warn(text, ImageWarning, stacklevel=3)
+    return loaded
 
 
 def _plate(image: DecodedImage, candidate: Candidate, is_read: bool) -> Plate:

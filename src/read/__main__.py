@@ -6,22 +6,20 @@
 A PATH is an image, a folder (searched recursively), a pattern such as "photos/*.jpg", or - to read
 paths from standard input, one per line. Results go to standard output as soon as they are available, in
 the order of the paths: one line per plate, or with --json one object per image. Progress and errors go
-to standard error. An image that cannot be read does not stop the others; the exit status is then 1.
+to standard error. An image that cannot be read does not stop the others; the exit status is then 1, as it
+is for a folder without images. Links to folders are followed.
 """
 
 from __future__ import annotations
 
 import argparse
-import glob
-import json
+import errno
 import os
-import queue
 import sys
-import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -29,117 +27,18 @@ from tqdm import tqdm
 
 from ..core.errors import UserError
 from ..core.program import program
+from .output import Result, Signals, StoppedError, as_json, as_text
 
 if TYPE_CHECKING:
-    from ..inference.reader import Plate, PlateReader, Search
+    from ..inference.reader import PlateReader, Search
+    from .paths import Found
 
-AHEAD = 1000
-"""Maximum number of paths found ahead of reading."""
 MOST_ALTERNATIVES = 20
 """Maximum number of alternative texts of a plate."""
-INTERRUPTED, BROKEN_PIPE = 130, 141
-"""Exit statuses that shells use for SIGINT and SIGPIPE."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """Result for a path: plates or an error, or both if a drawing could not be written."""
-
-    path: str
-    plates: Sequence[Plate] = ()
-    error: str | None = None
-    is_read: bool = False
-
-
-# Paths
-
-
-def find_files(arguments: Sequence[str], left_out: Path | None = None) -> Iterator[Result]:
-    """Yield the files of all arguments in order; files of a folder are sorted.
-
-    Args:
-        arguments: Paths, folders or patterns as on the command line.
-        left_out: Folder that is not searched.
-
-    Yields:
-        Paths to read, and errors for arguments without files.
-    """
-    from ..core.images import SUFFIXES
-
-    for argument in arguments:
-        if argument == "-":
-            for line in sys.stdin:
-                if path := line.rstrip("\r\n"):
-                    yield from _files_of(path, left_out)
-        # Not pathlib: it raises for overlong names and does not accept patterns that start with a slash.
-        elif glob.has_magic(argument) and not os.path.exists(argument):  # noqa: PTH110
-            matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207
-            if "**" in argument:
-                # ``**`` matches folders and their contents; at the end, it matches files of any kind.
-                matches = [path for path in matches if not os.path.isdir(path)]  # noqa: PTH112
-            if argument.endswith("**"):
-                matches = [path for path in matches if Path(path).suffix.lower() in SUFFIXES]
-            if not matches:
-                yield Result(argument, error=f"{argument}: no file matches")
-            for path in matches:
-                yield from _files_of(path, left_out)
-        else:
-            yield from _files_of(argument, left_out)
-
-
-def _files_of(path: str, left_out: Path | None) -> Iterator[Result]:
-    """Yield the path itself, or the images of a folder."""
-    from ..core.images import SUFFIXES
-
-    if not os.path.isdir(path):  # noqa: PTH112  # as above
-        yield Result(path)
-        return
-    failed: list[OSError] = []
-    for folder, folders, files in os.walk(path, onerror=failed.append):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if left_out is None or Path(folder, name).absolute() != left_out.absolute()
-        )
-        for name in sorted(files):
-            # A leading dot marks files that systems and programs keep beside images.
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield Result(str(Path(folder, name)))
-    for error in failed:
-        yield Result(
-            str(error.filename), error=f"{error.filename}: cannot be searched: {error.strerror}"
-        )
-
-
-class Paths:
-    """Finds files in a separate thread ahead of reading, so that their number is known.
-
-    Args:
-        found: Paths to read, and errors for arguments without files.
-    """
-
-    def __init__(self, found: Iterator[Result]) -> None:
-        self.count = 0
-        """Number of paths found so far."""
-        self.is_complete = False
-        self._queue: queue.Queue[Result | BaseException | None] = queue.Queue(AHEAD)
-        threading.Thread(target=self._fill, args=(found,), daemon=True).start()
-
-    def _fill(self, found: Iterator[Result]) -> None:
-        try:
-            for result in found:
-                self.count += 1
-                self._queue.put(result)
-        except BaseException as error:
-            self._queue.put(error)
-        self.is_complete = True
-        self._queue.put(None)
-
-    def __iter__(self) -> Iterator[Result]:
-        while (result := self._queue.get()) is not None:
-            if isinstance(result, BaseException):
-                raise result
-            yield result
+BROKEN_PIPE = 141
+"""Exit status that shells use for SIGPIPE."""
+SIGNALLED = 128
+"""Exit status that shells use for a signal, without the signal's number."""
 
 
 # Reading
@@ -151,14 +50,14 @@ class NotFoundError(UserError):
 
 def read_files(
     reader: PlateReader,
-    paths: Iterable[Result],
+    paths: Iterable[Found],
     min_confidence: float | None = None,
     alternatives: int = 0,
     search: Search = "standard",
 ) -> Iterator[Result]:
     """Read all paths; yield results in the same order, as soon as they are ready."""
     # The stream handles only images, so keep the paths until their results arrive.
-    taken: deque[Result] = deque()
+    taken: deque[Found] = deque()
 
     def sources() -> Iterator[str | NotFoundError]:
         for path in paths:
@@ -166,14 +65,14 @@ def read_files(
             yield path.path if path.error is None else NotFoundError(path.error)
 
     for read in reader.stream(sources(), min_confidence, alternatives=alternatives, search=search):
-        path = taken.popleft()
+        path = taken.popleft().path
         if read.error is None:
-            yield replace(path, plates=read.plates, is_read=True)
+            yield Result(path, read.plates, is_read=True, warnings=read.warnings)
         elif isinstance(read.error, UserError):
-            yield replace(path, error=str(read.error))
+            yield Result(path, error=str(read.error))
         else:
             reason = f"{type(read.error).__name__}: {read.error}"
-            yield replace(path, error=f"{path.path}: cannot be read ({reason})")
+            yield Result(path, error=f"{path}: cannot be read ({reason})")
 
 
 def with_drawings(results: Iterable[Result], folder: Path) -> Iterator[Result]:
@@ -223,62 +122,6 @@ def drawing_path(path: str, folder: Path) -> Path:
 # Output
 
 
-def as_json(result: Result) -> str:
-    """Return one JSON object with ``path``, and ``plates`` or ``error``."""
-    if not result.is_read:
-        return json.dumps({"path": result.path, "error": result.error})
-    plates = [
-        {
-            "plate": plate.plate,
-            "canton": plate.canton,
-            "number": plate.number,
-            "confidence": round(plate.confidence, 4),
-            "char_confidences": [round(value, 4) for value in plate.char_confidences],
-            "box": [round(value, 2) for value in plate.box],
-            "corners": [[round(value, 2) for value in corner] for corner in plate.corners],
-            "lines": plate.lines,
-            "format": plate.format,
-            "reason": plate.reason,
-            "colour": plate.colour,
-            "colour_confidence": plate.colour_confidence and round(plate.colour_confidence, 4),
-            **_alternatives(plate),
-        }
-        for plate in result.plates
-    ]
-    return json.dumps({"path": result.path, "plates": plates})
-
-
-def _alternatives(plate: Plate) -> dict[str, Any]:
-    """Return the alternatives as an entry of a JSON object; nothing if none were asked for."""
-    if not plate.alternatives:
-        return {}
-    return {
-        "alternatives": [
-            {"plate": text, "confidence": round(chance, 6)} for text, chance in plate.alternatives
-        ]
-    }
-
-
-_WITHOUT_TEXT = {
-    "incomplete": "a plate, part of which is hidden or outside of the image",
-    "not_swiss": "a plate that is not Swiss",
-    "unreadable": "a plate, but no text is confident enough",
-}
-
-
-def as_text(result: Result) -> str:
-    """Return a line for each plate, or one that says that no plate was found."""
-    if not result.is_read:
-        return ""
-    lines = [
-        f"{result.path}: {plate.canton} {plate.number} ({plate.confidence:.1%})"
-        if plate.plate
-        else f"{result.path}: {_WITHOUT_TEXT[plate.reason or 'unreadable']}"
-        for plate in result.plates
-    ]
-    return "\n".join(lines or [f"{result.path}: no plate"])
-
-
 def _progress(stream: TextIO) -> tqdm[Any]:
     on_terminal = stream.isatty()
     # Fast runs need no bar; a log gets a line only now and then.
@@ -288,18 +131,45 @@ def _progress(stream: TextIO) -> tqdm[Any]:
     )  # fmt: skip
 
 
-def run(options: argparse.Namespace) -> int:
+class OutputError(UserError):
+    """Results cannot be written to standard output."""
+
+
+def _write_line(text: str, progress: tqdm[Any]) -> None:
+    """Write a line at once to standard output.
+
+    Raises:
+        BrokenPipeError: Nobody reads the output.
+        OutputError: It cannot be written, as on a full disk.
+    """
+    try:
+        # A progress bar on a terminal must make room for other output.
+        if sys.stderr.isatty():
+            progress.write(text, file=sys.stdout)
+        else:
+            sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        raise OutputError(f"the results cannot be written: {error.strerror}") from error
+
+
+def run(options: argparse.Namespace, signals: Signals) -> int:
     """Read all requested files and return the exit status.
 
     Raises:
-        UserError: The bundle cannot be used.
+        UserError: The bundle cannot be used, or the results cannot be written.
+        StoppedError: A signal asks to end.
     """
     from ..inference.reader import PlateReader
+    from .paths import LeftOut, Paths, find_files
 
     # Silence Pillow's warnings about odd files; real faults are reported as errors.
     warnings.filterwarnings("ignore", module="PIL")
     reader = PlateReader.load(options.model)
-    paths = Paths(find_files(options.paths, options.draw))
+    left_out = LeftOut()
+    paths = Paths(find_files(options.paths, options.draw, left_out))
     results = read_files(
         reader, paths, options.min_confidence, options.alternatives, options.search
     )
@@ -308,17 +178,20 @@ def run(options: argparse.Namespace) -> int:
     show = as_json if options.json else as_text
     status = 0
     with _progress(sys.stderr) as progress:
-        # A progress bar on a terminal must make room for other output.
-        write = progress.write if sys.stderr.isatty() else print
+        say = progress.write if sys.stderr.isatty() else print
         for result in results:
+            for warning in result.warnings:
+                say(f"warning: {warning}", file=sys.stderr)
             if result.error is not None:
                 status = 1
-                write(f"error: {result.error}", file=sys.stderr)
+                say(f"error: {result.error}", file=sys.stderr)
             if text := show(result):
-                write(text, file=sys.stdout)
-            sys.stdout.flush()
+                with signals.held():
+                    _write_line(text, progress)
             progress.total = paths.count if paths.is_complete else None
             progress.update()
+        for line in left_out.lines():
+            say(f"warning: {line}", file=sys.stderr)
     return status
 
 
@@ -373,30 +246,40 @@ def _count(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
     options = parse(arguments)
+    # Where standard error is closed, print() would write to standard output.
+    sys.stdout, sys.stderr = (
+        open(os.devnull, "w", encoding="utf-8") if stream is None else stream  # noqa: PTH123, SIM115
+        for stream in (sys.stdout, sys.stderr)
+    )
     # File names may contain arbitrary bytes.
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="surrogateescape")
+    signals = Signals()
     try:
-        try:
-            return run(options)
-        finally:
-            sys.stdout.flush()
+        with signals.handled():
+            return run(options, signals)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, OutputError):
+            _drop_output()
         return 1
     except BrokenPipeError:
-        # The output is closed. Without this, Python would fail to flush it at exit and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return BROKEN_PIPE
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except StoppedError as stopped:
+        return SIGNALLED + stopped.number
+
+
+def _drop_output() -> None:
+    """Drop what could not be written: Python would fail to flush it at exit, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command as a process, which ends at once when its results are no longer wanted."""
     status = main(arguments)
-    if status in {INTERRUPTED, BROKEN_PIPE}:
+    if status > SIGNALLED:
         # Do not wait for threads, which may be blocked on standard input.
         os._exit(status)
     return status

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -15,18 +17,24 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 from src.inference.reader import PlateReader
 from src.read import __main__ as read
-from src.read.__main__ import Result, drawing_path, find_files, main
+from src.read.__main__ import drawing_path, main
+from src.read.paths import Found, LeftOut, find_files
 from tests.bundles import BLACK, TEXTS, UNSURE, draw_plate, scene, write_bundle
 
 ROOT = Path(__file__).parents[2]
 KEYS = ["plate", "canton", "number", "confidence", "char_confidences", "box", "corners", "lines",
         "format", "reason", "colour", "colour_confidence"]  # fmt: skip
 """As documented, in their order."""
+LEFT_OUT = (
+    "warning: 2 files were not read, as their names are not those of images: photos/._one.png, "
+    "photos/notes.txt"
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +89,11 @@ def test_json(capfd: pytest.CaptureFixture[str], model: Path, images: Path) -> N
     assert list(broken) == ["path", "error"]
     assert "photos/a/broken.jpg: is truncated" in broken["error"]
     assert none == {"path": "photos/a/deep/none.bmp", "plates": []}
-    assert errors == [f"error: {zero['error']}", f"error: {broken['error']}"]
+    assert errors == [
+        f"error: {zero['error']}",
+        f"error: {broken['error']}",
+        LEFT_OUT,
+    ]
     (plate,) = one["plates"]
     assert list(plate) == KEYS
     assert (plate["plate"], plate["canton"], plate["number"]) == ("GE65432", "GE", "65432")
@@ -197,9 +209,143 @@ def test_a_path_that_cannot_be_is_an_error_of_its_own(
     assert status == 1
 
 
-def test_a_link_to_its_own_folder_is_no_trap(images: Path) -> None:
+def paths_below(*arguments: str) -> tuple[list[str], LeftOut]:
+    left_out = LeftOut()
+    return [found.path for found in find_files(arguments, left_out=left_out)], left_out
+
+
+def test_links_to_folders_are_followed_once(images: Path, tmp_path: Path) -> None:
+    before, _ = paths_below("photos")
+    # To the folder itself, to one beside it, to each other, and away from it.
     (images / "a" / "again").symlink_to(images)
-    assert len(list(find_files(["photos"]))) == 5
+    (images / "0").symlink_to(images / "a" / "deep")
+    away, other = tmp_path / "away", tmp_path / "other"
+    for folder, beside in ((away, other), (other, away)):
+        folder.mkdir()
+        cv2.imwrite(str(folder / "x.png"), scene())
+        (folder / "beside").symlink_to(beside)
+    (images / "z").symlink_to(away)
+    (images / "broken").symlink_to("nowhere")
+    (images / "link.png").symlink_to(images / "one.png")
+    found, left_out = paths_below("photos")
+    assert found == [
+        "photos/link.png", *before, "photos/z/x.png", "photos/z/beside/x.png",
+    ]  # fmt: skip
+    assert left_out.links.first == ["photos/0", "photos/a/again", "photos/z/beside/beside"]
+    assert "photos/broken" in left_out.files.first
+    # What is named is followed, whatever it is.
+    assert paths_below("photos/z", "photos/0")[0] == [
+        "photos/z/x.png", "photos/z/beside/x.png", "photos/0/none.bmp",
+    ]  # fmt: skip
+
+
+def test_what_is_left_out_is_said(
+    capfd: pytest.CaptureFixture[str], model: Path, images: Path
+) -> None:
+    (images / "a" / "again").symlink_to(images)
+    for i in range(30):
+        (images / "a" / f"{i:02}.txt").touch()
+    status, _, errors = run(capfd, model, "photos/a/deep", "photos/one.png")
+    assert (status, errors) == (0, [])
+    status, _, errors = run(capfd, model, "photos/a")
+    assert status == 1
+    (files, link) = errors[-2:]
+    assert files.startswith(
+        "warning: 32 files were not read, as their names are not those of images: "
+    )
+    assert "photos/a/00.txt, photos/a/01.txt" in files
+    assert files.endswith(" and 12 more")
+    assert link == (
+        "warning: 1 link was not followed, as its folder is searched anyway: photos/a/again/a"
+    )
+
+
+def test_a_folder_without_images_is_an_error(
+    capfd: pytest.CaptureFixture[str], model: Path, images: Path
+) -> None:
+    empty, texts = images / "empty", images / "texts" / "deep"
+    empty.mkdir()
+    texts.mkdir(parents=True)
+    (texts / "notes.txt").touch()
+    status, output, errors = run(
+        capfd, model, "--json", "photos/empty", "photos/texts", "photos/one.png"
+    )
+    assert status == 1
+    first, second, third = objects(output)
+    assert first == {"path": "photos/empty", "error": "photos/empty: has no images"}
+    assert second["error"] == "photos/texts: has no images; it has 1 other file"
+    assert third["plates"]
+    assert errors[-1] == (
+        "warning: 1 file was not read, as its name is not that of an image: "
+        "photos/texts/deep/notes.txt"
+    )
+    # One image of many is enough.
+    assert run(capfd, model, "photos/a/deep")[0] == 0
+
+
+# Files
+
+
+def written(path: Path, kind: str, **options: Any) -> bytes:
+    image = Image.fromarray(scene("GE65432", size=(200, 300)))
+    if kind == "HEIF":
+        from pillow_heif import from_pillow
+
+        from_pillow(image).save(path, quality=90)
+    else:
+        image.save(path, kind, **options)
+    return path.read_bytes()
+
+
+def test_what_cameras_and_phones_write_is_read(
+    capfd: pytest.CaptureFixture[str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    written(folder / "phone.HEIC", "HEIF")
+    written(folder / "photo.avif", "AVIF", quality=90)
+    written(folder / "photo.jp2", "JPEG2000")
+    written(folder / "raw.j2k", "JPEG2000", no_jp2=True)
+    other = Image.new("L", (300, 200), 90)
+    written(folder / "stereo.mpo", "MPO", save_all=True, append_images=[other], quality=95)
+    whole = written(folder / "whole.jpg", "JPEG", quality=95)
+    (folder / "cut.jpg").write_bytes(whole[:-2])
+    (folder / "late.jpg").write_bytes(b"\r\n" + whole)
+    (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    status, output, errors = run(capfd, model, "--json", "files")
+    found = {Path(item["path"]).name: item for item in objects(output)}
+    assert len(found) == 9
+    half = found.pop("half.jpg")
+    assert status == 1
+    assert re.fullmatch(
+        r"files/half\.jpg: is truncated: \d\d % of the image is there", half["error"]
+    )
+    for name, item in found.items():
+        assert [plate["plate"] for plate in item["plates"]] == ["GE65432"], name
+    warnings = {name: item["warnings"] for name, item in found.items() if "warnings" in item}
+    assert warnings == {
+        "cut.jpg": ["files/cut.jpg: lacks its last bytes: all of the image is there"],
+        "late.jpg": [
+            "files/late.jpg: has 2 bytes before the start of the image, which are left out"
+        ],
+    }
+    said = [f"warning: {each}" for texts in warnings.values() for each in texts]
+    assert sorted(errors) == sorted([f"error: {half['error']}", *said])
+
+
+def test_heic_without_its_extra(
+    capfd: pytest.CaptureFixture[str], model: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(images / "phone.heic", "HEIF")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "src.core.images.find_spec", lambda name: None if name == "pillow_heif" else find(name)
+    )
+    status, _, errors = run(capfd, model, "photos/phone.heic")
+    assert status == 1
+    (error,) = errors
+    assert error.endswith("is a HEIC image, which needs an extra: pip install 'swiss-plates[heic]'")
 
 
 def test_a_folder_that_cannot_be_searched(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +359,7 @@ def test_a_folder_that_cannot_be_searched(images: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "scandir", refuse)
     results = list(find_files(["photos"]))
     assert len(results) == 5
-    assert results[-1] == Result(
+    assert results[-1] == Found(
         "photos/a/deep", error="photos/a/deep: cannot be searched: Permission denied"
     )
 
@@ -287,9 +433,111 @@ def test_ctrl_c_ends_quietly(model: Path, images: Path, argument: str) -> None:
         process.send_signal(signal.SIGINT)
         errors = process.communicate()[1]
         assert time.monotonic() - start < 10
-        assert process.returncode == read.INTERRUPTED
+        assert process.returncode == 130
     assert b"Traceback" not in errors
     assert b"Fatal" not in errors
+
+
+def long_names(folder: Path, count: int) -> None:
+    """Empty files whose names are so long that a line does not fit into a pipe's buffer."""
+    for i in range(count):
+        (folder / f"{i:04}{'x' * 240}.png").touch()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_whole_lines(model: Path, tmp_path: Path, number: int) -> None:
+    folder = tmp_path.joinpath(*(["y" * 250] * 6))
+    folder.mkdir(parents=True)
+    long_names(folder, 300)
+    with subprocess.Popen(
+        command(model, str(tmp_path), "--json"), env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        first = process.stdout.readline()
+        # Nobody reads on: the command waits within a line.
+        time.sleep(2)
+        assert process.poll() is None
+        process.send_signal(number)
+        time.sleep(0.5)
+        output = first + process.stdout.read()
+        errors = process.stderr.read()
+        assert process.wait(60) == 128 + number
+    assert output.endswith(b"\n")
+    found = objects(output.decode().splitlines())
+    assert 1 < len(found) < 300
+    assert all(item["error"].endswith("is empty") for item in found)
+    assert b"Traceback" not in errors
+
+
+def test_a_second_signal_does_not_wait_for_the_output(model: Path, tmp_path: Path) -> None:
+    long_names(tmp_path, 1000)
+    with subprocess.Popen(
+        command(model, str(tmp_path), "--json"), env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        process.stdout.readline()
+        time.sleep(2)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+
+
+def test_output_that_cannot_be_written(model: Path, images: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command(model, "photos/one.png", "--json"), env=environment(), check=False,
+            stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "error: the results cannot be written: No space left on device\n"
+
+
+def test_errors_never_get_into_the_output(model: Path, images: Path) -> None:
+    """Where standard error is closed, as some daemons do."""
+    line = " ".join(command(model, "photos/zero.jpeg", "photos/one.png", "--json"))
+    done = subprocess.run(
+        ["sh", "-c", f"{line} 2>&-"], env=environment(), check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert [item["path"] for item in objects(done.stdout.splitlines())] == [
+        "photos/zero.jpeg", "photos/one.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_hundred_thousand_files(model: Path, tmp_path: Path) -> None:
+    """The first result comes at once, and memory stays as it is after the first thousand."""
+    count, originals = 100_000, 4
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(originals):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), scene(TEXTS[i], (8, 10, 88, 30), (40, 96)))
+    for i in range(count):
+        os.link(tmp_path / f"{i % originals}.png", folder / f"{i:06}.png")
+    seconds, memory = {}, []
+    for argument in (folder / "000000.png", folder):
+        start = time.monotonic()
+        with subprocess.Popen(
+            command(model, str(argument), "--json"), env=environment(),
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        ) as process:  # fmt: skip
+            assert process.stdout.readline()
+            seconds[argument] = time.monotonic() - start
+            watched = psutil.Process(process.pid)
+            lines = 1
+            for line in process.stdout:
+                lines += 1
+                if lines in (1000, count):
+                    assert json.loads(line)["plates"]
+                    memory.append(watched.memory_info().rss)
+        assert process.returncode == 0
+    assert lines == count
+    # Listing and sorting the names costs a tenth of a second; the rest is the start of any run.
+    assert seconds[folder] - seconds[folder / "000000.png"] < 1
+    assert memory[1] - memory[0] < 8 * 2**20
 
 
 def test_results_keep_the_order_of_the_paths(

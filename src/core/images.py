@@ -49,11 +49,18 @@ REDUCED_FROM = 8000
 
 With twice as many pixels, it is decoded at a quarter: a plate large enough to be found in it is still
 larger than the recognizer's input."""
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
-    | {".heic", ".heics", ".heif", ".heifs", ".hif", ".avif", ".avifs"}
-    | {".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}
-)
+_SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png",),
+    "WebP": (".webp",),
+    "HEIC": (".heic", ".heics", ".heif", ".heifs", ".hif"),
+    "AVIF": (".avif", ".avifs"),
+    "JPEG 2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+}
+SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
 """File suffixes that a folder is searched for. The format of a file is detected from its content."""
 
 _START = 1024
@@ -281,6 +288,9 @@ _BRANDS = {
 """Brands of ISO media files (ISO 23008-12); mif1 and msf1 are HEIC where AVIF's are not among them."""
 _FEATURES = {"AVIF": "avif", "JPEG 2000": "jpg_2000", "WebP": "webp"}
 """Names under which Pillow tells whether it was built with a decoder."""
+
+
+UPLOAD_SUFFIXES = tuple(suffix for kind in UPLOAD_FORMATS for suffix in _SUFFIXES[kind])
 
 
 def listed(formats: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from ..core.images import UPLOAD_FORMATS, UPLOAD_SUFFIXES, listed
 from . import feedback
 from .access import Buckets, Keys
 from .engine import Answer, Engine
@@ -41,7 +42,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"description": "the API key is missing or unknown"},
     408: {"description": "the body did not arrive in time"},
     413: {"description": "the body or image is too large, or there are too many files"},
-    415: {"description": "the image is not a JPEG, PNG or WebP"},
+    415: {"description": f"the image is not of the format {listed(UPLOAD_FORMATS)}"},
     429: {"description": "the sender exceeds the rate limit"},
     431: {"description": "the headers are too large"},
     503: {"description": "the server is starting, stopping, overloaded or too slow; try again"},
@@ -58,8 +59,9 @@ def _body(field: str, schema: dict[str, Any], raw: bool) -> dict[str, Any]:
     form = {"type": "object", "properties": {field: schema}, "required": [field]}
     content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
     if raw:
-        kinds = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
-        content |= {kind: {"schema": _FILE} for kind in kinds}
+        kinds = ("jpeg", "png", "webp", "heic", "avif", "jp2")
+        content |= {f"image/{kind}": {"schema": _FILE} for kind in kinds}
+        content["application/octet-stream"] = {"schema": _FILE}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -159,9 +161,12 @@ def _reading(
         engine.check_room(1)
         return who
 
-    async def read(request: Request, uploads: Sequence[Upload]) -> list[Answer | RefusedError]:
+    async def read(
+        request: Request, uploads: Sequence[Upload], with_preview: bool = False
+    ) -> list[Answer | RefusedError]:
         contents = [upload.content for upload in uploads]
-        return await _answers(request, engine.submit(contents, request.state.deadline))
+        futures = engine.submit(contents, request.state.deadline, with_preview)
+        return await _answers(request, futures)
 
     def keep(upload: Upload, answer: Answer) -> str | None:
         return None if recorder is None else recorder.keep(upload.content, answer)
@@ -196,16 +201,17 @@ def _reading(
         response_model_exclude_unset=True,
     )
     async def read_all(
-        request: Request, response: Response, who: str = Depends(admitted)
+        request: Request, response: Response, who: str = Depends(admitted), preview: bool = False
     ) -> Results:
         """Send a form with images in the field `files`, or a single image as the body.
 
+        With `preview`, each result has the image as a JPEG too, for a client that cannot show its format.
         If at least one image can be read, the status is 200 and each of the others has an `error`.
         If none can, the response has the status of the first error.
         """
         uploads = await read_uploads(request, settings)
         buckets.take(who, len(uploads) - 1, in_debt=True)
-        answers = await read(request, uploads)
+        answers = await read(request, uploads, preview)
         refusals = [answer for answer in answers if isinstance(answer, RefusedError)]
         for refusal in refusals:
             measures.rejections.labels(refusal.code).inc()
@@ -261,11 +267,21 @@ _NO_CACHE = {"Cache-Control": "no-cache"}
 
 
 def _index_text(settings: Settings) -> str:
-    """Return the page, which states without a script what is kept, so that it is always shown."""
+    """Return the page with the server's limits, and what is kept: so that it is shown without a script."""
     days = settings.feedback_days
     kept = f"Images and readings are stored for {days} {'day' if days == 1 else 'days'}."
+    values = {
+        "kept": "Nothing is stored." if settings.feedback_url is None else kept,
+        "formats": listed(UPLOAD_FORMATS),
+        "suffixes": ",".join(UPLOAD_SUFFIXES),
+        "max_body": str(settings.max_body),
+        "max_pixels": str(settings.max_pixels),
+        "max_side": str(settings.max_side),
+    }
     text = (PAGE / "index.html").read_text(encoding="utf-8")
-    return text.replace("{kept}", "Nothing is stored." if settings.feedback_url is None else kept)
+    for name, value in values.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
 
 
 async def _index(text: str) -> HTMLResponse:

@@ -18,22 +18,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from ..core.errors import UserError
 from ..core.images import (
+    UPLOAD_FORMATS,
     DecodedImage,
     ImageError,
     TooLargeImageError,
     UnsupportedImageError,
     load_image,
 )
+from ..flywheel.images import encode
 from ..inference.reader import Plate, PlateReader
 from .measures import Measures
 from .refusals import RefusedError, late, overloaded
 from .settings import Settings
 
-FORMATS = ("JPEG", "PNG", "WebP")
 BATCH_BYTES = 4_000_000
 """Maximum total size in bytes of the files in a batch, unless it is a single file.
 
@@ -58,6 +60,8 @@ class Answer:
         version: Version of the bundle.
         queue_ms: Time that the image waited, in milliseconds.
         compute_ms: Time to decode and read the batch with the image, in milliseconds.
+        warnings: What is wrong with the file, though it was read.
+        preview: The image as a JPEG, if it was asked for and its colours can be decoded.
     """
 
     plates: Sequence[Plate]
@@ -66,6 +70,8 @@ class Answer:
     version: str
     queue_ms: float
     compute_ms: float
+    warnings: tuple[str, ...] = ()
+    preview: bytes | None = None
 
 
 @dataclass(eq=False)
@@ -73,6 +79,7 @@ class _Job:
     content: bytes
     deadline: float
     answer: asyncio.Future[Answer]
+    with_preview: bool
     since: float = field(default_factory=time.monotonic)
 
 
@@ -103,6 +110,18 @@ def load_model(path: Path | None) -> Model:
         reader.read_batch([blank, blank])
     files = reader.manifest.files
     return Model(reader, "-".join(files[name].sha256[:8] for name in sorted(files)))
+
+
+def _preview(image: DecodedImage) -> bytes | None:
+    """Return an image as a JPEG of limited size; None if it is too damaged for that."""
+    try:
+        if image.decode_colour is None:
+            return encode(cv2.cvtColor(image.grey, cv2.COLOR_GRAY2RGB))
+        return encode(image.decode_colour(image.scale))
+    except Exception:
+        # Its plates were read; that it cannot be shown must not lose them.
+        log.warning("an image was read that cannot be shown", exc_info=True)
+        return None
 
 
 def _step_back() -> None:
@@ -201,12 +220,15 @@ class Engine:
         if self._pending + images > self._settings.queue:
             raise overloaded()
 
-    def submit(self, contents: Sequence[bytes], deadline: float) -> list[asyncio.Future[Answer]]:
+    def submit(
+        self, contents: Sequence[bytes], deadline: float, with_preview: bool = False
+    ) -> list[asyncio.Future[Answer]]:
         """Queue the images of one request.
 
         Args:
             contents: Contents of the files.
             deadline: Time of ``time.monotonic`` after which nothing is computed.
+            with_preview: Whether to return the images as JPEG too.
 
         Returns:
             A future for each image, with its answer or a ``RefusedError``. Images whose futures are
@@ -217,7 +239,7 @@ class Engine:
         """
         self.check_room(len(contents))
         loop = asyncio.get_running_loop()
-        jobs = [_Job(content, deadline, loop.create_future()) for content in contents]
+        jobs = [_Job(content, deadline, loop.create_future(), with_preview) for content in contents]
         self._waiting.extend(jobs)
         self._pending += len(jobs)
         self._measures.queue.set(len(self._waiting))
@@ -318,14 +340,23 @@ class Engine:
                 continue
             queue_ms = (started - job.since) * 1000
             outcomes.append(
-                Answer(plates, image.width, image.height, model.version, queue_ms, compute_ms)
+                Answer(
+                    plates,
+                    image.width,
+                    image.height,
+                    model.version,
+                    queue_ms,
+                    compute_ms,
+                    image.warnings,
+                    _preview(image) if job.with_preview else None,
+                )
             )
         return outcomes
 
     def _load(self, content: bytes) -> DecodedImage | RefusedError:
         settings = self._settings
         try:
-            return load_image(content, settings.max_pixels, settings.max_side, FORMATS)
+            return load_image(content, settings.max_pixels, settings.max_side, UPLOAD_FORMATS)
         except UnsupportedImageError as error:
             return RefusedError(415, "unsupported_format", str(error), "formats")
         except TooLargeImageError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
@@ -127,6 +128,10 @@ class Result(_Schema):
     height: int | None = None
     """Height of the displayed image in pixels."""
     timings: Timings | None = None
+    warnings: list[str] | None = None
+    """What is wrong with the file, though it was read, such as a missing end; present only if there is."""
+    preview: str | None = None
+    """The image as a JPEG in Base64, its longer side at most 1600 pixels; present only if asked for."""
     error: ErrorContent | None = None
 
     @classmethod
@@ -143,6 +148,10 @@ class Result(_Schema):
         if entry is not None:
             # Fields that are not set are left out of the response.
             result.id = entry
+        if answer.warnings:
+            result.warnings = [*answer.warnings]
+        if answer.preview is not None:
+            result.preview = b64encode(answer.preview).decode()
         return result
 
 

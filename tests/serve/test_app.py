@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import cv2
 import httpx
 import numpy as np
+import pillow_heif
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -109,6 +112,89 @@ def test_one_bad_file_does_not_spoil_the_others(client: httpx.Client) -> None:
     assert bad["error"]["code"] == "unsupported_format"
     assert "plates" not in bad
     assert good["plates"][0]["plate"] == "BE1"
+
+
+# Formats
+
+
+def saved(kind: str, **options: Any) -> bytes:
+    image = Image.fromarray(scene("GE65432", size=(200, 300)))
+    file = io.BytesIO()
+    if kind == "HEIF":
+        pillow_heif.from_pillow(image).save(file, quality=90)
+    else:
+        image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("HEIF", {}),
+        ("AVIF", {"quality": 90}),
+        ("JPEG2000", {}),
+        ("MPO", {"save_all": True, "append_images": [Image.new("L", (90, 60))], "quality": 95}),
+    ],
+)
+def test_what_phones_and_cameras_send_is_read(
+    client: httpx.Client, kind: str, options: dict[str, Any]
+) -> None:
+    content = saved(kind, **options)
+    assert predict(client, content).json()["plate"] == "GE65432"
+    (result,) = client.post("/v1/read", content=content).json()["results"]
+    assert (result["width"], result["height"]) == (300, 200)
+    assert {"warnings", "preview"} & set(result) == set()
+
+
+def test_a_jpeg_without_its_end_is_read_with_a_warning(client: httpx.Client) -> None:
+    whole = saved("JPEG", quality=95)
+    (result,) = client.post("/v1/read", content=b"\r\n" + whole[:-2]).json()["results"]
+    assert [plate["plate"] for plate in result["plates"]] == ["GE65432"]
+    assert result["warnings"] == [
+        "the image: has 2 bytes before the start of the image, which are left out",
+        "the image: lacks its last bytes: all of the image is there",
+    ]
+    response = client.post("/v1/read", content=whole[: len(whole) // 2])
+    assert response.status_code == 400
+    error = response.json()["results"][0]["error"]
+    assert error["code"] == "damaged_image"
+    assert re.fullmatch(r"the image: is truncated: \d\d % of the image is there", error["message"])
+
+
+def test_heic_on_a_server_without_its_extra(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.core.images.find_spec", lambda _: None)
+    response = predict(client, saved("HEIF"))
+    assert error_of(response) == (415, "unsupported_format", "formats")
+    assert "swiss-plates[heic]" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "PNG"])
+def test_a_preview_can_be_asked_for(client: httpx.Client, kind: str) -> None:
+    files = [("files", ("a", saved(kind))), ("files", ("b", b"no image"))]
+    good, bad = client.post("/v1/read?preview=true", files=files).json()["results"]
+    with Image.open(io.BytesIO(b64decode(good["preview"]))) as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (300, 200))
+        assert (
+            np.abs(np.asarray(image)[..., 1].astype(int) - scene("GE65432", size=(200, 300))).mean()
+            < 5
+        )
+    assert "preview" not in bad
+    large = io.BytesIO()
+    Image.new("RGB", (2000, 1000), (200, 30, 30)).save(large, "JPEG")
+    answer = client.post("/v1/read", params={"preview": True}, content=large.getvalue())
+    with Image.open(io.BytesIO(b64decode(answer.json()["results"][0]["preview"]))) as image:
+        assert image.size == (1600, 800)
+        assert image.getpixel((5, 5))[0] > 150
+
+
+def test_the_page_knows_the_limits(client: httpx.Client) -> None:
+    text = client.get("/").text
+    for name, value in (("bytes", 2**20), ("pixels", 2_000_000), ("side", 3000)):
+        assert f'data-{name}="{value}"' in text
+    assert "JPEG, PNG, WebP, HEIC, AVIF or JPEG 2000." in text
+    assert "{" not in text
 
 
 # Limits

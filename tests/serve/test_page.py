@@ -10,7 +10,9 @@ from pathlib import Path
 import cv2
 import httpx
 import numpy as np
+import pillow_heif
 import pytest
+from PIL import Image
 
 from tests.bundles import BLACK, always, draw_plate, scene, write_bundle
 from tests.serving import serving
@@ -81,7 +83,7 @@ def test_an_image_with_two_plates(page: sync_api.Page, tmp_path: Path) -> None:
     page.set_input_files("#pick", write(tmp_path, "two.png", pixels))
     result = page.locator(".result")
     sync_api.expect(result.locator(".plate")).to_have_count(2)
-    sync_api.expect(result.locator(".view canvas")).to_have_count(1)
+    sync_api.expect(result.locator(".view img")).to_have_count(1)
     sync_api.expect(page.locator("#status")).to_have_text("1 image read")
     read = {each.get_attribute("aria-label") for each in result.locator(".text").all()}
     assert read == {"BE 1", "GE 6 5 4 3 2"}
@@ -110,7 +112,8 @@ def test_several_files_one_of_them_broken(page: sync_api.Page, tmp_path: Path) -
     notes = page.locator(".note").all_text_contents()
     assert notes[0].startswith("1 plate · ")
     assert notes[1].startswith("No plate was found")
-    assert notes[2] == "This is not a JPEG, PNG or WebP image."
+    wanted = "is not a supported image; use JPEG, PNG, WebP, HEIC, AVIF or JPEG 2000."
+    assert notes[2] == f"The file {wanted}"
     assert page.locator(".result").nth(0).locator(".canton").text_content() == "Geneva"
     page.click("#clear")
     sync_api.expect(page.locator(".result")).to_have_count(0)
@@ -133,6 +136,110 @@ def test_images_can_be_dropped_and_pasted(page: sync_api.Page, tmp_path: Path) -
         )
     sync_api.expect(page.locator("#status")).to_have_text("2 images read")
     assert page.locator(".name").all_text_contents() == ["drop.png", "paste.png"]
+
+
+def heic(path: Path, text: str) -> Path:
+    pixels = np.repeat(scene(text)[..., None], 3, axis=2)
+    pillow_heif.from_pillow(Image.fromarray(pixels)).save(path, quality=90)
+    return path
+
+
+def test_an_image_that_the_browser_cannot_show_is_shown_as_the_server_sees_it(
+    page: sync_api.Page, tmp_path: Path
+) -> None:
+    page.set_input_files("#pick", heic(tmp_path / "IMG_0001.HEIC", "GE65432"))
+    result = page.locator(".result")
+    sync_api.expect(result.locator(".canton")).to_have_text("Geneva, blue")
+    view = result.locator(".view img")
+    sync_api.expect(view).to_have_count(1)
+    sync_api.expect(view).to_have_attribute("alt", "Image with GE65432 outlined")
+    page.wait_for_function("document.querySelector('.view img').complete")
+    assert view.evaluate("e => [e.naturalWidth, e.naturalHeight]") == [256, 256]
+    middle = result.locator(".cut canvas").evaluate(
+        "c => c.getContext('2d').getImageData(c.width / 2, c.height / 2, 1, 1).data[0]"
+    )
+    assert 30 < middle < 120
+    sync_api.expect(result.locator(".remark")).to_have_count(0)
+
+
+def test_a_file_with_a_flaw_is_read_with_a_remark(page: sync_api.Page, tmp_path: Path) -> None:
+    path = write(tmp_path, "camera.jpg", scene("AG10"))
+    path.write_bytes(path.read_bytes()[:-2])
+    page.set_input_files("#pick", path)
+    sync_api.expect(page.locator(".canton")).to_contain_text("Aargau")
+    sync_api.expect(page.locator(".remark")).to_have_text(
+        "The file lacks its last bytes: all of the image is there."
+    )
+
+
+def test_an_image_that_is_too_large_is_sent_smaller(
+    browser: sync_api.Browser, tmp_path: Path
+) -> None:
+    """One by its pixels, as a phone with 48 million of them takes it, and one by its bytes."""
+    phone = np.full((6048, 8064), 120, np.uint8)
+    small = scene("GE65432")
+    phone[:6048, :6048] = cv2.resize(small, (6048, 6048), interpolation=cv2.INTER_NEAREST)
+    noise = np.random.default_rng(2).integers(0, 256, (900, 1200), dtype=np.uint8)
+    limits = {"max_pixels": 1_000_000, "max_side": 1100, "max_body_mib": 0.25}
+    with serving(write_bundle(tmp_path / "bundle"), deadline_s=60, **limits) as client:
+        page = browser.new_page()
+        page.goto(str(client.base_url))
+        sent: list[int] = []
+        page.on("request", lambda request: sent.append(len(request.post_data_buffer or b"")))
+        page.set_input_files(
+            "#pick", [write(tmp_path, "48.jpg", phone), write(tmp_path, "noise.png", noise)]
+        )
+        results = page.locator(".result")
+        sync_api.expect(page.locator("#status")).to_have_text("2 images read", timeout=120_000)
+        first, second = (results.nth(number).locator(".remark") for number in range(2))
+        sync_api.expect(first).to_have_text(
+            "It was sent with 1100 × 825 of its 8064 × 6048 pixels, as this server accepts no more."
+        )
+        sync_api.expect(second).to_contain_text("of its 1200 × 900 pixels")
+        sync_api.expect(results.nth(0).locator(".canton")).to_contain_text("Geneva")
+        assert sent
+        assert max(sent) <= 2**18
+        # What the browser can neither show nor make smaller is not sent at all.
+        before = len(sent)
+        large = tmp_path / "large.heic"
+        large.write_bytes(b"\0\0\0\x18ftypheic" + bytes(2**19))
+        page.set_input_files("#pick", large)
+        sync_api.expect(results.nth(2).locator(".note")).to_contain_text(
+            "this browser cannot make it smaller"
+        )
+        assert len(sent) == before
+        page.close()
+
+
+def test_a_folder_can_be_dropped(page: sync_api.Page, tmp_path: Path) -> None:
+    folder = tmp_path / "holiday"
+    (folder / "day 2").mkdir(parents=True)
+    for i in range(120):
+        write(folder, f"{i:03}.png", scene("BE1"))
+    heic(folder / "day 2" / "IMG_0001.HEIC", "GE65432")
+    (folder / "day 2" / "clip.mov").write_bytes(b"")
+    (folder / ".DS_Store").write_bytes(b"")
+    session = page.context.new_cdp_session(page)
+    place = page.locator("#drop").bounding_box()
+    assert place is not None
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send(
+            "Input.dispatchDragEvent",
+            {
+                "type": kind, "x": place["x"] + 5, "y": place["y"] + 5,
+                "data": {"items": [], "files": [str(folder)], "dragOperationsMask": 1},
+            },
+        )  # fmt: skip
+    sync_api.expect(page.locator("#status")).to_have_text("121 images read", timeout=120_000)
+    names = page.locator(".name").all_text_contents()
+    assert names[:2] == ["holiday/000.png", "holiday/001.png"]
+    assert names[-1] == "holiday/day 2/IMG_0001.HEIC"
+    assert page.locator(".canton").count() == 121
+    sync_api.expect(page.locator("#left-out")).to_have_text(
+        "2 files are left out, no image by name: holiday/.DS_Store, holiday/day 2/clip.mov"
+    )
+    page.click("#clear")
+    sync_api.expect(page.locator("#left-out")).to_have_text("")
 
 
 def test_the_keyboard_is_enough(page: sync_api.Page, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-// The page: sends each image to v1/read, and shows what was read on it.
+// The page: sends each image to v1/read, and shows what was read on it. An image that the server would find too
+// large is made smaller; one that this browser cannot show is shown as the server sees it.
 
 const CANTONS = {
   AG: "Aargau", AI: "Appenzell Innerrhoden", AR: "Appenzell Ausserrhoden", BE: "Bern",
@@ -15,11 +16,15 @@ const CERTAINTY = [
 const AT_ONCE = 3;
 const LARGEST_VIEW = 1280;
 const CUT_HEIGHT = 72;
+// Phones draw nothing on a larger canvas.
+const LARGEST_CANVAS = 16_777_216;
+const NAMED = 20;
 const SHIELD =
   '<svg viewBox="0 0 20 24" aria-hidden="true"><path d="M0 0h20v11c0 6-5 10-10 13C5 21 0 17 0 11z" ' +
   'fill="#d1222b"/><path d="M8 4h4v4h4v4h-4v4H8v-4H4V8h4z" fill="#fff"/></svg>';
 
 const byId = (id) => document.getElementById(id);
+const limits = byId("limits").dataset;
 const results = byId("results");
 const status = byId("status");
 const waiting = [];
@@ -31,13 +36,13 @@ function say() {
     : `${asked} ${asked === 1 ? "image" : "images"} read`;
 }
 
-function add(files) {
+function add(files, nameOf = (file) => file.name) {
   const images = [...files];
   if (!images.length) return;
   byId("results-part").hidden = false;
   for (const file of images) {
     const item = byId("result-template").content.firstElementChild.cloneNode(true);
-    item.querySelector(".name").textContent = file.name || "pasted image";
+    item.querySelector(".name").textContent = nameOf(file) || "pasted image";
     item.querySelector(".note").textContent = "waiting …";
     item.setAttribute("aria-busy", "true");
     results.append(item);
@@ -66,11 +71,62 @@ async function next() {
 
 async function read(file, item) {
   item.querySelector(".note").textContent = "reading …";
+  const image = await bitmap(file);
+  try {
+    const sent = image ? await fitting(file, image) : file;
+    if (!image && file.size > limits.bytes) {
+      fail(item, `The file is larger than ${Math.floor(limits.bytes / 2 ** 20)} MiB, which this server accepts, and this browser cannot make it smaller.`);
+      return;
+    }
+    await readBlob(sent, image, item);
+  } finally {
+    image?.close();
+  }
+}
+
+// The image as this browser shows it, or nothing: few show HEIC.
+async function bitmap(blob) {
+  try {
+    return await createImageBitmap(blob, { imageOrientation: "from-image" });
+  } catch {
+    return null;
+  }
+}
+
+// The file, or a smaller JPEG of it where it exceeds the server's limits.
+async function fitting(file, image) {
+  const area = image.width * image.height;
+  let scale = Math.min(1, limits.side / Math.max(image.width, image.height), Math.sqrt(limits.pixels / area));
+  if (scale === 1 && file.size <= limits.bytes) return file;
+  scale = Math.min(scale, Math.sqrt(LARGEST_CANVAS / area));
+  const canvas = document.createElement("canvas");
+  for (;;) {
+    canvas.width = Math.max(1, Math.floor(image.width * scale));
+    canvas.height = Math.max(1, Math.floor(image.height * scale));
+    const pen = canvas.getContext("2d");
+    pen.fillStyle = "#fff";
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    pen.imageSmoothingQuality = "high";
+    pen.drawImage(image, 0, 0, canvas.width, canvas.height);
+    const blob = await encoded(canvas, 0.92);
+    // A server may accept less than any image needs.
+    if (blob.size <= limits.bytes || scale < 0.05) return blob;
+    scale *= 0.8;
+  }
+}
+
+function encoded(canvas, quality) {
+  return new Promise((resolve, reject) => {
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("no memory for the image"))), "image/jpeg", quality);
+  });
+}
+
+async function readBlob(file, image, item) {
   const headers = withKey(file.type.startsWith("image/") ? file.type : "application/octet-stream");
   const started = performance.now();
   let response, answer;
   try {
-    response = await fetch("v1/read", { method: "POST", headers, body: file });
+    response = await fetch(image ? "v1/read" : "v1/read?preview=true", { method: "POST", headers, body: file });
     answer = await response.json();
   } catch {
     fail(item, "The server cannot be reached. Check that it is running and try again.");
@@ -82,7 +138,16 @@ async function read(file, item) {
     fail(item, inWords(error, response.status));
     return;
   }
-  await show(file, item, answer.results[0], elapsed);
+  const result = answer.results[0];
+  if (image) {
+    await show(image, item, result, elapsed);
+    return;
+  }
+  const preview = result.preview
+    ? await bitmap(new Blob([Uint8Array.from(atob(result.preview), (c) => c.charCodeAt(0))], { type: "image/jpeg" }))
+    : null;
+  await show(preview, item, result, elapsed);
+  preview?.close();
 }
 
 function withKey(kind) {
@@ -93,8 +158,8 @@ function withKey(kind) {
 
 function inWords(error, code) {
   const words = {
-    unsupported_format: "This is not a JPEG, PNG or WebP image.",
-    damaged_image: "The file is damaged or truncated, or is not an image.",
+    unsupported_format: `The file ${error.message.replace("the image: ", "")}.`,
+    damaged_image: `The file ${error.message.replace("the image: ", "")}.`,
     image_too_large: `The image is too large: ${error.message}.`,
     body_too_large: "The file is too large for this server.",
     unauthorized: "This server requires an API key; enter it above.",
@@ -112,19 +177,35 @@ function fail(item, text) {
   item.querySelector(".result-body").hidden = true;
 }
 
-async function show(file, item, result, elapsed) {
+async function show(image, item, result, elapsed) {
   const plates = result.plates;
   const count = plates.length === 0 ? "No plate was found" : plates.length === 1 ? "1 plate" : `${plates.length} plates`;
   item.querySelector(".note").textContent =
     `${count} · ${Math.max(1, Math.round(elapsed))} ms, of which ${Math.max(1, Math.round(result.timings.compute_ms))} ms to read`;
-  const image = await createImageBitmap(file, { imageOrientation: "from-image" });
-  item.querySelector(".view").append(drawn(image, result));
+  for (const text of remarks(image, result)) {
+    const remark = document.createElement("p");
+    remark.className = "note remark";
+    remark.textContent = text;
+    item.querySelector(".note").after(remark);
+  }
+  if (image) item.querySelector(".view").append(await drawn(image, result));
   plates.forEach((plate, i) => item.querySelector(".plates").append(described(image, result, plate, i)));
   if (result.id) askAbout(item, result);
 }
 
-// Positions are those of the displayed image, as the server sees it.
-function drawn(image, result) {
+function remarks(image, result) {
+  const found = (result.warnings || []).map((text) => `The file ${text.replace("the image: ", "")}.`);
+  if (!image) found.push("This browser cannot show the image.");
+  // A preview is smaller than the image, never larger.
+  if (image && image.width > result.width) {
+    found.push(`It was sent with ${result.width} × ${result.height} of its ${image.width} × ${image.height} pixels, as this server accepts no more.`);
+  }
+  return found;
+}
+
+// Positions are those of the displayed image, as the server sees it. What is drawn becomes a compressed image: a
+// folder may have thousands.
+async function drawn(image, result) {
   const scale = Math.min(1, LARGEST_VIEW / Math.max(result.width, result.height));
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(result.width * scale));
@@ -151,10 +232,11 @@ function drawn(image, result) {
       pen.fillText(i + 1, x * scale, y * scale - thick);
     }
   });
-  canvas.setAttribute("role", "img");
   const texts = result.plates.map((plate) => plate.plate || "an unread plate");
-  canvas.setAttribute("aria-label", texts.length ? `Image with ${texts.join(", ")} outlined` : "Image without a plate");
-  return canvas;
+  const view = new Image(canvas.width, canvas.height);
+  view.alt = texts.length ? `Image with ${texts.join(", ")} outlined` : "Image without a plate";
+  view.src = URL.createObjectURL(await encoded(canvas, 0.9));
+  return view;
 }
 
 const WITHOUT_TEXT = {
@@ -201,7 +283,7 @@ function described(image, result, plate, number) {
   } else {
     certainty.remove();
   }
-  const cut = rectified(image, result, plate);
+  const cut = image && rectified(image, result, plate);
   if (cut) item.querySelector(".cut").append(cut);
   return item;
 }
@@ -347,11 +429,68 @@ for (const name of ["dragleave", "drop"]) {
     if (name === "drop" || event.relatedTarget === null) drop.classList.remove("over");
   });
 }
-document.addEventListener("drop", (event) => { event.preventDefault(); add(event.dataTransfer.files); });
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  // What was dropped is there during the event only.
+  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  const folders = entries.filter((entry) => entry.isDirectory);
+  if (!folders.length) {
+    add(event.dataTransfer.files);
+    return;
+  }
+  addEntries(entries);
+});
+
+// Files and folders with all below them; of what is in a folder, images only.
+async function addEntries(entries) {
+  const others = [];
+  for (const entry of entries) {
+    try {
+      if (entry.isDirectory) await addFolder(entry, others);
+      else add([await fileOf(entry)]);
+    } catch (error) {
+      console.warn(error);
+      others.push(`${entry.name} (cannot be opened)`);
+    }
+  }
+  const more = others.length > NAMED ? ` and ${others.length - NAMED} more` : "";
+  byId("left-out").textContent = others.length
+    ? `${others.length} ${others.length === 1 ? "file is" : "files are"} left out, no image by name: ${others.slice(0, NAMED).join(", ")}${more}`
+    : "";
+}
+
+async function addFolder(folder, others) {
+  const reader = folder.createReader();
+  const entries = [];
+  for (;;) {
+    // It gives some at a time, and in the end none.
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length) break;
+    entries.push(...some);
+  }
+  entries.sort((a, b) => (a.name < b.name ? -1 : 1));
+  const suffixes = limits.suffixes.split(",");
+  for (const entry of entries.filter((each) => each.isFile)) {
+    const name = entry.name.toLowerCase();
+    if (!name.startsWith(".") && suffixes.some((suffix) => name.endsWith(suffix))) {
+      add([await fileOf(entry)], () => entry.fullPath.slice(1));
+    } else {
+      others.push(entry.fullPath.slice(1));
+    }
+  }
+  for (const entry of entries.filter((each) => each.isDirectory)) await addFolder(entry, others);
+}
+
+function fileOf(entry) {
+  return new Promise((resolve, reject) => entry.file(resolve, reject));
+}
+
 document.addEventListener("paste", (event) => add(event.clipboardData.files));
 byId("clear").addEventListener("click", () => {
   waiting.length = 0;
+  results.querySelectorAll(".view img").forEach((view) => URL.revokeObjectURL(view.src));
   results.replaceChildren();
+  byId("left-out").textContent = "";
   asked = done = 0;
   byId("results-part").hidden = true;
   say();

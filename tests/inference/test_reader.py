@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.core.charset import CHARSET
-from src.core.images import ImageError, load_image
+from src.core.images import ImageError, ImageWarning, load_image
 from src.inference import finder, reader, recognizer
 from src.inference.bundle import Bundle, BundleError, LocalizerEntry
 from src.inference.calibration import FEATURES, Calibration
@@ -745,6 +746,25 @@ def test_a_stream_gives_what_reading_one_by_one_gives(plate_reader: PlateReader)
         for plate, other in zip(result.plates, expected, strict=True):
             assert plate.confidence == pytest.approx(other.confidence, abs=0.02)
             assert plate.box == pytest.approx(other.box, abs=0.5)
+
+
+def test_a_file_with_a_flaw_is_read_with_a_warning(plate_reader: PlateReader) -> None:
+    content = cv2.imencode(".jpg", scene("GE65432"))[1].tobytes()[:-2]
+    said = "the image: lacks its last bytes: all of the image is there"
+    with pytest.warns(ImageWarning, match=said) as caught:
+        assert only(plate_reader.read(content)).plate == "GE65432"
+    assert Path(caught[0].filename) == Path(__file__)
+    with pytest.warns(ImageWarning, match=said):
+        plate_reader.read_batch([content])
+    # Where there is another way to say it, nothing is printed.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = load_image(content)
+        assert loaded.warnings == (said,)
+        plate_reader.read(loaded)
+        flawed, sound = plate_reader.stream([content, scene("BE1")])
+    assert (flawed.warnings, sound.warnings) == ((said,), ())
+    assert [plate.plate for plate in flawed.plates] == ["GE65432"]
 
 
 def test_a_stream_goes_on_after_what_cannot_be_read(

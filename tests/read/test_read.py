@@ -506,6 +506,21 @@ def test_errors_never_get_into_the_output(model: Path, images: Path) -> None:
     ]  # fmt: skip
 
 
+def first_result(model: Path, argument: Path) -> float:
+    """Seconds from the start of the command to its first result, the best of three."""
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        with subprocess.Popen(
+            command(model, str(argument), "--json"), env=environment(),
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        ) as process:  # fmt: skip
+            assert process.stdout.readline()
+            seconds.append(time.monotonic() - start)
+            process.kill()
+    return min(seconds)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_a_hundred_thousand_files(model: Path, tmp_path: Path) -> None:
@@ -517,27 +532,20 @@ def test_a_hundred_thousand_files(model: Path, tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"{i}.png"), scene(TEXTS[i], (8, 10, 88, 30), (40, 96)))
     for i in range(count):
         os.link(tmp_path / f"{i % originals}.png", folder / f"{i:06}.png")
-    seconds, memory = {}, []
-    for argument in (folder / "000000.png", folder):
-        start = time.monotonic()
-        with subprocess.Popen(
-            command(model, str(argument), "--json"), env=environment(),
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        ) as process:  # fmt: skip
-            assert process.stdout.readline()
-            seconds[argument] = time.monotonic() - start
-            watched = psutil.Process(process.pid)
-            lines = 1
-            for line in process.stdout:
-                lines += 1
-                if lines in (1000, count):
-                    assert json.loads(line)["plates"]
-                    memory.append(watched.memory_info().rss)
-        assert process.returncode == 0
-    assert lines == count
-    # Listing and sorting the names costs a tenth of a second; the rest is the start of any run.
-    assert seconds[folder] - seconds[folder / "000000.png"] < 1
-    assert memory[1] - memory[0] < 8 * 2**20
+    # Names are listed and sorted in a tenth of a second; the rest is the start of any run.
+    assert first_result(model, folder) < first_result(model, folder / "000000.png") + 0.5
+    memory = []
+    with subprocess.Popen(
+        command(model, str(folder), "--json"), env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        watched = psutil.Process(process.pid)
+        for number, line in enumerate(process.stdout, 1):
+            if number == 1000 or number % 10_000 == 0:
+                assert json.loads(line)["plates"]
+                memory.append(watched.memory_info().rss)
+    assert (process.returncode, number) == (0, count)
+    assert max(memory) - memory[0] < 16 * 2**20
 
 
 def test_results_keep_the_order_of_the_paths(

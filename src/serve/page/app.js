@@ -184,9 +184,9 @@ async function show(image, item, result, elapsed) {
     `${count} · ${Math.max(1, Math.round(elapsed))} ms, of which ${Math.max(1, Math.round(result.timings.compute_ms))} ms to read`;
   for (const text of remarks(image, result)) {
     const remark = document.createElement("p");
-    remark.className = "note remark";
+    remark.className = "remark";
     remark.textContent = text;
-    item.querySelector(".note").after(remark);
+    item.querySelector(".result-body").before(remark);
   }
   if (image) item.querySelector(".view").append(await drawn(image, result));
   plates.forEach((plate, i) => item.querySelector(".plates").append(described(image, result, plate, i)));

@@ -16,10 +16,8 @@ def available_cores() -> int:
     Affinity and CPU quota may restrict it, which schedulers and containers set. A quota of 1.5 cores
     counts as two.
     """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return max(1, math.ceil(min(cores, _cpu_quota())))
 
 

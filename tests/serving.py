@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import signal
 import subprocess
@@ -25,6 +26,13 @@ def wait_until(is_so: Any, seconds: float = 20.0) -> None:
     while not is_so():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.01)
+
+
+def write_keys(path: Path, *keys: str) -> Path:
+    """Write the file of API keys, as sha256sum does."""
+    lines = [f"{hashlib.sha256(key.encode()).hexdigest()}  -\n" for key in keys]
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
 
 
 @contextmanager
@@ -70,7 +78,7 @@ class Process:
 
     @property
     def url(self) -> str:
-        wait_until(lambda: "serving on" in self.log or self.process.poll() is not None)
+        wait_until(lambda: "serving on" in self.log or self.process.poll() is not None, 60)
         found = re.search(r"serving on (\S+)", self.log)
         assert found, self.log
         return found.group(1)
@@ -96,7 +104,7 @@ def process(*arguments: str) -> Iterator[Process]:
     """A server in a process of its own, ready."""
     server = Process(*arguments)
     try:
-        wait_until(server.is_ready)
+        wait_until(server.is_ready, 60)
         yield server
     finally:
         server.stop()

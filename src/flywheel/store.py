@@ -111,7 +111,7 @@ class Store:
         return self._database.writing()
 
     def save(self, captures: Sequence[Capture]) -> set[str]:
-        """Store images with the plates read in them.
+        """Store images with the plates read in them; those that are stored already stay as they are.
 
         Returns:
             The ids of the images that are stored. The others could not be decoded in colour.
@@ -137,7 +137,11 @@ class Store:
             with self._changing_files(alone=False) as session:
                 for each in staged:
                     self.images.keep(each)
-                session.add_all(rows)
+                # Where a connection broke at the end of a transaction, the caller cannot tell whether it
+                # is on disk, and tries again.
+                ids = select(StoredImage.id).where(StoredImage.id.in_([row.id for row in rows]))
+                stored = set(session.scalars(ids))
+                session.add_all(row for row in rows if row.id not in stored)
         except OSError as error:
             raise _of_files(error) from error
         finally:

@@ -16,6 +16,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     # Alembic logs several uninformative lines at each start.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # What is wrong with a form is said to its sender, who could fill the log with it.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     try:
         if settings.engine == "mlem":
             from .mlem_engine import serve

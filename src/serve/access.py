@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,16 +18,21 @@ _MOST_SENDERS = 10_000
 
 The sender that was inactive for longest is forgotten first, and would start again with a full bucket.
 """
+_HASH = re.compile(r"([0-9a-fA-F]{64})(\s.*)?")
+"""SHA-256 of a key, and a remark: a line as sha256sum writes it."""
 
 
 class Keys:
-    """The API keys in a file, of which only digests are held in memory.
+    """The hashes of API keys in a file.
+
+    Keys are random, so that a plain SHA-256 is enough: a slow hash protects what can be guessed.
 
     Args:
-        path: File with one key per line; empty lines and lines that begin with # are ignored.
+        path: File with the SHA-256 of one key per line, in hexadecimal, and after a space a remark.
+            Empty lines and lines that begin with # are ignored.
 
     Raises:
-        UserError: The file cannot be read, or contains no key.
+        UserError: The file cannot be read, contains no key, or has a line that is no hash.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,17 +40,34 @@ class Keys:
             lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--api-keys: {path}: cannot be read: {error}") from error
-        self._digests = [_digest(line) for line in lines if line and not line.startswith("#")]
+        self._digests: list[bytes] = []
+        for number, line in enumerate(lines, 1):
+            if not line or line.startswith("#"):
+                continue
+            found = _HASH.fullmatch(line)
+            if found is None:
+                # It may be a key, so it is not shown.
+                raise UserError(
+                    f"--api-keys: {path}: line {number} is not the SHA-256 of a key in hexadecimal. "
+                    "For a key that is written there itself, write what "
+                    "`printf %s KEY | sha256sum` prints"
+                )
+            self._digests.append(bytes.fromhex(found[1]))
         if not self._digests:
-            raise UserError(f"--api-keys: {path}: contains no key; write one key per line")
+            raise UserError(
+                f"--api-keys: {path}: contains no key; write the SHA-256 of one key per line"
+            )
 
     def check(self, key: str | None) -> str:
         """Check a key and return the name under which its sender is counted.
 
+        Args:
+            key: Value of the header, as ASGI servers decode it (Latin-1).
+
         Raises:
             RefusedError: The key is missing or unknown.
         """
-        digest = _digest(key or "")
+        digest = hashlib.sha256((key or "").encode("latin-1")).digest()
         # Compare with all of them, each in constant time.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not key or not any(matches):
@@ -52,10 +75,6 @@ class Keys:
                 401, "unauthorized", "the header X-API-Key is missing or has an unknown key"
             )
         return f"key {matches.index(True)}"
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 class Buckets:

@@ -323,20 +323,25 @@ async def _answers(
     Raises:
         ClientDisconnect: The client has disconnected.
     """
-    waiting = asyncio.gather(*futures, return_exceptions=True)
+    waiting = asyncio.create_task(asyncio.wait(futures))
     leaving = asyncio.create_task(_disconnected(request.receive))
     try:
         remaining = max(request.state.deadline - time.monotonic(), 0.0)
         both: set[asyncio.Future[Any]] = {waiting, leaving}
         await asyncio.wait(both, timeout=remaining, return_when="FIRST_COMPLETED")
         if waiting.done():
-            return [_known(outcome) for outcome in waiting.result()]
+            return [_known(future.exception() or future.result()) for future in futures]
         if leaving.done():
             raise ClientDisconnect
         return [late()] * len(futures)
     finally:
         leaving.cancel()
         waiting.cancel()
+        for future in futures:
+            # An exception that nobody asks for would be logged.
+            if future.done() and not future.cancelled():
+                future.exception()
+            future.cancel()
 
 
 def _known(outcome: Answer | BaseException) -> Answer | RefusedError:

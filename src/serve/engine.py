@@ -96,14 +96,18 @@ class Model:
     version: str
 
 
-def load_model(path: Path | None) -> Model:
+def load_model(path: Path | None, threads: int | None = None) -> Model:
     """Load the model in a bundle's folder, check it and warm it up.
+
+    Args:
+        path: Folder of the bundle; None for the promoted one.
+        threads: Maximum number of threads used per call; by default the number of available cores.
 
     Raises:
         BundleError: The bundle is missing or damaged.
         RuntimeUnavailableError: No installed runtime can run the bundle.
     """
-    reader = PlateReader.load(path)
+    reader = PlateReader.load(path, threads=threads)
     for shape in WARM_UP:
         blank = np.full(shape, 128, np.uint8)
         reader.read(blank)
@@ -188,14 +192,16 @@ class Engine:
         Raises:
             UserError: The bundle cannot be used.
         """
-        self._model = await asyncio.to_thread(load_model, self._settings.model)
+        # OpenCV would start a thread for each core, whatever the container's CPU quota is.
+        cv2.setNumThreads(self._settings.workers)
+        self._model = await self._load_model()
         self._measures.reloads.labels("loaded").inc()
         self._dispatcher = asyncio.create_task(self._dispatch())
 
     async def reload(self) -> None:
         """Reload the bundle; if it cannot be used, log the error and keep the old one."""
         try:
-            model = await asyncio.to_thread(load_model, self._settings.model)
+            model = await self._load_model()
         except UserError as error:
             self._measures.reloads.labels("refused").inc()
             log.error("the new bundle cannot be used, so the old one is kept: %s", error)
@@ -203,6 +209,9 @@ class Engine:
         self._model = model
         self._measures.reloads.labels("loaded").inc()
         log.info("now using bundle %s", model.version)
+
+    async def _load_model(self) -> Model:
+        return await asyncio.to_thread(load_model, self._settings.model, self._settings.workers)
 
     async def stop(self) -> None:
         """Read the images that wait, then stop."""

@@ -10,9 +10,11 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from starlette.responses import RedirectResponse
+
 from .engine import Engine
 from .measures import Measures
-from .refusals import RefusedError, draining, overloaded
+from .refusals import RefusedError, draining, overloaded, unsupported_encoding
 from .settings import Settings
 
 Scope = MutableMapping[str, Any]
@@ -24,8 +26,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 READING = frozenset({"/predict", "/v1/read"})
 """Paths that accept images."""
 FEEDBACK = "/v1/feedback"
+STATUS = frozenset({"/livez", "/readyz", "/metrics"})
+"""Paths that are answered however busy the server is."""
 _BODIES = READING | {FEEDBACK}
-_ROUTES = _BODIES | {"/", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/v1/model"}
+_ROUTES = _BODIES | STATUS | {"/", "/docs", "/openapi.json", "/v1/model"}
 _FEEDBACK_BYTES = 16 * 1024
 """Maximum size of a feedback body in bytes; a typical one has a few hundred."""
 
@@ -75,10 +79,14 @@ class Guard:
         request_id = next((value for name, value in headers if name == b"x-request-id"), b"")
         if not _ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex.encode()
+        prefix = self._settings.root_path
+        path = without_prefix(scope["path"], prefix)
+        # Starlette expects the prefix in the path, whether the proxy has removed it or not.
+        scope["root_path"], scope["path"] = prefix, prefix + path
         state = scope.setdefault("state", {})
         state["deadline"] = started + self._settings.deadline_s
         state["request_id"] = request_id.decode()
-        policy = _DOCS_CSP if scope["path"] == "/docs" else _CSP
+        policy = _DOCS_CSP if path == "/docs" else _CSP
         status = 0
 
         async def answer(message: Message) -> None:
@@ -93,24 +101,29 @@ class Guard:
                 ]
             await send(message)
 
-        body = _Body(self, receive, state["deadline"], scope["path"])
+        body = _Body(self, receive, state["deadline"], path)
         try:
-            if refusal := self._refusal(scope, headers):
+            if refusal := self._refusal(path, scope, headers):
                 self._measures.rejections.labels(refusal.code).inc()
                 await refusal.response()(scope, receive, answer)
+            elif not path:
+                # The links of the page are relative to a folder.
+                await RedirectResponse(f"{prefix}/")(scope, receive, answer)
             else:
                 await self._app(scope, body.receive, answer)
         finally:
             body.close()
             seconds = time.monotonic() - started
-            route = _route(scope["path"])
+            route = _route(path)
             self._measures.latency.labels(route, str(status)).observe(seconds)
             log.info(
                 "%s %s %s %d %.1f ms",
                 state["request_id"], scope["method"], route, status, seconds * 1000,
             )  # fmt: skip
 
-    def _refusal(self, scope: Scope, headers: list[tuple[bytes, bytes]]) -> RefusedError | None:
+    def _refusal(
+        self, path: str, scope: Scope, headers: list[tuple[bytes, bytes]]
+    ) -> RefusedError | None:
         """Return why a request is refused before its body is read, or None if it is not."""
         settings = self._settings
         most = settings.max_header_kib * 1024
@@ -122,17 +135,18 @@ class Guard:
                 f"the headers are larger than {most} bytes",
                 "max_header_kib",
             )
-        if scope["path"] not in _BODIES:
+        if path not in _BODIES:
             return None
+        if encoding := _encoding(headers):
+            return unsupported_encoding(encoding)
         if self._engine.is_draining:
             return draining()
-        if scope["path"] in READING and self._engine.is_full:
+        if path in READING and self._engine.is_full:
             # Refuse here, where it costs least: under overload most of the work is refusing requests.
             return overloaded()
         length = next((value for name, value in headers if name == b"content-length"), b"")
-        if length.isdigit() and int(length) > self.most(scope["path"]):
-            return self.too_large(scope["path"])
-        return None
+        is_too_large = length.isdigit() and int(length) > self.most(path)
+        return self.too_large(path) if is_too_large else None
 
     def most(self, path: str) -> int:
         """Return the maximum size in bytes of a body that is sent to a path."""
@@ -162,6 +176,19 @@ class Guard:
     def arriving(self, change: int) -> None:
         """Tell the engine that one more (1) or one fewer (-1) request is arriving."""
         self._engine.arriving += change
+
+
+def without_prefix(path: str, prefix: str) -> str:
+    """Return a path without the prefix of the setting ``root_path``, if it has it."""
+    return path[len(prefix) :] if path == prefix or path.startswith(f"{prefix}/") else path
+
+
+def _encoding(headers: list[tuple[bytes, bytes]]) -> str:
+    """Return how a body is encoded beyond what the parser has undone; empty if it is not."""
+    names = (b"content-encoding", b"transfer-encoding")
+    values = b",".join(value for name, value in headers if name in names).decode("latin-1")
+    codings = [coding.strip().lower() for coding in values.split(",")]
+    return ", ".join(coding for coding in codings if coding not in ("", "identity", "chunked"))
 
 
 def _route(path: str) -> str:

@@ -1,7 +1,7 @@
 """Background storage of images that were read: off the event loop, batched, with a bounded queue.
 
 A store that fails or is full never makes a reading fail: the response then has no id, and this is
-counted.
+counted. Images whose ids were given are stored when the store works again, if that is soon.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _WAITING_BYTES = 64 * 2**20
 _BATCH = 16
 """Maximum number of images that are stored in one transaction."""
 _PAUSE_S = 5.0
-"""Seconds after a failure in which no image is kept, to spare the store more work."""
+"""Seconds after a failure until the next attempt; meanwhile no other image is kept."""
+_ATTEMPTS = 25
+"""Number of attempts to store an image: two minutes, for a restart of the database or a disk that is full."""
 _PURGE_S = 3600.0
 _THREADS = 4
 """Number of threads for feedback and deletions, which clients wait for."""
@@ -72,7 +74,9 @@ class Recorder:
         """Store the images that wait, for at most ``seconds``, then stop."""
         self._refusal, self._refused_until = "stopping", math.inf
         if self._unsaved:
-            await asyncio.wait(self._unsaved.values(), timeout=seconds)
+            _, lost = await asyncio.wait(self._unsaved.values(), timeout=seconds)
+            if lost:
+                log.error("%d images are lost: the store has failed until the end", len(lost))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -180,16 +184,15 @@ class Recorder:
                 await self._save_batch(batch)
 
     async def _save_batch(self, batch: list[Capture]) -> None:
-        loop = asyncio.get_running_loop()
         stored: set[str] = set()
         outcome = "failed"
         try:
-            stored = await loop.run_in_executor(self._saver, self._store.save, batch)
+            stored = await self._attempt_to_save(batch)
         except StoreFullError as error:
             outcome = "store_full"
             self._pause(outcome, str(error))
-        except StoreError as error:
-            self._pause(outcome, str(error))
+        except StoreError:
+            log.error("%d images are lost: the store has failed for too long", len(batch))
         except Exception:
             # A bug in this program: the images that come next must not fail because of it.
             log.exception("failed to store images")
@@ -200,6 +203,27 @@ class Recorder:
             self._measures.captures.labels("kept").inc(len(stored))
         if len(stored) < len(batch):
             self._measures.captures.labels(outcome).inc(len(batch) - len(stored))
+
+    async def _attempt_to_save(self, batch: list[Capture]) -> set[str]:
+        """Store images, as their ids have been given, and return the ids of those that are stored.
+
+        Raises:
+            StoreFullError: The store has no room for more.
+            StoreError: The last attempt has failed.
+        """
+        loop = asyncio.get_running_loop()
+        attempt = 1
+        while True:
+            try:
+                return await loop.run_in_executor(self._saver, self._store.save, batch)
+            except StoreFullError:
+                raise
+            except StoreError as error:
+                self._pause("failed", str(error))
+                if attempt == _ATTEMPTS:
+                    raise
+            attempt += 1
+            await asyncio.sleep(_PAUSE_S)
 
     async def _purge(self) -> None:
         loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ RETRY_AFTER = "1"
 """Value of the Retry-After header in seconds; a full queue has room again sooner."""
 FEEDBACK_OFF = "feedback_off"
 """Code of the only 503 response that waiting does not resolve."""
+UNSUPPORTED_ENCODING = "unsupported_encoding"
 
 
 class RefusedError(Exception):
@@ -35,6 +36,9 @@ class RefusedError(Exception):
         if self.status in (408, 413):
             # The server does not wait for the rest of the body.
             return {"Connection": "close"}
+        if self.code == UNSUPPORTED_ENCODING:
+            # RFC 9110, section 15.5.16: it tells a 415 for the encoding from one for the media type.
+            return {"Accept-Encoding": "identity"}
         return {"WWW-Authenticate": "ApiKey"} if self.status == 401 else {}
 
     def response(self) -> JSONResponse:
@@ -63,4 +67,14 @@ def feedback_off() -> RefusedError:
     """Return the refusal of feedback by a server that keeps no images."""
     return RefusedError(
         503, FEEDBACK_OFF, "this server stores no feedback (--feedback is not set)", "feedback"
+    )
+
+
+def unsupported_encoding(encoding: str) -> RefusedError:
+    """Return the refusal of content that is compressed or otherwise encoded, named as the client does."""
+    return RefusedError(
+        415,
+        UNSUPPORTED_ENCODING,
+        f"the encoding {encoding[:40]!r} is not supported; send the content as it is, "
+        "without Content-Encoding",
     )

@@ -1,47 +1,28 @@
-"""uvicorn with bounded headers, graceful shutdown on SIGTERM and bundle reload on SIGHUP."""
+"""uvicorn with bounds on what clients take, graceful shutdown on SIGTERM and bundle reload on SIGHUP."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
+import socket
 import sys
 import threading
 import time
+from functools import partial
 from types import FrameType
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ..core.errors import UserError
 from .app import create_app
+from .protocol import BoundedHttp
 from .settings import Settings
 
+_OTHER_FILES = 256
+"""Number of files that are open besides the connections: the database's, the bundle's, the log's."""
+
 log = logging.getLogger("plates")
-
-
-class BoundedHttp(HttpToolsProtocol):
-    """HTTP protocol that bounds the size of headers, which the parser itself would collect forever."""
-
-    max_header_bytes = 64 * 1024
-    _header_bytes = 0
-    _in_headers = True
-
-    def data_received(self, data: bytes) -> None:
-        # Data that follows the end of a request in the same chunk is not counted: it is little.
-        self._header_bytes += len(data)
-        super().data_received(data)
-        if not self._in_headers or self.transport.is_closing():
-            return
-        if self._header_bytes > self.max_header_bytes:
-            self.send_400_response("The headers are too large.")
-
-    def on_headers_complete(self) -> None:
-        self._in_headers = False
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        self._in_headers, self._header_bytes = True, 0
-        super().on_message_complete()
 
 
 class Server(uvicorn.Server):
@@ -66,14 +47,15 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=BoundedHttp,
+                http=partial(BoundedHttp, settings),  # type: ignore[arg-type]  # it is only called
                 ws="none",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 limit_concurrency=settings.max_connections,
-                timeout_keep_alive=10,
+                forwarded_allow_ips=settings.trusted_proxies,
+                timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=max(1, round(settings.grace_s)),
             )
         )
@@ -82,14 +64,39 @@ class Server(uvicorn.Server):
         self.failure = error
         self.should_exit = True
 
-    async def startup(self, sockets: object = None) -> None:
-        await super().startup(sockets)  # type: ignore[arg-type]
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        _allow_open_files(self._settings.max_connections + _OTHER_FILES)
+        super().run(sockets or self._sockets())
+
+    def _sockets(self) -> list[socket.socket] | None:
+        """Return a socket for IPv6 and IPv4 if the host is ``::``, for which asyncio would open IPv6 alone.
+
+        Raises:
+            UserError: The address cannot be listened on.
+        """
+        host, port = self._settings.host, self._settings.port
+        if host != "::":
+            return None
+        try:
+            return [
+                socket.create_server(
+                    (host, port),
+                    family=socket.AF_INET6,
+                    backlog=self.config.backlog,
+                    dualstack_ipv6=socket.has_dualstack_ipv6(),
+                )
+            ]
+        except OSError as error:
+            raise UserError(f"--host {host} --port {port}: {error.strerror or error}") from error
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
         loop = asyncio.get_running_loop()
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
             loop.add_signal_handler(signal.SIGHUP, self._reload)
         for server in self.servers:
-            for socket in server.sockets:
-                host, port = socket.getsockname()[:2]
+            for listening in server.sockets:
+                host, port = listening.getsockname()[:2]
                 name = f"[{host}]" if ":" in host else host
                 print(f"serving on http://{name}:{port}", file=sys.stderr, flush=True)
 
@@ -111,4 +118,41 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._drained_at is not None and time.monotonic() >= self._drained_at:
             self.should_exit = True
+        if counter % 10 == 0:
+            self._sweep()
         return await super().on_tick(counter)
+
+    def _sweep(self) -> None:
+        """End the connections of clients that are late, and, where there are too many, those that wait."""
+        now = asyncio.get_running_loop().time()
+        connections = [
+            each for each in self.server_state.connections if isinstance(each, BoundedHttp)
+        ]
+        for connection in connections:
+            connection.end_if_late(now)
+        most = self._settings.max_connections
+        if len(connections) >= most:
+            # Make some room: half a request for the longest time first, then those that are idle.
+            surplus = len(connections) - most * 9 // 10
+            waiting = [each for each in connections if each.is_between_requests]
+            waiting.sort(key=lambda each: each.waits_since or now)
+            for connection in waiting[:surplus]:
+                connection.transport.close()
+
+
+def _allow_open_files(needed: int) -> None:
+    """Raise this process's limit of open files to what the system allows, and warn if that is too few."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Some systems report no limit, but accept none either.
+    most = max(soft, needed) if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        log.warning(
+            "only %d files may be open, too few for --max-connections: lower it, or raise `ulimit -Hn`",
+            hard,
+        )

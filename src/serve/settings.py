@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..core.machine import available_cores
 from ..core.program import program
+
+_MOST_WORKERS = 64
 
 
 class Settings(BaseSettings):
@@ -29,7 +32,7 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 listens on all interfaces."""
+    """Address to listen on; 0.0.0.0 listens on all interfaces, :: on all of IPv6 and IPv4."""
     port: int = Field(8080, ge=0, le=65535)
     """Port to listen on; 0 selects any free port."""
     engine: Literal["native", "mlem"] = "native"
@@ -37,8 +40,21 @@ class Settings(BaseSettings):
     model: Path | None = None
     """Folder of the bundle; by default the promoted one. SIGHUP reloads it."""
 
-    workers: int = Field(default_factory=available_cores, ge=1, le=64)
-    """Number of batches processed at the same time; by default the number of cores."""
+    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*/?$")
+    """Path below which a proxy offers this server, such as /plates; the proxy may remove it from requests or
+    leave it there."""
+    trusted_proxies: str = "127.0.0.1,::1"
+    """Addresses and networks of the proxies, separated by commas, such as 10.0.0.0/8. Only their
+    X-Forwarded-For and X-Forwarded-Proto are believed; empty for no proxy."""
+    keep_alive_s: int = Field(75, ge=1, le=3600)
+    """Time in seconds after which an idle connection is closed. Longer than the proxy keeps it (nginx 60), or
+    the proxy would send requests into connections that are being closed."""
+
+    workers: int = Field(
+        default_factory=lambda: min(available_cores(), _MOST_WORKERS), ge=1, le=_MOST_WORKERS
+    )
+    """Number of batches processed at the same time, and of threads that one batch may use; by default the
+    number of cores that affinity and CPU quota allow, at most 64."""
     batch: int = Field(16, ge=1, le=256)
     """Maximum number of images in a batch."""
     window_ms: float = Field(2.0, ge=0, le=100)
@@ -53,6 +69,8 @@ class Settings(BaseSettings):
     load balancer can check /readyz."""
     grace_s: float = Field(20.0, gt=0, le=600)
     """Time in seconds after that to finish the requests in progress."""
+    header_s: float = Field(10.0, gt=0, le=600)
+    """Time limit in seconds for the headers of a request to arrive; after it, the connection is closed."""
 
     max_body_mib: float = Field(32.0, gt=0, le=1024)
     """Maximum size of a request's body in MiB."""
@@ -67,10 +85,11 @@ class Settings(BaseSettings):
     max_header_kib: int = Field(32, ge=1, le=1024)
     """Maximum size of a request's headers in KiB."""
     max_connections: int = Field(4096, ge=1, le=100_000)
-    """Maximum number of connections; further ones get a 503 at once."""
+    """Maximum number of connections; further ones get a 503 at once, except for health and metrics."""
 
     api_keys: Path | None = None
-    """File with one API key per line; if set, requests need one of them in the header X-API-Key."""
+    """File with the SHA-256 of one API key per line; if set, requests need one of the keys in the header
+    X-API-Key."""
     rate: float = Field(0.0, ge=0)
     """Maximum average number of images per second from one API key or address; 0 means no limit."""
     burst: int = Field(32, ge=1)
@@ -85,6 +104,24 @@ class Settings(BaseSettings):
     """Number of days after which an image is deleted with all its data."""
     max_feedback_mib: float = Field(4096.0, gt=0)
     """Maximum total size of the stored images in MiB; further images are read, but not stored."""
+
+    @field_validator("root_path")
+    @classmethod
+    def _without_slash(cls, path: str) -> str:
+        return path.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: str) -> str:
+        names = [name.strip() for name in proxies.split(",") if name.strip()]
+        for name in names:
+            try:
+                ipaddress.ip_network(name)
+            except ValueError as error:
+                raise ValueError(
+                    f"not an address or a network such as 10.0.0.0/8: {error}"
+                ) from None
+        return ",".join(names)
 
     @property
     def feedback_url(self) -> str | None:

@@ -20,6 +20,7 @@ from tests.deploy.dockerfiles import (
     environment,
     image,
     pod,
+    shell_lines,
 )
 
 DOCUMENTS = [
@@ -117,7 +118,9 @@ def test_the_servers_settings_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in variables.items():
         assert name.removeprefix("PLATES_").lower() in Settings.model_fields, name
         monkeypatch.setenv(name, value)
-    assert str(Settings().workers) == container("serve")["resources"]["limits"]["cpu"]
+    # It follows the limit of cores, which the server sees.
+    assert "PLATES_WORKERS" not in variables
+    assert "cpu" in container("serve")["resources"]["limits"]
 
 
 def test_no_service_sets_a_setting() -> None:
@@ -164,6 +167,28 @@ def test_the_others_are_for_the_servers_pods() -> None:
     target = of_kind("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
     assert target["kind"] == "Deployment"
     assert target["name"] == deployment("serve")["metadata"]["name"]
+
+
+def test_the_ingress_leads_to_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    (ingress,) = documents(ROOT / "kubernetes" / "ingress.yml")
+    (rule,) = ingress["spec"]["rules"]
+    (path,) = rule["http"]["paths"]
+    service = of_kind("Service")
+    assert path["backend"]["service"]["name"] == service["metadata"]["name"]
+    assert path["backend"]["service"]["port"]["name"] == service["spec"]["ports"][0]["name"]
+    page = ROOT / "docs" / "deployment.md"
+    (line,) = [line for line in shell_lines(page) if line.startswith("kubectl set env")]
+    _, _, _, target, *variables = line.split()
+    assert target == f"deployment/{deployment('serve')['metadata']['name']}"
+    for variable in variables:
+        monkeypatch.setenv(*variable.split("="))
+    assert path["path"] == Settings().root_path
+    assert (
+        Settings().trusted_proxies
+        == dict(each.split("=") for each in variables)["PLATES_TRUSTED_PROXIES"]
+    )
+    size = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+    assert size == f"{Settings().max_body_mib:g}m"
 
 
 def test_pods_may_be_moved_and_are_never_all_gone() -> None:

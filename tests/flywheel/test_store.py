@@ -152,6 +152,15 @@ def test_the_same_image_twice_is_two_entries_and_one_file(store: Store) -> None:
     assert files(store) == set()
 
 
+def test_saving_again_changes_nothing(store: Store) -> None:
+    # As after a connection that broke at the end of the transaction.
+    first, second = capture(), capture(noise(1), (), (64, 48))
+    store.save([first])
+    store.add_feedback(first.id, 0, "right")
+    assert store.save([first, second]) == {first.id, second.id}
+    assert rows(store) == {"pictures": 2, "predictions": 1, "feedback": 1, "reviews": 0}
+
+
 def test_no_more_is_kept_than_may_be(url: str, tmp_path: Path) -> None:
     store = Store(url, tmp_path / "pictures", max_bytes=5000)
     for number in range(10):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from src.core.errors import UserError
 from src.serve.access import Buckets, Keys
 from src.serve.refusals import RefusedError
+from tests.serving import write_keys
 
 
 class Clock:
@@ -18,16 +22,37 @@ class Clock:
         return self.now
 
 
-def test_keys_are_those_of_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "keys"
-    path.write_text("# of the garage\nfirst-key\n\n  second-key  \n", encoding="utf-8")
+def test_keys_are_those_whose_hashes_are_in_the_file(tmp_path: Path) -> None:
+    path = write_keys(tmp_path / "keys", "first-key", "clé")
+    with path.open("a") as file:
+        file.write(f"# of the garage\n\n{hashlib.sha256(b'third').hexdigest().upper()}\n")
+    assert "first-key" not in path.read_text()
     keys = Keys(path)
     assert keys.check("first-key") == "key 0"
-    assert keys.check("second-key") == "key 1"
-    for wrong in ("third-key", "first-ke", "first-key ", "", None, "# of the garage"):
+    # Clients send UTF-8, and servers decode headers as Latin-1.
+    assert keys.check("clé".encode().decode("latin-1")) == "key 1"
+    assert keys.check("third") == "key 2"
+    stored = path.read_text().split()[0]
+    for wrong in ("fourth-key", "first-ke", "first-key ", "", None, "# of the garage", stored):
         with pytest.raises(RefusedError) as caught:
             keys.check(wrong)
         assert caught.value.status == 401
+
+
+def test_comparisons_take_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def compare(a: bytes, b: bytes) -> bool:
+        compared.append(b)
+        return a == b
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
+    keys = Keys(write_keys(tmp_path / "keys", "a", "b", "c"))
+    # With every hash, whichever one fits.
+    for key in "abc":
+        keys.check(key)
+        assert len(compared) == len(set(compared)) == 3
+        compared.clear()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"# nothing\n\n", b"\xff\xfe\x00"])
@@ -37,6 +62,31 @@ def test_a_file_without_keys_is_an_error(tmp_path: Path, content: bytes | None) 
         path.write_bytes(content)
     with pytest.raises(UserError, match="--api-keys"):
         Keys(path)
+
+
+@pytest.mark.parametrize("line", ["open-sesame", "0" * 63, "0" * 65, "x" * 64])
+def test_a_key_that_is_not_hashed_is_refused_and_not_shown(tmp_path: Path, line: str) -> None:
+    path = write_keys(tmp_path / "keys", "first-key")
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(UserError, match=r"line 2 .*sha256sum") as caught:
+        Keys(path)
+    assert line not in str(caught.value)
+
+
+def test_the_lines_of_the_guide_write_a_key(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sh\n(key=.*?)```", page, re.DOTALL)
+    command = ["sh", "-euc", block.split("\npython")[0] + '\nprintf %s "$key"']
+    printed = [
+        subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert printed[0] != printed[1]
+    keys = Keys(tmp_path / "keys")
+    for number, key in enumerate(printed):
+        assert len(key) >= 32
+        assert keys.check(key) == f"key {number}"
 
 
 def test_a_bucket_empties_and_fills() -> None:

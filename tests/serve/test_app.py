@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import gzip
 import io
 import json
 import re
+import socket
 import threading
 import time
 from base64 import b64decode
@@ -22,7 +25,7 @@ from PIL import Image
 
 from src.inference.reader import PlateReader
 from tests.bundles import BLACK, TEXTS, draw_plate, scene, write_bundle
-from tests.serving import serving, wait_until
+from tests.serving import serving, wait_until, write_keys
 
 
 def encoded(pixels: NDArray[np.uint8], suffix: str = ".png") -> bytes:
@@ -280,6 +283,111 @@ def test_bodies_that_hold_no_file(
     assert error_of(response) == wanted
 
 
+def form_of(disposition: str, *headers: str) -> bytes:
+    """A form with the boundary x and one part, an image of BE1."""
+    head = "\r\n".join((f"Content-Disposition: form-data; {disposition}", *headers))
+    return b"--x\r\n" + head.encode() + b"\r\n\r\n" + encoded(scene("BE1")) + b"\r\n--x--\r\n"
+
+
+def post_form(client: httpx.Client, content: bytes, parameters: str = "") -> httpx.Response:
+    kind = f"multipart/form-data; boundary=x{parameters}"
+    return client.post("/v1/read", content=content, headers={"Content-Type": kind})
+
+
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "utf-7", "utf-16", "zip", "none", ""])
+@pytest.mark.parametrize("name", ["a+2AA-.jpg", "Zürich.jpg", "\u202e.jpg", "%00"])
+def test_the_charset_that_a_form_names_is_ignored(
+    client: httpx.Client, charset: str, name: str
+) -> None:
+    """RFC 7578 has none, and some of Python's codecs raise errors or give lone surrogates."""
+    form = form_of(f'name="files"; filename="{name}"')
+    response = post_form(client, form, f"; charset={charset}")
+    assert response.status_code == 200
+    (result,) = response.json()["results"]
+    assert (result["name"], result["plates"][0]["plate"]) == (name, "BE1")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ("filename*=UTF-8''Z%C3%BCrich.jpg", "Zürich.jpg"),
+        ("filename*=utf-8'de-CH'Z%C3%BCrich.jpg", "Zürich.jpg"),
+        ("filename* = iso-8859-1''Z%FCrich.jpg", "Zürich.jpg"),
+        ("FILENAME*=UTF-8''a.jpg; x=y", "a.jpg"),
+        ("filename*=undefined''a%FF.jpg", "a\ufffd.jpg"),
+        ("filename*=UTF-8''%ED%A0%80", "\ufffd\ufffd\ufffd"),
+        ("filename*=UTF-8''", "file"),
+        # RFC 7578 knows the plain one alone, so that it counts where both are there.
+        ("filename=\"plain.jpg\"; filename*=UTF-8''other.jpg", "plain.jpg"),
+        ("filename*=UTF-8''other.jpg; filename=plain.jpg", "plain.jpg"),
+        ('filename="no\\"; filename*=UTF-8\'\'x.jpg"', "no\"; filename*=UTF-8''x.jpg"),
+    ],
+)
+def test_names_of_files(client: httpx.Client, parameters: str, name: str) -> None:
+    response = post_form(client, form_of(f'name="files"; {parameters}'))
+    assert response.status_code == 200, response.text
+    (result,) = response.json()["results"]
+    assert (result["name"], result["plates"][0]["plate"]) == (name, "BE1")
+
+
+@pytest.mark.parametrize(
+    "parameters", ["", "; filename*=no-quotes", "; x=\"; filename*=UTF-8''a.jpg\"", "; filename*"]
+)
+def test_a_field_without_a_name_of_a_file_is_none(client: httpx.Client, parameters: str) -> None:
+    answer = post_form(client, form_of(f'name="files"{parameters}'))
+    assert error_of(answer) == (400, "no_file", None)
+
+
+def test_a_form_that_is_cut_off(client: httpx.Client) -> None:
+    form = form_of('name="files"; filename="a.png"')
+    assert error_of(post_form(client, form[:-40])) == (400, "bad_form", None)
+    # Some clients do not mark the last boundary as such.
+    assert post_form(client, form[:-4] + b"\r\n").status_code == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "x-own", "gzip, identity"])
+@pytest.mark.parametrize("path", ["/predict", "/v1/read", "/v1/feedback"])
+def test_an_encoded_body_is_refused_with_the_name_of_its_encoding(
+    client: httpx.Client, encoding: str, path: str
+) -> None:
+    content = gzip.compress(encoded(scene("BE1")))
+    response = client.post(path, content=content, headers={"Content-Encoding": encoding})
+    assert error_of(response) == (415, "unsupported_encoding", None)
+    assert repr(encoding.split(",", maxsplit=1)[0]) in response.json()["error"]["message"]
+    assert response.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("header", ["Content-Encoding: GZIP", "Content-Transfer-Encoding: base64"])
+def test_an_encoded_part_is_refused_too(client: httpx.Client, header: str) -> None:
+    response = post_form(client, form_of('name="files"; filename="a.png"', header))
+    assert error_of(response) == (415, "unsupported_encoding", None)
+    assert header.split()[1].lower() in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", "Identity"])
+def test_a_body_that_is_not_encoded(client: httpx.Client, encoding: str) -> None:
+    headers = {"Content-Encoding": encoding}
+    assert client.post("/v1/read", content=encoded(scene()), headers=headers).status_code == 200
+    part = form_of('name="files"; filename="a.png"', "Content-Transfer-Encoding: binary")
+    assert post_form(client, part).status_code == 200
+
+
+def test_a_client_that_leaves_is_no_error(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = encoded(scene("BE1"))
+    head = f"POST /v1/read HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+    for _ in range(10):
+        address = (client.base_url.host, client.base_url.port)
+        with socket.create_connection(address, timeout=20) as connection:
+            connection.sendall(head.encode() + content)
+    gc.collect()
+    wait_until(lambda: not client.server.engine.pending)  # type: ignore[attr-defined]
+    gc.collect()
+    assert predict(client, content).status_code == 200
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
 def test_headers_may_not_be_huge(client: httpx.Client) -> None:
     response = client.get("/livez", headers={"X-Long": "x" * 40_000})
     assert error_of(response) == (431, "headers_too_large", "max_header_kib")
@@ -356,9 +464,8 @@ def test_an_image_of_one_pixel(client: httpx.Client) -> None:
 
 
 def test_keys_are_asked_for(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text("open-sesame\n", encoding="utf-8")
     content = encoded(scene("BE1"))
-    with serving(folder, api_keys=tmp_path / "keys") as client:
+    with serving(folder, api_keys=write_keys(tmp_path / "keys", "open-sesame")) as client:
         for headers in ({}, {"X-API-Key": "wrong"}):
             refused = predict(client, content, headers=headers)
             assert error_of(refused)[:2] == (401, "unauthorized")

@@ -14,7 +14,6 @@ import cv2
 import httpx
 import psutil
 import pytest
-from hypothesis import given, settings
 from PIL import Image
 
 from tests.bundles import scene, write_bundle
@@ -240,24 +239,3 @@ def test_what_is_hardly_http(server: Process, sent: bytes) -> None:
     status = int(received[9:12]) if received else 0
     assert status < 500
     assert httpx.get(f"{server.url}/livez").status_code == 200
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_interface_is_what_it_says(server: Process) -> None:
-    schemathesis = pytest.importorskip("schemathesis")
-    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
-    statuses: Counter[int] = Counter()
-
-    for operation in schema.get_all_operations():
-        strategy = operation.ok().as_strategy()
-
-        @settings(max_examples=50, deadline=None)
-        @given(case=strategy)
-        def run(case) -> None:  # type: ignore[no-untyped-def]
-            response = case.call()
-            statuses[response.status_code] += 1
-            assert response.status_code < 500 or response.status_code == 503
-
-        run()
-    assert statuses[200]

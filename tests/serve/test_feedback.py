@@ -30,7 +30,7 @@ from src.serve.__main__ import main
 from src.serve.settings import Settings
 from tests.bundles import BLACK, draw_plate, scene, write_bundle
 from tests.flywheel.databases import Cluster, capture, cluster
-from tests.serving import Process, process, serving, wait_until
+from tests.serving import Process, process, serving, wait_until, write_keys
 
 PNG = cv2.imencode(".png", scene("BE1"))[1].tobytes()
 
@@ -285,9 +285,10 @@ def test_the_page_says_how_long(client: httpx.Client, folder: Path, tmp_path: Pa
 
 
 def test_keys_are_asked_for(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text("open-sesame", encoding="utf-8")
     url = f"sqlite:///{tmp_path}/f.db"
-    with serving(folder, feedback=url, api_keys=tmp_path / "keys") as client:
+    with serving(
+        folder, feedback=url, api_keys=write_keys(tmp_path / "keys", "open-sesame")
+    ) as client:
         headers = {"X-API-Key": "open-sesame"}
         entry = read(client, headers=headers)["id"]
         assert error_of(give(client, entry, verdict="right")) == (401, "unauthorized")
@@ -366,17 +367,43 @@ def test_a_store_that_fails_fails_no_reading(
 
             patch.setattr(Store, "save", fail)
             patch.setattr(Store, "add_feedback", fail)
+            promised = [read(client)["id"]]
             for _ in range(2):
-                read(client)
                 wait_until(lambda: "id" not in read(client))
                 assert error_of(give(client, entry, verdict="right")) == (503, "store_failed")
                 time.sleep(0.4)
-            assert metric(client, 'plates_captures_total{outcome="failed"}') >= 4
+            assert metric(client, 'plates_captures_total{outcome="failed"}') >= 2
             assert client.post("/predict", files={"file": PNG}).json()["plate"] == "BE1"
         # Told once for each kind.
         assert caplog.text.count("database or disk is full") == 2
         wait_until(lambda: "id" in read(client))
-        assert give(client, entry, verdict="right").status_code == 201
+        # What had an id is stored once that is possible.
+        for each in (entry, *promised):
+            assert give(client, each, verdict="right").status_code == 201
+
+
+def test_a_store_that_fails_for_long_loses_images_in_the_end(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(module, "_PAUSE_S", 0.05)
+    monkeypatch.setattr(module, "_ATTEMPTS", 3)
+    attempts = []
+
+    def fail(_: object, captures: list[Any]) -> None:
+        attempts.append(captures)
+        raise StoreError("not now")
+
+    with serving(folder, feedback=f"sqlite:///{tmp_path}/f.db") as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "save", fail)
+            lost = read(client)["id"]
+            wait_until(lambda: "1 images are lost" in caplog.text)
+        assert len(attempts) == 3
+        assert error_of(give(client, lost, verdict="right")) == (404, "unknown_id")
+        wait_until(lambda: "id" in read(client))
 
 
 def test_a_fault_does_not_end_the_keeping(

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.bundles import BLACK, always, draw_plate, scene, write_bundle
-from tests.serving import serving
+from tests.serving import serving, write_keys
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -266,8 +266,9 @@ def test_a_server_that_has_gone_is_said(browser: sync_api.Browser, tmp_path: Pat
 
 
 def test_an_api_key_can_be_given(browser: sync_api.Browser, tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text("open-sesame", encoding="utf-8")
-    with serving(write_bundle(tmp_path / "bundle"), api_keys=tmp_path / "keys") as client:
+    with serving(
+        write_bundle(tmp_path / "bundle"), api_keys=write_keys(tmp_path / "keys", "open-sesame")
+    ) as client:
         page = browser.new_page()
         page.goto(str(client.base_url))
         image = write(tmp_path, "x.png", scene("BE1"))

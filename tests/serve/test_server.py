@@ -73,6 +73,51 @@ def test_help_names_every_setting() -> None:
         assert flag in done.stdout
 
 
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (64, 64), (65, 64), (448, 64)])
+def test_any_number_of_cores_gives_settings(
+    cores: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from src.serve import settings
+
+    monkeypatch.setattr(settings, "available_cores", lambda: cores)
+    assert settings.Settings().workers == workers
+
+
+def test_threads_are_as_many_as_workers(folder: Path) -> None:
+    with serving(folder, workers=1) as client:
+        client.post("/v1/read", content=image())
+        engine = client.server.engine  # type: ignore[attr-defined]
+        assert engine.model.reader.threads == 1
+        assert cv2.getNumThreads() == 1
+    with serving(folder, workers=2) as client:
+        engine = client.server.engine  # type: ignore[attr-defined]
+        assert engine.model.reader.threads == 2
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
+def test_a_host_for_ipv6_takes_ipv4_too(folder: Path) -> None:
+    with process(
+        "--model", str(folder), "--host", "::", "--rate", "0.001", "--burst", "1"
+    ) as server:
+        port = httpx.URL(server.url).port
+        for host in ("127.0.0.1", "[::1]", "localhost"):
+            assert httpx.get(f"http://{host}:{port}/livez").status_code == 200
+        # 127.0.0.1 is a trusted proxy, on such a socket too.
+        for number in range(2):
+            headers = {"X-Forwarded-For": f"203.0.113.{number}"}
+            url = f"http://127.0.0.1:{port}/v1/read"
+            assert httpx.post(url, content=image(), headers=headers).status_code == 200
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
+def test_a_port_for_ipv6_that_is_taken_ends_it(folder: Path) -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("--host", "::", "--port", port, "--model", str(folder))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: --host :: --port {port}: Address already in use")
+
+
 @pytest.mark.parametrize("damage", ["missing", "damaged"])
 def test_a_bundle_that_cannot_be_used_ends_it(folder: Path, damage: str) -> None:
     if damage == "missing":
@@ -185,7 +230,7 @@ def test_readyz_waits_for_the_first_inference(
 
     gate = threading.Event()
     load = module.load_model
-    monkeypatch.setattr(module, "load_model", lambda path: (gate.wait(20), load(path))[1])
+    monkeypatch.setattr(module, "load_model", lambda *given: (gate.wait(20), load(*given))[1])
     opened = threading.Timer(1.0, gate.set)
     seen: list[int] = []
 

@@ -38,7 +38,9 @@ from src.datasets.prepare import SceneSource, StreetMix, WholeScenes
 from src.inference.bundle import MANIFEST, Bundle
 from src.inference.reader import PlateReader
 from src.inference.runtimes import best_runtime, installed_runtimes
-from src.read.__main__ import Paths, as_json, find_files, read_files
+from src.read.__main__ import read_files
+from src.read.output import as_json
+from src.read.paths import Paths, find_files
 
 ImageArray = NDArray[np.uint8]
 SCENE_SIDE, PHOTO_SIDE = 256, 3464
@@ -195,9 +197,8 @@ def run(config: Config, options: argparse.Namespace) -> dict[str, Any]:
         "batch": options.batch,
         "git_revision": stack.manifest.git_revision,
         "parameters": stack.manifest.localizer.parameters + stack.manifest.recognizer.parameters,
-        "bundle_bytes": sum(
-            (stack.path / name).stat().st_size for name in (*stack.contents, MANIFEST)
-        ),
+        "bundle_bytes": (stack.path / MANIFEST).stat().st_size
+        + sum(map(len, stack.contents.values())),
         "default_runtime": best_runtime(stack.has_int8),
     }
     with files(scenes, photo) as (path, folder):

@@ -61,6 +61,7 @@ def _another(value: Any) -> Any:
 # Where a value a little larger is not allowed: the sides of boxes are odd.
 _OTHER = {
     "DegradeParams.NOISE_BLUR": [3, 17],
+    "PrepareOCRParams.LOWEST": 0.9,
     "StreetPlateParams.GLYPH_STROKE": [0.11, 0.15],
     "StreetPlateParams.GLYPH_WIDTH": [0.9, 1.1],
 }

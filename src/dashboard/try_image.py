@@ -11,7 +11,7 @@ from uuid import uuid4
 import streamlit as st
 
 from ..core.errors import UserError
-from ..core.images import Pixels, load_colour, load_image
+from ..core.images import UPLOAD_FORMATS, UPLOAD_SUFFIXES, Pixels, load_colour, load_image
 from ..flywheel.corrections import Correction
 from ..flywheel.errors import StoreError
 from ..flywheel.images import crop_box
@@ -20,7 +20,6 @@ from ..inference.reader import Plate, PlateReader
 from .common import cut_out, open_store, outlined, spaced
 from .settings import Settings
 
-FORMATS = ("JPEG", "PNG", "WebP")
 _READING = Lock()
 """Lock that restricts reading to one image at a time: a large one takes hundreds of megabytes."""
 
@@ -59,7 +58,7 @@ def show() -> None:
     """Draw the page."""
     st.title("Try an image")
     settings = Settings()
-    upload = st.file_uploader("Photo with number plates", type=["jpg", "jpeg", "png", "webp"])
+    upload = st.file_uploader("Photo with number plates", type=list(UPLOAD_SUFFIXES))
     try:
         store = open_store()
     except StoreError as error:
@@ -88,7 +87,7 @@ def _try(file: str, content: bytes, settings: Settings, store: Store | None) -> 
     """
     reader = _reader(settings.model)
     with _READING:
-        image = load_image(content, settings.max_pixels, settings.max_side, FORMATS)
+        image = load_image(content, settings.max_pixels, settings.max_side, UPLOAD_FORMATS)
         plates = reader.read(image)
         tried = Tried(file, load_colour(content, settings.max_pixels), plates)
     if store is not None:

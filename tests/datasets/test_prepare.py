@@ -99,7 +99,10 @@ def test_training_sets_hold_both_styles_and_images_without_text(config: Config, 
 def test_ocr_holds_windows_around_the_plate_at_native_resolution(config: Config) -> None:
     data = ShardedSet(config.prepared("ocr") / "train")
     margin = config.PrepareOCRParams.MARGIN
-    for i in np.flatnonzero(data.labels["present"]):
+    # Images that end within the plate show less.
+    whole = data.labels["present"] & (data.labels["obstacle"] != "image edge")
+    assert whole.sum() > 10
+    for i in np.flatnonzero(whole):
         height, width = data.image(i).shape
         corners = data.corners[i]
         assert corners.min() >= -1e-5

@@ -141,7 +141,7 @@ class PrepareLocalizeParams:
 
 
 class LocalizeModelParams:
-    PLATE_NET_CHANNELS: list = [16, 24, 32, 48, 64, 96, 96, 96]
+    PLATE_NET_CHANNELS: list = [16, 32, 32, 64, 64, 96, 96, 96]
     CONV_LAYERS: list = [64, 0, 128, 0, 256, 0, 512, 0]
     AVGPOOL_SIZE: list = [5, 5]
     HIDDEN_LAYERS: list = [512, 512]
@@ -194,7 +194,7 @@ class PrepareOCRParams:
 
 class OCRModelParams:
     CRNN_IMG_SHAPE: list = [1, 32, 128]
-    CRNN_CHANNELS: list = [16, 32, 48, 64, 64, 96, 96, 128]
+    CRNN_CHANNELS: list = [32, 32, 64, 64, 96, 96, 128, 128]
     CRNN_HIDDEN_SIZE: int = 96
     CRNN_NUM_LAYERS: int = 1
     CRNN_DROPOUT: float = 0.1

@@ -166,9 +166,11 @@ audit: setup ## look up known vulnerabilities of the pinned packages; needs a ne
 	done; test -z "$$failed" || { echo "error: a package has a known vulnerability, or no advisory could be fetched; see above" >&2; exit 1; }
 
 sbom: setup ## write sbom.cdx.json, a CycloneDX SBOM of the server's environment
-	@python -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
+# It takes a name and a version from pyproject.toml, but stumbles over Poetry's section.
+	@awk '/^\[/ {on = $$0 == "[project]"} on && /^(\[|name|version)/' pyproject.toml >.sbom.toml
+	@python -m cyclonedx_py requirements --pyproject .sbom.toml --output-reproducible \
 		--output-file .sbom.partial requirements-serve.txt
-	@mv .sbom.partial sbom.cdx.json && echo "Wrote sbom.cdx.json."
+	@rm .sbom.toml && mv .sbom.partial sbom.cdx.json && echo "Wrote sbom.cdx.json."
 
 pin-images: ## pin the base images of docker/ to their digests; needs Docker and the registry
 	@docker/pin-images.sh

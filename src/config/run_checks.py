@@ -11,14 +11,12 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from ..core.errors import StageError
-
-if TYPE_CHECKING:
-    from . import Config
+from . import PARAMS_FILE, PATHS_FILE, Config, load_config
 
 STAGE = "DVC_STAGE"
 """Variable in which DVC names the stage to its command."""
@@ -76,14 +74,13 @@ def check_start(config: Config) -> None:
     _check_exports(config, root)
 
 
-def check_end(config: Config, now: Config) -> None:
+def check_end(config: Config) -> None:
     """Check that the parameters of the stage are still those that it started with.
 
     DVC records the values that the files have when a stage is complete.
 
     Args:
         config: Parameters that the stage started with.
-        now: Parameters at its end.
 
     Raises:
         StageError: They are not.
@@ -92,7 +89,7 @@ def check_end(config: Config, now: Config) -> None:
     if stage is None:
         return
     own = _parameters_of(stage)
-    if changed := changes(values_of(config), now, own):
+    if changed := changes(values_of(config), load_config(), own):
         raise StageError(
             f"{'; '.join(changed)}. Something has changed the file while {stage} ran: DVC would record "
             f"its result under a value that it was not made with. Put the value back; "
@@ -122,12 +119,12 @@ def changes(
         names: Parameters and classes that count; all by default.
     """
     wanted = None if names is None else set(names)
-    in_yaml = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    in_yaml = yaml.safe_load(PATHS_FILE.read_text(encoding="utf-8"))
     found = []
     for name, value in values_of(config).items():
         section = name.partition(".")[0]
         if before.get(name) != value and (wanted is None or wanted & {name, section}):
-            file = "params.yaml" if section in in_yaml else "params.py"
+            file = PATHS_FILE if section in in_yaml else PARAMS_FILE
             found.append(f"{file}: {name} is {value!r}, but was {before.get(name)!r} at the start")
     return found
 

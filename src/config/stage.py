@@ -31,7 +31,7 @@ def run_stage(main: Callable[[Config], None]) -> None:
         config = load_config()
         check_start(config)
         main(config)
-        check_end(config, load_config())
+        check_end(config)
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

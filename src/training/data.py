@@ -105,8 +105,8 @@ class TrainingData(pl.LightningDataModule):
 def workers_that_fit(wanted: int, batch: Sequence[Tensor], devices: int = 1) -> int:
     """Return for how many worker processes of a loader there is room in the shared memory.
 
-    Workers hand their batches over in it. Docker gives a container 64 MB, and a worker that finds no room is
-    killed by a bus error.
+    Workers hand their batches over in it. Docker gives a container 64 MB. Where a worker finds no room, its
+    batch never arrives and the training waits for ever, or a bus error kills the worker.
 
     Args:
         wanted: Number of workers where there is room.

@@ -253,6 +253,8 @@ def test_a_detached_head_is_as_good_as_a_branch(project: Path) -> None:
 
 
 def test_copies_without_untracked_feedback_stop_before_a_stage_runs(project: Path) -> None:
+    # DVC cannot tell a copy of a cache whose path has an umlaut (docs/experiments.md).
+    done(project, "dvc", "config", "--local", "cache.dir", str(project.parent / "cache"))
     export = project / "data/feedback/reviewed"
     export.mkdir(parents=True)
     (export / "train.csv").write_text("file,plate,cx,cy,w,h\n")

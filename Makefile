@@ -25,7 +25,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-all coverage lint docs format serve dashboard mlem cloud-run flywheel-demo gallery bench bench-gpu report publish comment promote fresh relock deps repro commit-results start-checks remote pull push gs wandb cml exp-show reset lock
+.PHONY: help setup run test test-all coverage lint docs format serve dashboard mlem cloud-run flywheel-demo gallery bench bench-gpu report publish comment promote fresh relock deps repro commit-results start-checks remote pull push gs wandb cml exp-show reset audit sbom pin-images lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -159,8 +159,27 @@ exp-show: setup ## list all experiments with their metrics
 reset: setup ## restore the committed parameters and results after a run
 	@python -m scripts.reset
 
+audit: setup ## look up known vulnerabilities of the pinned packages; needs a network
+	@for file in requirements.txt requirements-serve.txt requirements-dashboard.txt; do \
+		echo "$$file ($$(head -n 1 $$file | sed 's/^# //')):"; \
+		python -m pip_audit --requirement "$$file" --no-deps --disable-pip --progress-spinner off $(ARGS) || failed=1; \
+	done; test -z "$$failed" || { echo "error: a package has a known vulnerability, or no advisory could be fetched; see above" >&2; exit 1; }
+
+sbom: setup ## write sbom.cdx.json, a CycloneDX SBOM of the server's environment
+# It takes a name and a version from pyproject.toml, but stumbles over Poetry's section.
+	@awk '/^\[/ {on = $$0 == "[project]"} on && /^(\[|name|version)/' pyproject.toml >.sbom.toml
+	@python -m cyclonedx_py requirements --pyproject .sbom.toml --output-reproducible \
+		--output-file .sbom.partial requirements-serve.txt
+	@rm .sbom.toml && mv .sbom.partial sbom.cdx.json && echo "Wrote sbom.cdx.json."
+
+pin-images: ## pin the base images of docker/ to their digests; needs Docker and the registry
+	@docker/pin-images.sh
+
 lock: setup ## resolve pyproject.toml anew into requirements*.txt (UPGRADE=--upgrade: newest versions)
 	$(COMPILE) pyproject.toml --group pipeline --group dev -o requirements.txt
 	$(COMPILE) pyproject.toml --extra serve -o requirements-serve.txt
 	$(COMPILE) pyproject.toml --extra dashboard -o requirements-dashboard.txt
 	$(COMPILE) requirements-mlem.in -o requirements-mlem.txt
+	@for file in requirements*.txt; do \
+		{ echo "# Resolved on $$(date -u +%Y-%m-%d)."; cat "$$file"; } >.lock.partial && mv .lock.partial "$$file"; \
+	done

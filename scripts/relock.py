@@ -18,6 +18,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc_data.hashfile.hash_info import HashInfo
 
+from scripts.workspace import exclusive
 from src.core.errors import UserError
 
 
@@ -31,9 +32,10 @@ def relock(root: Path | None = None) -> list[str]:
         Stages whose entry has changed, in the order of dvc.yaml.
 
     Raises:
-        UserError: A stage has never run, depends on data unknown to the lock, or its code is missing.
+        UserError: A stage has never run, depends on data unknown to the lock, or its code is missing; or a
+            run is in the workspace.
     """
-    with Repo(root and str(root)) as repo, repo.lock:
+    with exclusive("make relock", root or Path()), Repo(root and str(root)) as repo, repo.lock:
         made = [Path(out.fs_path) for stage in repo.index.stages for out in stage.outs]
         stages = [stage for stage in repo.index.stages if not stage.is_data_source]
         # All stages are checked before the first entry is written.

@@ -12,7 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.workspace import exclusive
 from src.config import PARAMS_FILE, PATHS_FILE
+from src.core.errors import UserError
 
 LOCK = "dvc.lock"
 RESULTS = [f"out/{kind}" for kind in ("prepared", "runs", "evaluations", "quality")]
@@ -42,7 +44,16 @@ def _keep(paths: list[str]) -> None:
 
 
 def reset() -> None:
-    """Restore the committed files, drop uncommitted results, then check out the data."""
+    """Restore the committed files, drop uncommitted results, then check out the data.
+
+    Raises:
+        BusyError: A run is in this workspace.
+    """
+    with exclusive("make reset"):
+        _reset()
+
+
+def _reset() -> None:
     # List each file by name, even where a whole folder is new.
     changes = _git("status", "--short", "--untracked-files=all", "--", *PATHS).decode()
     if changes:
@@ -75,6 +86,8 @@ def reset() -> None:
 if __name__ == "__main__":
     try:
         reset()
+    except UserError as error:
+        sys.exit(f"error: {error}")
     except subprocess.CalledProcessError as error:
         sys.exit(
             f"error: {' '.join(error.cmd)} failed; `make reset` needs a Git clone with a commit"

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 
 from scripts.fresh import append
-from scripts.github import GitHubError, branch_of_run
-from scripts.remote import configured, in_workflow
+from scripts.github import branch_of_run
+from scripts.remote import RemoteError, check, configured, in_workflow
 from scripts.reset import LOCK, RESULTS
 from scripts.run import stage_environment
+from scripts.workspace import call_dvc, exclusive
+from src.config.stage import INTERRUPTED, TERMINATED
 from src.core.errors import UserError
 
 _BOT = ("github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com")
@@ -35,10 +38,24 @@ def make(arguments: list[str]) -> int:
 
     Returns:
         The exit status of DVC.
+
+    Raises:
+        RemoteError: The remote cannot be used.
+        BusyError: Another run is in this workspace.
     """
-    pull = ["--pull"] if configured() else []
+    pull = []
+    if remote := configured():
+        try:
+            check(remote, write=False)
+        except RemoteError as error:
+            raise RemoteError(
+                f"{error} To compute here what it may have, run `dvc exp run` without it"
+            ) from error
+        pull = ["--pull"]
     command = [sys.executable, "-m", "dvc", "exp", "run", *pull, *arguments]
-    return subprocess.run(command, env=stage_environment(), check=False).returncode
+    environment = {**stage_environment(), "PYTHONUNBUFFERED": "1"}
+    with exclusive("make repro") as lock:
+        return call_dvc(command, environment, lock)
 
 
 def commit() -> str:
@@ -107,17 +124,20 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("command", choices=("make", "commit"))
     options, others = parser.parse_known_args(arguments)
-    if options.command == "make":
-        return make(others)
-    if others:
+    if others and options.command == "commit":
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     try:
+        if options.command == "make":
+            return make(others)
         print(commit())
-    except (ResultsError, GitHubError) as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     sys.exit(main())

@@ -12,11 +12,13 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,18 @@ from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import ParseError, parse_py
 
 from scripts.estimate import estimate
-from src.config import PARAMS_FILE, PATHS_FILE, Config, ConfigError, load_config
+from scripts.workspace import call_dvc, exclusive
+from src.config import PARAMS_FILE, PATHS_FILE, Config, load_config
+from src.config.run_checks import changes, record, values_of
+from src.config.stage import INTERRUPTED, TERMINATED
+from src.core.errors import UserError
 from src.core.machine import available_cores
 
 PROFILES = Path("profiles")
 SOURCE = "backgrounds.source"
 
 
-class RunError(Exception):
+class RunError(UserError):
     """The run cannot start; the message says why and what to do."""
 
 
@@ -231,21 +237,28 @@ class Clock:
         self._stage, self._since = "", now
 
 
-def run_dvc(command: list[str], clock: Clock) -> int:
-    """Run DVC, show its output, measure the time of its stages and return its exit status."""
+def run_dvc(command: list[str], clock: Clock, lock: int, config: Config) -> int:
+    """Run DVC, show its output, measure the time of its stages and return its exit status.
+
+    Args:
+        command: Command line of DVC.
+        clock: Clock that measures the stages.
+        lock: Descriptor of the workspace's lock.
+        config: Parameters of the run, which its stages will compare with those that they find.
+    """
     # Unbuffered, so that lines arrive when they are printed.
     environment = {**stage_environment(), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            for line in process.stdout or ():
-                print(line, end="", flush=True)
-                clock.read(line)
-        except KeyboardInterrupt:
-            # DVC has been interrupted too, and is cleaning up its files.
-            process.wait()
-            raise
+    status = call_dvc(command, environment, lock, partial(record, config), clock.read)
     clock.stop()
-    return process.returncode
+    if status == 0 and (changed := changes(values_of(config), load_config())):
+        # After its last stage, or its experiment would record them without a word.
+        print(
+            f"error: {'; '.join(changed)}. Something has changed the file during the run; its experiment "
+            "records this value, which no stage has used.",
+            file=sys.stderr,
+        )
+        return 1
+    return status
 
 
 def duration(seconds: float) -> str:
@@ -267,7 +280,18 @@ def seconds_table(seconds: dict[str, float], expected: dict[str, float]) -> str:
 
 
 def run(profile: str, extra: list[str]) -> int:
-    """Run the pipeline and return the exit status of DVC."""
+    """Run the pipeline and return the exit status of DVC.
+
+    Raises:
+        BusyError: Another run is in this workspace.
+        RunError: The run cannot start.
+        ConfigError: A parameter is not allowed.
+    """
+    with exclusive(f"make run PROFILE={profile}") as lock:
+        return _run(profile, extra, lock)
+
+
+def _run(profile: str, extra: list[str], lock: int) -> int:
     overrides = read_profile(profile)
     chosen = {target(item) for item in overrides + extra}
     restored = left_by_other_profiles(overrides + extra)
@@ -282,14 +306,15 @@ def run(profile: str, extra: list[str]) -> int:
     print(f"Profile {profile} ({PROFILES / profile}.txt):")
     print("  dvc exp run", *(f"\\\n    -S {shlex.quote(item)}" for item in overrides))
     print(*(f"  note: {remark}" for remark in restored.remarks), sep="\n")
-    expected = estimate(config_of(overrides))
+    config = config_of(overrides)
+    expected = estimate(config)
     print(
         f"About {duration(sum(expected.values()))} on {available_cores()} cores if every stage runs; "
         f"a GPU is faster.",
         flush=True,
     )
     clock, start = Clock(), time.monotonic()
-    status = run_dvc(command, clock)
+    status = run_dvc(command, clock, lock, config)
     elapsed = time.monotonic() - start
     if status != 0:
         print(
@@ -326,12 +351,13 @@ def main() -> None:
         "-S", dest="extra", action="append", default=[], metavar="NAME=VALUE", help="override"
     )
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         sys.exit(run(arguments.profile, arguments.extra))
-    except (RunError, ConfigError) as error:
+    except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

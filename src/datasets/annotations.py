@@ -1,6 +1,7 @@
 """Annotated images for evaluation, read from annotation files or from prepared sets.
 
-An annotation file is a CSV with one row per plate, for images of any size. Its columns are:
+An annotation file is a CSV (src/datasets/tables.py) with one row per plate, for images of any size. Its
+columns are:
 
 - ``file``: Path of the image, relative to the CSV.
 - ``cx, cy, w, h`` (normalised to [0, 1]) or ``x1, y1, x2, y2`` (pixels of the displayed image): Box.
@@ -24,15 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ..core.charset import CHARSET
 from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS, box_to_xyxy, corners_to_box
 from ..core.images import ImageError, load_image
 from .shards import DatasetError, ShardedSet
+from .tables import PIXEL_COLUMNS, read_rows
 
-PIXEL_COLUMNS = ["x1", "y1", "x2", "y2"]
 _COLUMNS = (
     "it needs `file`, and `cx,cy,w,h` (normalised) or `x1,y1,x2,y2` (pixels) or all of "
     "`x0,y0,x1,y1,x2,y2,x3,y3` (corners); `plate` is optional"
@@ -90,11 +90,7 @@ class AnnotationFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            # Read as text, so that a plate or file name that looks like a number keeps its spelling.
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{path}: cannot be read as CSV: {error}") from error
+        table = read_rows(path)
         self._corners = set(CORNER_COLUMNS) <= set(table.columns)
         if set(BOX_COLUMNS) <= set(table.columns):
             self._boxes = BOX_COLUMNS
@@ -107,14 +103,13 @@ class AnnotationFile:
             raise DatasetError(
                 f"{path}: a column is missing ({', '.join(sorted(missing))}): {_COLUMNS}"
             )
-        if table.empty:
+        if not table.rows:
             raise DatasetError(f"{path}: the file has no rows")
         self.has_corners = self._corners
         self.has_text = "plate" in table.columns
         numbers = [*self._boxes, *(CORNER_COLUMNS if self._corners else [])]
-        # The header is line 1.
         self._files: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-        for line, row in enumerate(table.to_dict("records"), start=2):
+        for line, row in zip(table.lines, table.rows, strict=True):
             rows = self._files.setdefault(row["file"], [])
             rows.append((line, self._checked(line, row, numbers)))
             if len(rows) > 1 and any(not values["present"] for _, values in rows):
@@ -127,7 +122,7 @@ class AnnotationFile:
     def _wrong(self, line: int, what: str) -> DatasetError:
         return DatasetError(f"{self.path}, line {line}: {what}")
 
-    def _checked(self, line: int, row: dict[Any, str], numbers: list[str]) -> dict[str, Any]:
+    def _checked(self, line: int, row: dict[str, str], numbers: list[str]) -> dict[str, Any]:
         checked = {
             "file": row["file"],
             "plate": row.get("plate", ""),
@@ -154,7 +149,7 @@ class AnnotationFile:
         return {**checked, **self._place(line, row, numbers)}
 
     def _choice(
-        self, line: int, row: dict[Any, str], name: str, choice: tuple[str, ...]
+        self, line: int, row: dict[str, str], name: str, choice: tuple[str, ...]
     ) -> int | None:
         """Return the number in an optional column, or None if the column is absent or empty."""
         value = row.get(name, "")
@@ -164,7 +159,7 @@ class AnnotationFile:
             raise self._wrong(line, f"`{name}` must be {' or '.join(choice)}, not {value!r}")
         return int(value)
 
-    def _place(self, line: int, row: dict[Any, str], numbers: list[str]) -> dict[str, float]:
+    def _place(self, line: int, row: dict[str, str], numbers: list[str]) -> dict[str, float]:
         """Parse and validate the numbers of a row's box and corners."""
         values = {}
         for name in numbers:

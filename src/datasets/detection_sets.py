@@ -4,49 +4,33 @@ A set is a folder whose contents determine its format:
 
 - Annotation files: train.csv, val.csv and locked.csv (src/datasets/annotations.py), as written by
   ``python -m src.flywheel.export``.
-- Pascal VOC: one ``*.xml`` per image below ``Annotations`` or ``annotations``, with the images in
-  ``JPEGImages`` or ``images`` beside it or in the same folder (Everingham et al. 2010).
-- YOLO: below ``labels`` one ``*.txt`` per image below ``images``, with a line ``class cx cy w h`` per
-  object; ``data.yaml`` names the classes.
-- UFPR-ALPR: ``training``, ``validation`` and ``testing`` with a ``*.txt`` beside each image (Laroca et
-  al. 2018).
+- CVAT for images, COCO and Label Studio: an XML or JSON file for many images (src/datasets/tool_exports.py).
+- Pascal VOC, YOLO and UFPR-ALPR: a file for each image (src/datasets/image_labels.py).
 
 The set's own splits are used if it has any, with its test split as ``locked``; otherwise an image's
-content decides. Objects whose class is not a plate are ignored. VOC and YOLO carry neither texts nor
-corners.
+content decides. Objects whose class is not a plate are ignored. Four points, of a polygon or of an oriented
+box, are a plate's corners; of other outlines only the box is used. An attribute such as ``text`` is the
+plate's text, which may be written in two lines.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
-import numpy as np
-import yaml
-from numpy.typing import NDArray
-
-from ..core.charset import CHARSET
-from ..core.geometry import box_to_xyxy, corners_to_box
 from ..core.images import ImageError, load_image
-from .annotations import AnnotatedImage, AnnotatedPlate, AnnotationFile
+from .annotations import AnnotatedImage, AnnotationFile
+from .image_labels import read_ufpr, read_voc, read_yolo
+from .labelled import LabelledImage, is_split_name
 from .shards import DatasetError
 from .splits import SPLITS, split_of
+from .tool_exports import read_coco, read_cvat, read_label_studio
 
-_IMAGES = {".jpg", ".jpeg", ".png", ".webp"}
-_FOLDERS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-    "test": "locked", "testing": "locked",
-}  # fmt: skip
-"""Split that each known folder name stands for."""
-_PARTS = {*_FOLDERS, "images", "labels", "annotations", "jpegimages", "imagesets"}
+_PARTS = {"images", "labels", "annotations", "jpegimages", "imagesets"}
 """Folder names, in lower case, that mark a folder as a set."""
-_PLATE = re.compile(r"plate|licen[cs]e|kennzeichen|\blp\b|^lp$", re.IGNORECASE)
-"""Pattern of class names that denote plates; the Kaggle set calls its class "licence"."""
+_FORMATS = (read_cvat, read_coco, read_label_studio, read_voc, read_yolo, read_ufpr)
 
 
 @dataclass(frozen=True)
@@ -76,8 +60,10 @@ def find_sets(folder: Path) -> list[Path]:
 def is_set(folder: Path) -> bool:
     """Return True if a folder is itself a set, judged by the names in it; otherwise it may hold sets."""
     names = {path.name.lower() for path in folder.iterdir()}
-    tables = {f"{name}.csv" for name in SPLITS}
-    return bool(names & (_PARTS | tables)) or any(folder.glob("*.xml"))
+    known = _PARTS | {f"{name}.csv" for name in SPLITS}
+    return any(
+        name in known or is_split_name(name) or name.endswith((".xml", ".json")) for name in names
+    )
 
 
 def open_set(folder: Path) -> list[Split]:
@@ -89,13 +75,14 @@ def open_set(folder: Path) -> list[Split]:
     """
     if any((folder / f"{name}.csv").is_file() for name in SPLITS):
         return _annotation_files(folder)
-    for read in (_read_voc, _read_yolo, _read_ufpr):
-        if items := read(folder):
-            return _splits(items, has_text=read is _read_ufpr)
+    for read in _FORMATS:
+        if images := read(folder):
+            return _splits(images)
     raise DatasetError(
         f"{folder}: not a known dataset layout; expected annotation files "
-        f"({', '.join(f'{name}.csv' for name in SPLITS)}),"
-        " Pascal VOC (Annotations/*.xml), YOLO (images, labels) or UFPR-ALPR (training/*/*.txt)"
+        f"({', '.join(f'{name}.csv' for name in SPLITS)}), `CVAT for images` (annotations.xml), COCO or "
+        "Label Studio (*.json), Pascal VOC (Annotations/*.xml), YOLO (images, labels) or UFPR-ALPR "
+        "(training/*/*.txt)"
     )
 
 
@@ -107,47 +94,29 @@ def _annotation_files(folder: Path) -> list[Split]:
     for name in SPLITS:
         path = folder / f"{name}.csv"
         # A small export may have no image for one of the splits: its table then has only a header.
-        if path.is_file() and len(path.read_text(encoding="utf-8").splitlines()) > 1:
+        if path.is_file() and len(path.read_bytes().splitlines()) > 1:
             annotated = AnnotationFile(path)
             splits.append(Split(name, annotated.__iter__, len(annotated), annotated.has_text))
     return splits
 
 
-# Foreign formats
+# Other formats
 
 
-@dataclass(frozen=True)
-class _Box:
-    """A plate with its box as x1, y1, x2, y2, in pixels or normalised, and its corners where known."""
-
-    values: tuple[float, ...]
-    is_normalised: bool = False
-    corners: tuple[tuple[float, float], ...] | None = None
-    text: str | None = None
-
-
-@dataclass(frozen=True)
-class _Item:
-    """An image with its plates, and its split if the set defines one."""
-
-    image: Path
-    split: str | None
-    boxes: Sequence[_Box]
-    source: Path
-
-
-def _splits(items: Sequence[_Item], has_text: bool) -> list[Split]:
-    groups: dict[str, list[_Item]] = {}
-    for item in items:
+def _splits(images: Sequence[LabelledImage]) -> list[Split]:
+    # A set knows the texts if it has any; a plate without one then has none to read.
+    has_text = any(region.text is not None for image in images for region in image.regions)
+    groups: dict[str, list[LabelledImage]] = {}
+    for image in images:
         try:
-            split = item.split or split_of(hashlib.sha256(item.image.read_bytes()).hexdigest())
+            split = image.split or split_of(hashlib.sha256(image.path.read_bytes()).hexdigest())
         except OSError as error:
             raise DatasetError(
-                f"{item.source}: its image {item.image} cannot be read: {error.strerror or error}"
+                f"{image.source}: its image {image.path} cannot be read: {error.strerror or error}"
             ) from error
-        groups.setdefault(split, []).append(item)
+        groups.setdefault(split, []).append(image)
 
-    def opener(group: Sequence[_Item]) -> Callable[[], Iterator[AnnotatedImage]]:
+    def opener(group: Sequence[LabelledImage]) -> Callable[[], Iterator[AnnotatedImage]]:
         return lambda: map(_open, group)
 
     return [
@@ -157,175 +126,19 @@ def _splits(items: Sequence[_Item], has_text: bool) -> list[Split]:
     ]
 
 
-def _open(item: _Item) -> AnnotatedImage:
+def _open(labelled: LabelledImage) -> AnnotatedImage:
     try:
-        image = load_image(item.image)
+        image = load_image(labelled.path)
     except ImageError as error:
-        raise DatasetError(f"{item.source}: {error}") from error
-    scale = image.grey.shape[1] / image.width
-    plates = [_plate(box, image.width, image.height, scale, item) for box in item.boxes]
-    return AnnotatedImage(str(item.image), image.grey, plates)
-
-
-def _plate(box: _Box, width: int, height: int, scale: float, item: _Item) -> AnnotatedPlate:
-    values = np.array(box.values, float)
-    if box.is_normalised:
-        values *= [width, height, width, height]
-    x1, y1, x2, y2 = values
-    if not (x1 < x2 and y1 < y2 and x1 < width and y1 < height and x2 > 0 and y2 > 0):
+        raise DatasetError(f"{labelled.source}: {error}") from error
+    width, height = image.width, image.height
+    if labelled.size and labelled.size != (width, height):
         raise DatasetError(
-            f"{item.source}: the box {values.round(1).tolist()} is not valid in an image of "
-            f"{width}x{height} pixels"
+            f"{labelled.source}: {labelled.path.name} was annotated at "
+            f"{'x'.join(map(str, labelled.size))} pixels, but has {width}x{height}; use the images that were "
+            "annotated"
         )
-    corners = None if box.corners is None else np.array(box.corners, float) * scale
-    return AnnotatedPlate(box.text, values * scale, corners)
-
-
-def _read_voc(folder: Path) -> list[_Item]:
-    found = sorted(
-        path
-        for path in folder.rglob("*.xml")
-        if path.parent.name.lower() in ("annotations", "labels") or path.parent == folder
-    )
-    listed = _listed(folder)
-    return [_read_xml(path, listed.get(path.stem)) for path in found]
-
-
-def _listed(folder: Path) -> dict[str, str]:
-    """Return the splits of images by name, from VOC's ImageSets/Main."""
-    lists = {"train": "train", "val": "val", "test": "locked"}
-    return {
-        line.split()[0]: split
-        for name, split in lists.items()
-        for path in folder.rglob(f"ImageSets/Main/{name}.txt")
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.strip()
-    }
-
-
-def _read_xml(path: Path, split: str | None) -> _Item:
-    try:
-        root = ET.parse(path).getroot()  # noqa: S314  # expat bounds entity expansion
-        boxes = [
-            _Box(tuple(float(_text(item, f"bndbox/{side}")) for side in _SIDES))
-            for item in root.iter("object")
-            if _PLATE.search(_text(item, "name"))
-        ]
-        name = Path(_text(root, "filename")).name
-    except (OSError, ET.ParseError, ValueError) as error:
-        raise DatasetError(f"{path}: not a Pascal VOC annotation: {error}") from error
-    places = [path.parent, *(path.parent.parent / each for each in ("JPEGImages", "images"))]
-    image = next((place / name for place in places if (place / name).is_file()), None)
-    if image is None:
-        raise DatasetError(
-            f"{path}: its image {name} is not in the same folder, JPEGImages or images"
-        )
-    return _Item(image, split, boxes, path)
-
-
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
-
-
-def _text(element: ET.Element, path: str) -> str:
-    value = element.findtext(path)
-    if value is None:
-        raise ValueError(f"`{path}` is missing")
-    return value
-
-
-def _read_yolo(folder: Path) -> list[_Item]:
-    images = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _IMAGES and "images" in path.relative_to(folder).parts
-    ]
-    if not images or not any("labels" in path.parts for path in folder.rglob("*.txt")):
-        return []
-    classes = _classes(folder)
-    return [_read_labels(path, folder, classes) for path in images]
-
-
-def _classes(folder: Path) -> set[int] | None:
-    """Return the numbers of the plate classes; None if the set names no classes, so that all count."""
-    path = next(chain(folder.glob("data.yaml"), folder.glob("*.yaml")), None)
-    if path is None:
-        return None
-    try:
-        names = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
-        pairs = names.items() if isinstance(names, dict) else enumerate(names)
-        numbers = {int(number): str(name) for number, name in pairs}
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: does not list the classes as `names`") from error
-    found = {number for number, name in numbers.items() if _PLATE.search(name)}
-    if not found:
-        raise DatasetError(f"{path}: none of its classes is a plate: {', '.join(numbers.values())}")
-    return found
-
-
-def _read_labels(image: Path, folder: Path, classes: set[int] | None) -> _Item:
-    parts = list(image.relative_to(folder).parts)
-    parts[parts.index("images")] = "labels"
-    path = folder.joinpath(*parts).with_suffix(".txt")
-    split = next((_FOLDERS[part] for part in parts if part in _FOLDERS), None)
-    # An image without a label file has no objects.
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    boxes = []
-    for number, line in enumerate(lines, 1):
-        values = line.split()
-        if not values:
-            continue
-        try:
-            kind, box = int(values[0]), np.array([float(each) for each in values[1:5]])
-            if len(values) < 5 or not np.isfinite(box).all():
-                raise ValueError
-        except ValueError:
-            raise DatasetError(f"{path}, line {number}: expected `class cx cy w h`") from None
-        if classes is None or kind in classes:
-            boxes.append(_Box(tuple(box_to_xyxy(box).tolist()), is_normalised=True))
-    return _Item(image, split, boxes, path)
-
-
-def _read_ufpr(folder: Path) -> list[_Item]:
-    items = []
-    for path in sorted(folder.rglob("*.txt")):
-        image = next(
-            (path.with_suffix(end) for end in _IMAGES if path.with_suffix(end).is_file()), None
-        )
-        if image is None:
-            continue
-        # One field per line, such as `corners: 1,2 3,4 5,6 7,8`, some of them indented.
-        lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
-        fields = {key.strip().lower(): value.strip() for key, _, value in lines}
-        if "corners" not in fields and "position_plate" not in fields:
-            continue
-        split = next((_FOLDERS[part] for part in path.parts[::-1] if part in _FOLDERS), None)
-        try:
-            items.append(_Item(image, split, [_ufpr_box(fields)], path))
-        except ValueError:
-            raise DatasetError(
-                f"{path}: expected `corners: x,y x,y x,y x,y` or `position_plate: x y w h`"
-            ) from None
-    return items
-
-
-def _ufpr_box(fields: dict[str, str]) -> _Box:
-    text = fields.get("plate", "").replace("-", "")
-    # The set's plates are Brazilian, and a foreign plate has no text to read here.
-    swiss = text if _is_swiss(text) else None
-    if "corners" in fields:
-        points = [[float(each) for each in point.split(",")] for point in fields["corners"].split()]
-        corners: NDArray[np.float64] = np.array(points)
-        if corners.shape != (4, 2):
-            raise ValueError
-        box = box_to_xyxy(corners_to_box(corners))
-        return _Box(tuple(box.tolist()), False, tuple(map(tuple, corners.tolist())), swiss)
-    x, y, width, height = (float(each) for each in fields["position_plate"].split())
-    return _Box((x, y, x + width, y + height), False, None, swiss)
-
-
-def _is_swiss(text: str) -> bool:
-    try:
-        CHARSET.encode(text)
-    except ValueError:
-        return False
-    return True
+    # A very large JPEG is decoded at a fraction of its size.
+    scale = image.grey.shape[1] / width
+    plates = [region.plate(width, height, scale) for region in labelled.regions]
+    return AnnotatedImage(str(labelled.path), image.grey, plates)

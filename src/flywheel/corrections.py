@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 from ..core.charset import CHARSET
+from ..core.spelling import without_separators
 from .errors import CorrectionError
 
 Corners = tuple[tuple[float, float], ...]
 """Four corners x, y in pixels of the displayed image, clockwise from the plate's own top left."""
-
-_BETWEEN = re.compile(r"[\s.·•*'’_-]+")
-"""Separators that people write between the parts of a plate."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ def spelled(text: str) -> str:
     Raises:
         CorrectionError: The text violates the plate grammar.
     """
-    spelling = _BETWEEN.sub("", text).upper()
+    spelling = without_separators(text)
     try:
         CHARSET.encode(spelling)
     except ValueError as error:

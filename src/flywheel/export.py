@@ -262,7 +262,10 @@ def main(arguments: list[str] | None = None) -> None:
     finally:
         store.close()
     counts = ", ".join(f"{name} {count}" for name, count in manifest["plates"].items())
-    print(f"{out}: version {manifest['version']}, plates: {counts}. Track it with `dvc add {out}`.")
+    print(
+        f"{out}: version {manifest['version']}, plates: {counts}. Track it with `dvc add {out}` and "
+        f"`git add {out}.dvc`; experiments with --queue or --temp stop until you have."
+    )
     if count := manifest["contradicted"]:
         print(
             f"{count} reviews contradict a later review of the same plate; only the later one counts.",

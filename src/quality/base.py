@@ -71,9 +71,14 @@ class Evidence:
         if not self.unseen:
             raise NotCheckedError("the network has trained on these samples")
 
+    def _must_have_images(self) -> None:
+        if not len(self.samples):
+            raise NotCheckedError("no sample of the set has an image that can be read")
+
     @cached_property
     def images(self) -> pd.DataFrame:
         """Image statistics from src/quality/measures.py, one row per sample."""
+        self._must_have_images()
         return measure(self.samples)
 
     @cached_property
@@ -84,6 +89,7 @@ class Evidence:
     @cached_property
     def signatures(self) -> FloatArray:
         """Signatures of the sampled images, shape ``(n, D)``: similar for similar images."""
+        self._must_have_images()
         return signatures(self.samples)
 
     @cached_property
@@ -91,6 +97,7 @@ class Evidence:
         """L2-normalised network features of the samples, shape ``(n, D)``."""
         if self.networks.describe is None:
             raise NotCheckedError("no network provides features")
+        self._must_have_images()
         features = self.networks.describe(self.samples).astype(np.float64)
         norms = np.linalg.norm(features, axis=1, keepdims=True)
         return features / np.maximum(norms, 1e-12)
@@ -100,6 +107,7 @@ class Evidence:
         """Plates found in the images, compared with the labelled boxes."""
         if self.networks.find is None:
             raise NotCheckedError("no network detects plates")
+        self._must_have_images()
         return box_opinions(self.samples, self.networks.find)
 
     @property
@@ -112,6 +120,7 @@ class Evidence:
         """Texts read from the images, compared with the labelled texts."""
         if self.networks.read is None or not self.samples.has_text:
             raise NotCheckedError("no network reads plates, or the set has no texts")
+        self._must_have_images()
         networks = self.networks
         return text_opinions(self.samples, self.networks.read, networks.find, self.params.SEED)
 

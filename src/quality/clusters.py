@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .base import Evidence, Scores
+from .base import Evidence, NotCheckedError, Scores
 from .coverage import balance
 
 LEAST_SAMPLES = 50
@@ -41,11 +41,14 @@ def clusters(evidence: Evidence) -> Scores:
     # Centre the features: all images share a large common component, which distinguishes none of them.
     centre = compared.features.mean(axis=0)
     points = [_directions(part.features - centre) for part in parts]
-    total = len(points[0])
-    count = min(evidence.params.CLUSTERS, total // 10)
+    total, drawn = len(points[0]), _balanced(points, seed)
+    # Copies of an image are a single point, and as many clusters as points are the most there can be.
+    count = min(evidence.params.CLUSTERS, total // 10, len(np.unique(drawn.round(6), axis=0)))
+    if count < 2:
+        raise NotCheckedError("all images have the same features")
     # On a busy CPU, threads that wait for each other take minutes.
     with threadpool_limits(1):
-        means = KMeans(count, n_init=2, random_state=seed).fit(_balanced(points, seed))
+        means = KMeans(count, n_init=2, random_state=seed).fit(drawn)
     distances = [means.transform(part) for part in points]
     nearest = [part.argmin(axis=1) for part in distances]
     sizes = np.bincount(nearest[0], minlength=count)

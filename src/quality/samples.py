@@ -25,9 +25,10 @@ from ..core.geometry import (
     xyxy_to_box,
 )
 from ..core.images import DecodedImage, ImageError, load_image
-from ..datasets.annotations import PIXEL_COLUMNS, AnnotatedPlate
+from ..datasets.annotations import AnnotatedPlate
 from ..datasets.detection_sets import Split, find_sets, is_set, open_set
 from ..datasets.shards import DatasetError, ShardedSet
+from ..datasets.tables import PIXEL_COLUMNS, read_rows
 
 ImageArray = NDArray[np.uint8]
 FloatArray = NDArray[np.floating]
@@ -133,12 +134,12 @@ def open_samples(path: Path) -> list[Samples]:
     sets = sorted(item.parent for item in path.glob("*/meta.json"))
     if sets:
         return [prepared(folder) for folder in sets]
-    tables = sorted(path.glob("*.csv"))
-    if len(tables) == 1:
-        return [read_table(tables[0], path.name)]
-    if tables:
+    found = sorted(path.glob("*.csv"))
+    if len(found) == 1:
+        return [read_table(found[0], path.name)]
+    if found:
         # A split of a small export may consist of the header line alone.
-        return [read_table(table) for table in tables if len(table.read_bytes().splitlines()) > 1]
+        return [read_table(table) for table in found if len(table.read_bytes().splitlines()) > 1]
     return _real(path)
 
 
@@ -187,11 +188,9 @@ def read_table(path: Path, name: str | None = None) -> Samples:
     Raises:
         DatasetError: The file is not a CSV file, has no rows, or lacks a column.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: cannot be read as CSV: {error}") from error
-    known = set(table.columns)
+    content = read_rows(path)
+    table = pd.DataFrame(content.rows, columns=content.columns, dtype=str)
+    known = set(content.columns)
     ways = [
         columns for columns in (BOX_COLUMNS, PIXEL_COLUMNS, CORNER_COLUMNS) if set(columns) <= known
     ]
@@ -209,8 +208,7 @@ def read_table(path: Path, name: str | None = None) -> Samples:
     sizes = pd.DataFrame([_size(opened, number) for number in range(len(files))], index=files)
     labels = _labels(table, sizes.loc[table["file"]].reset_index(drop=True))
     numbers = table["file"].map({file: i for i, file in enumerate(files)})
-    # The header is line 1, so the first row is line 2.
-    labels = labels.assign(sample=np.arange(len(table)) + 2, image=numbers)
+    labels = labels.assign(sample=content.lines, image=numbers)
     return Samples(
         name or path.stem,
         labels,

@@ -25,7 +25,15 @@ from ..core.program import program
 from ..core.provenance import machine
 from ..evaluation.paired import SIGNIFICANT, compare_outcomes
 from .metric_names import direction
-from .revisions import Plots, Revision, RevisionError, read_plots, read_revision, resolve
+from .revisions import (
+    Plots,
+    Revision,
+    RevisionError,
+    is_shallow,
+    read_plots,
+    read_revision,
+    resolve,
+)
 
 REPORT = "report.md"
 STACK = "evaluations/stack/metrics.json"
@@ -70,12 +78,12 @@ def write_report(base: str, out: Path) -> str:
         The verdict in one line.
 
     Raises:
-        RevisionError: There is no Git repository here, or DVC fails.
+        RevisionError: There is no Git repository here, it is too shallow, or DVC fails.
         StageError: The folder cannot be written.
     """
     check_folder(out)
     head = read_revision()
-    old = read_revision(base) if resolve(base) else None
+    old = _base(base)
     with complete_folder(out) as folder, tempfile.TemporaryDirectory() as temporary:
         plots = read_plots(old.commit if old else None, Path(temporary))
         verdict = judge(old, head)
@@ -99,6 +107,24 @@ def write_report(base: str, out: Path) -> str:
         (folder / REPORT).write_text(text, encoding="utf-8")
         check_links(folder / REPORT)
     return verdict
+
+
+def _base(name: str) -> Revision | None:
+    """Return the revision to compare with, or None if Git does not know it.
+
+    Raises:
+        RevisionError: Git does not know it because the clone is shallow, or DVC fails.
+    """
+    if resolve(name):
+        return read_revision(name)
+    if is_shallow():
+        branch = name.removesuffix("...").removeprefix("origin/")
+        raise RevisionError(
+            f"this clone is shallow (`git clone --depth`), so it lacks the revision {name!r} or its history. "
+            f"Run `git fetch --unshallow`, and if {branch} is another branch, also "
+            f"`git fetch origin {branch}:{branch}`; then name {branch} as the base"
+        )
+    return None
 
 
 def check_folder(out: Path) -> None:

@@ -85,6 +85,11 @@ def resolve(name: str) -> str | None:
     return done.stdout.strip() or None
 
 
+def is_shallow() -> bool:
+    """Return whether this clone lacks a part of the history."""
+    return _git("rev-parse", "--is-shallow-repository").stdout.strip() == "true"
+
+
 def read_revision(name: str = WORKSPACE) -> Revision:
     """Read the parameters, metrics, sizes and outcomes of a commit, or of the workspace.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,6 +102,45 @@ def test_yolo(tmp_path: Path) -> None:
     assert found["train"][0].plates[0].box == pytest.approx([20, 30, 80, 50])
 
 
+def test_yolo_polygons_and_oriented_boxes_are_corners(tmp_path: Path) -> None:
+    # Of a plate at 20,30 80,32 80,50 20,48, in any order; a mask may repeat its first point.
+    corners = [[20, 30], [80, 32], [80, 50], [20, 48]]
+    for number, order in enumerate(((0, 1, 2, 3), (2, 3, 0, 1), (3, 2, 1, 0), (0, 1, 2, 3, 0))):
+        points = [corners[i] for i in order]
+        line = " ".join(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in points)
+        yolo(tmp_path / str(number), f"0 {line}")
+        plate = all_of(open_set(tmp_path / str(number)))["train"][0].plates[0]
+        assert plate.box == pytest.approx([20, 30, 80, 50], abs=0.01)
+        assert plate.corners is not None
+        assert plate.corners == pytest.approx(np.array(corners), abs=0.01)
+    yolo(tmp_path / "mask", "0 .1 .3 .25 .28 .4 .32 .4 .5 .1 .48")
+    plate = all_of(open_set(tmp_path / "mask"))["train"][0].plates[0]
+    assert plate.box == pytest.approx([20, 28, 80, 50])
+    assert plate.corners is None
+    yolo(tmp_path / "found", "0 0.25 0.4 0.3 0.2 0.93")
+    assert all_of(open_set(tmp_path / "found"))["train"][0].plates[0].corners is None
+
+
+def test_the_classes_of_label_studio_are_in_a_text_file(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    text(tmp_path / "classes.txt", "car\nplate\n")
+    assert not any(true.plates for (true,) in all_of(open_set(tmp_path)).values())
+    text(tmp_path / "classes.txt", "plate\ncar\n")
+    assert all(true.plates for (true,) in all_of(open_set(tmp_path)).values())
+
+
+def test_cvat_writes_texts_into_voc(tmp_path: Path) -> None:
+    voc(tmp_path)
+    path = tmp_path / "annotations/a.xml"
+    attribute = (
+        "<attributes><attribute><name>text</name><value>ZH 12</value></attribute></attributes>"
+    )
+    text(path, path.read_text(encoding="utf-8").replace("</object>", f"{attribute}</object>"))
+    (split,) = open_set(tmp_path)
+    assert split.has_text
+    assert next(split.images()).plates[0].text == "ZH12"
+
+
 def test_ufpr(tmp_path: Path) -> None:
     ufpr(tmp_path)
     splits = open_set(tmp_path)
@@ -143,6 +183,20 @@ def _no_number(folder: Path) -> None:
     yolo(folder, "0 0.25 0.4 wide 0.2")
 
 
+def _triangle(folder: Path) -> None:
+    yolo(folder, "0 0.25 0.4 0.3 0.2 0.1 0.2")
+
+
+def _pixels(folder: Path) -> None:
+    yolo(folder, "0 20 30 80 32 80 50 20 48")
+
+
+def _swapped(folder: Path) -> None:
+    voc(folder)
+    path = folder / "annotations/a.xml"
+    text(path, path.read_text(encoding="utf-8").replace("<xmax>80", "<xmax>10"))
+
+
 def _outside(folder: Path) -> None:
     yolo(folder, "0 1.25 0.4 0.1 0.2")
 
@@ -176,10 +230,16 @@ def _damaged(folder: Path) -> None:
     ("make", "named"),
     [
         (_no_number, "a.txt, line 1: expected `class cx cy w h`"),
-        (_outside, "is not valid in an image of 200x100 pixels"),
+        (
+            _outside,
+            "a.txt, line 1: the box [240.0, 30.0, 260.0, 50.0] is not valid in an image of 200x100",
+        ),
+        (_triangle, "a.txt, line 1: expected `class cx cy w h`, or `class x1 y1 … xn yn`"),
+        (_pixels, "a.txt, line 1: the box"),
+        (_swapped, "a.xml, object 1: the box"),
         (_no_image, "a.xml: its image a.png is not in the same folder"),
         (_no_xml, "a.xml: not a Pascal VOC annotation"),
-        (_no_corners, "expected `corners: x,y x,y x,y x,y`"),
+        (_no_corners, "line 2: expected `corners: x,y x,y x,y x,y`"),
         (_no_names, "data.yaml: does not list the classes"),
         (_damaged, "a.xml: "),
         (lambda folder: text(folder / "notes.md", "?"), "not a known dataset layout"),
@@ -187,7 +247,7 @@ def _damaged(folder: Path) -> None:
 )
 def test_what_is_wrong_is_named(tmp_path: Path, make: Callable[[Path], None], named: str) -> None:
     make(tmp_path)
-    with pytest.raises(DatasetError, match=named.replace(".", r"\.")):
+    with pytest.raises(DatasetError, match=re.escape(named)):
         all_of(open_set(tmp_path))
 
 

@@ -307,6 +307,31 @@ def test_which_way_is_better(name: str, sign: int) -> None:
     assert mark(name, 0.25, 0.5) == {1: "▲ better", -1: "▼ worse", 0: "changed"}[sign]
 
 
+@pytest.mark.parametrize("base", ["main", "main...", "HEAD~1"])
+def test_a_shallow_clone_is_told_how_to_get_the_base(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    results(0.5)
+    commit("base")
+    git("switch", "--quiet", "--create", "faster")
+    results(0.6)
+    commit("faster")
+    clone = tmp_path / "clone"
+    git("clone", "-q", "--depth", "1", "-b", "faster", f"file://{repository}", str(clone))
+    monkeypatch.chdir(clone)
+    with pytest.raises(
+        RevisionError, match=r"this clone is shallow.*git fetch --unshallow"
+    ) as error:
+        write_report(base, Path("report"))
+    assert not Path("report").exists()
+    # What it says is enough.
+    git("fetch", "-q", "--unshallow")
+    if "main" in base:
+        assert "`git fetch origin main:main`; then name main as the base" in str(error.value)
+        git("fetch", "-q", "origin", "main:main")
+    assert not write_report(base, Path("report")).startswith("No verdict")
+
+
 def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
     (tmp_path / REPORT).write_text("![there](a.png) and ![not there](b.png)")
     (tmp_path / "a.png").touch()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
+import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -124,19 +125,45 @@ def test_no_branch_is_told(clone: Path, capsys: Output) -> None:
     assert "git switch" in capsys.readouterr().err
 
 
-def test_the_parameters_are_run_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_parameters_are_run_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     called: list[list[str]] = []
 
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def call_dvc(command: list[str], *_: object) -> int:
         called.append(command)
-        return subprocess.CompletedProcess(command, 3, stdout="")
+        return 3
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(results, "stage_environment", dict)
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(results, "configured", lambda: None)
+    monkeypatch.setattr(results, "call_dvc", call_dvc)
     assert results.main(["make", "--dry", "train_ocr"]) == 3
     assert called[0][1:] == ["-m", "dvc", "exp", "run", "--dry", "train_ocr"]
     with pytest.raises(SystemExit):
         results.main(["commit", "--dry"])
+
+
+def test_a_remote_that_is_away_is_told_before_a_stage_runs(
+    project: Path, plain: None, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    call(project, "dvc", "remote", "add", "-q", "-d", "storage", "s3://plates/cache")
+    call(project, "dvc", "remote", "modify", "-q", "storage", "endpointurl", url)
+    (project / "params.yaml").write_text("rate: 0.3\n")
+    lock = (project / "dvc.lock").read_bytes()
+    assert results.main(["make"]) == 1
+    message = capsys.readouterr().err
+    assert re.search(
+        r"error: s3://plates/cache at http.*: cannot be reached: .*`dvc exp run`", message
+    )
+    assert "Traceback" not in message
+    assert (project / "dvc.lock").read_bytes() == lock
 
 
 def test_new_parameters_become_results_of_the_branch(

@@ -15,6 +15,7 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 
 from scripts import run as script
+from scripts.workspace import exclusive
 from src.config import ConfigError, load_config
 from tests.conftest import PARAMETERS
 
@@ -47,7 +48,7 @@ class Commands:
         self.status = status
         self.command: list[str] = []
 
-    def __call__(self, command: list[str], clock: script.Clock) -> int:
+    def __call__(self, command: list[str], clock: script.Clock, *_: object) -> int:
         self.command = command
         clock.seconds |= {"prepare_ocr": 12.4, "train_ocr": 61.0}
         return self.status
@@ -241,7 +242,9 @@ def test_the_seconds_of_each_stage_are_told(
     )
     (clone / "dvc.py").write_text(code + "print('trouble', file=sys.stderr)\nsys.exit(3)\n")
     clock = script.Clock()
-    assert script.run_dvc([script.sys.executable, "dvc.py"], clock) == 3
+    with exclusive("make run") as lock:
+        command = [script.sys.executable, "dvc.py"]
+        assert script.run_dvc(command, clock, lock, load_config()) == 3
     assert list(clock.seconds) == ["first", "second"]
     assert clock.seconds["first"] == pytest.approx(0.5, abs=0.3)
     assert clock.seconds["second"] < 0.4

@@ -229,6 +229,30 @@ def test_a_killed_training_goes_on_to_the_same_weights(workspace: Path) -> None:
     assert again["iou"].tolist() == pytest.approx(iou["iou"].tolist(), abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 128 + 15), (signal.SIGINT, 128 + 2)]
+)
+def test_a_training_that_is_ended_fails_and_can_be_resumed(
+    workspace: Path, number: signal.Signals, status: int
+) -> None:
+    """By kill -TERM and by Ctrl-C: Lightning alone would end with the statuses 0 and 1."""
+    params = {"EPOCHS": 1000, "VALIDATE_EVERY": 2, "PATIENCE": 100_000}
+    set_params(workspace, {f"TrainLocalizeParams.{name}": value for name, value in params.items()})
+    training = subprocess.Popen(
+        command(), cwd=workspace, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    last = workspace / CHECKPOINTS / "last.ckpt"
+    deadline = time.monotonic() + 300
+    while not last.exists() and time.monotonic() < deadline and training.poll() is None:
+        time.sleep(0.005)
+    training.send_signal(number)
+    errors = training.communicate(timeout=300)[1]
+    assert training.returncode == status, errors
+    assert "Traceback" not in errors
+    assert not (workspace / MODEL).exists(), "weights of a training that has not finished"
+    assert torch.load(last, weights_only=True)["global_step"] > 0
+
+
 class KilledError(Exception):
     pass
 

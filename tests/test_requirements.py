@@ -13,7 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+# The first line says when the set was resolved.
+LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()[1:]
 
 
 def _direct() -> Iterator[Requirement]:

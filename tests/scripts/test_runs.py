@@ -142,7 +142,9 @@ def begin(project: Path) -> Iterator[Begin]:
     for process in begun:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 HOLD = "while not Path(os.environ['HOOKS'], 'go').exists(): time.sleep(0.05)\n"

@@ -31,7 +31,15 @@ from .scene import draw_plates
 Floats = NDArray[np.float64]
 Direction = Literal["approaching", "receding", "left", "right"]
 Kind = Literal[
-    "approach", "recede", "passing", "stop_and_go", "two", "behind_pillar", "covered", "night", "rain"
+    "approach",
+    "recede",
+    "passing",
+    "stop_and_go",
+    "two",
+    "behind_pillar",
+    "covered",
+    "night",
+    "rain",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """Kinds of clips. A clip's number decides its kind, so that all are equally frequent."""
@@ -353,7 +361,12 @@ def body(vehicle: Vehicle, matrix: Floats) -> Floats:
     half = _half_width(vehicle.spec)
     top, bottom = -1.05 * half, vehicle.spec.height + 0.35 * half
     box = np.array(
-        [[middle - half, top], [middle + half, top], [middle + half, bottom], [middle - half, bottom]]
+        [
+            [middle - half, top],
+            [middle + half, top],
+            [middle + half, bottom],
+            [middle - half, bottom],
+        ]
     )
     return apply(matrix[None], box[None])[0]
 
@@ -390,9 +403,7 @@ def _motions(
             right = _along("receding", later, (0.6, 0.92), aspect, numbers)
             return [left, right]
         far = _across(begin, (0.25, 0.45), (0.017, 0.024), aspect, numbers)
-        near = _across(
-            begin + numbers.uniform(0, 0.8), (0.6, 0.8), (0.024, 0.036), aspect, numbers
-        )
+        near = _across(begin + numbers.uniform(0, 0.8), (0.6, 0.8), (0.024, 0.036), aspect, numbers)
         return [far, near]
     if kind in ("passing", "behind_pillar"):
         return [_across(begin, (0.35, 0.75), (0.018, 0.036), aspect, numbers)]
@@ -504,6 +515,9 @@ def _conditions(kind: Kind, numbers: SampleDraws) -> Conditions:
         )
     if kind == "rain":
         return replace(
-            day, gain=numbers.uniform(0.45, 0.8), blur=day.blur + 0.2, streaks=numbers.integer(40, 160)
+            day,
+            gain=numbers.uniform(0.45, 0.8),
+            blur=day.blur + 0.2,
+            streaks=numbers.integer(40, 160),
         )
     return day

@@ -93,9 +93,15 @@ class Footage:
             word = "".join(chr(65 + numbers.integer(0, 25)) for _ in range(numbers.integer(3, 7)))
             size = height / 720
             cv2.rectangle(
-                image, (x - 6, y - int(30 * size)), (x + int(22 * size * len(word)), y + 8), (235,) * 3, -1
+                image,
+                (x - 6, y - int(30 * size)),
+                (x + int(22 * size * len(word)), y + 8),
+                (235,) * 3,
+                -1,
             )
-            cv2.putText(image, word, (x, y), 0, size, (30, 30, 30), max(int(2 * size), 1), cv2.LINE_AA)
+            cv2.putText(
+                image, word, (x, y), 0, size, (30, 30, 30), max(int(2 * size), 1), cv2.LINE_AA
+            )
         return np.ascontiguousarray(image)
 
     @cached_property
@@ -115,9 +121,7 @@ class Footage:
             if matrix is None or vehicle.direction == "receding":
                 continue
             spec = vehicle.spec
-            lamps = np.array(
-                [[spec.width / 2 - 620.0, -180.0], [spec.width / 2 + 620.0, -180.0]]
-            )
+            lamps = np.array([[spec.width / 2 - 620.0, -180.0], [spec.width / 2 + 620.0, -180.0]])
             for x, y in apply(matrix[None], lamps[None])[0].tolist():
                 scale = float(np.linalg.norm(matrix[:2, 0]) / abs(matrix[2, 2]))
                 radius = max(scale * 90 * (1 + strength), 2.0)
@@ -314,7 +318,8 @@ def write_clip(footage: Footage, path: Path) -> None:
         "-pix_fmt", "yuv420p", str(temporary),
     ]  # fmt: skip
     encoder = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert encoder.stdin is not None and encoder.stderr is not None  # noqa: S101  # both are pipes
+    assert encoder.stdin is not None  # noqa: S101  # for the type checker: it is a pipe
+    assert encoder.stderr is not None  # noqa: S101  # as above
     try:
         for frame in footage:
             encoder.stdin.write(frame.tobytes())

@@ -292,7 +292,7 @@ class Clip:
         come, and None where the plate is clear so shortly that both are right. ``clear`` has the seconds
         at which the plate is first and last clear.
         """
-        rows = []
+        rows: list[dict[str, object]] = []
         for vehicle, frames in zip(self.vehicles, self.clear_frames, strict=True):
             long_enough = len(frames) >= CLEAR_SECONDS * self.frame_rate
             rows.append(

@@ -97,6 +97,27 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     first_at: datetime | UnsetType = UNSET
     last_at: datetime | UnsetType = UNSET
 
+    def line(self) -> str:
+        """Return the event as a line for people."""
+        what = (
+            f"{self.canton} {self.number} ({self.confidence:.1%})"
+            if self.plate
+            else _WITHOUT_TEXT[self.reason or "unreadable"]
+        )
+        details = [
+            f"{self.first:.1f} to {self.last:.1f} s",
+            *(detail for detail in (self.direction, self.colour) if detail),
+            *([f"revision {self.revision}"] if self.revision > 1 else []),
+        ]
+        return f"{self.source}: {what}, {', '.join(details)}"
+
+
+_WITHOUT_TEXT: dict[Reason, str] = {
+    "incomplete": "a plate, part of which is hidden",
+    "not_swiss": "a plate that is not Swiss",
+    "unreadable": "a plate that cannot be read",
+}
+
 
 @dataclass
 class _Given:
@@ -257,10 +278,11 @@ class EventBook:
             image = encode(sighting.frame)
         elif before is not None and before.best.time == time:
             image = before.best.image
+        x1, y1, x2, y2 = sighting.plate.box
         return Best(
             time=time,
-            box=_rounded(sighting.plate.box),
-            corners=tuple(_rounded(corner) for corner in sighting.plate.corners),
+            box=(round(x1, 2), round(y1, 2), round(x2, 2), round(y2, 2)),
+            corners=tuple((round(x, 2), round(y, 2)) for x, y in sighting.plate.corners),
             image=image,
         )
 
@@ -291,7 +313,3 @@ def _alternatives(track: Track, confidence: float) -> tuple[Alternative, ...]:
         Alternative(plate=text, confidence=round(confidence if not rank else total * rest, 6))
         for rank, (text, total) in enumerate(ranked[:_ALTERNATIVES])
     )
-
-
-def _rounded(values: Sequence[float]) -> tuple[float, ...]:
-    return tuple(round(value, 2) for value in values)

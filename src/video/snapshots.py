@@ -109,4 +109,6 @@ class SnapshotCamera:
 def _explained(error: OSError | HTTPException) -> str:
     if isinstance(error, HTTPError):
         return f"the server answers {error.code} {error.reason}"
-    return f"cannot be reached: {getattr(error, 'reason', None) or error or type(error).__name__}"
+    return (
+        f"cannot be reached: {getattr(error, 'reason', None) or str(error) or type(error).__name__}"
+    )

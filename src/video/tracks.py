@@ -15,12 +15,20 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
+from ..core.errors import UserError
 from ..core.geometry import box_iou, plate_height, xyxy_to_box
 from ..core.images import Pixels
+from ..core.program import COMMAND
 from ..inference.reader import Plate
 from .vote import Sighting, Vote
+
+try:
+    from scipy.optimize import linear_sum_assignment
+except ModuleNotFoundError as _error:
+    raise UserError(
+        f"videos need {_error.name}, which is not installed: pip install '{COMMAND}[video]'"
+    ) from _error
 
 Direction = Literal["approaching", "receding", "left", "right"]
 

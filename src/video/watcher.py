@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.images import Pixels
-from ..inference.reader import Plate, PlateReader
+from ..inference.reader import Plate, PlateReader, Search
 from .confidence import EventCalibration
 from .events import Event, EventBook
 from .live import LiveSource
@@ -156,11 +156,13 @@ def _shifted(plate: Plate, offset: tuple[int, int]) -> Plate:
     )
 
 
-def read_with(reader: PlateReader) -> ReadFrame:
+def read_with(reader: PlateReader, search: Search = "standard") -> ReadFrame:
     """Return a function that reads frames with a reader, as the vote needs them."""
 
     def read(frame: Frame) -> Sequence[Plate]:
-        return reader.read(cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB), alternatives=ALTERNATIVES)
+        return reader.read(
+            cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB), alternatives=ALTERNATIVES, search=search
+        )
 
     return read
 
@@ -192,7 +194,7 @@ class Watching:
 
     Args:
         spec: The source.
-        reader: Reader of its frames.
+        read: Reads a frame.
         report: Takes messages about the source.
         stop: Ends it; the vehicles that are still there then give their events.
         progress: Takes how far it is.
@@ -201,14 +203,14 @@ class Watching:
     def __init__(
         self,
         spec: SourceSpec,
-        reader: PlateReader,
+        read: ReadFrame,
         report: Report,
         stop: threading.Event | None = None,
         progress: Progress = lambda second, length: None,
     ) -> None:
         self.spec = spec
         self.counts = Counts()
-        self._reader, self._report, self._progress = reader, report, progress
+        self._read, self._report, self._progress = read, report, progress
         self._stop = stop or threading.Event()
 
     def __iter__(self) -> Iterator[Event]:
@@ -220,7 +222,7 @@ class Watching:
         source = open_source(self.spec, self._report)
         started = datetime.now(UTC) if source.is_live else None
         begin = time.monotonic()
-        watcher = Watcher(self.spec.name, read_with(self._reader), self.spec.settings, started)
+        watcher = Watcher(self.spec.name, self._read, self.spec.settings, started)
         self.counts = watcher.counts
         for frame in source.frames(self.spec.settings.fps, self._stop):
             if frame is None:
@@ -255,7 +257,7 @@ _WAITING = 1000
 
 def watch(
     specs: Sequence[SourceSpec],
-    reader: PlateReader,
+    read: ReadFrame,
     stop: threading.Event,
     progress: Callable[[str, float, float | None], None] = lambda name, second, length: None,
 ) -> Iterator[Event | Message]:
@@ -265,7 +267,7 @@ def watch(
 
     Args:
         specs: Sources with different names.
-        reader: Reader of all their frames.
+        read: Reads a frame; sources call it at the same time.
         stop: Ends all; the vehicles that are still there then give their events.
         progress: Takes the name of a source, the second that it has reached, and its length if known. It is
             called from the sources' threads.
@@ -280,7 +282,7 @@ def watch(
             results.put(Message(spec.name, text))
 
         watching = Watching(
-            spec, reader, report, stop, lambda second, length: progress(spec.name, second, length)
+            spec, read, report, stop, lambda second, length: progress(spec.name, second, length)
         )
         try:
             for event in watching:
@@ -307,10 +309,10 @@ def watch(
 
 def _summary(counts: Counts) -> str:
     parts = [
-        f"{counts.events} events",
-        f"{counts.frames} frames, {counts.read} of them read",
-        f"{counts.dropped} dropped",
+        f"events: {counts.events}",
+        f"frames: {counts.frames}, of which read: {counts.read}",
+        f"dropped: {counts.dropped}",
     ]
     if counts.reconnections:
-        parts.append(f"{counts.reconnections} reconnections")
+        parts.append(f"reconnections: {counts.reconnections}")
     return ", ".join(parts)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..core.errors import UserError
-from ..core.program import COMMAND, PACKAGE, program
+from ..core.program import program
 from ..video.settings import Region, Settings, SettingsError, SourceSpec, load_sources
 
 if TYPE_CHECKING:
@@ -95,28 +95,6 @@ def _write_image(folder: Path, event: Event, image: bytes) -> Path:
     return path
 
 
-_WITHOUT_TEXT = {
-    "incomplete": "a plate, part of which is hidden",
-    "not_swiss": "a plate that is not Swiss",
-    "unreadable": "a plate that cannot be read",
-}
-
-
-def event_line(event: Event) -> str:
-    """Return an event as a line for people."""
-    what = (
-        f"{event.canton} {event.number} ({event.confidence:.1%})"
-        if event.plate
-        else _WITHOUT_TEXT[event.reason or "unreadable"]
-    )
-    details = [
-        f"{event.first:.1f} to {event.last:.1f} s",
-        *(detail for detail in (event.direction, event.colour) if detail),
-        *([f"revision {event.revision}"] if event.revision > 1 else []),
-    ]
-    return f"{event.source}: {what}, {', '.join(details)}"
-
-
 class _Progress:
     """Progress of the files among the sources, on a terminal or as a line now and then."""
 
@@ -152,16 +130,9 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: A setting is wrong, or the bundle cannot be used.
     """
-    try:
-        from ..video.events import Event
-        from ..video.watcher import watch
-    except ModuleNotFoundError as error:
-        if (error.name or PACKAGE).split(".")[0] == PACKAGE:
-            raise
-        raise UserError(
-            f"watching needs {error.name}, which is not installed: pip install '{COMMAND}[video]'"
-        ) from error
     from ..inference.reader import PlateReader
+    from ..video.events import Event
+    from ..video.watcher import read_with, watch
 
     settings = settings_of(options)
     specs = named(options.sources, settings)
@@ -185,12 +156,12 @@ def run(options: argparse.Namespace) -> int:
     status = 0
     progress = _Progress()
     try:
-        for result in watch(specs, reader, stop, progress):
+        for result in watch(specs, read_with(reader), stop, progress):
             if isinstance(result, Event):
                 line = (
                     msgspec.json.encode(event_object(result, options.images)).decode()
                     if options.json
-                    else event_line(result)
+                    else result.line()
                 )
                 progress.bar.write(line, file=sys.stdout)
                 sys.stdout.flush()

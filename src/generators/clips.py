@@ -49,8 +49,9 @@ CLEAR_CAP = 10.0
 CLEAR_SECONDS = 0.25
 """Time for which a plate must be clear to be expected in the events; one that is clear for a shorter time
 may be read or not."""
-CRF = (23, 38)
-"""Range of the constant rate factor that clips are compressed with: from good to poor cameras."""
+CRFS, CRF_WEIGHTS = (23, 28, 33, 38), (1, 3, 1, 1)
+"""Constant rate factors that clips are compressed with, from good to poor cameras, and how frequent each is:
+28 is the one that figures are stated for."""
 
 _CANDIDATES = 12
 """Number of plates that a clip's plates are chosen from."""
@@ -348,7 +349,7 @@ def draw_clip(
         left = numbers.uniform(0.3, 0.6)
         pillar = (left, left + numbers.uniform(0.05, 0.16))
     end = max(motion.finish for motion, _ in motions) + numbers.uniform(*_EMPTY)
-    crf = numbers.integer(*CRF)
+    crf = CRFS[numbers.index(CRF_WEIGHTS)]
     conditions = _conditions(kind, numbers)
     return Clip(
         seed, index, kind, size, frame_rate, end, crf, vehicles, conditions, pillar

@@ -429,7 +429,7 @@ def speed(tasks: Sequence[Task]) -> dict[str, Any]:
         "frames_read": round(read / frames, 3) if frames else None,
         "cpu_per_video_s": round(cpu / seconds, 3) if seconds else None,
         "runtime": reader.runtime,
-        **machine(),
+        "machine": machine(),
     }
 
 

@@ -33,7 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         unread: Whether plates without a text give events.
         min_confidence: Probability from which on an event has a text; None is the one that was chosen on
             drawn clips (src/video/confidence.json).
-        frame_rate: Frames a second of a folder of frames, whose files hold no time.
+        frame_rate: Frames a second of a folder of frames, and of raw MJPEG files, which hold no time.
         images: Whether an event has its best frame.
     """
 

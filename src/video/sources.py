@@ -42,6 +42,10 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 _EARLY = 1e-3
 """Seconds by which a frame may be earlier than it is due: time stamps are rounded."""
+_JPEG = b"\xff\xd8"
+"""How raw MJPEG begins: it is one JPEG after the other."""
+_USUAL_RATE = 25.0
+"""Frames a second of a file that does not state them."""
 _MISSING = 2.0
 """Seconds that a file may end before its stated length."""
 
@@ -93,6 +97,7 @@ class VideoFile:
 
     Args:
         path: Path of the file.
+        raw_rate: Frames a second of raw MJPEG, which holds no time.
         report: Takes messages about damage.
 
     Raises:
@@ -102,10 +107,15 @@ class VideoFile:
     is_live = False
     dropped = 0
 
-    def __init__(self, path: str, report: Report = lambda _: None) -> None:
-        if not Path(path).exists():
-            raise SourceError(f"{path}: there is no such file")
-        if Path(path).is_file() and not Path(path).stat().st_size:
+    def __init__(self, path: str, raw_rate: float = 25.0, report: Report = lambda _: None) -> None:
+        try:
+            with Path(path).open("rb") as file:
+                start = file.read(len(_JPEG))
+        except FileNotFoundError:
+            raise SourceError(f"{path}: there is no such file") from None
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+        if not start:
             raise SourceError(f"{path}: is empty")
         self._path, self._report = path, report
         self._capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
@@ -113,9 +123,10 @@ class VideoFile:
             raise SourceError(
                 f"{path}: cannot be read as a video; use MP4, MKV, AVI, MJPEG or another format of FFmpeg"
             )
-        self._rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self._is_raw = start == _JPEG
+        self._rate = raw_rate if self._is_raw else self._capture.get(cv2.CAP_PROP_FPS)
         if not 0 < self._rate <= 1000:
-            self._rate = 25.0
+            self._rate = _USUAL_RATE
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.duration: float | None = count / self._rate if count > 0 else None
 
@@ -143,6 +154,8 @@ class VideoFile:
 
     def _time(self, number: int, before: float) -> float:
         """Return the second of the frame that was grabbed; some formats have no time stamps."""
+        if self._is_raw:
+            return number / self._rate
         stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if number == 0:
             return max(float(stamp), 0.0)

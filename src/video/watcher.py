@@ -182,7 +182,7 @@ def open_source(spec: SourceSpec, report: Report) -> VideoSource:
         return LiveSource(spec.location, report)
     if Path(spec.location).is_dir():
         return FrameFolder(spec.location, spec.settings.frame_rate, report)
-    return VideoFile(spec.location, report)
+    return VideoFile(spec.location, spec.settings.frame_rate, report)
 
 
 Progress = Callable[[float, float | None], None]

@@ -247,7 +247,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="least probability of a text (default: as fitted on drawn clips)",
     )  # fmt: skip
     parser.add_argument(
-        "--frame-rate", type=float, metavar="N", help="frames a second of a folder (default: 25)"
+        "--frame-rate",
+        type=float,
+        metavar="N",
+        help="frames a second of folders and of raw MJPEG files (default: 25)",
     )
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="folder of the bundle (default: models)"

@@ -71,9 +71,7 @@ def write_video(
     path: Path, frames: Iterable[Pixels], rate: float = 10.0, codec: str = "mp4v"
 ) -> Path:
     """Write a video file."""
-    writer = cv2.VideoWriter(
-        str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), rate, SIZE
-    )
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), rate, SIZE)
     assert writer.isOpened()
     for frame in frames:
         writer.write(frame)

@@ -119,7 +119,10 @@ def test_one_that_comes_back_within_a_minute_continues_its_event() -> None:
 
 def test_another_colour_or_format_is_another_vehicle() -> None:
     for first, second in (
-        ({"colour": "blue", "colour_confidence": 0.9}, {"colour": "white", "colour_confidence": 0.9}),
+        (
+            {"colour": "blue", "colour_confidence": 0.9},
+            {"colour": "white", "colour_confidence": 0.9},
+        ),
         ({"format": "front"}, {"format": "motorcycle"}),
     ):
         scene = Scene()

@@ -213,8 +213,10 @@ class EventBook:
         confidence = self._calibration.probability(track.vote)
         least = self._settings.min_confidence
         if least is None:
-            least = self._calibration.threshold
-        is_known = confidence >= least and track.vote.reads > 0
+            # What no single frame shows clearly enough is not taken from all of them together.
+            is_known = track.vote.reads > 0 and confidence >= self._calibration.threshold
+        else:
+            is_known = confidence >= least
         return (track.vote.text if is_known else None), confidence
 
     def _give(self, track: Track, text: str | None, confidence: float) -> Event:

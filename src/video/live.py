@@ -187,7 +187,9 @@ class LiveSource:
         report: Report = lambda _: None,
         open_camera: Callable[[float], Camera] | None = None,
     ) -> None:
-        self._report = report
+        shown = without_credentials(location)
+        # OpenCV names what it cannot open.
+        self._report: Report = lambda text: report(text.replace(location, shown))
         self._open = open_camera or (lambda fps: connect(location, fps))
         self.dropped = 0
         self.reconnections = 0

@@ -106,7 +106,6 @@ class _Progress:
         self._lock = threading.Lock()
         self.bar = tqdm(
             unit=" s", file=sys.stderr, delay=1.0, mininterval=0.3 if on_terminal else 10.0,
-            disable=None if on_terminal else False,
             bar_format="{desc}{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of video [{elapsed}]",
             total=0,
         )  # fmt: skip

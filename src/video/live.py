@@ -210,13 +210,14 @@ class LiveSource:
                 newest = connection.take(_TICK)
                 if newest is not None:
                     came, image = newest
+                    begin = time.monotonic()
                     yield Frame(came - start, image)
                     now = time.monotonic()
-                    # Moments that have passed meanwhile while frames came.
-                    missed = int((now - due) * fps)
-                    if missed > 1:
-                        self.dropped += min(missed - 1, connection.received - received)
-                    due = max(due + 1 / fps, now - 1 / fps)
+                    # Moments that have passed meanwhile while frames came; the last one is served now.
+                    missed = int((now - begin) * fps) - 1
+                    if missed > 0:
+                        self.dropped += min(missed, connection.received - received)
+                    due = max(due + 1 / fps, now)
                     continue
                 yield None
                 silent = time.monotonic() - connection.heard
@@ -231,3 +232,5 @@ class LiveSource:
         finally:
             connection.give_up()
             self.reconnections += connection.reconnections
+            # A thread that Python finds in OpenCV when it ends makes it abort.
+            connection.thread.join(_TICK)

@@ -39,8 +39,6 @@ VIDEO_SUFFIXES = frozenset(
 
 # FFmpeg writes what it thinks of a file to standard error; what matters is reported by these classes.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-# So does OpenCV, with the password of a URL.
-cv2.setLogLevel(0)
 
 _EARLY = 1e-3
 """Seconds by which a frame may be earlier than it is due: time stamps are rounded."""

@@ -93,7 +93,9 @@ def test_the_fit_separates_right_from_wrong_events(bench: ModuleType) -> None:
     values = numbers.normal(0, 1, (400, len(FEATURES))) + 2.5 * right[:, None]
     # A feature that says the opposite is left out.
     values[:, 2] *= -1
-    made = bench.fit([(row.tolist(), bool(each)) for row, each in zip(values, right, strict=True)], "abc")
+    made = bench.fit(
+        [(row.tolist(), bool(each)) for row, each in zip(values, right, strict=True)], "abc"
+    )
     assert made.weights[2] == 0
     assert sum(weight > 0 for weight in made.weights) == 3
     assert (made.events, made.right, made.bundle) == (400, int(right.sum()), "abc")
@@ -130,7 +132,8 @@ def test_it_prints_all_rows(tmp_path: Path) -> None:
             (fps, vote) for fps in (8, 5) for vote in ("sum", "first", "surest", "majority")
         ]
         assert {row["kind"] for row in rows if "kind" in row} == {
-            "approach", "recede", "passing", "stop_and_go", "two", "behind_pillar", "covered", "night", "rain",
+            "approach", "recede", "passing", "stop_and_go", "two", "behind_pillar", "covered",
+            "night", "rain",
         }  # fmt: skip
         assert rows[-1]["cpu_per_video_s"] > 0
     assert len(list((tmp_path / "kept").glob("*.readings.json"))) == 9

@@ -91,7 +91,7 @@ def test_a_stop_is_a_stop() -> None:
     assert motion.progress(7.0) == pytest.approx(1)
     assert motion.finish == 7.0
     way = [motion.progress(t) for t in np.linspace(1, 7, 60)]
-    assert all(later >= earlier for earlier, later in zip(way, way[1:], strict=False))
+    assert (np.diff(way) >= 0).all()
     # No jump: it brakes and accelerates.
     assert max(np.diff(way)) < 0.06
     assert motion.at(0) == pytest.approx(motion.start)
@@ -131,7 +131,9 @@ def test_a_nearer_vehicle_hides_a_plate() -> None:
 def test_the_truth_says_what_is_expected() -> None:
     for i in range(2 * len(KINDS)):
         made = clip(i, size=(1280, 720))
-        for vehicle, row, frames in zip(made.vehicles, made.truth(), made.clear_frames, strict=True):
+        for vehicle, row, frames in zip(
+            made.vehicles, made.truth(), made.clear_frames, strict=True
+        ):
             assert row["text"] == vehicle.text
             if not vehicle.text:
                 assert row["expected"] is False
@@ -142,9 +144,11 @@ def test_the_truth_says_what_is_expected() -> None:
 
 def test_the_plate_is_where_the_truth_has_it_and_has_its_colour() -> None:
     checked = 0
-    for index in (0, 1, 2, 9, 11):
+    for index in range(3 * len(KINDS)):
         made = clip(index, size=(640, 360))
-        vehicle = made.vehicles[0]
+        if made.kind not in ("approach", "recede", "passing"):
+            continue
+        (vehicle,) = made.vehicles
         frame = middle_frame(made)
         (seen,) = made.seen(frame)
         assert seen is not None
@@ -163,7 +167,7 @@ def test_the_plate_is_where_the_truth_has_it_and_has_its_colour() -> None:
         assert pixels.sum(axis=1).std() > 40
         assert plate_width(seen.corners) > 20
         checked += 1
-    assert checked >= 3
+    assert checked >= 4
 
 
 def test_empty_frames_differ_by_noise_only() -> None:

@@ -214,3 +214,18 @@ def test_what_is_no_image_is_said() -> None:
             HttpClient(f"http://{camera.host}/snapshot").image()
     with pytest.raises(SourceError, match="cannot be reached"):
         HttpClient(f"http://{camera.host}/snapshot").image()
+
+
+def test_a_camera_that_cannot_be_opened_does_not_show_its_password(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    said: list[str] = []
+    stop = threading.Event()
+    frames = LiveSource("rtsp://me:s3cret@127.0.0.1:9/live", said.append).frames(8, stop)
+    begin = time.monotonic()
+    while not said and time.monotonic() - begin < 60:
+        assert next(frames) is None
+    stop.set()
+    assert said == ["lost, reconnecting (rtsp://127.0.0.1:9/live: cannot be opened)"]
+    output = capfd.readouterr()
+    assert "s3cret" not in output.out + output.err

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from src.config import load_config
-from src.core.geometry import plate_width
 from src.generators import footage
 from src.generators.atlas import Atlas
 from src.generators.clips import CLEAR_CAP, CRFS, KINDS, Clip, Motion, draw_clip
@@ -144,28 +143,27 @@ def test_the_truth_says_what_is_expected() -> None:
 
 def test_the_plate_is_where_the_truth_has_it_and_has_its_colour() -> None:
     checked = 0
-    for index in range(3 * len(KINDS)):
-        made = clip(index, size=(640, 360))
-        if made.kind not in ("approach", "recede", "passing"):
+    for index in range(2 * len(KINDS)):
+        made = clip(index, size=(960, 540))
+        (*_, frames) = made.clear_frames
+        if made.kind not in ("approach", "recede", "passing") or not frames:
             continue
         (vehicle,) = made.vehicles
-        frame = middle_frame(made)
+        frame = frames[len(frames) // 2]
         (seen,) = made.seen(frame)
         assert seen is not None
-        if (seen.corners < 0).any() or (seen.corners > (640, 360)).any():
-            continue
         image = Footage(made).frame(frame)
         middle = seen.corners.mean(axis=0)
         inner = np.round(middle + (seen.corners - middle) * 0.8).astype(np.int32)
-        mask = cv2.fillConvexPoly(np.zeros((360, 640), np.uint8), inner, 1).astype(bool)
+        mask = cv2.fillConvexPoly(np.zeros(image.shape[:2], np.uint8), inner, 1).astype(bool)
         pixels = image[mask].astype(float)
-        bright = pixels[pixels.sum(axis=1) >= np.quantile(pixels.sum(axis=1), 0.6)].mean(axis=0)
+        light = pixels.sum(axis=1)
+        bright = pixels[light >= np.quantile(light, 0.6)].mean(axis=0)
         # The ground keeps its ratio of blue to red in whatever light.
         red, _, blue = COLOURS[vehicle.spec.colour_index].ground
         assert bright[0] / bright[2] == pytest.approx(blue / red, rel=0.25)
-        # Its ink is darker, unless the plate is: it has been painted there, not somewhere else.
-        assert pixels.sum(axis=1).std() > 40
-        assert plate_width(seen.corners) > 20
+        # There is ink on it: it has been painted there, not somewhere else.
+        assert light.std() > 40
         checked += 1
     assert checked >= 4
 

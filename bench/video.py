@@ -308,6 +308,7 @@ class Score:
         events: Number of events with a text, but for those of plates that are clear too shortly.
         wrong: Number of events whose text is that of no vehicle in the clip.
         repeated: Number of right events beyond the first of a vehicle.
+        directed: Number of vehicles found whose event has the right direction.
         delays: Seconds from the first moment at which the plate is clear to the event.
     """
 
@@ -316,6 +317,7 @@ class Score:
     events: int = 0
     wrong: int = 0
     repeated: int = 0
+    directed: int = 0
     delays: list[float] = field(default_factory=list)
 
     def add(self, truth: dict[str, Any], events: Sequence[tuple[Event, float]]) -> None:
@@ -332,6 +334,7 @@ class Score:
             if event.plate in open_texts:
                 vehicle = open_texts.pop(event.plate)
                 self.found += 1
+                self.directed += event.direction == vehicle["direction"]
                 self.delays.append(max(second - vehicle["clear"][0], 0.0))
             elif event.plate in expected:
                 self.repeated += 1
@@ -357,6 +360,7 @@ class Score:
             "events_per_vehicle": round((self.found + self.repeated) / self.found, 3)
             if self.found
             else None,
+            "direction": round(self.directed / self.found, 3) if self.found else None,
             "delay_s": {
                 "median": round(statistics.median(self.delays), 2),
                 "p95": round(float(np.quantile(self.delays, 0.95)), 2),

@@ -13,6 +13,7 @@ to standard error. SIGTERM and SIGINT end it after the events of the vehicles th
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import signal
@@ -50,7 +51,9 @@ def named(arguments: Sequence[str], settings: Settings) -> list[SourceSpec]:
         if match and not Path(argument).exists():
             specs.append(SourceSpec(match[1], match[2], settings))
         else:
-            specs.append(SourceSpec(without_credentials(argument), argument, settings))
+            # A file name may hold any bytes, but the name of a source is text.
+            name = os.fsencode(without_credentials(argument)).decode(errors="replace")
+            specs.append(SourceSpec(name, argument, settings))
     return specs
 
 
@@ -158,7 +161,7 @@ def run(options: argparse.Namespace) -> int:
         for result in watch(specs, read_with(reader), stop, progress):
             if isinstance(result, Event):
                 line = (
-                    msgspec.json.encode(event_object(result, options.images)).decode()
+                    json.dumps(event_object(result, options.images))
                     if options.json
                     else result.line()
                 )
@@ -265,6 +268,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:
         # The output is closed. Without this, Python would fail to flush it at exit and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,6 +17,7 @@ import pytest
 from src.core.errors import UserError
 from src.video.confidence import FEATURES
 from src.video.events import Best, Event
+from src.video.tracks import Direction
 from src.video.vote import Sighting
 from tests.bundles import write_bundle
 from tests.video.footage import plate
@@ -35,16 +36,21 @@ def bench() -> Iterator[ModuleType]:
         sys.path.pop(0)
 
 
-def event(text: str | None) -> Event:
+def event(text: str | None, direction: Direction = "left") -> Event:
     return Event(
         id="1", revision=1, source="lane", plate=text, canton=None, number=None, colour=None,
         format=None, reason=None, confidence=0.9, first=1.0, last=2.0, frames=3, reads=3,
-        direction=None, alternatives=(), best=Best(time=1.0, box=(0, 0, 1, 1), corners=()),
+        direction=direction, alternatives=(), best=Best(time=1.0, box=(0, 0, 1, 1), corners=()),
     )  # fmt: skip
 
 
 def vehicle(text: str, expected: bool | None) -> dict[str, Any]:
-    return {"text": text, "expected": expected, "clear": [1.0, 2.0] if expected else None}
+    return {
+        "text": text,
+        "expected": expected,
+        "clear": [1.0, 2.0] if expected else None,
+        "direction": "left",
+    }
 
 
 def test_scores_count_right_wrong_and_repeated_events(bench: ModuleType) -> None:
@@ -61,6 +67,7 @@ def test_scores_count_right_wrong_and_repeated_events(bench: ModuleType) -> None
     assert row["wrong"] == 0.5
     assert row["f1"] == pytest.approx(1 / 3, abs=1e-4)
     assert row["events_per_vehicle"] == 2
+    assert row["direction"] == 1
     assert row["delay_s"] == {"median": 2.0, "p95": 2.0}
 
 

@@ -119,6 +119,7 @@ def test_names_are_those_given_or_the_location_without_its_password() -> None:
     )
     assert [spec.name for spec in specs] == ["gate", "rtsp://host/live", "clips/a.mp4"]
     assert specs[0].location == "rtsp://u:p@host/live"
+    assert named(["a\udcff.mp4"], settings)[0].name == "a\ufffd.mp4"
     check_names(specs)
     with pytest.raises(SettingsError):
         check_names([*specs, specs[0]])

@@ -179,7 +179,7 @@ class Tracker:
         Returns:
             Tracks whose vehicles have gone.
         """
-        sightings = [Sighting(time, plate, frame) for plate in plates]
+        sightings = [Sighting(time, plate, frame) for plate in _distinct(plates)]
         free = set(range(len(sightings)))
         self._seen = set()
         for row, column in self._pairs(time, sightings):
@@ -223,6 +223,20 @@ class Tracker:
             for row, column in zip(rows, columns, strict=True)
             if costs[row, column] < _FORBIDDEN
         ]
+
+
+def _distinct(plates: Sequence[Plate]) -> list[Plate]:
+    """Return plates without those whose text another one shows more surely.
+
+    The window of a vehicle may be found as a plate too, and what is read in it is the plate's text.
+    """
+    kept: list[Plate] = []
+    texts: set[str] = set()
+    for plate in sorted(plates, key=lambda each: -each.confidence):
+        if plate.plate is None or plate.plate not in texts:
+            kept.append(plate)
+            texts.add(plate.plate or "")
+    return kept
 
 
 def _costs(

@@ -45,6 +45,17 @@ def test_unread_plates_are_told_apart_by_position() -> None:
     assert [track.vote.sightings for track in tracker.tracks] == [5, 5]
 
 
+def test_a_plate_that_is_found_twice_in_a_frame_counts_once() -> None:
+    twice = [plate(confidence=0.8, at=(110, 60), width=300), plate(confidence=0.99)]
+    tracker, _ = follow([twice] * 3)
+    (track,) = tracker.tracks
+    assert track.vote.sightings == 3
+    assert track.vote.best.plate.confidence == 0.99
+    # Of plates that cannot be read, nobody knows.
+    tracker, _ = follow([[plate("ZH1", (x, 100), confidence=0.1) for x in (100, 600)]])
+    assert len(tracker.tracks) == 2
+
+
 def test_a_misreading_does_not_break_a_track() -> None:
     texts = ["ZH123456", "ZH123456", "ZH123466", "ZH12456", "ZH123456"]
     tracker, _ = follow([[plate(text, (100 + 5 * i, 100))] for i, text in enumerate(texts)])

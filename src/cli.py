@@ -32,6 +32,7 @@ class Subcommand(NamedTuple):
 
 SUBCOMMANDS = {
     "read": Subcommand("read.__main__:command", "read the number plates in images"),
+    "watch": Subcommand("watch.__main__:command", "give events of videos and cameras", "video"),
     "serve": Subcommand("serve.__main__:main", "serve the web page and the HTTP API", "serve"),
     "dashboard": Subcommand("dashboard.__main__:main", "show the dashboard", "dashboard"),
     "quality": Subcommand("quality.__main__:command", "check a dataset and its labels", "train"),

@@ -1,13 +1,14 @@
-"""Read the number plates in images.
+"""Read the number plates in images and videos.
 
     python -m src.read PATH... [--json] [--draw DIR] [--min-confidence P] [--alternatives N]
                        [--search full] [--model DIR]
 
 A PATH is an image, a folder (searched recursively), a pattern such as "photos/*.jpg", or - to read
 paths from standard input, one per line. Results go to standard output as soon as they are available, in
-the order of the paths: one line per plate, or with --json one object per image. Progress and errors go
-to standard error. An image that cannot be read does not stop the others; the exit status is then 1, as it
-is for a folder without images. Links to folders are followed.
+the order of the paths: one line per plate, or with --json one object per image. A video (a file such as
+clip.mp4, but not those in a folder) gives events, one for each vehicle. Progress and errors go to standard
+error. An image that cannot be read does not stop the others; the exit status is then 1, as it is for a
+folder without images. Links to folders are followed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tqdm import tqdm
 
 from ..core.errors import UserError
 from ..core.program import program
+from . import clips
 from .output import Result, Signals, StoppedError, as_json, as_text
 
 if TYPE_CHECKING:
@@ -170,22 +172,41 @@ def run(options: argparse.Namespace, signals: Signals) -> int:
     reader = PlateReader.load(options.model)
     left_out = LeftOut()
     paths = Paths(find_files(options.paths, options.draw, left_out))
-    results = read_files(
-        reader, paths, options.min_confidence, options.alternatives, options.search
-    )
-    if options.draw is not None:
-        results = with_drawings(results, options.draw)
-    show = as_json if options.json else as_text
+
+    def read_images(images: Iterable[Found]) -> Iterator[Result]:
+        results = read_files(
+            reader, images, options.min_confidence, options.alternatives, options.search
+        )
+        return results if options.draw is None else with_drawings(results, options.draw)
+
     status = 0
     with _progress(sys.stderr) as progress:
         say = progress.write if sys.stderr.isatty() else print
-        for result in results:
-            for warning in result.warnings:
-                say(f"warning: {warning}", file=sys.stderr)
+
+        def read_clip(path: str) -> clips.Clip:
+            return clips.read_clip(
+                path,
+                reader,
+                options.min_confidence,
+                options.search,
+                lambda warning: say(f"warning: {warning}", file=sys.stderr),
+                lambda second, length: progress.set_postfix_str(
+                    f"{second:.0f} of {length:.0f} s of video" if length else ""
+                ),
+            )
+
+        for result in clips.with_clips(paths, read_images, read_clip):
             if result.error is not None:
                 status = 1
                 say(f"error: {result.error}", file=sys.stderr)
-            if text := show(result):
+            if isinstance(result, clips.Clip):
+                text = clips.as_json(result) if options.json else clips.as_text(result)
+                progress.set_postfix_str("")
+            else:
+                for warning in result.warnings:
+                    say(f"warning: {warning}", file=sys.stderr)
+                text = as_json(result) if options.json else as_text(result)
+            if text:
                 with signals.held():
                     _write_line(text, progress)
             progress.total = paths.count if paths.is_complete else None
@@ -205,7 +226,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="an image, a folder, a pattern, or - for standard input",
+        help="an image, a video, a folder, a pattern, or - for standard input",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per image")
     parser.add_argument(

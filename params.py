@@ -211,7 +211,7 @@ class TrainOCRParams:
     WEIGHT_DECAY: float = 0.01
     WARMUP: float = 0.1
     EMA_DECAY: float = 0.995
-    EPOCHS: int = 3
+    EPOCHS: int = 5
     VALIDATE_EVERY: int = 2000
     PATIENCE: int = 5
     CORNER_JITTER: float = 1.3

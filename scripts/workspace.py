@@ -148,7 +148,8 @@ def call_dvc(
 
 
 def _terminate(process: subprocess.Popen[str]) -> None:
-    """Terminate the stage that DVC runs, and wait until DVC has cleaned up."""
+    """Terminate the stage that DVC runs, and wait until it has ended and DVC has cleaned up."""
+    stages: list[psutil.Process] = []
     try:
         stages = psutil.Process(process.pid).children(recursive=True)
         # DVC ignores this while a stage runs, and then sees that the stage has failed.
@@ -158,3 +159,5 @@ def _terminate(process: subprocess.Popen[str]) -> None:
     except psutil.NoSuchProcess:
         pass
     process.wait()
+    # DVC waits for the shell that it runs a stage in, and some shells end before their command.
+    psutil.wait_procs(stages)

@@ -17,6 +17,8 @@ CANTONS: tuple[str, ...] = (
 )  # fmt: skip
 DIGITS = "0123456789"
 MAX_DIGITS = 7
+HIDDEN = "?"
+"""Stands in the targets of training for neighbouring characters of a plate that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Charset:
 
     @property
     def num_classes(self) -> int:
+        return len(self.tokens) + 1
+
+    @property
+    def hidden(self) -> int:
+        """Class of ``HIDDEN``, behind the others. Only training uses it: it is in no text."""
         return len(self.tokens) + 1
 
     def is_valid(self, text: str) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -240,10 +241,10 @@ def _is_truncation(error: Exception) -> bool:
 
 
 def _heic(file: IO[bytes]) -> ImageFile.ImageFile:
-    # Its libraries need 26 MB: only where there is such an image.
-    from pillow_heif import HeifImageFile
-
-    return HeifImageFile(file)
+    # Its libraries need 26 MB: only where there is such an image. By name, as MLEM imports whatever it finds
+    # an import statement of when it saves a model, and the extra may be missing.
+    image: ImageFile.ImageFile = import_module("pillow_heif").HeifImageFile(file)
+    return image
 
 
 _DECODERS: dict[str, Callable[[IO[bytes]], ImageFile.ImageFile]] = {

@@ -1,4 +1,4 @@
-"""Images that end within a plate: the windows of scenes that cut it, with or without a character."""
+"""Windows of scenes around their plates, some of which end within the plate, and what can be read there."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..core.charset import HIDDEN
 from ..core.layout import ILLEGIBLE, LEGIBLE
 from ..core.random import Draws
+from ..generators.obstacles import Visibility
 from ..generators.scene import SceneBlock
 from ..generators.street import StreetBlock
 from .prepare import SceneSource
@@ -45,6 +47,10 @@ def draw_windows(
         windows_of: Function that returns the windows x1, y1, x2, y2 of a block's n scenes in pixels, shape
             ``(n, 4)``.
         cut_share: Share of the windows that end within their plate's box, as in ``cut_windows``.
+
+    Returns:
+        Images, and labels with a column ``seen_text`` behind the others: ``text`` with ``HIDDEN`` for each
+        run of characters that cannot be read.
     """
     side = source.side
     images: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(indices)
@@ -55,8 +61,36 @@ def draw_windows(
         windows = cut_windows(part.block, windows_of(part.block), side, cut_share, draws)
         for i, (position, window) in enumerate(zip(positions, windows.tolist(), strict=True)):
             images[position] = part.render(i, tuple(window))
-        tables.append(part.block.labels(windows / side).set_index(positions))
+        labels = part.block.labels(windows / side)
+        labels["seen_text"] = _seen_texts(part.block, labels, windows / side)
+        tables.append(labels.set_index(positions))
     return Shard(images, pd.concat(tables).sort_index().reset_index(drop=True))
+
+
+def _seen_texts(block: Block, labels: pd.DataFrame, windows: NDArray[np.float64]) -> list[str]:
+    return [
+        seen_text(text, block.covers.visibility(i, windows[i].tolist())) if is_hidden else text
+        for i, (text, is_hidden) in enumerate(
+            zip(labels["text"], labels["covered"] > LEGIBLE, strict=True)
+        )
+    ]
+
+
+def seen_text(text: str, visible: Visibility) -> str:
+    """Return the text of a plate with ``HIDDEN`` for each run of characters that cannot be read.
+
+    A canton is one character: it can be read if both of its letters can.
+    """
+    if not text:
+        return text
+    first, second, *digits = visible.characters
+    seen = ""
+    for part, share in zip([text[:2], *text[2:]], [max(first, second), *digits], strict=True):
+        if share <= LEGIBLE:
+            seen += part
+        elif not seen.endswith(HIDDEN):
+            seen += HIDDEN
+    return seen
 
 
 def cut_windows(

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..config.training import TrainOCRParams
-from ..core.charset import CHARSET
+from ..core.charset import CANTONS, CHARSET, DIGITS, HIDDEN
 from ..core.geometry import SEEN_COLUMNS, FloatArray, Rectification, plate_axes
 from ..core.layout import FORMAT_OF, FORMATS, ILLEGIBLE
 from ..core.random import Draws
@@ -61,7 +61,7 @@ class OCRBatch(NamedTuple):
 class OCRDataset(Dataset[OCRBatch]):
     """Dataset of crops as the recognizer sees them, with their texts.
 
-    The target of a crop without text is empty.
+    The target of a crop without text is empty. Characters that are hidden have a class of their own.
 
     Args:
         folder: Folder of the prepared set.
@@ -92,7 +92,7 @@ class OCRDataset(Dataset[OCRBatch]):
         self._lines = self.samples.lines
         self._corner_errors = read_corner_errors(CORNER_ERRORS)
         try:
-            targets, lengths = encode_texts(self.samples.plates)
+            targets, lengths = encode_texts(seen_texts(self.samples.labels))
         except ValueError as error:
             raise DatasetError(
                 f"{folder}: {error}. Recreate the set with `dvc repro -f prepare_ocr`."
@@ -204,19 +204,40 @@ def snap(corners: FloatArray, seen: FloatArray) -> FloatArray:
     return (1 - v) * top + v * bottom
 
 
+def seen_texts(labels: pd.DataFrame) -> list[str]:
+    """Return what can be read of each plate, with ``HIDDEN`` for what cannot; real images tell less."""
+    return [str(text) for text in labels.get("seen_text", labels["plate"])]
+
+
 def encode_texts(texts: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Encode texts as classes, shape ``(n, 8)``, padded with the blank, and lengths, shape ``(n,)``.
 
-    An empty text means that there is nothing to read; its length is 0.
+    An empty text means that there is nothing to read; its length is 0. Texts may have ``HIDDEN`` in place
+    of some characters.
 
     Raises:
         ValueError: If a text is not a valid plate text.
     """
-    encoded = [CHARSET.encode(text) if text else [] for text in texts]
+    encoded = [
+        _encode_seen(text) if HIDDEN in text else CHARSET.encode(text) if text else []
+        for text in texts
+    ]
     targets = np.full((len(encoded), CHARSET.max_length), CHARSET.blank, dtype=np.int64)
     for row, classes in zip(targets, encoded, strict=True):
         row[: len(classes)] = classes
     return targets, np.array([len(classes) for classes in encoded], dtype=np.int64)
+
+
+def _encode_seen(text: str) -> list[int]:
+    classes = {token: i for i, token in enumerate(CHARSET.tokens)} | {HIDDEN: CHARSET.hidden}
+    parts = [text[:2], *text[2:]] if text[:2] in CANTONS else list(text)
+    try:
+        return [classes[part] for part in parts]
+    except KeyError:
+        raise ValueError(
+            f"{text!r} is not the text of a plate: expected a canton or {HIDDEN}, then digits {DIGITS[0]} "
+            f"to {DIGITS[-1]} or {HIDDEN}"
+        ) from None
 
 
 def read_corner_errors(path: Path) -> NDArray[np.float64]:

@@ -70,18 +70,24 @@ class Visibility(NamedTuple):
     """What can be seen of a plate.
 
     Attributes:
-        covered: Largest fraction of a character's ink that is covered or outside of the image.
+        characters: Fraction of the ink of each character that is covered or outside of the image; empty
+            where the whole plate can be seen.
         seen: Part of the plate that can be seen, x1, y1, x2, y2 relative to its width and height.
         obstacle: Kind of the obstacle, ``IMAGE_EDGE`` where the image ends within the plate, or "".
     """
 
-    covered: float
+    characters: tuple[float, ...]
     seen: tuple[float, float, float, float]
     obstacle: str = ""
 
+    @property
+    def covered(self) -> float:
+        """Largest fraction of a character that cannot be seen."""
+        return max(self.characters, default=0.0)
+
 
 IMAGE_EDGE = "image edge"
-WHOLE = Visibility(0.0, (0.0, 0.0, 1.0, 1.0))
+WHOLE = Visibility((), (0.0, 0.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ class Covers:
         if obstacle is not None:
             mask = np.maximum(mask, cover(composed, spec, obstacle))
         kind = IMAGE_EDGE if obstacle is None else obstacle.kind
-        return Visibility(max(hidden_ink(composed, mask)), _seen(mask), kind)
+        return Visibility(tuple(hidden_ink(composed, mask)), _seen(mask), kind)
 
 
 def draw_covers(

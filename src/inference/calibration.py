@@ -25,7 +25,7 @@ FEATURES = (
 )  # fmt: skip
 """Features of the calibration, in this order: log-odds of the confidence of the whole text, of its
 least certain character and of the localizer's score; logarithm of the height of a text line; log-odds of
-the text's confidence times the probability that all characters of the plate can be read."""
+the probability that all characters of the plate can be read."""
 
 LIMIT = 1e-6
 """Probabilities are clipped to [LIMIT, 1 - LIMIT]: nothing is certain, and log-odds stay finite."""
@@ -96,9 +96,8 @@ def features(
         Features, shape ``(N, 5)``, finite whatever the probabilities are.
     """
     height = np.log(np.clip(np.asarray(height_px, dtype=np.float64), *HEIGHTS))
-    whole = np.asarray(confidence, dtype=np.float64) * np.asarray(complete, dtype=np.float64)
     columns = [
-        _log_odds(confidence), _log_odds(least_char), _log_odds(score), height, _log_odds(whole),
+        _log_odds(confidence), _log_odds(least_char), _log_odds(score), height, _log_odds(complete),
     ]  # fmt: skip
     return np.stack([np.atleast_1d(column) for column in columns], axis=1)
 
@@ -165,11 +164,8 @@ class Calibration:
 
 
 def reader_calibration(samples: int, right: int, note: str) -> Calibration:
-    """Return the fallback where no calibration can be fitted: the recognizer's own confidence.
-
-    It is that of the text, times the probability that the plate is complete.
-    """
-    weights = (*[0.0] * (len(FEATURES) - 1), 1.0)
+    """Return the fallback where no calibration can be fitted: the recognizer's own confidence."""
+    weights = (1.0, *[0.0] * (len(FEATURES) - 1))
     return Calibration("reader", weights, 0.0, samples, right, note)
 
 

@@ -91,13 +91,15 @@ class Recognizer(nn.Module, ABC):
     """Base class of networks that read the text of a crop.
 
     The classes are those of src/core/charset.py; the output is decoded by CTC. Behind the C classes, each
-    step may have the same outputs of ``LAYOUT`` (src/core/layout.py), which describe the plate.
+    step may have one of the class of characters that are hidden, and the same outputs of ``LAYOUT``
+    (src/core/layout.py), which describe the plate.
 
     Args:
         parameters: Arguments of the subclass's constructor, which are saved with the weights.
         input_shape: Shape of the input crops, (1, height, width).
         rectification: Method by which a crop is cut out of the image (src/inference/crops.py).
-        blank: Class of the CTC blank.
+        blank: Class of the CTC blank, the last of the C classes.
+        tells_hidden: Whether there is an output of the class of hidden characters.
     """
 
     def __init__(
@@ -106,26 +108,39 @@ class Recognizer(nn.Module, ABC):
         input_shape: list[int],
         rectification: Rectification,
         blank: int,
+        tells_hidden: bool = False,
     ) -> None:
         super().__init__()
         self.parameters_of_class = parameters
         self.input_shape: tuple[int, int, int] = (input_shape[0], input_shape[1], input_shape[2])
         self.rectification = rectification
         self.blank = blank
+        self.classes = blank + 1 + tells_hidden
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits from ``images`` ``(N, 1, H, W)``, float in [0, 1].
 
         Returns:
-            Logits ``(N, T, C)``, or ``(N, T, C + len(LAYOUT))``, float32.
+            Logits ``(N, T, C)``, or ``(N, T, C + 1 + len(LAYOUT))``, float32.
         """
 
     def normalised(self, logits: Tensor) -> Tensor:
-        """Return the log-probabilities of the classes, followed by the logits of the layout if any."""
-        classes = self.blank + 1
-        log_probs = logits[..., :classes].log_softmax(dim=-1)
-        return torch.cat([log_probs, logits[..., classes:]], dim=-1)
+        """Return the log-probabilities of the C classes, followed by the logits of the layout if any.
+
+        That of the class of hidden characters is left out, since it is in no text: what the others lack
+        to 1 is its probability.
+        """
+        log_probs = logits[..., : self.classes].log_softmax(dim=-1)[..., : self.blank + 1]
+        return torch.cat([log_probs, logits[..., self.classes :]], dim=-1)
+
+    def taught(self, targets: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return targets and lengths of texts as this recognizer can tell them.
+
+        Without a class of hidden characters, a text that has some is empty.
+        """
+        untold = (targets >= self.classes).any(dim=1)
+        return torch.where(untold[:, None], self.blank, targets), torch.where(untold, 0, lengths)
 
     def loss(
         self,
@@ -146,11 +161,11 @@ class Recognizer(nn.Module, ABC):
             lengths: Lengths of the texts, shape ``(N,)``, int64; 0 where there is nothing to read.
             layout: Targets of the layout; None to leave them out.
         """
-        classes = self.blank + 1
-        texts = self._text_loss(logits[..., :classes], targets, lengths)
-        if layout is None or logits.shape[-1] == classes:
+        targets, lengths = self.taught(targets, lengths)
+        texts = self._text_loss(logits[..., : self.classes], targets, lengths)
+        if layout is None or logits.shape[-1] == self.classes:
             return texts
-        return texts + LAYOUT_WEIGHT * layout_loss(logits[:, 0, classes:].float(), layout)
+        return texts + LAYOUT_WEIGHT * layout_loss(logits[:, 0, self.classes :].float(), layout)
 
     def _text_loss(self, logits: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
         # Under autocast, the sums of the forward-backward algorithm would be in bf16.

@@ -47,7 +47,7 @@ class CRNN(Recognizer):
             "dropout": dropout,
             "num_classes": num_classes,
         }
-        super().__init__(parameters, input_shape, "corners", num_classes - 1)
+        super().__init__(parameters, input_shape, "corners", num_classes - 1, tells_hidden=True)
         if len(channels) != 8:
             raise ModelError(
                 "OCRModelParams.CRNN_CHANNELS: expected 8 values, one per convolution of crnn"
@@ -75,14 +75,14 @@ class CRNN(Recognizer):
             dropout=dropout if layers > 1 else 0.0,
         )
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(2 * hidden_size, num_classes)
+        self.head = nn.Linear(2 * hidden_size, self.classes)
         self.layout = nn.Linear(4 * hidden_size, len(LAYOUT))
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits of classes and layout from ``images`` ``(N, 1, H, W)``, float in [0, 1].
 
         Returns:
-            Logits ``(N, W / 4, C + len(LAYOUT))``; those of the layout are the same at each step.
+            Logits ``(N, W / 4, C + 1 + len(LAYOUT))``; those of the layout are the same at each step.
         """
         columns = _columns(self.trunk(images), self.recurrent)
         with torch.autocast(columns.device.type, enabled=False):

@@ -3,8 +3,9 @@
 Writes out/models/stack, a bundle (src/inference/bundle.py). The exported networks are compared with the
 PyTorch ones on samples of the validation sets. They are also quantized to int8; the int8 models are left
 out if they lose too much. The networks then read data/prepared/stack/calibration, which determines how
-likely a text is right. Its plates with an illegible character, and data/prepared/stack/negatives, which
-has no Swiss plates, determine the probability from which a text is returned. Run it with
+likely a text is right. The plates of data/prepared/stack/incomplete with an illegible character, and
+data/prepared/stack/negatives, which has no Swiss plates, determine the probability from which a text is
+returned. Run it with
 ``dvc repro export_stack``, or ``python -m src.stack.export``.
 """
 
@@ -88,6 +89,7 @@ def main(config: Config) -> None:
         PlateReader(stack, runtime, available_cores()),
         known_plates,
         ShardedSet(config.prepared("stack") / "negatives"),
+        ShardedSet(config.prepared("stack") / "incomplete"),
     )
     colours = train_colours(
         PlateReader(stack, runtime, available_cores()),
@@ -179,7 +181,7 @@ def _parameters(model: torch.nn.Module) -> int:
 
 
 def calibrate(
-    reader: PlateReader, known: ShardedSet, clutter: ShardedSet
+    reader: PlateReader, known: ShardedSet, clutter: ShardedSet, incomplete: ShardedSet
 ) -> tuple[Calibration, Threshold, Threshold]:
     """Fit the probability that a text is right, and derive the thresholds from which it is returned.
 
@@ -187,24 +189,28 @@ def calibrate(
         reader: Reader of the bundle; its own calibration is not used.
         known: Annotated images with at most one plate each, some of which are hidden in part.
         clutter: Images without a Swiss plate.
+        incomplete: Images of one Swiss plate each, many of which have an illegible character.
 
     Returns:
         The calibration, and the thresholds at which few enough images without a Swiss plate get a text,
         and few enough plates with an illegible character a wrong one. The higher one is used.
     """
     values, right = [], []
-    read = list(_read(reader, known))
-    for plate, candidates in zip(known.plates, read, strict=True):
+    for plate, candidates in zip(known.plates, _read(reader, known), strict=True):
         for candidate in candidates:
             values.append(candidate.features)
             # Where there is no plate, or one without a text, every text is wrong.
             right.append(candidate.reading.text == plate)
     calibration = fit_calibration(np.array(values).reshape(-1, len(FEATURES)), right)
     cluttered = [_highest(calibration, candidates) for candidates in _read(reader, clutter)]
-    illegible = (known.labels["covered"] >= ILLEGIBLE) & (known.labels["text"] != "")
-    texts = known.labels["text"].tolist()
+    labels = incomplete.labels
+    illegible = (labels["covered"] >= ILLEGIBLE) & (labels["text"] != "")
     hidden = [
-        _highest(calibration, read[row], texts[row]) for row in np.flatnonzero(illegible).tolist()
+        _highest(calibration, candidates, text)
+        for candidates, text, counts in zip(
+            _read(reader, incomplete), labels["text"], illegible, strict=True
+        )
+        if counts
     ]
     return (
         calibration,

@@ -19,6 +19,7 @@ They are composed over the validation backgrounds, which no training set uses.
   probabilities.
 - ``negatives``: Scenes without Swiss plates, mostly with foreign ones, from which export_stack derives
   the threshold.
+- ``incomplete``: More scenes like those of ``occluded``, from which export_stack derives the threshold too.
 - ``colours_calibration``: More scenes like those of ``colours``, on which export_stack fits what tells the
   colours apart.
 
@@ -67,6 +68,7 @@ SHARES = {
     "clutter": 0.2,
     "calibration": 0.8,
     "negatives": 0.4,
+    "incomplete": 0.4,
     "colours_calibration": 0.8,
 }
 HELD_OUT_FAMILY = "grotesk"
@@ -217,8 +219,10 @@ def main(config: Config) -> None:
         "negatives": StreetMix(1.0, width, street=MOSTLY_FOREIGN),
     }
 
+    hidden = StreetMix(1.0, width, street=SWISS, obstacles=1 - CUT_SHARE), 1.0
     partly = {
-        "occluded": (StreetMix(1.0, width, street=SWISS, obstacles=1 - CUT_SHARE), 1.0),
+        "occluded": hidden,
+        "incomplete": hidden,
         "calibration": (
             StreetMix(0.7, width, obstacles=params.OBSTACLE_SHARE),
             CUT_SHARE * params.OBSTACLE_SHARE,

@@ -13,7 +13,8 @@ from .module import TrainingModule
 class RecognizerTraining(TrainingModule):
     """Train a recognizer and validate it by the share of crops whose whole text is decoded correctly.
 
-    Decoding is greedy. For a crop without text, the empty text is correct.
+    Decoding is greedy. For a crop without text, the empty text is correct; of a plate with hidden
+    characters, these must be told where they are, by recognizers that can.
     """
 
     model: Recognizer
@@ -25,9 +26,10 @@ class RecognizerTraining(TrainingModule):
 
     def batch_sums(self, batch: OCRBatch) -> dict[str, Tensor]:
         logits = self.model(self.to_input(batch.images))
-        classes = logits[..., : self.model.blank + 1]
+        classes = logits[..., : self.model.classes]
         read = greedy(classes, self.model.blank, batch.targets.shape[1])
-        right = (read == batch.targets).all(dim=1)
+        targets, _ = self.model.taught(batch.targets, batch.lengths)
+        right = (read == targets).all(dim=1)
         loss = self.model.loss(logits, batch.targets, batch.lengths, layout_of(batch))
         return {"loss": loss * len(right), "exact_match": right.sum()}
 

@@ -76,6 +76,18 @@ def test_nothing_to_read_is_a_text_without_characters() -> None:
         encode_texts([" "])
 
 
+def test_hidden_characters_are_targets() -> None:
+    targets, lengths = encode_texts(["ZH1?3", "?", "?23", "AG?"])
+    assert lengths.tolist() == [4, 1, 3, 2]
+    digits = CHARSET.encode("ZH1234567")
+    assert targets[0, :4].tolist() == [digits[0], digits[1], CHARSET.hidden, digits[3]]
+    assert targets[2, :3].tolist() == [CHARSET.hidden, *digits[2:4]]
+    assert (targets[1, 1:] == CHARSET.blank).all()
+    for text in ("ZX1?", "ZHA?"):
+        with pytest.raises(ValueError, match=f"{text[:-1]}.* is not the text of a plate"):
+            encode_texts([text])
+
+
 def test_a_batch_has_crops_of_both_lines_and_texts_or_none(folder: Path) -> None:
     params = params_of(folder, **STILL)
     batch = batch_of(folder, params)
@@ -283,9 +295,14 @@ def test_a_batch_tells_which_plates_are_whole(folder: Path) -> None:
     assert batch.complete[foreign.to_numpy()].isnan().all()
     assert batch.swiss.eq(torch.from_numpy((~foreign).to_numpy()).float()).all()
     assert batch.formats.eq(torch.from_numpy(np.where(foreign, -1, FORMATS.index("front")))).all()
-    # Whatever is hidden has no text to learn.
+    # Without a column that tells where, whatever is hidden has no text to learn.
     assert batch.lengths[hidden.to_numpy()].eq(0).all()
     assert batch.lengths[(~hidden & ~foreign).to_numpy()].gt(0).all()
+    labels["seen_text"] = (labels["text"].str[:-1] + "?").where(hidden & ~foreign, labels["plate"])
+    labels.to_parquet(folder / "labels-00000.parquet")
+    batch = batch_of(folder, params_of(folder, **STILL))
+    ends = batch.targets.gather(1, (batch.lengths[:, None] - 1).clamp(min=0))[:, 0]
+    assert ends.eq(CHARSET.hidden).eq(torch.from_numpy((hidden & ~foreign).to_numpy())).all()
 
 
 def test_a_real_set_tells_less(folder: Path) -> None:

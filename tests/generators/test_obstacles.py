@@ -9,9 +9,9 @@ import pytest
 
 from src.core.layout import ILLEGIBLE, LEGIBLE
 from src.core.random import Draws
-from src.datasets.cuts import cut_windows
+from src.datasets.cuts import cut_windows, seen_text
 from src.generators import obstacles
-from src.generators.obstacles import RASTER_CAP, Covers, Obstacle
+from src.generators.obstacles import RASTER_CAP, WHOLE, Covers, Obstacle, Visibility
 from src.generators.plate import FORMATS, PlateSpec
 from src.generators.scene import SceneBlock, SceneRenderer, draw_scenes
 from src.generators.street import StreetBlock, StreetRenderer, draw_streets
@@ -96,6 +96,30 @@ def test_whatever_lies_beyond_the_image_is_hidden() -> None:
     assert cut.seen == pytest.approx((0.0, 0.0, 0.7, 1.0), abs=0.02)
     # The arms alone are cut off, with the rim.
     assert upright(spec).visibility(0, (0.05, 0.0, 0.95, 1.0)).covered == 0
+
+
+@pytest.mark.parametrize(
+    ("characters", "seen"),
+    [
+        ((0.0, 0.15, 0.1, 0.0, 0.0, 0.0), "ZH1204"),
+        ((0.0, 0.0, 0.0, 0.0, 0.6, 1.0), "ZH12?"),
+        ((0.0, 0.3, 0.0, 1.0, 1.0, 0.0), "?1?4"),
+        ((1.0, 1.0, 1.0, 0.0, 0.0, 1.0), "?20?"),
+        ((1.0,) * 6, "?"),
+    ],
+)
+def test_a_run_of_hidden_characters_is_one(characters: tuple[float, ...], seen: str) -> None:
+    assert seen_text("ZH1204", Visibility(characters, ALL)) == seen
+    assert seen_text("", WHOLE) == ""
+
+
+def test_windows_tell_what_can_be_read_in_them() -> None:
+    spec = plate("ZH123456")
+    over = box(0.62 * spec.width, -5, 1.1 * spec.width, spec.height + 5)
+    seen = seen_text(spec.text, upright(spec, over).visibility(0))
+    assert seen.endswith("?")
+    assert spec.text.startswith(seen[:-1])
+    assert 4 <= len(seen) <= 7
 
 
 def test_an_obstacle_and_the_edge_of_the_image_hide_together() -> None:

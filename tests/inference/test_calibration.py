@@ -49,7 +49,7 @@ def simulated(
 def test_features_are_log_odds_and_the_logarithm_of_a_height() -> None:
     values = calibration.features([0.5, 0.9], [0.8, 0.2], [0.75, 0.99], [10, 20], [1.0, 0.5])
     assert values.shape == (2, len(FEATURES))
-    np.testing.assert_allclose(values[0], [0, np.log(4), np.log(3), np.log(10), 0])
+    np.testing.assert_allclose(values[0], [0, np.log(4), np.log(3), np.log(10), np.log(1 / LIMIT - 1)])
     np.testing.assert_allclose(values[1, :2], [np.log(9), -np.log(4)])
 
 
@@ -123,7 +123,7 @@ def test_too_little_to_fit_leaves_the_recognizers_own_confidence(count: int, rig
     new = calibration.features(
         [0.3, 0.95, 1.0], [0.1, 0.9, 1.0], [0.5, 0.2, 0.9], [8, 80, 20], [1, 0.5, 1]
     )
-    np.testing.assert_allclose(fitted.probability(new), [0.3, 0.475, 1 - LIMIT])
+    np.testing.assert_allclose(fitted.probability(new), [0.3, 0.95, 1 - LIMIT])
 
 
 def test_what_cannot_be_fitted_is_an_error() -> None:
@@ -218,9 +218,9 @@ def test_reading_plates_needs_no_scikit_learn() -> None:
 def test_a_plate_that_is_not_whole_lowers_the_probability() -> None:
     values = calibration.features([0.99] * 3, [0.99] * 3, [0.9] * 3, [20.0] * 3, [1.0, 0.5, 0.001])
     last = values[:, FEATURES.index("complete_log_odds")]
-    assert last[0] == values[0, FEATURES.index("text_log_odds")]
     assert (np.diff(last) < 0).all()
-    assert last[2] == pytest.approx(np.log(0.00099 / 0.99901), abs=1e-6)
+    assert last[1] == 0
+    assert last[2] == pytest.approx(np.log(0.001 / 0.999), abs=1e-6)
 
 
 def test_a_calibration_of_before_completeness_still_applies() -> None:

@@ -87,7 +87,7 @@ def workspace(_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
             build_localizer("plate_net", config), Path("out/models/localize/model.safetensors")
         )
         save_model(build_recognizer("crnn", config), Path("out/models/ocr/model.safetensors"))
-        for name in ("calibration", "negatives", "colours_calibration"):
+        for name in ("calibration", "negatives", "incomplete", "colours_calibration"):
             images = [scene(size=(128, 128), box=(10, 40, 110, 70)) for _ in range(6)]
             write_set(config.prepared("stack") / name, labelled(images, ["ZH1"] * 6))
         export.main(config)
@@ -312,7 +312,7 @@ def test_probabilities_are_fitted_to_what_is_read(stand_in: PlateReader, tmp_pat
         scene(TEXTS[UNSURE]) if i % 2 else np.full((256, 256), 120, np.uint8) for i in range(50)
     ]
     clutter = write_set(tmp_path / "clutter", labelled(clutter_images, [""] * 50))
-    calibration, threshold, hidden = export.calibrate(stand_in, known, clutter)
+    calibration, threshold, hidden = export.calibrate(stand_in, known, clutter, known)
     assert calibration.kind == "logistic"
     assert (hidden.value, hidden.pictures) == (0.5, 0)
     assert (calibration.samples, calibration.right) == (200, 125)
@@ -322,7 +322,7 @@ def test_probabilities_are_fitted_to_what_is_read(stand_in: PlateReader, tmp_pat
     assert (threshold.value, threshold.pictures, threshold.with_text) == (0.5, 50, 0)
     # Sure texts where there is no plate: the threshold is above them.
     clutter = write_set(tmp_path / "clutter", labelled([scene() for _ in range(50)], [""] * 50))
-    _, threshold, _ = export.calibrate(stand_in, known, clutter)
+    _, threshold, _ = export.calibrate(stand_in, known, clutter, known)
     assert threshold.value > probabilities[0] - 0.01
     assert threshold.with_text == 0
 
@@ -331,7 +331,7 @@ def test_with_nothing_read_the_reader_is_believed(stand_in: PlateReader, tmp_pat
     empty = write_set(
         tmp_path / "empty", labelled([np.full((64, 64), 120, np.uint8)] * 3, [""] * 3)
     )
-    calibration, threshold, hidden = export.calibrate(stand_in, empty, empty)
+    calibration, threshold, hidden = export.calibrate(stand_in, empty, empty, empty)
     assert calibration.kind == "reader"
     assert hidden.value == 0.5
     assert str(LEAST_SAMPLES) in calibration.note
@@ -346,7 +346,7 @@ def test_wrong_texts_of_hidden_plates_raise_the_threshold(
     shard.labels.loc[:9, ["plate", "text", "covered"]] = ["", "ZH9999999", 1.0]
     shard.labels.loc[10:19, ["plate", "covered"]] = ["", 1.0]
     known = write_set(tmp_path / "hidden", shard)
-    calibration, _, hidden = export.calibrate(stand_in, known, known)
+    calibration, _, hidden = export.calibrate(stand_in, known, known, known)
     ((candidate,),) = stand_in.candidates([shard.images[0]])
     (probability,) = calibration.probability(candidate.features[None])
     assert hidden.pictures == 20

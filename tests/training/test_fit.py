@@ -194,17 +194,23 @@ def test_norms_and_biases_do_not_decay(workspace: Path) -> None:
     assert {value.ndim for group in groups for value in group["params"]} == {1, 4}
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(workspace: Path) -> None:
-    """A real SIGKILL after the first checkpoint, then the same command again."""
-    params = {"EPOCHS": 10, "VALIDATE_EVERY": 2, "PATIENCE": 1000}
+def begun(workspace: Path, params: dict[str, int], seconds: float) -> subprocess.Popen[str]:
+    """Start a training of the localizer, and wait until its first checkpoint is there."""
     set_params(workspace, {f"TrainLocalizeParams.{name}": value for name, value in params.items()})
-    killed = subprocess.Popen(
+    training = subprocess.Popen(
         command(), cwd=workspace, env=environment(), stderr=subprocess.PIPE, text=True
     )
     last = workspace / CHECKPOINTS / "last.ckpt"
-    deadline = time.monotonic() + 90
-    while not last.exists() and time.monotonic() < deadline and killed.poll() is None:
+    deadline = time.monotonic() + seconds
+    while not last.exists() and time.monotonic() < deadline and training.poll() is None:
         time.sleep(0.005)
+    return training
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(workspace: Path) -> None:
+    """A real SIGKILL after the first checkpoint, then the same command again."""
+    killed = begun(workspace, {"EPOCHS": 10, "VALIDATE_EVERY": 2, "PATIENCE": 1000}, 90)
+    last = workspace / CHECKPOINTS / "last.ckpt"
     time.sleep(0.2)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
@@ -236,15 +242,8 @@ def test_a_training_that_is_ended_fails_and_can_be_resumed(
     workspace: Path, number: signal.Signals, status: int
 ) -> None:
     """By kill -TERM and by Ctrl-C: Lightning alone would end with the statuses 0 and 1."""
-    params = {"EPOCHS": 1000, "VALIDATE_EVERY": 2, "PATIENCE": 100_000}
-    set_params(workspace, {f"TrainLocalizeParams.{name}": value for name, value in params.items()})
-    training = subprocess.Popen(
-        command(), cwd=workspace, env=environment(), stderr=subprocess.PIPE, text=True
-    )
+    training = begun(workspace, {"EPOCHS": 1000, "VALIDATE_EVERY": 2, "PATIENCE": 100_000}, 300)
     last = workspace / CHECKPOINTS / "last.ckpt"
-    deadline = time.monotonic() + 300
-    while not last.exists() and time.monotonic() < deadline and training.poll() is None:
-        time.sleep(0.005)
     training.send_signal(number)
     errors = training.communicate(timeout=300)[1]
     assert training.returncode == status, errors

@@ -33,6 +33,7 @@ class Subcommand(NamedTuple):
 SUBCOMMANDS = {
     "read": Subcommand("read.__main__:command", "read the number plates in images"),
     "watch": Subcommand("watch.__main__:command", "give events of videos and cameras", "video"),
+    "blur": Subcommand("blur.__main__:main", "make the plates in images and videos unreadable"),
     "serve": Subcommand("serve.__main__:main", "serve the web page and the HTTP API", "serve"),
     "dashboard": Subcommand("dashboard.__main__:main", "show the dashboard", "dashboard"),
     "quality": Subcommand("quality.__main__:command", "check a dataset and its labels", "train"),

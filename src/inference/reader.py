@@ -343,12 +343,20 @@ class PlateReader:
         )
         return decode(self._reader.run(crop[None]))[0]
 
-    def candidates(self, images: Sequence[Source | DecodedImage]) -> list[list[Candidate]]:
-        """Return all detections with their readings, for calibration and error analysis."""
-        return [candidates for _, candidates in self._in_parallel(images)]
+    def candidates(
+        self, images: Sequence[Source | DecodedImage], search: Search = "standard"
+    ) -> list[list[Candidate]]:
+        """Return all detections with their readings, also improbable ones.
+
+        Args:
+            images: Images as for ``read``.
+            search: As for ``read``.
+        """
+        full = _Ask(search=search).full
+        return [candidates for _, candidates in self._in_parallel(images, full)]
 
     def _in_parallel(
-        self, images: Sequence[Source | DecodedImage]
+        self, images: Sequence[Source | DecodedImage], full: bool = False
     ) -> Iterator[tuple[DecodedImage, list[Candidate]]]:
         """Yield images with their candidates, in order."""
         # Few images are divided too, so that all cores work on them.
@@ -356,21 +364,23 @@ class PlateReader:
         parts = [images[start : start + size] for start in range(0, len(images), size)]
         if self.threads == 1 or len(parts) < 2:
             for part in parts:
-                yield from self._part(part)
+                yield from self._part(part, full)
             return
         yield from chain.from_iterable(
-            map_in_order(lambda batch: [self._part(part) for part in batch], parts, self.threads)
+            map_in_order(
+                lambda batch: [self._part(part, full) for part in batch], parts, self.threads
+            )
         )
 
     def _part(
-        self, images: Sequence[Source | DecodedImage]
+        self, images: Sequence[Source | DecodedImage], full: bool = False
     ) -> list[tuple[DecodedImage, list[Candidate]]]:
         done: list[tuple[DecodedImage, list[Candidate]]] = []
         waiting: list[DecodedImage] = []
         for number, image in enumerate(images, 1):
             waiting.append(_loaded_with_warnings(image))
             if number == len(images) or sum(each.grey.size for each in waiting) > _PIXELS:
-                done += zip(waiting, self._candidates(waiting), strict=True)
+                done += zip(waiting, self._candidates(waiting, full=full), strict=True)
                 waiting = []
         return done
 

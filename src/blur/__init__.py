@@ -1,0 +1,1 @@
+"""Make the plates in images and videos unreadable."""

@@ -46,8 +46,7 @@ def blurred_image(
         ImageError: The image cannot be read, or has several frames.
     """
     content = _content(path)
-    decoded = load_image(content)
-    plates = list(find(decoded))
+    plates = list(find(load_image(path)))
     try:
         with Image.open(io.BytesIO(content)) as opened:
             return (*_written(opened, content, path, plates, method, keep_metadata), len(plates))

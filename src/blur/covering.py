@@ -18,7 +18,7 @@ Large pixels look better and hide less: whoever knows how they were made can com
 number. Of one colour, nothing of the number is left.
 """
 MARGIN = 0.3
-"""Room around a plate that is covered too, in heights of the plate: corners that are found are a little off."""
+"""Room around a plate that is covered too, in heights of the plate: corners are found a little off."""
 CELL = 0.7
 """Side of a large pixel in heights of the plate."""
 _LEAST_CELL = 6
@@ -63,7 +63,9 @@ def grown(corners: FloatArray, margin: float) -> FloatArray:
     along = _unit(corners[[1, 2]] - corners[[0, 3]])
     down = _unit(corners[[3, 2]] - corners[[0, 1]])
     room = margin * float(plate_height(corners))
-    outward = np.stack([-along[0] - down[0], along[0] - down[1], along[1] + down[1], down[0] - along[1]])
+    outward = np.stack(
+        [-along[0] - down[0], along[0] - down[1], along[1] + down[1], down[0] - along[1]]
+    )
     return corners + room * outward
 
 

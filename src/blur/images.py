@@ -102,14 +102,19 @@ def _compression(opened: Image.Image) -> dict[str, Any]:
     if not isinstance(opened, JpegImagePlugin.JpegImageFile):
         return {"quality": _QUALITY}
     sampling = JpegImagePlugin.get_sampling(opened)
-    return {"qtables": opened.quantization, "subsampling": sampling if sampling >= 0 else 0}
+    return {"qtables": opened.quantization, "subsampling": max(sampling, 0)}
 
 
 def _harmless(exif: Image.Exif) -> bytes:
     """Return EXIF data without the orientation, which is applied, and without copies of the image."""
     kept = Image.Exif()
     for tag, value in exif.items():
-        if tag not in (*_HIDDEN, ExifTags.Base.Orientation, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        if tag not in (
+            *_HIDDEN,
+            ExifTags.Base.Orientation,
+            ExifTags.IFD.Exif,
+            ExifTags.IFD.GPSInfo,
+        ):
             kept[tag] = value
     for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
         values = {tag: value for tag, value in exif.get_ifd(part).items() if tag not in _HIDDEN}

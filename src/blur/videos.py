@@ -101,9 +101,7 @@ def blurred_video(
     """
     try:
         ways = list(_ways(path, read, lambda share: progress(0.7 * share)))
-        _write(
-            path, target, ways, method, keep_metadata, lambda share: progress(0.7 + 0.3 * share)
-        )
+        _write(path, target, ways, method, keep_metadata, lambda share: progress(0.7 + 0.3 * share))
     except av.FFmpegError as error:
         raise SourceError(f"{path}: cannot be decoded as a video ({error.strerror})") from error
     return len(ways)

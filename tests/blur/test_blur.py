@@ -87,7 +87,10 @@ def test_an_improbable_plate_is_covered_too(model: Path, tmp_path: Path) -> None
     assert LEAST_SCORE < SURE
     image = np.full((256, 256), 120, np.uint8)
     cv2.imwrite(str(tmp_path / "empty.png"), image)
-    assert main([str(tmp_path / "empty.png"), "--out", str(tmp_path / "out"), "--model", str(model)]) == 0
+    assert (
+        main([str(tmp_path / "empty.png"), "--out", str(tmp_path / "out"), "--model", str(model)])
+        == 0
+    )
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out/empty.png"), 0), image)
 
 

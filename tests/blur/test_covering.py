@@ -26,7 +26,9 @@ def noise(channels: int | None = 3) -> np.ndarray:
 def test_only_the_plate_and_some_room_are_covered(method: Method, channels: int | None) -> None:
     image, before = noise(channels), noise(channels)
     cover(image, [CORNERS], method)
-    changed = (image != before) if channels is None else (image[..., :3] != before[..., :3]).any(axis=2)
+    changed = (
+        (image != before) if channels is None else (image[..., :3] != before[..., :3]).any(axis=2)
+    )
     rows, columns = np.nonzero(changed)
     outline = grown(CORNERS, MARGIN)
     assert columns.min() >= outline[:, 0].min() - 1

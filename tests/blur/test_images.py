@@ -62,7 +62,9 @@ def test_formats_that_are_not_written_become_jpeg(tmp_path: Path) -> None:
 
 
 def test_an_animation_is_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.gif", pixels("P"), save_all=True, append_images=[pixels("L").convert("P")])
+    path = saved(
+        tmp_path / "a.gif", pixels("P"), save_all=True, append_images=[pixels("L").convert("P")]
+    )
     with pytest.raises(ImageError, match=r"a\.gif: has 2 frames"):
         blurred_image(path, find, "fill")
 

@@ -48,7 +48,6 @@ def is_plate(image: Pixels) -> bool:
     return bool(image.min() < 60)
 
 
-
 class Read:
     """Finds the plate of ``passing`` in every third frame that it is asked for."""
 
@@ -80,7 +79,10 @@ def test_the_whole_way_is_covered_though_it_was_found_now_and_then(tmp_path: Pat
     assert sum(map(is_plate, before)) == 30
     assert sum(map(is_plate, after)) == 0
     # What is far from the plate stays.
-    assert max(np.abs(a[200:].astype(int) - b[200:]).max() for a, b in zip(before, after, strict=True)) < 12
+    assert (
+        max(np.abs(a[200:].astype(int) - b[200:]).max() for a, b in zip(before, after, strict=True))
+        < 12
+    )
     assert shares == sorted(shares)
     assert shares[-1] > 0.95
 

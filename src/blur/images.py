@@ -52,7 +52,7 @@ def blurred_image(
             return (*_written(opened, content, path, plates, method, keep_metadata), len(plates))
     except Image.UnidentifiedImageError:
         # Formats that Pillow alone does not read, such as HEIC.
-        pixels = load_colour(content)
+        pixels = np.array(load_colour(content))
         cover(pixels, plates, method)
         return _encoded(Image.fromarray(pixels), "JPEG", {"quality": _QUALITY}), _JPEG, len(plates)
 
@@ -89,7 +89,7 @@ def _written(
     if opened.mode in ("L", "RGB", "RGBA"):
         pixels = np.array(ImageOps.exif_transpose(opened))
     else:
-        pixels = load_colour(content)
+        pixels = np.array(load_colour(content))
     cover(pixels, plates, method)
     image = Image.fromarray(pixels)
     if exif is not None:

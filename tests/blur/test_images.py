@@ -50,7 +50,7 @@ def test_the_format_is_kept(tmp_path: Path, name: str, mode: str) -> None:
     assert new[44:56, 66:134].std(axis=(0, 1)).max() < 3
     assert old[44:56, 66:134].std(axis=(0, 1)).min() > 30
     # Elsewhere, only the compression changes anything.
-    assert np.abs(new - old)[70:, :].mean() < 12
+    assert np.abs(new - old)[70:, :].mean() < 16
 
 
 def test_formats_that_are_not_written_become_jpeg(tmp_path: Path) -> None:

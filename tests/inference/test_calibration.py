@@ -49,7 +49,9 @@ def simulated(
 def test_features_are_log_odds_and_the_logarithm_of_a_height() -> None:
     values = calibration.features([0.5, 0.9], [0.8, 0.2], [0.75, 0.99], [10, 20], [1.0, 0.5])
     assert values.shape == (2, len(FEATURES))
-    np.testing.assert_allclose(values[0], [0, np.log(4), np.log(3), np.log(10), np.log(1 / LIMIT - 1)])
+    np.testing.assert_allclose(
+        values[0], [0, np.log(4), np.log(3), np.log(10), np.log(1 / LIMIT - 1)]
+    )
     np.testing.assert_allclose(values[1, :2], [np.log(9), -np.log(4)])
 
 

@@ -238,9 +238,14 @@ def _jittered(corners: FloatArray, sizes: FloatArray, draws: np.random.Generator
 
 
 def _log_probability(log_probs: FloatArray, texts: Sequence[str]) -> FloatArray:
-    """Return the logarithms of the texts' probabilities over all their CTC paths, shape ``(n,)``."""
+    """Return the logarithms of the texts' probabilities over all their CTC paths, shape ``(n,)``.
+
+    Paths on which a character is hidden have no text either. Their probability is what the classes of the
+    recognizer's outputs lack to 1.
+    """
     if not texts:
         return np.empty(0)
+    log_probs = log_probs[..., : CHARSET.num_classes]
     classes = [CHARSET.encode(text) if text else [] for text in texts]
     losses = torch.nn.functional.ctc_loss(
         torch.from_numpy(log_probs).float().transpose(0, 1),
@@ -250,7 +255,11 @@ def _log_probability(log_probs: FloatArray, texts: Sequence[str]) -> FloatArray:
         blank=CHARSET.blank,
         reduction="none",
     )
-    return np.maximum(-losses.double().numpy(), LEAST_LOG)
+    found = -losses.double().numpy()
+    seen = np.exp(np.logaddexp.reduce(log_probs.astype(np.float64), axis=2).sum(axis=1))
+    hidden = np.log(np.clip(1 - seen, np.exp(LEAST_LOG), 1))
+    is_empty = np.array([not text for text in texts])
+    return np.maximum(np.where(is_empty, np.logaddexp(found, hidden), found), LEAST_LOG)
 
 
 def _mean(logs: Sequence[FloatArray]) -> FloatArray:

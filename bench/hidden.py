@@ -3,8 +3,8 @@
     python bench/hidden.py [--data data/prepared/ocr/val] [--model out/models/ocr/model.safetensors]
 
 Reads the validation set of the recognizer, whose crops are cut as a localizer would cut them. A text is given
-where a confidence reaches a half: that of the text alone, for which a plate with a hidden character is a crop
-without text; that the plate is complete alone; or the product of both.
+from a confidence on: that of the text alone, that the plate is complete alone, or the product of both. It is
+the lowest at which at most one percent of the plates with a hidden character get a wrong text.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from src.datasets.ocr import OCRDataset
 from src.inference.decoding import Reading, decode
 from src.models.registry import load_recognizer
 
-GIVEN = 0.5
-"""Confidence from which on a text is given."""
+WRONG = 0.01
+"""Largest share of the plates with a hidden character that may get a wrong text."""
 _BATCH = 64
 
 
@@ -58,26 +58,36 @@ def compare(data: OCRDataset, readings: list[Reading]) -> list[dict[str, Any]]:
     beside = legible & (labels["obstacle"].to_numpy() != "")
     text = np.array([reading.confidence for reading in readings])
     complete = np.array([reading.complete for reading in readings])
-    return [
-        {
-            "decides": name,
-            "wrong_of_hidden": share(confidence >= GIVEN, ~right, hidden),
-            "read_of_legible": share(confidence >= GIVEN, right, legible),
-            "read_with_something_beside": share(confidence >= GIVEN, right, beside),
-        }
-        for name, confidence in (
-            ("text", text),
-            ("complete", complete),
-            ("text and complete", text * complete),
+    rows = []
+    for name, confidence in (
+        ("text", text),
+        ("complete", complete),
+        ("text and complete", text * complete),
+    ):
+        given = confidence > least_confidence(np.where(right, 0, confidence)[hidden])
+        rows.append(
+            {
+                "decides": name,
+                "wrong_of_hidden": share(given & ~right, hidden),
+                "read_of_legible": share(given & right, legible),
+                "read_with_something_beside": share(given & right, beside),
+            }
         )
-    ]
+    return rows
 
 
-def share(
-    given: NDArray[np.bool_], wanted: NDArray[np.bool_], among: NDArray[np.bool_]
-) -> float | None:
-    """Return the share of plates with such a text, among some; None if there are none."""
-    return float((given & wanted)[among].mean()) if among.any() else None
+def least_confidence(wrong: NDArray[np.float64]) -> float:
+    """Return the confidence that at most ``WRONG`` of the plates exceed with a wrong text.
+
+    Args:
+        wrong: Confidence of the wrong text of each plate with a hidden character; 0 for a right one.
+    """
+    return float(np.sort(wrong)[::-1][int(WRONG * len(wrong))]) if len(wrong) else 0.0
+
+
+def share(which: NDArray[np.bool_], among: NDArray[np.bool_]) -> float | None:
+    """Return the share of such plates among some; None if there are none."""
+    return float(which[among].mean()) if among.any() else None
 
 
 def main() -> None:

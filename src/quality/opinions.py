@@ -166,13 +166,15 @@ def text_opinions(samples: Samples, read: Read, find: Find | None, seed: int) ->
     log_probs = read([images[i] for i in rows.tolist()], corners[rows], lines[rows].tolist(), False)
     readings = decode(log_probs) if len(rows) else []
     first = [reading.text for reading in readings]
-    empty = _log_probability(log_probs, [""] * len(rows))
+    # A plate that seems hidden in part is no evidence against the text of somebody who could read it.
+    untold = np.array([not text for text in texts], dtype=bool)
+    empty = _log_probability(log_probs, [""] * len(rows), untold)
     best = _log_probability(log_probs, first)
     others = [
         "" if nothing > text else word
         for nothing, text, word in zip(empty, best, first, strict=True)
     ]
-    of_given, of_other = [_log_probability(log_probs, texts)], [np.maximum(best, empty)]
+    of_given, of_other = [_log_probability(log_probs, texts, untold)], [np.maximum(best, empty)]
     differ = np.array([a != b for a, b in zip(texts, others, strict=True)], dtype=bool)
     again = np.flatnonzero(differ)
     if not is_reliable(int((~differ).sum()), len(rows)):
@@ -185,7 +187,7 @@ def text_opinions(samples: Samples, read: Read, find: Find | None, seed: int) ->
         )
         for values, words in ((of_given, texts), (of_other, others)):
             value = values[0].copy()
-            value[again] = _log_probability(read_again, [words[i] for i in again])
+            value[again] = _log_probability(read_again, [words[i] for i in again], untold[again])
             values.append(value)
     unknown = np.full(len(samples), np.nan)
     opinions = TextOpinions(
@@ -237,10 +239,17 @@ def _jittered(corners: FloatArray, sizes: FloatArray, draws: np.random.Generator
     return (pixels + errors @ plate_axes(pixels)) / sizes[:, None]
 
 
-def _log_probability(log_probs: FloatArray, texts: Sequence[str]) -> FloatArray:
-    """Return the logarithms of the texts' probabilities over all their CTC paths, shape ``(n,)``."""
+def _log_probability(
+    log_probs: FloatArray, texts: Sequence[str], may_be_hidden: NDArray[np.bool_] | None = None
+) -> FloatArray:
+    """Return the logarithms of the texts' probabilities over all their CTC paths, shape ``(n,)``.
+
+    Where ``may_be_hidden``, shape ``(n,)``, paths on which a character is hidden have no text either. Their
+    probability is what the classes of the recognizer's outputs lack to 1.
+    """
     if not texts:
         return np.empty(0)
+    log_probs = log_probs[..., : CHARSET.num_classes]
     classes = [CHARSET.encode(text) if text else [] for text in texts]
     losses = torch.nn.functional.ctc_loss(
         torch.from_numpy(log_probs).float().transpose(0, 1),
@@ -250,7 +259,13 @@ def _log_probability(log_probs: FloatArray, texts: Sequence[str]) -> FloatArray:
         blank=CHARSET.blank,
         reduction="none",
     )
-    return np.maximum(-losses.double().numpy(), LEAST_LOG)
+    found = -losses.double().numpy()
+    if may_be_hidden is None:
+        return np.maximum(found, LEAST_LOG)
+    seen = np.exp(np.logaddexp.reduce(log_probs.astype(np.float64), axis=2).sum(axis=1))
+    hidden = np.log(np.clip(1 - seen, np.exp(LEAST_LOG), 1))
+    is_empty = np.array([not text for text in texts]) & may_be_hidden
+    return np.maximum(np.where(is_empty, np.logaddexp(found, hidden), found), LEAST_LOG)
 
 
 def _mean(logs: Sequence[FloatArray]) -> FloatArray:

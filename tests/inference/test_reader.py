@@ -590,6 +590,37 @@ def test_an_unclear_number_of_lines_is_read_both_ways(
     assert candidate.reading.text == TEXTS[1 if ways[0] == 1 else 6]
 
 
+@pytest.mark.parametrize(
+    ("high", "two_lines", "cuts"), [(150, 0.95, 3), (100, 0.95, 1), (150, 0.05, 1)]
+)
+def test_the_lower_line_of_a_tall_plate_is_read_in_a_closer_cut_too(
+    one: PlateReader, high: int, two_lines: float, cuts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The usual cut is read as something unsure; what the closer one changes is sure."""
+    seen: list[NDArray[np.float64]] = []
+    cut = recognizer.cut
+
+    def remember(of: Pyramid, corners: Any, lines: int, entry: Any) -> ImageArray:
+        seen.append(np.array(corners))
+        grey = UNSURE_GREY if len(seen) < 3 else SURE_GREY
+        return np.full_like(cut(of, corners, lines, entry), grey)
+
+    corners = np.array([[[60.0, 40], [160, 40], [160, 40 + high], [60, 40 + high]]])
+    found = [Detections(corners, np.array([0.9]), np.array([two_lines]))]
+    monkeypatch.setattr(reader, "find_plates", lambda *_: found)
+    monkeypatch.setattr(recognizer, "cut", remember)
+    monkeypatch.setattr(recognizer, "SURE_READING", 0.0)
+    ((candidate,),) = one.candidates([scene()])
+    assert len(seen) == cuts
+    if cuts == 3:
+        top, bottom = seen[2][0, 1], seen[2][3, 1]
+        # The usual cut of a lower line begins at 45 % of the quadrilateral's height.
+        assert (top + 0.45 * (bottom - top) - 40) / high == pytest.approx(0.48, abs=0.005)
+        assert (top + 1.068 * (bottom - top) - 40) / high == pytest.approx(0.89, abs=0.005)
+        np.testing.assert_allclose(seen[2][:, 0], corners[0, :, 0])
+        assert candidate.lines == 2
+
+
 SURE_GREY, UNSURE_GREY, OTHER_UNSURE_GREY = 52, 76, 84
 """The greys of TEXTS[1], TEXTS[4] and TEXTS[5]."""
 

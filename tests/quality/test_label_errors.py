@@ -99,6 +99,13 @@ def test_the_probability_of_a_text_is_that_of_all_its_paths() -> None:
     logs = np.log(chances).astype(np.float32)
     assert opinions._log_probability(logs, ["ZH1"]) == pytest.approx([math.log(0.42)], abs=1e-5)
     assert opinions._log_probability(logs, [""]) == pytest.approx([math.log(0.12)], abs=1e-5)
+    # What the classes lack to 1 is a hidden character: then there is no text either.
+    chances[0, 1, digit] = 0.4
+    logs = np.log(chances).astype(np.float32)
+    assert opinions._log_probability(logs, ["ZH1"]) == pytest.approx([math.log(0.28)], abs=1e-5)
+    hidden = opinions._log_probability(logs, [""], np.array([True]))
+    assert hidden == pytest.approx([math.log(0.12 + 0.2)], abs=1e-5)
+    assert opinions._log_probability(logs, [""]) == pytest.approx([math.log(0.12)], abs=1e-5)
 
 
 def test_shifted_boxes_are_found() -> None:

@@ -88,8 +88,8 @@ class Settings(BaseSettings):
     """Maximum number of connections; further ones get a 503 at once, except for health and metrics."""
 
     api_keys: Path | None = None
-    """File with the SHA-256 of one API key per line; if set, requests need one of the keys in the header
-    X-API-Key."""
+    """File with one line per API key: sha256: and the key's SHA-256; if set, requests need one of the keys in
+    the header X-API-Key."""
     rate: float = Field(0.0, ge=0)
     """Maximum average number of images per second from one API key or address; 0 means no limit."""
     burst: int = Field(32, ge=1)

@@ -15,7 +15,8 @@ from .settings import Settings
 
 _NAME = 255
 """Maximum number of characters of a file's name that are returned."""
-_QUOTED = re.compile(rb'"(?:\\.|[^"\\])*"', re.DOTALL)
+_QUOTED = re.compile(rb'"(?:\\.|[^"\\])*+(?:"|\Z)', re.DOTALL)
+"""Quoted string; one that does not end reaches to the end, or the search would begin again at each quote."""
 _EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*([^\s';]*)'[^\s';]*'([^\s;]*)", re.IGNORECASE)
 """Parameter filename* with its charset and its percent-encoded value; RFC 8187, section 3.2."""
 _PLAIN = frozenset({"", "7bit", "8bit", "binary", "identity"})

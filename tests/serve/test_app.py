@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.inference.reader import PlateReader
+from src.serve.uploads import _extended_name
 from tests.bundles import BLACK, TEXTS, draw_plate, scene, write_bundle
 from tests.serving import serving, wait_until, write_keys
 
@@ -336,6 +337,15 @@ def test_names_of_files(client: httpx.Client, parameters: str, name: str) -> Non
 def test_a_field_without_a_name_of_a_file_is_none(client: httpx.Client, parameters: str) -> None:
     answer = post_form(client, form_of(f'name="files"{parameters}'))
     assert error_of(answer) == (400, "no_file", None)
+
+
+def test_a_long_header_of_a_part_takes_no_long_time() -> None:
+    """It is parsed in the event loop, and a form may have thousands of parts."""
+    disposition = b'form-data; name="files"; x="' + b'\\"' * 50_000
+    started = time.process_time()
+    assert _extended_name(disposition) is None
+    assert _extended_name(disposition + b"\"; filename*=UTF-8''a.jpg") == "a.jpg"
+    assert time.process_time() - started < 2
 
 
 def test_a_form_that_is_cut_off(client: httpx.Client) -> None:

@@ -12,10 +12,11 @@ import math
 import os
 import sys
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -150,7 +151,8 @@ class Engine:
     def __init__(self, settings: Settings, measures: Measures) -> None:
         self._settings, self._measures = settings, measures
         self._model: Model | None = None
-        self._waiting: deque[_Job] = deque()
+        self._waiting: OrderedDict[_Job, None] = OrderedDict()
+        """Images that wait, the oldest first: a set, because any of them may leave."""
         self._pending = 0
         """Number of images that wait or are being read."""
         self._arrived = asyncio.Event()
@@ -241,7 +243,7 @@ class Engine:
 
         Returns:
             A future for each image, with its answer or a ``RefusedError``. Images whose futures are
-            cancelled before their turn are not read.
+            cancelled before their turn are not read, and leave the queue at once.
 
         Raises:
             RefusedError: The queue has no room for the images.
@@ -249,13 +251,23 @@ class Engine:
         self.check_room(len(contents))
         loop = asyncio.get_running_loop()
         jobs = [_Job(content, deadline, loop.create_future(), with_preview) for content in contents]
-        self._waiting.extend(jobs)
+        for job in jobs:
+            self._waiting[job] = None
+            job.answer.add_done_callback(partial(self._leave, job))
         self._pending += len(jobs)
         self._measures.queue.set(len(self._waiting))
         self._arrived.set()
         return [job.answer for job in jobs]
 
     # Methods that run on the event loop
+
+    def _leave(self, job: _Job, _: object) -> None:
+        """Remove an image from the queue if nobody waits for it any more: its place, and its content."""
+        if job in self._waiting:
+            del self._waiting[job]
+            self._pending -= 1
+            self._measures.skipped.inc()
+            self._measures.queue.set(len(self._waiting))
 
     async def _dispatch(self) -> None:
         while True:
@@ -282,10 +294,10 @@ class Engine:
             batch: list[_Job] = []
             size = 0
             while self._waiting and len(batch) < most:
-                job = self._waiting[0]
+                job = next(iter(self._waiting))
                 if batch and size + len(job.content) > BATCH_BYTES:
                     break
-                self._waiting.popleft()
+                del self._waiting[job]
                 if not self._is_wanted(job):
                     self._pending -= 1
                     continue

@@ -34,7 +34,7 @@ from ..core.images import (
 from ..flywheel.images import encode
 from ..inference.reader import Plate, PlateReader
 from .measures import Measures
-from .refusals import RefusedError, late, overloaded
+from .refusals import RefusedError, internal, late, overloaded
 from .settings import Settings
 
 BATCH_BYTES = 4_000_000
@@ -134,6 +134,10 @@ def _step_back() -> None:
     # On Linux the niceness applies to the thread; elsewhere it would apply to the whole process.
     if sys.platform == "linux":
         os.nice(_NICENESS)
+
+
+def _failed() -> RefusedError:
+    return internal("the server failed to read this image")
 
 
 def _starting() -> RefusedError:
@@ -324,6 +328,10 @@ class Engine:
             outcomes = await loop.run_in_executor(self._pool, self._compute, jobs, self.model)
             self._measures.batch.observe(len(jobs))
             self._measures.compute.observe(time.monotonic() - started)
+        except Exception:
+            # A bug in this program: clients must not wait for answers that will never come.
+            log.exception("failed to read a batch of %d images", len(jobs))
+            outcomes = [_failed() for _ in jobs]
         finally:
             self._pending -= len(jobs)
             self._idle += 1
@@ -401,4 +409,4 @@ class Engine:
             log.exception(
                 "failed to read an image of %d x %d pixels", images[0].width, images[0].height
             )
-            return [RefusedError(500, "internal", "the server failed to read this image")]
+            return [_failed()]

@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse
 
 from .engine import Engine
 from .measures import Measures
-from .refusals import RefusedError, draining, overloaded, unsupported_encoding
+from .refusals import RefusedError, draining, internal, overloaded, unsupported_encoding
 from .settings import Settings
 
 Scope = MutableMapping[str, Any]
@@ -111,6 +111,14 @@ class Guard:
                 await RedirectResponse(f"{prefix}/")(scope, receive, answer)
             else:
                 await self._app(scope, body.receive, answer)
+        except Exception:
+            if status:
+                # The response has begun: the connection can only be closed, which uvicorn does.
+                raise
+            # A bug in this program, which must be an answer like others: logged, counted, with its id.
+            log.exception("%s failed", state["request_id"])
+            error = internal("the server failed to answer; its log has the reason")
+            await error.response()(scope, receive, answer)
         finally:
             body.close()
             seconds = time.monotonic() - started

@@ -63,6 +63,11 @@ def draining() -> RefusedError:
     return RefusedError(503, "draining", "the server is stopping; try again")
 
 
+def internal(message: str) -> RefusedError:
+    """Return the refusal for what a bug in this program has made fail; the log has the error."""
+    return RefusedError(500, "internal", message)
+
+
 def feedback_off() -> RefusedError:
     """Return the refusal of feedback by a server that keeps no images."""
     return RefusedError(

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.inference.reader import PlateReader
+from src.serve.engine import Engine
 from src.serve.uploads import _extended_name
 from tests.bundles import BLACK, TEXTS, draw_plate, scene, write_bundle
 from tests.serving import serving, wait_until, write_keys
@@ -738,6 +739,37 @@ def test_a_fault_of_one_image_is_its_own(folder: Path, monkeypatch: pytest.Monke
         first, second = client.post("/v1/read", files=files).json()["results"]
         assert first["error"]["code"] == "internal"
         assert second["plates"][0]["plate"] == "BE1"
+
+
+def test_a_fault_of_a_batch_is_answered_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = encoded(scene("BE1"))
+    with serving(folder) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Engine, "_load", lambda *_: 1 / 0)
+            assert error_of(predict(client, content)) == (500, "internal", None)
+        assert "ZeroDivisionError" in caplog.text
+        assert predict(client, content).json()["plate"] == "BE1"
+
+
+def test_a_fault_of_a_route_is_answered_like_others(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr("src.serve.app.read_uploads", fail)
+    response = predict(client, b"", headers={"X-Request-ID": "my-request.8"})
+    assert error_of(response) == (500, "internal", None)
+    assert "a fault" not in response.text
+    assert response.headers["x-request-id"] == "my-request.8"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    text = client.get("/metrics").text
+    assert 'plates_request_seconds_count{route="/predict",status="500"} 1.0' in text
+    (logged,) = (each for each in caplog.records if each.levelname == "ERROR")
+    assert "my-request.8" in logged.getMessage()
+    assert "a fault" in caplog.text
 
 
 def test_unsure_texts_are_no_texts(client: httpx.Client) -> None:

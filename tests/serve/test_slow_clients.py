@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from src.serve import app
 from tests.bundles import write_bundle
 from tests.serving import process, serving, wait_until
 
@@ -140,20 +142,33 @@ def test_a_response_that_is_not_taken(client: httpx.Client) -> None:
         wait_until(lambda: not is_open(), DEADLINE_S + LATE_S)
 
 
-def test_a_client_that_takes_its_response_slowly_gets_it(client: httpx.Client) -> None:
-    whole = client.get("/swagger/swagger-ui-bundle.js").content
-    with connect(client) as connection:
+@pytest.mark.parametrize("path", ["/", "/page/large"], ids=["sent-at-once", "sent-in-parts"])
+def test_a_client_that_takes_its_response_slowly_gets_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    # More than the buffers of the system hold.
+    page = Path(shutil.copytree(app.PAGE, tmp_path / "page"))
+    for name in ("index.html", "large"):
+        (page / name).write_text("x" * 2**24)
+    monkeypatch.setattr(app, "PAGE", page)
+    with (
+        serving(folder, deadline_s=DEADLINE_S) as client,
+        ExitStack() as stack,
+    ):
+        connection = stack.enter_context(socket.socket())
+        connection.settimeout(LATE_S)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        connection.sendall(
-            b"GET /swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        got = b""
+        connection.connect((client.base_url.host, client.base_url.port))
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        got = bytearray()
         started = time.monotonic()
-        while part := connection.recv(len(whole) // 12):
+        while part := connection.recv(2**16):
             got += part
-            time.sleep(0.25)
-    assert time.monotonic() - started > DEADLINE_S
-    assert got.endswith(whole)
+            # 2 MiB per second.
+            time.sleep(max(started + len(got) / 2**21 - time.monotonic(), 0))
+        # The server had more to send for longer than the deadline and a sweep.
+        assert time.monotonic() - started > 2 * DEADLINE_S + 1
+        assert got.endswith(b"\r\n\r\n" + b"x" * 2**24)
 
 
 def test_too_many_connections(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from .guard import STATUS, without_prefix
+from .guard import IS_CROWDED
 from .settings import Settings
 
 _SLACK = 32 * 1024
@@ -96,10 +96,9 @@ class BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_headers = False
         self.waits_since = self.loop.time()
-        path = self.url.split(b"?", 1)[0].decode("latin-1")
-        # Who would restart a busy server must still learn that it is alive.
-        is_status = without_prefix(path, self._settings.root_path) in STATUS
-        self.limit_concurrency = None if is_status else self.config.limit_concurrency
+        # Uvicorn's own limit would refuse the last connection that is allowed, and health checks with it.
+        is_crowded = len(self.connections) > self._settings.max_connections
+        self.scope["state"][IS_CROWDED] = is_crowded
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

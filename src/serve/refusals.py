@@ -8,6 +8,7 @@ RETRY_AFTER = "1"
 """Value of the Retry-After header in seconds; a full queue has room again sooner."""
 FEEDBACK_OFF = "feedback_off"
 """Code of the only 503 response that waiting does not resolve."""
+TOO_MANY_CONNECTIONS = "too_many_connections"
 UNSUPPORTED_ENCODING = "unsupported_encoding"
 
 
@@ -31,6 +32,8 @@ class RefusedError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Return the additional headers of the response."""
+        if self.code == TOO_MANY_CONNECTIONS:
+            return {"Retry-After": RETRY_AFTER, "Connection": "close"}
         if self.status in (429, 503) and self.code != FEEDBACK_OFF:
             return {"Retry-After": RETRY_AFTER}
         if self.status in (408, 413):
@@ -49,6 +52,16 @@ class RefusedError(Exception):
 def overloaded() -> RefusedError:
     """Return the refusal for images that the queue has no room for."""
     return RefusedError(503, "queue_full", "too many images are waiting; try again", "queue")
+
+
+def crowded() -> RefusedError:
+    """Return the refusal for requests on more connections than are allowed."""
+    return RefusedError(
+        503,
+        TOO_MANY_CONNECTIONS,
+        "too many connections are open; try again",
+        "max_connections",
+    )
 
 
 def late() -> RefusedError:

@@ -53,7 +53,6 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                limit_concurrency=settings.max_connections,
                 forwarded_allow_ips=settings.trusted_proxies,
                 timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=max(1, round(settings.grace_s)),

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from src.serve import app
+from src.serve.server import Server
 from tests.bundles import write_bundle
 from tests.serving import process, serving, wait_until
 
@@ -171,16 +172,30 @@ def test_a_client_that_takes_its_response_slowly_gets_it(
         assert got.endswith(b"\r\n\r\n" + b"x" * 2**24)
 
 
-def test_too_many_connections(folder: Path) -> None:
+def test_too_many_connections(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Health is answered, other requests are refused, and those that wait for longest make room."""
     with serving(folder, header_s=300, max_connections=50) as client, ExitStack() as stack:
-        for _ in range(80):
-            stack.enter_context(connect(client)).sendall(HALF)
         state = client.server.server_state  # type: ignore[attr-defined]
-        wait_until(lambda: len(state.connections) == 80)
-        with httpx.Client(base_url=client.base_url, timeout=30) as other:
+        other = stack.enter_context(httpx.Client(base_url=client.base_url, timeout=30))
+        with monkeypatch.context() as patch:
+            patch.setattr(Server, "_sweep", lambda _: None)
+            for _ in range(49):
+                stack.enter_context(connect(client)).sendall(HALF)
+            wait_until(lambda: len(state.connections) == 49)
+            # As many as are allowed.
+            assert other.get("/v1/model").status_code == 200
+            for _ in range(30):
+                stack.enter_context(connect(client)).sendall(HALF)
+            wait_until(lambda: len(state.connections) == 80)
             for path in ("/livez", "/readyz", "/metrics", "/livez?x=1"):
                 assert other.get(path).status_code == 200
+            refused = other.get("/v1/model")
+            error = refused.json()["error"]
+            assert (refused.status_code, error["code"]) == (503, "too_many_connections")
+            assert error["limit"] == "max_connections"
+            assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
+            text = other.get("/metrics").text
+            assert 'plates_rejections_total{reason="too_many_connections"} 1.0' in text
         wait_until(lambda: len(state.connections) < 50, LATE_S)
         assert client.get("/v1/model").status_code == 200
 

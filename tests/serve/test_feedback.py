@@ -115,11 +115,6 @@ def test_no_database_is_needed_for_that(folder: Path) -> None:
     assert done.stdout == "done\n", done.stderr
 
 
-def test_mlem_keeps_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    assert main(["--engine", "mlem", "--feedback", "sqlite:///feedback.db"]) == 1
-    assert "error: --feedback: MLEM's server stores nothing" in capsys.readouterr().err
-
-
 # On
 
 

@@ -20,6 +20,7 @@ import pytest
 
 from src.inference import bundle
 from src.inference.bundle import Bundle
+from src.serve.__main__ import main
 from tests.bundles import scene, write_bundle
 from tests.serving import process, serving, wait_until
 
@@ -64,6 +65,25 @@ def test_wrong_settings_are_explained(arguments: tuple[str, ...], says: str) -> 
     assert done.stderr.startswith("error: ")
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flags"),
+    [
+        (["--feedback", "sqlite:///feedback.db"], "--feedback, --rate"),
+        (["--api-keys", "keys", "--host", "::1", "--port", "1"], "--api-keys, --rate"),
+    ],
+)
+def test_settings_without_effect_on_mlem_are_refused(
+    arguments: list[str],
+    flags: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever asks for keys must not get a server without them."""
+    monkeypatch.setenv("PLATES_RATE", "2")
+    assert main(["--engine", "mlem", *arguments]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {flags}: MLEM's server has no such setting")
 
 
 def test_help_names_every_setting() -> None:

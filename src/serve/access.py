@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 import time
 from collections import OrderedDict
@@ -20,6 +21,28 @@ The sender that was inactive for longest is forgotten first, and would start aga
 """
 _HASH = re.compile(r"sha256:([0-9a-fA-F]{64})(\s.*)?")
 """SHA-256 of a key, and a remark. The prefix tells a hash from a key of 64 hexadecimal digits."""
+
+_NETWORK_BITS = 64
+"""Bits of an IPv6 address that name a network; a client may choose the others (RFC 4291, section 2.5.1)."""
+
+
+def client_network(host: str) -> str:
+    """Return the address under which a client is counted: of IPv6, its network, all of which it may use.
+
+    Args:
+        host: Address of the client, as a proxy may have reported it. What is no address counts as
+            "unknown", or each such text would count as another client.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "unknown"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        own_bits = address.max_prefixlen - _NETWORK_BITS
+        return str(ipaddress.IPv6Network((int(address) >> own_bits << own_bits, _NETWORK_BITS)))
+    return str(address)
 
 
 class Keys:

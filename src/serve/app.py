@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 
 from ..core.images import UPLOAD_FORMATS, UPLOAD_SUFFIXES, listed
 from . import feedback
-from .access import Buckets, Keys
+from .access import Buckets, Keys, client_network
 from .engine import Answer, Engine
 from .guard import Guard
 from .measures import Measures
@@ -88,7 +88,7 @@ def create_app(
         """Return the key or address under which the images of a request are counted."""
         if keys is not None:
             return keys.check(request.headers.get("x-api-key"))
-        return request.client.host if request.client else "unknown"
+        return client_network(request.client.host if request.client else "")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -91,7 +91,8 @@ class Settings(BaseSettings):
     """File with one line per API key: sha256: and the key's SHA-256; if set, requests need one of the keys in
     the header X-API-Key."""
     rate: float = Field(0.0, ge=0)
-    """Maximum average number of images per second from one API key or address; 0 means no limit."""
+    """Maximum average number of images per second from one API key or address (IPv6: from one /64 network); 0
+    means no limit."""
     burst: int = Field(32, ge=1)
     """Maximum number of images at once from one API key or address."""
 

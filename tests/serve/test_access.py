@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from src.core.errors import UserError
-from src.serve.access import Buckets, Keys
+from src.serve.access import Buckets, Keys, client_network
 from src.serve.refusals import RefusedError
 from tests.serving import write_keys
 
@@ -108,6 +108,24 @@ def test_the_lines_of_the_guide_write_a_key(tmp_path: Path) -> None:
     for number, key in enumerate(printed):
         assert len(key) >= 32
         assert keys.check(key) == f"key {number}"
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2::7", "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::7", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", "unknown"),
+        ("somebody", "unknown"),
+        ("1" * 30_000, "unknown"),
+    ],
+)
+def test_clients_are_counted_by_what_they_cannot_choose(host: str, counted: str) -> None:
+    assert client_network(host) == counted
 
 
 def test_a_bucket_empties_and_fills() -> None:

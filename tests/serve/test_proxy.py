@@ -86,6 +86,9 @@ def test_only_proxies_are_believed(folder: Path) -> None:
         assert post(client, "203.0.113.2") == 200
         # What a client claims to be stands before what the proxy has seen.
         assert post(client, "203.0.113.9, 203.0.113.2") == 429
+        # Addresses of which a client has as many as it likes.
+        assert [post(client, f"2001:db8:1:2::{number}") for number in range(2)] == [200, 429]
+        assert post(client, "2001:db8:1:3::") == 200
         # By way of a second proxy of one's own.
         assert post(client, "203.0.113.3, 10.1.2.3") == 200
         assert post(client, "203.0.113.3") == 429

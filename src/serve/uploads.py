@@ -66,7 +66,7 @@ async def _of_form(request: Request, content_type: str, settings: Settings) -> l
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise _malformed("its Content-Type names no boundary")
-    files = _Files(settings.max_files)
+    files = _Files(settings.most_files)
     try:
         parser = MultipartParser(
             boundary,

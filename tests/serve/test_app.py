@@ -710,11 +710,31 @@ def test_a_slow_body_is_not_waited_for(folder: Path) -> None:
 
 
 def test_bodies_that_are_held_are_bounded(folder: Path) -> None:
-    with serving(folder, max_pending_mib=0.01) as client:
-        response = client.post("/v1/read", content=bytes(20_000))
-        assert error_of(response) == (503, "memory_full", "max_pending_mib")
+    body = b"x" * 12_000
+    with serving(folder, max_pending_mib=0.02) as client:
+        address = (client.base_url.host, client.base_url.port)
+        with socket.create_connection(address, timeout=20) as connection:
+            connection.sendall(
+                b"POST /v1/read HTTP/1.1\r\nHost: x\r\nContent-Length: 12001\r\n\r\n"
+            )
+            connection.sendall(body)
+            # While it waits for the last byte, there is no room for another one.
+            wait_until(lambda: client.post("/v1/read", content=body).status_code == 503, 8)
+            refused = client.post("/v1/read", content=body)
+            assert error_of(refused) == (503, "memory_full", "max_pending_mib")
         # And let go of.
-        assert client.post("/v1/read", content=encoded(scene("BE1"))).status_code == 200
+        wait_until(lambda: client.post("/v1/read", content=body).status_code == 415)
+
+
+def test_what_could_never_be_accepted_is_not_to_be_tried_again(folder: Path) -> None:
+    with serving(folder, max_pending_mib=0.01, queue=2) as client:
+        response = client.post("/v1/read", content=bytes(20_000))
+        assert error_of(response) == (413, "body_too_large", "max_body_mib")
+        assert f'data-bytes="{round(0.01 * 2**20)}"' in client.get("/").text
+        files = [("files", ("x.png", b"x")) for _ in range(3)]
+        response = client.post("/v1/read", files=files)
+        assert error_of(response) == (413, "too_many_files", "max_files")
+        assert client.post("/v1/read", files=files[:2]).status_code == 415
 
 
 def test_a_fault_of_one_image_is_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,8 @@ def test_torch_is_not_needed(folder: Path) -> None:
     [
         (("--port", "99999"), "--port (PLATES_PORT)"),
         (("--queue", "0"), "--queue (PLATES_QUEUE)"),
+        (("--rate", "inf"), "--rate (PLATES_RATE)"),
+        (("--max-pending-mib", "inf"), "--max-pending-mib (PLATES_MAX_PENDING_MIB)"),
         (("--engine", "other"), "--engine (PLATES_ENGINE)"),
         (("--api-keys", "/nowhere"), "--api-keys: /nowhere"),
     ],

@@ -157,8 +157,8 @@ def _reading(
 
     async def admitted(request: Request, who: str = Depends(sender)) -> str:
         """Return the sender if they may send one more image and the queue has room for it."""
-        buckets.take(who, 1)
         engine.check_room(1)
+        buckets.take(who, 1)
         return who
 
     async def read(

@@ -506,6 +506,18 @@ def test_senders_have_a_rate(folder: Path) -> None:
         assert refused.headers["retry-after"] == "1"
 
 
+def test_what_the_server_has_no_room_for_does_not_count_for_the_rate(folder: Path) -> None:
+    with serving(folder, rate=0.001, burst=1) as client:
+        engine = client.server.engine  # type: ignore[attr-defined]
+        model, engine._model = engine._model, None
+        for _ in range(2):
+            refused = predict(client, encoded(scene("BE1")))
+            assert error_of(refused) == (503, "starting", None)
+        assert client.delete(f"/v1/feedback/{'0' * 32}").status_code == 503
+        engine._model = model
+        assert predict(client, encoded(scene("BE1"))).status_code == 200
+
+
 # What is told about the server
 
 

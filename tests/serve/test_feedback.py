@@ -377,6 +377,26 @@ def test_a_store_that_fails_fails_no_reading(
             assert give(client, each, verdict="right").status_code == 201
 
 
+def test_a_store_that_fails_again_later_is_logged_again(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise StoreError("not now")
+
+    monkeypatch.setattr(module, "_LOG_S", 0.2)
+    with serving(folder, feedback=f"sqlite:///{tmp_path}/f.db") as client:
+        entry = read(client)["id"]
+        assert give(client, entry, verdict="right").status_code == 201
+        monkeypatch.setattr(Store, "add_feedback", fail)
+        for count in (1, 2):
+            assert error_of(give(client, entry, verdict="right")) == (503, "store_failed")
+            assert caplog.text.count("not now") == count
+            time.sleep(0.3)
+
+
 def test_a_store_that_fails_for_long_loses_images_in_the_end(
     folder: Path,
     tmp_path: Path,

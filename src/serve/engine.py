@@ -155,6 +155,8 @@ class Engine:
     def __init__(self, settings: Settings, measures: Measures) -> None:
         self._settings, self._measures = settings, measures
         self._model: Model | None = None
+        self._loading = asyncio.Lock()
+        """Held while a bundle is loaded, so that the last one that was asked for is used in the end."""
         self._waiting: OrderedDict[_Job, None] = OrderedDict()
         """Images that wait, the oldest first: a set, because any of them may leave."""
         self._pending = 0
@@ -200,21 +202,22 @@ class Engine:
         """
         # OpenCV would start a thread for each core, whatever the container's CPU quota is.
         cv2.setNumThreads(self._settings.workers)
-        self._model = await self._load_model()
+        async with self._loading:
+            self._model = await self._load_model()
         self._measures.reloads.labels("loaded").inc()
         self._dispatcher = asyncio.create_task(self._dispatch())
 
     async def reload(self) -> None:
         """Reload the bundle; if it cannot be used, log the error and keep the old one."""
-        try:
-            model = await self._load_model()
-        except UserError as error:
-            self._measures.reloads.labels("refused").inc()
-            log.error("the new bundle cannot be used, so the old one is kept: %s", error)
-            return
-        self._model = model
+        async with self._loading:
+            try:
+                self._model = await self._load_model()
+            except UserError as error:
+                self._measures.reloads.labels("refused").inc()
+                log.error("the new bundle cannot be used, so the old one is kept: %s", error)
+                return
         self._measures.reloads.labels("loaded").inc()
-        log.info("now using bundle %s", model.version)
+        log.info("now using bundle %s", self.model.version)
 
     async def _load_model(self) -> Model:
         return await asyncio.to_thread(load_model, self._settings.model, self._settings.workers)

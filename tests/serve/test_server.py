@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shlex
 import shutil
@@ -21,6 +22,7 @@ import pytest
 from src.inference import bundle
 from src.inference.bundle import Bundle
 from src.serve.__main__ import main
+from src.serve.engine import Model
 from tests.bundles import scene, write_bundle
 from tests.serving import process, serving, wait_until
 
@@ -247,6 +249,30 @@ def test_sighup_takes_a_new_bundle_and_no_bad_one(folder: Path, tmp_path: Path) 
             thread.join()
         assert set(statuses) == {200}
         assert Bundle.load(folder).manifest.threshold == 0.9
+
+
+def test_the_bundle_that_was_asked_for_last_is_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(folder) as client:
+        engine = client.server.engine  # type: ignore[attr-defined]
+        reader = engine.model.reader
+        loaded: list[str] = []
+
+        def load(*_: object) -> Model:
+            version = f"version {len(loaded)}"
+            loaded.append(version)
+            # The first takes longer.
+            time.sleep(0.5 if len(loaded) == 1 else 0)
+            return Model(reader, version)
+
+        monkeypatch.setattr("src.serve.engine.load_model", load)
+        loop = engine._dispatcher.get_loop()
+        both = [asyncio.run_coroutine_threadsafe(engine.reload(), loop) for _ in range(2)]
+        for each in both:
+            each.result(20)
+        assert loaded == ["version 0", "version 1"]
+        assert client.get("/v1/model").json()["model"] == "version 1"
 
 
 def test_readyz_waits_for_the_first_inference(

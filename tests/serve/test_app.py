@@ -27,7 +27,7 @@ from PIL import Image
 from src.inference.reader import PlateReader
 from src.serve.engine import Engine
 from src.serve.uploads import _extended_name
-from tests.bundles import BLACK, TEXTS, draw_plate, scene, write_bundle
+from tests.bundles import BLACK, TEXTS, UNSURE, draw_plate, scene, write_bundle
 from tests.serving import serving, wait_until, write_keys
 
 
@@ -97,9 +97,9 @@ def test_read_gives_what_the_reader_gives(client: httpx.Client, folder: Path) ->
 @pytest.mark.parametrize("kind", ["image/png", "application/octet-stream", "image/anything", None])
 def test_read_takes_an_image_as_the_body(client: httpx.Client, kind: str | None) -> None:
     headers = {"Content-Type": kind} if kind else {}
-    response = client.post("/v1/read", content=encoded(scene("AG10")), headers=headers)
+    response = client.post("/v1/read", content=encoded(scene("BE1")), headers=headers)
     assert response.status_code == 200
-    assert response.json()["results"][0]["plates"][0]["plate"] in ("AG10", None)
+    assert [plate["plate"] for plate in response.json()["results"][0]["plates"]] == ["BE1"]
 
 
 def test_several_files_are_answered_in_their_order(client: httpx.Client) -> None:
@@ -805,6 +805,11 @@ def test_a_fault_of_a_route_is_answered_like_others(
 
 
 def test_unsure_texts_are_no_texts(client: httpx.Client) -> None:
-    # The last texts of the stand-in are not sure.
-    answer = client.post("/v1/read", content=encoded(scene(TEXTS[-1]))).json()["results"][0]
-    assert [plate["plate"] for plate in answer["plates"]] in ([None], [TEXTS[-1]])
+    content = encoded(scene(TEXTS[UNSURE]))
+    (result,) = client.post("/v1/read", content=content).json()["results"]
+    (plate,) = result["plates"]
+    assert (plate["plate"], plate["canton"], plate["number"]) == (None, None, None)
+    assert plate["reason"] == "unreadable"
+    assert 0.2 < plate["confidence"] < 0.5
+    assert predict(client, content).json()["plate"] is None
+    assert TEXTS[UNSURE] not in client.post("/v1/read", content=content).text

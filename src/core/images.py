@@ -354,10 +354,16 @@ def _load_jpeg(
         What ``load`` returns, and warnings.
 
     Raises:
-        ImageError: The image is truncated; the message says how much of it is there.
+        ImageError: The image is truncated, and the message says how much of it is there; or it has so many
+            scans that decoding it would take minutes.
     """
     start = content.index(jpeg.START)
     content = content[start:]
+    if jpeg.has_too_many_scans(content):
+        raise ImageError(
+            f"{name}: has more than {jpeg.MOST_SCANS} scans, which take long to decode; save it again with "
+            "another program"
+        )
     warnings = []
     if start:
         before = "1 byte" if start == 1 else f"{start} bytes"

@@ -19,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from src.core import jpeg
 from src.core.images import (
     ImageError,
     TooLargeImageError,
@@ -494,6 +495,42 @@ def test_bytes_before_a_jpeg_are_left_out(before: bytes, rgb: NDArray[np.uint8])
     assert len(load_image(before + whole[:-2]).warnings) == 2
     with pytest.raises(ImageError, match="160 x 120"):
         load_image(before + whole, max_pixels=1000)
+
+
+SCANS = b"\xff\xda" * 100
+
+
+def test_a_jpeg_of_many_scans_is_refused(rgb: NDArray[np.uint8]) -> None:
+    """Each scan takes libjpeg as long as the image is large, also if there is nothing in it."""
+    whole = encoded(rgb, "JPEG", progressive=True)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    usual = whole.count(b"\xff\xda")
+    assert usual > 5
+
+    def with_scans(count: int, before: bytes = b"") -> bytes:
+        return whole[:-2] + before + last * (count - usual) + whole[-2:]
+
+    assert load_image(with_scans(jpeg.MOST_SCANS)).grey.shape == SIZE
+    for before in (
+        b"",
+        # What has no length hides nothing, whatever comes after it.
+        b"\xff\x01",
+        b"\xff\x02\xff",
+        b"\xff\xff\xff",
+    ):
+        content = with_scans(jpeg.MOST_SCANS + 1, before)
+        with pytest.raises(ImageError, match="the image: has more than 50 scans"):
+            load_image(content)
+        with pytest.raises(ImageError, match="the image: has more than 50 scans"):
+            load_colour(content)
+
+
+def test_what_only_looks_like_scans_is_none(rgb: NDArray[np.uint8]) -> None:
+    """A video after the image, as phones write it, or a profile within it."""
+    whole = encoded(rgb, "JPEG")
+    comment = b"\xff\xfe" + struct.pack(">H", len(SCANS) + 2) + SCANS
+    for content in (whole + SCANS, whole[:2] + comment + whole[2:]):
+        assert np.array_equal(load_image(content).grey, load_image(whole).grey)
 
 
 def test_a_jpeg_within_another_file_is_no_image(rgb: NDArray[np.uint8]) -> None:

@@ -42,6 +42,11 @@ BATCH_BYTES = 4_000_000
 
 Large photos are thus read one at a time with all cores, and no request waits for another's.
 """
+BATCH_PIXELS = 16_000_000
+"""Number of pixels after which the images that are decoded are read before others are decoded.
+
+The sizes of files do not tell: a file of 200 kB can hold as many pixels as a server accepts, in 200 MB.
+"""
 WARM_UP = ((256, 256), (480, 640))
 """Heights and widths of the blank images that warm up a reader before it is used."""
 
@@ -353,8 +358,23 @@ class Engine:
     # Methods that run in a worker's thread
 
     def _compute(self, jobs: Sequence[_Job], model: Model) -> list[Answer | RefusedError]:
+        outcomes: list[Answer | RefusedError] = []
+        while len(outcomes) < len(jobs):
+            outcomes += self._compute_first(jobs[len(outcomes) :], model)
+        return outcomes
+
+    def _compute_first(self, jobs: Sequence[_Job], model: Model) -> list[Answer | RefusedError]:
+        """Decode and read the first images, as many as may be in memory at the same time."""
         started = time.monotonic()
-        loaded = [self._load(job.content) for job in jobs]
+        loaded: list[DecodedImage | RefusedError] = []
+        pixels = 0
+        for job in jobs:
+            image = self._load(job.content)
+            loaded.append(image)
+            if isinstance(image, DecodedImage):
+                pixels += image.grey.size
+            if pixels > BATCH_PIXELS:
+                break
         images = [image for image in loaded if isinstance(image, DecodedImage)]
         found = iter(self._read(images, model))
         read = [
@@ -362,7 +382,7 @@ class Engine:
         ]
         compute_ms = (time.monotonic() - started) * 1000
         outcomes: list[Answer | RefusedError] = []
-        for job, result in zip(jobs, read, strict=True):
+        for job, result in zip(jobs[: len(read)], read, strict=True):
             if isinstance(result, RefusedError):
                 outcomes.append(result)
                 continue

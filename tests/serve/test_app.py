@@ -706,6 +706,27 @@ def test_concurrent_requests_are_computed_together(folder: Path) -> None:
     assert count < 60
 
 
+def test_images_that_are_large_together_are_not_decoded_together(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.serve.engine.BATCH_PIXELS", 256 * 256)
+    texts = ["BE1", "GE65432", "ZH123456"]
+    files = [("files", (text, encoded(scene(text)))) for text in texts]
+    files.insert(1, ("files", ("broken", b"no image")))
+    with serving(folder, workers=1) as client:
+        reader = client.server.engine.model.reader  # type: ignore[attr-defined]
+        read, batch = reader.read, reader.read_batch
+        sizes: list[int] = []
+        monkeypatch.setattr(reader, "read", lambda image: (sizes.append(1), read(image))[1])
+        monkeypatch.setattr(
+            reader, "read_batch", lambda images: (sizes.append(len(images)), batch(images))[1]
+        )
+        results = client.post("/v1/read", files=files).json()["results"]
+        assert sizes == [2, 1]
+        assert results.pop(1)["error"]["code"] == "unsupported_format"
+        assert [result["plates"][0]["plate"] for result in results] == texts
+
+
 def test_a_slow_body_is_not_waited_for(folder: Path) -> None:
     def slowly() -> Iterator[bytes]:
         yield b"\xff\xd8\xff"

@@ -69,7 +69,8 @@ class Settings(BaseSettings):
     """Time in seconds after SIGTERM in which new requests get a 503 before the port is closed, so that a
     load balancer can check /readyz."""
     grace_s: float = Field(20.0, gt=0, le=600)
-    """Time in seconds after that to finish the requests in progress."""
+    """Time in seconds after that to finish the requests in progress, and as much again to store images if the
+    database of --feedback fails."""
     header_s: float = Field(10.0, gt=0, le=600)
     """Time limit in seconds for the headers of a request to arrive; after it, the connection is closed."""
 

@@ -177,15 +177,22 @@ def test_too_many_connections(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with serving(folder, header_s=300, max_connections=50) as client, ExitStack() as stack:
         state = client.server.server_state  # type: ignore[attr-defined]
         other = stack.enter_context(httpx.Client(base_url=client.base_url, timeout=30))
+        ports: list[int] = []
+
+        def send_half() -> None:
+            connection = stack.enter_context(connect(client))
+            connection.sendall(HALF)
+            ports.append(connection.getsockname()[1])
+
         with monkeypatch.context() as patch:
             patch.setattr(Server, "_sweep", lambda _: None)
             for _ in range(49):
-                stack.enter_context(connect(client)).sendall(HALF)
+                send_half()
             wait_until(lambda: len(state.connections) == 49)
             # As many as are allowed.
             assert other.get("/v1/model").status_code == 200
             for _ in range(30):
-                stack.enter_context(connect(client)).sendall(HALF)
+                send_half()
             wait_until(lambda: len(state.connections) == 80)
             for path in ("/livez", "/readyz", "/metrics", "/livez?x=1"):
                 assert other.get(path).status_code == 200
@@ -198,6 +205,9 @@ def test_too_many_connections(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
             assert 'plates_rejections_total{reason="too_many_connections"} 1.0' in text
         wait_until(lambda: len(state.connections) < 50, LATE_S)
         assert client.get("/v1/model").status_code == 200
+        still = {connection.client[1] for connection in list(state.connections)}
+        assert not still & set(ports[:30])
+        assert still >= set(ports[-30:])
 
 
 @pytest.mark.slow

@@ -143,4 +143,5 @@ class Buckets:
                 "rate_limited",
                 f"rate limit exceeded: {self._rate:g} images per second, at most {self._burst} at once",
                 "rate",
+                (images - tokens) / self._rate,
             )

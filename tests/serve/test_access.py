@@ -136,6 +136,7 @@ def test_a_bucket_empties_and_fills() -> None:
     with pytest.raises(RefusedError) as caught:
         buckets.take("a", 1)
     assert (caught.value.status, caught.value.code) == (429, "rate_limited")
+    assert caught.value.headers() == {"Retry-After": "1"}
     buckets.take("b", 1)
     clock.now += 0.5
     buckets.take("a", 1)
@@ -153,6 +154,9 @@ def test_images_that_are_in_already_are_owed() -> None:
     buckets = Buckets(rate=1.0, burst=2, clock=clock)
     buckets.take("a", 1)
     buckets.take("a", 5, in_debt=True)
+    with pytest.raises(RefusedError) as caught:
+        buckets.take("a", 1)
+    assert caught.value.headers() == {"Retry-After": "5"}
     clock.now += 4
     with pytest.raises(RefusedError):
         buckets.take("a", 1)

@@ -503,7 +503,8 @@ def test_senders_have_a_rate(folder: Path) -> None:
         assert client.post("/v1/read", files=files).status_code == 200
         refused = client.post("/v1/read", files=files)
         assert error_of(refused) == (429, "rate_limited", "rate")
-        assert refused.headers["retry-after"] == "1"
+        # One image in a thousand seconds.
+        assert 900 < int(refused.headers["retry-after"]) <= 1000
 
 
 def test_what_the_server_has_no_room_for_does_not_count_for_the_rate(folder: Path) -> None:

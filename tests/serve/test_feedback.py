@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +26,7 @@ from src.flywheel.tables import Feedback, Prediction, StoredImage
 from src.serve import recorder as module
 from src.serve.__main__ import main
 from src.serve.settings import Settings
+from tests.browsers import SIZES, chromium, opened
 from tests.bundles import BLACK, draw_plate, scene, write_bundle
 from tests.flywheel.databases import Cluster, capture, cluster
 from tests.serving import Process, process, serving, wait_until, write_keys
@@ -717,32 +716,14 @@ def _load(url: str, kill: Callable[[], None], answered: list[tuple[str, str]], n
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if path is None:
-        assert "CI" not in os.environ, "install chromium: .ci/run does"
-        pytest.skip("there is no Chromium here")
-    with sync_api.sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-background-networking"]
-        found = playwright.chromium.launch(executable_path=path, args=options)
+    with chromium() as found:
         yield found
-        found.close()
 
 
-@pytest.fixture(params=[(390, 844), (1280, 800)], ids=["phone", "desktop"])
+@pytest.fixture(params=SIZES)
 def page(request: pytest.FixtureRequest, browser: Any, client: httpx.Client) -> Iterator[Any]:
-    width, height = request.param
-    context = browser.new_context(viewport={"width": width, "height": height})
-    page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
-    page.goto(str(client.base_url))
-    yield page
-    assert [fault for fault in faults if "status of 4" not in fault] == []
-    context.close()
+    with opened(browser, str(client.base_url), request.param) as page:
+        yield page
 
 
 def latest(store: Store) -> list[tuple[int | None, str, str | None]]:

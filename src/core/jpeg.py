@@ -25,7 +25,7 @@ MOST_SCANS = 50
 """Maximum number of scans of an image. Encoders make one, or a progressive JPEG of about ten.
 
 A scan that is empty costs a few bytes, but libjpeg still passes over all of the image, so that a file of some
-kilobytes could take minutes."""
+kilobytes could take minutes (libjpeg-turbo: Two Issues with the JPEG Standard, LJT-01-003)."""
 
 _END = b"\xff\xd9"
 _MCU = 16

@@ -31,8 +31,11 @@ _END = b"\xff\xd9"
 _MCU = 16
 """Usual height in pixels of the blocks that are encoded together."""
 _COEFFICIENTS = 64
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
-"""A marker, apart from those within a scan: stuffed bytes and restarts."""
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+"""A marker, apart from those within a scan: stuffed bytes and restarts.
+
+Of several 0xFF before it only the last one is searched for: a search for any number of them would look at
+each of n bytes n times, and hold Python's lock, so that nothing else of the process would run."""
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SCAN = 0xDA

@@ -7,6 +7,7 @@ import os
 import re
 import struct
 import threading
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -495,6 +496,22 @@ def test_bytes_before_a_jpeg_are_left_out(before: bytes, rgb: NDArray[np.uint8])
     assert len(load_image(before + whole[:-2]).warnings) == 2
     with pytest.raises(ImageError, match="160 x 120"):
         load_image(before + whole, max_pixels=1000)
+
+
+def test_filling_bytes_take_no_long_time(rgb: NDArray[np.uint8]) -> None:
+    whole = encoded(rgb, "JPEG")
+    start = whole.index(b"\xff\xda") + 30
+    started = time.process_time()
+    filling = b"\xff" * 100_000 + b"\0"
+    with pytest.raises(ImageError, match="is truncated"):
+        load_image(whole[:start] + filling)
+    assert not jpeg.has_too_many_scans(whole[:start] + filling + SCANS)
+    assert time.process_time() - started < 5
+    # There may be any number of them before a marker.
+    end = whole.rindex(b"\xff\xd9")
+    filled = whole[:end] + b"\xff" * 1000 + whole[end:]
+    assert np.array_equal(load_image(filled).grey, load_image(whole).grey)
+    assert load_image(filled[:-1]).warnings
 
 
 SCANS = b"\xff\xda" * 100

@@ -6,6 +6,8 @@ import io
 import os
 import re
 import struct
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -496,6 +498,48 @@ def test_bytes_before_a_jpeg_are_left_out(before: bytes, rgb: NDArray[np.uint8])
     assert len(load_image(before + whole[:-2]).warnings) == 2
     with pytest.raises(ImageError, match="160 x 120"):
         load_image(before + whole, max_pixels=1000)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGB"])
+def test_a_tall_image_is_composited_as_a_whole(mode: str) -> None:
+    """It is converted in strips."""
+    noise = np.random.default_rng(5).integers(0, 256, (700, 40, 4), dtype=np.uint8)
+    image = Image.fromarray(noise).convert(mode)
+    shown = Image.alpha_composite(
+        Image.new("RGBA", image.size, "white"), image.convert("RGBA")
+    ).convert("RGB")
+    assert difference(load_image(image).grey, np.asarray(shown.convert("L"))) < 1
+    colour = load_image(image).decode_colour
+    assert (colour is None) == (mode == "LA")
+    if mode != "PA":  # PNG has no such mode.
+        assert np.array_equal(load_colour(encoded(image, "PNG")), np.asarray(shown))
+    if colour is not None:
+        assert np.array_equal(colour(1), np.asarray(shown))
+
+
+MEMORY = """
+import io, resource, sys
+from PIL import Image
+from src.core.images import load_image
+file = io.BytesIO()
+Image.new("RGBA", (5000, 5000), (9, 99, 199, 99)).save(file, "PNG", compress_level=1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+image = load_image(file.getvalue())
+if sys.argv[1] == "colour":
+    image.decode_colour(1)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+@pytest.mark.parametrize(("what", "most"), [("grey", 75), ("colour", 150)])
+def test_a_transparent_image_needs_no_copies_of_itself(what: str, most: float) -> None:
+    """It has 95 MiB, which encoding has needed before, and gives 24 MiB of grey or 72 of colours."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, what], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < most
 
 
 def test_filling_bytes_take_no_long_time(rgb: NDArray[np.uint8]) -> None:

@@ -29,8 +29,8 @@ def wait_until(is_so: Any, seconds: float = 20.0) -> None:
 
 
 def write_keys(path: Path, *keys: str) -> Path:
-    """Write the file of API keys, as sha256sum does."""
-    lines = [f"{hashlib.sha256(key.encode()).hexdigest()}  -\n" for key in keys]
+    """Write the file of API keys, as the guide does."""
+    lines = [f"sha256:{hashlib.sha256(key.encode()).hexdigest()}  -\n" for key in keys]
     path.write_text("".join(lines), encoding="utf-8")
     return path
 

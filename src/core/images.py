@@ -354,10 +354,16 @@ def _load_jpeg(
         What ``load`` returns, and warnings.
 
     Raises:
-        ImageError: The image is truncated; the message says how much of it is there.
+        ImageError: The image is truncated, and the message says how much of it is there; or it has so many
+            scans that decoding it would take minutes.
     """
     start = content.index(jpeg.START)
     content = content[start:]
+    if jpeg.has_too_many_scans(content):
+        raise ImageError(
+            f"{name}: has more than {jpeg.MOST_SCANS} scans, which take long to decode; save it again with "
+            "another program"
+        )
     warnings = []
     if start:
         before = "1 byte" if start == 1 else f"{start} bytes"
@@ -411,6 +417,8 @@ def _load(
     return DecodedImage(upright, width, height, scale, None if is_grey else colour)
 
 
+_STRIP = 256
+"""Number of rows that are converted at a time."""
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "F"})
 """Pillow's modes without colour, but for those of integers, which begin with I."""
 
@@ -427,13 +435,22 @@ def _colour_of_image(image: Image.Image, _: int = 1) -> Pixels:
     image.load()
     if image.mode.startswith(("I", "F")):
         pixels = cv2.cvtColor(_grey_of_image(image, "the image"), cv2.COLOR_GRAY2RGB)
-    elif image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        shown = Image.alpha_composite(white, image.convert("RGBA"))
-        pixels = np.asarray(shown.convert("RGB"))
-    else:
-        pixels = np.asarray(image.convert("RGB"))
+        return _upright(pixels, _orientation(image))
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top, strip in _strips(image):
+        shown = strip
+        if strip.has_transparency_data:
+            white = Image.new("RGBA", strip.size, "white")
+            shown = Image.alpha_composite(white, strip.convert("RGBA"))
+        pixels[top : top + strip.height] = np.asarray(shown.convert("RGB"))
     return _upright(pixels, _orientation(image))
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Yield a loaded image in strips, each with its first row: copies of a whole one would need gigabytes."""
+    for top in range(0, image.height, _STRIP):
+        bottom = min(top + _STRIP, image.height)
+        yield top, image.crop((0, top, image.width, bottom))
 
 
 def _colour_of_array(pixels: NDArray[Any], _: int = 1) -> Pixels:
@@ -469,7 +486,11 @@ def _grey_of_image(image: Image.Image, name: str) -> Pixels:
         return _grey_of_array(values.astype(np.uint8 if values.max() < 256 else np.uint16), name)
     if mode == "F" or not image.has_transparency_data:
         return _grey_of_array(np.asarray(image if mode == "F" else image.convert("L")), name)
-    return _grey_of_array(np.asarray(image.convert("RGBA")), name)
+    grey = np.empty((image.height, image.width), np.uint8)
+    for top, strip in _strips(image):
+        pixels = np.asarray(strip.convert("RGBA"))
+        grey[top : top + strip.height] = _grey_of_array(pixels, name)
+    return grey
 
 
 def _grey_of_array(pixels: NDArray[Any], name: str) -> Pixels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 import time
 from collections import OrderedDict
@@ -18,8 +19,30 @@ _MOST_SENDERS = 10_000
 
 The sender that was inactive for longest is forgotten first, and would start again with a full bucket.
 """
-_HASH = re.compile(r"([0-9a-fA-F]{64})(\s.*)?")
-"""SHA-256 of a key, and a remark: a line as sha256sum writes it."""
+_HASH = re.compile(r"sha256:([0-9a-fA-F]{64})(\s.*)?")
+"""SHA-256 of a key, and a remark. The prefix tells a hash from a key of 64 hexadecimal digits."""
+
+_NETWORK_BITS = 64
+"""Bits of an IPv6 address that name a network; a client may choose the others (RFC 4291, section 2.5.1)."""
+
+
+def client_network(host: str) -> str:
+    """Return the address under which a client is counted: of IPv6, its network, all of which it may use.
+
+    Args:
+        host: Address of the client, as a proxy may have reported it. What is no address counts as
+            "unknown", or each such text would count as another client.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "unknown"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        own_bits = address.max_prefixlen - _NETWORK_BITS
+        return str(ipaddress.IPv6Network((int(address) >> own_bits << own_bits, _NETWORK_BITS)))
+    return str(address)
 
 
 class Keys:
@@ -28,8 +51,8 @@ class Keys:
     Keys are random, so that a plain SHA-256 is enough: a slow hash protects what can be guessed.
 
     Args:
-        path: File with the SHA-256 of one key per line, in hexadecimal, and after a space a remark.
-            Empty lines and lines that begin with # are ignored.
+        path: File with one line per key: ``sha256:``, the SHA-256 of the key in hexadecimal, and after a
+            space a remark. Empty lines and lines that begin with # are ignored.
 
     Raises:
         UserError: The file cannot be read, contains no key, or has a line that is no hash.
@@ -48,14 +71,15 @@ class Keys:
             if found is None:
                 # It may be a key, so it is not shown.
                 raise UserError(
-                    f"--api-keys: {path}: line {number} is not the SHA-256 of a key in hexadecimal. "
-                    "For a key that is written there itself, write what "
-                    "`printf %s KEY | sha256sum` prints"
+                    f"--api-keys: {path}: line {number} is not the hash of a key, which is `sha256:` and "
+                    "64 hexadecimal digits. If the line is a key, replace it by what "
+                    '`echo "sha256:$(printf %s KEY | sha256sum)"` prints; if it is a hash without its '
+                    "prefix, add that"
                 )
             self._digests.append(bytes.fromhex(found[1]))
         if not self._digests:
             raise UserError(
-                f"--api-keys: {path}: contains no key; write the SHA-256 of one key per line"
+                f"--api-keys: {path}: contains no key; write `sha256:` and the SHA-256 of one key per line"
             )
 
     def check(self, key: str | None) -> str:
@@ -119,4 +143,5 @@ class Buckets:
                 "rate_limited",
                 f"rate limit exceeded: {self._rate:g} images per second, at most {self._burst} at once",
                 "rate",
+                (images - tokens) / self._rate,
             )

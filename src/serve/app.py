@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 
 from ..core.images import UPLOAD_FORMATS, UPLOAD_SUFFIXES, listed
 from . import feedback
-from .access import Buckets, Keys
+from .access import Buckets, Keys, client_network
 from .engine import Answer, Engine
 from .guard import Guard
 from .measures import Measures
@@ -88,7 +88,7 @@ def create_app(
         """Return the key or address under which the images of a request are counted."""
         if keys is not None:
             return keys.check(request.headers.get("x-api-key"))
-        return request.client.host if request.client else "unknown"
+        return client_network(request.client.host if request.client else "")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -157,8 +157,8 @@ def _reading(
 
     async def admitted(request: Request, who: str = Depends(sender)) -> str:
         """Return the sender if they may send one more image and the queue has room for it."""
-        buckets.take(who, 1)
         engine.check_room(1)
+        buckets.take(who, 1)
         return who
 
     async def read(

@@ -12,10 +12,11 @@ import math
 import os
 import sys
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -33,13 +34,18 @@ from ..core.images import (
 from ..flywheel.images import encode
 from ..inference.reader import Plate, PlateReader
 from .measures import Measures
-from .refusals import RefusedError, late, overloaded
+from .refusals import RefusedError, internal, late, overloaded
 from .settings import Settings
 
 BATCH_BYTES = 4_000_000
 """Maximum total size in bytes of the files in a batch, unless it is a single file.
 
 Large photos are thus read one at a time with all cores, and no request waits for another's.
+"""
+BATCH_PIXELS = 16_000_000
+"""Number of pixels after which the images that are decoded are read before others are decoded.
+
+The sizes of files do not tell: a file of 200 kB can hold as many pixels as a server accepts, in 200 MB.
 """
 WARM_UP = ((256, 256), (480, 640))
 """Heights and widths of the blank images that warm up a reader before it is used."""
@@ -135,6 +141,10 @@ def _step_back() -> None:
         os.nice(_NICENESS)
 
 
+def _failed() -> RefusedError:
+    return internal("the server failed to read this image")
+
+
 def _starting() -> RefusedError:
     return RefusedError(503, "starting", "the server is starting; try again")
 
@@ -150,7 +160,10 @@ class Engine:
     def __init__(self, settings: Settings, measures: Measures) -> None:
         self._settings, self._measures = settings, measures
         self._model: Model | None = None
-        self._waiting: deque[_Job] = deque()
+        self._loading = asyncio.Lock()
+        """Held while a bundle is loaded, so that the last one that was asked for is used in the end."""
+        self._waiting: OrderedDict[_Job, None] = OrderedDict()
+        """Images that wait, the oldest first: a set, because any of them may leave."""
         self._pending = 0
         """Number of images that wait or are being read."""
         self._arrived = asyncio.Event()
@@ -194,21 +207,22 @@ class Engine:
         """
         # OpenCV would start a thread for each core, whatever the container's CPU quota is.
         cv2.setNumThreads(self._settings.workers)
-        self._model = await self._load_model()
+        async with self._loading:
+            self._model = await self._load_model()
         self._measures.reloads.labels("loaded").inc()
         self._dispatcher = asyncio.create_task(self._dispatch())
 
     async def reload(self) -> None:
         """Reload the bundle; if it cannot be used, log the error and keep the old one."""
-        try:
-            model = await self._load_model()
-        except UserError as error:
-            self._measures.reloads.labels("refused").inc()
-            log.error("the new bundle cannot be used, so the old one is kept: %s", error)
-            return
-        self._model = model
+        async with self._loading:
+            try:
+                self._model = await self._load_model()
+            except UserError as error:
+                self._measures.reloads.labels("refused").inc()
+                log.error("the new bundle cannot be used, so the old one is kept: %s", error)
+                return
         self._measures.reloads.labels("loaded").inc()
-        log.info("now using bundle %s", model.version)
+        log.info("now using bundle %s", self.model.version)
 
     async def _load_model(self) -> Model:
         return await asyncio.to_thread(load_model, self._settings.model, self._settings.workers)
@@ -241,7 +255,7 @@ class Engine:
 
         Returns:
             A future for each image, with its answer or a ``RefusedError``. Images whose futures are
-            cancelled before their turn are not read.
+            cancelled before their turn are not read, and leave the queue at once.
 
         Raises:
             RefusedError: The queue has no room for the images.
@@ -249,13 +263,23 @@ class Engine:
         self.check_room(len(contents))
         loop = asyncio.get_running_loop()
         jobs = [_Job(content, deadline, loop.create_future(), with_preview) for content in contents]
-        self._waiting.extend(jobs)
+        for job in jobs:
+            self._waiting[job] = None
+            job.answer.add_done_callback(partial(self._leave, job))
         self._pending += len(jobs)
         self._measures.queue.set(len(self._waiting))
         self._arrived.set()
         return [job.answer for job in jobs]
 
     # Methods that run on the event loop
+
+    def _leave(self, job: _Job, _: object) -> None:
+        """Remove an image from the queue if nobody waits for it any more: its place, and its content."""
+        if job in self._waiting:
+            del self._waiting[job]
+            self._pending -= 1
+            self._measures.skipped.inc()
+            self._measures.queue.set(len(self._waiting))
 
     async def _dispatch(self) -> None:
         while True:
@@ -282,10 +306,10 @@ class Engine:
             batch: list[_Job] = []
             size = 0
             while self._waiting and len(batch) < most:
-                job = self._waiting[0]
+                job = next(iter(self._waiting))
                 if batch and size + len(job.content) > BATCH_BYTES:
                     break
-                self._waiting.popleft()
+                del self._waiting[job]
                 if not self._is_wanted(job):
                     self._pending -= 1
                     continue
@@ -312,6 +336,10 @@ class Engine:
             outcomes = await loop.run_in_executor(self._pool, self._compute, jobs, self.model)
             self._measures.batch.observe(len(jobs))
             self._measures.compute.observe(time.monotonic() - started)
+        except Exception:
+            # A bug in this program: clients must not wait for answers that will never come.
+            log.exception("failed to read a batch of %d images", len(jobs))
+            outcomes = [_failed() for _ in jobs]
         finally:
             self._pending -= len(jobs)
             self._idle += 1
@@ -330,8 +358,23 @@ class Engine:
     # Methods that run in a worker's thread
 
     def _compute(self, jobs: Sequence[_Job], model: Model) -> list[Answer | RefusedError]:
+        outcomes: list[Answer | RefusedError] = []
+        while len(outcomes) < len(jobs):
+            outcomes += self._compute_first(jobs[len(outcomes) :], model)
+        return outcomes
+
+    def _compute_first(self, jobs: Sequence[_Job], model: Model) -> list[Answer | RefusedError]:
+        """Decode and read the first images, as many as may be in memory at the same time."""
         started = time.monotonic()
-        loaded = [self._load(job.content) for job in jobs]
+        loaded: list[DecodedImage | RefusedError] = []
+        pixels = 0
+        for job in jobs:
+            image = self._load(job.content)
+            loaded.append(image)
+            if isinstance(image, DecodedImage):
+                pixels += image.grey.size
+            if pixels > BATCH_PIXELS:
+                break
         images = [image for image in loaded if isinstance(image, DecodedImage)]
         found = iter(self._read(images, model))
         read = [
@@ -339,7 +382,7 @@ class Engine:
         ]
         compute_ms = (time.monotonic() - started) * 1000
         outcomes: list[Answer | RefusedError] = []
-        for job, result in zip(jobs, read, strict=True):
+        for job, result in zip(jobs[: len(read)], read, strict=True):
             if isinstance(result, RefusedError):
                 outcomes.append(result)
                 continue
@@ -389,4 +432,4 @@ class Engine:
             log.exception(
                 "failed to read an image of %d x %d pixels", images[0].width, images[0].height
             )
-            return [RefusedError(500, "internal", "the server failed to read this image")]
+            return [_failed()]

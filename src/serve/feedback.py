@@ -58,8 +58,8 @@ def routes(
         return recorder
 
     async def admit(who: str = Depends(sender)) -> None:
-        buckets.take(who, 1)
         recording()
+        buckets.take(who, 1)
 
     @router.post(
         "/v1/feedback",

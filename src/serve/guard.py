@@ -14,7 +14,14 @@ from starlette.responses import RedirectResponse
 
 from .engine import Engine
 from .measures import Measures
-from .refusals import RefusedError, draining, overloaded, unsupported_encoding
+from .refusals import (
+    RefusedError,
+    crowded,
+    draining,
+    internal,
+    overloaded,
+    unsupported_encoding,
+)
 from .settings import Settings
 
 Scope = MutableMapping[str, Any]
@@ -27,7 +34,9 @@ READING = frozenset({"/predict", "/v1/read"})
 """Paths that accept images."""
 FEEDBACK = "/v1/feedback"
 STATUS = frozenset({"/livez", "/readyz", "/metrics"})
-"""Paths that are answered however busy the server is."""
+"""Paths that are answered however busy the server is: who would restart it must learn that it is alive."""
+IS_CROWDED = "is_crowded"
+"""Key of a request's state: whether there were more connections than allowed when it arrived."""
 _BODIES = READING | {FEEDBACK}
 _ROUTES = _BODIES | STATUS | {"/", "/docs", "/openapi.json", "/v1/model"}
 _FEEDBACK_BYTES = 16 * 1024
@@ -111,6 +120,14 @@ class Guard:
                 await RedirectResponse(f"{prefix}/")(scope, receive, answer)
             else:
                 await self._app(scope, body.receive, answer)
+        except Exception:
+            if status:
+                # The response has begun: the connection can only be closed, which uvicorn does.
+                raise
+            # A bug in this program, which must be an answer like others: logged, counted, with its id.
+            log.exception("%s failed", state["request_id"])
+            error = internal("the server failed to answer; its log has the reason")
+            await error.response()(scope, receive, answer)
         finally:
             body.close()
             seconds = time.monotonic() - started
@@ -124,9 +141,8 @@ class Guard:
     def _refusal(
         self, path: str, scope: Scope, headers: list[tuple[bytes, bytes]]
     ) -> RefusedError | None:
-        """Return why a request is refused before its body is read, or None if it is not."""
-        settings = self._settings
-        most = settings.max_header_kib * 1024
+        """Return why a request is refused before it reaches its route, or None if it is not."""
+        most = self._settings.max_header_kib * 1024
         size = sum(len(name) + len(value) for name, value in headers)
         if size + len(scope["raw_path"]) + len(scope["query_string"]) > most:
             return RefusedError(
@@ -135,8 +151,14 @@ class Guard:
                 f"the headers are larger than {most} bytes",
                 "max_header_kib",
             )
-        if path not in _BODIES:
-            return None
+        if scope["state"].get(IS_CROWDED) and path not in STATUS:
+            return crowded()
+        return self._refusal_of_body(path, headers) if path in _BODIES else None
+
+    def _refusal_of_body(
+        self, path: str, headers: list[tuple[bytes, bytes]]
+    ) -> RefusedError | None:
+        """Return why a request is refused before its body is read, or None if it is not."""
         if encoding := _encoding(headers):
             return unsupported_encoding(encoding)
         if self._engine.is_draining:

@@ -14,11 +14,16 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from .guard import STATUS, without_prefix
+from .guard import IS_CROWDED
 from .settings import Settings
 
 _SLACK = 32 * 1024
 """Bytes by which the headers may exceed their limit here: the guard's refusal says more, and sooner."""
+_LEAST_TAKEN = 48 * 1024
+"""Bytes of a response that a client has to take within the deadline, if there are as many.
+
+A response that is sent in parts needs this too: asyncio asks for the next part when so much of its buffer of
+64 KiB is free."""
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -39,7 +44,9 @@ class BoundedHttp(HttpToolsProtocol):
         """Time of the event loop since when the client owes the rest of headers or of a body; None if it
         owes nothing."""
         self._stalled_since: float | None = None
-        """Time since when the client has not taken what was sent to it."""
+        """Time since when the client has not taken enough of what was sent to it."""
+        self._unsent = 0
+        """Bytes that were to be sent then."""
 
     @property
     def is_between_requests(self) -> bool:
@@ -72,7 +79,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.send_400_response("The headers are too large.")
 
     def pause_writing(self) -> None:
-        self._stalled_since = self.loop.time()
+        self._stall(self.loop.time())
         super().pause_writing()
 
     def resume_writing(self) -> None:
@@ -89,10 +96,9 @@ class BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_headers = False
         self.waits_since = self.loop.time()
-        path = self.url.split(b"?", 1)[0].decode("latin-1")
-        # Who would restart a busy server must still learn that it is alive.
-        is_status = without_prefix(path, self._settings.root_path) in STATUS
-        self.limit_concurrency = None if is_status else self.config.limit_concurrency
+        # Uvicorn's own limit would refuse the last connection that is allowed, and health checks with it.
+        is_crowded = len(self.connections) > self._settings.max_connections
+        self.scope["state"][IS_CROWDED] = is_crowded
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -115,9 +121,12 @@ class BoundedHttp(HttpToolsProtocol):
             now: Time of the event loop.
         """
         if self.transport.is_closing() and self._stalled_since is None:
-            self._stalled_since = now
+            self._stall(now)
         if self._stalled_since is not None:
-            if now - self._stalled_since > self._settings.deadline_s:
+            # A response may be large, so it need not be taken as a whole in that time.
+            if self._unsent - self.transport.get_write_buffer_size() >= _LEAST_TAKEN:
+                self._stall(now)
+            elif now - self._stalled_since > self._settings.deadline_s:
                 self.transport.abort()
         elif self.waits_since is None or self._is_answering:
             # The guard has the deadline of a body that a route is waiting for.
@@ -130,6 +139,10 @@ class BoundedHttp(HttpToolsProtocol):
             if self._header_bytes:
                 self.transport.write(_LATE)
             self.transport.close()
+
+    def _stall(self, now: float) -> None:
+        """Begin to wait for the client to take what is to be sent."""
+        self._stalled_since, self._unsent = now, self.transport.get_write_buffer_size()
 
 
 _LATE = (

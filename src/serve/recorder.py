@@ -35,6 +35,8 @@ _PAUSE_S = 5.0
 _ATTEMPTS = 25
 """Number of attempts to store an image: two minutes, for a restart of the database or a disk that is full."""
 _PURGE_S = 3600.0
+_LOG_S = 3600.0
+"""Seconds in which a kind of failure is logged once; /metrics counts each of them."""
 _THREADS = 4
 """Number of threads for feedback and deletions, which clients wait for."""
 
@@ -61,7 +63,8 @@ class Recorder:
         self._refusal: str | None = None
         """Reason why nothing is kept until ``_refused_until``."""
         self._refused_until = 0.0
-        self._logged: set[str] = set()
+        self._logged: dict[str, float] = {}
+        """Times at which kinds of failures were logged last."""
         self._saver = ThreadPoolExecutor(1, "keep")
         self._pool = ThreadPoolExecutor(_THREADS, "feedback")
         self._tasks: list[asyncio.Task[None]] = []
@@ -245,7 +248,8 @@ class Recorder:
         self._log(outcome, reason)
 
     def _log(self, kind: str, reason: str) -> None:
-        """Log only the first error of a kind; /metrics counts the others."""
-        if kind not in self._logged:
-            self._logged.add(kind)
-            log.error("%s (logged only once; see /metrics for the count)", reason)
+        """Log a failure, unless one of its kind was logged a short time ago."""
+        now = time.monotonic()
+        if now - self._logged.get(kind, -math.inf) >= _LOG_S:
+            self._logged[kind] = now
+            log.error("%s (logged at most once an hour; see /metrics for the count)", reason)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from starlette.responses import JSONResponse
 
-RETRY_AFTER = "1"
-"""Value of the Retry-After header in seconds; a full queue has room again sooner."""
+_RETRY_AFTER_S = 1.0
+"""Seconds after which to try again; a full queue has room again sooner."""
 FEEDBACK_OFF = "feedback_off"
 """Code of the only 503 response that waiting does not resolve."""
+TOO_MANY_CONNECTIONS = "too_many_connections"
 UNSUPPORTED_ENCODING = "unsupported_encoding"
 
 
@@ -19,11 +22,20 @@ class RefusedError(Exception):
         code: Reason in one word, which /metrics also counts by.
         message: Description of what is wrong and what is allowed.
         limit: Name of the setting that defines what is allowed, if there is one.
+        retry_after_s: Seconds after which to try again, for the statuses 429 and 503.
     """
 
-    def __init__(self, status: int, code: str, message: str, limit: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        limit: str | None = None,
+        retry_after_s: float = _RETRY_AFTER_S,
+    ) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.limit = status, code, message, limit
+        self.retry_after_s = retry_after_s
 
     def content(self) -> dict[str, str | None]:
         """Return the error as it appears in a response."""
@@ -32,7 +44,8 @@ class RefusedError(Exception):
     def headers(self) -> dict[str, str]:
         """Return the additional headers of the response."""
         if self.status in (429, 503) and self.code != FEEDBACK_OFF:
-            return {"Retry-After": RETRY_AFTER}
+            headers = {"Retry-After": str(math.ceil(self.retry_after_s))}
+            return headers | ({"Connection": "close"} if self.code == TOO_MANY_CONNECTIONS else {})
         if self.status in (408, 413):
             # The server does not wait for the rest of the body.
             return {"Connection": "close"}
@@ -51,6 +64,16 @@ def overloaded() -> RefusedError:
     return RefusedError(503, "queue_full", "too many images are waiting; try again", "queue")
 
 
+def crowded() -> RefusedError:
+    """Return the refusal for requests on more connections than are allowed."""
+    return RefusedError(
+        503,
+        TOO_MANY_CONNECTIONS,
+        "too many connections are open; try again",
+        "max_connections",
+    )
+
+
 def late() -> RefusedError:
     """Return the refusal for a request that was not answered in time."""
     return RefusedError(
@@ -61,6 +84,11 @@ def late() -> RefusedError:
 def draining() -> RefusedError:
     """Return the refusal for requests to a server that is stopping."""
     return RefusedError(503, "draining", "the server is stopping; try again")
+
+
+def internal(message: str) -> RefusedError:
+    """Return the refusal for what a bug in this program has made fail; the log has the error."""
+    return RefusedError(500, "internal", message)
 
 
 def feedback_off() -> RefusedError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import signal
 import socket
 import sys
@@ -53,7 +55,6 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                limit_concurrency=settings.max_connections,
                 forwarded_allow_ips=settings.trusted_proxies,
                 timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=max(1, round(settings.grace_s)),
@@ -87,10 +88,16 @@ class Server(uvicorn.Server):
                 )
             ]
         except OSError as error:
-            raise UserError(f"--host {host} --port {port}: {error.strerror or error}") from error
+            raise _unavailable(self._settings, error) from error
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit as end:
+            # Where uvicorn cannot listen, it logs why, without naming a setting, and exits.
+            if isinstance(end.__context__, OSError):
+                raise _unavailable(self._settings, end.__context__) from end
+            raise
         loop = asyncio.get_running_loop()
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
             loop.add_signal_handler(signal.SIGHUP, self._reload)
@@ -138,6 +145,22 @@ class Server(uvicorn.Server):
             waiting.sort(key=lambda each: each.waits_since or now)
             for connection in waiting[:surplus]:
                 connection.transport.close()
+
+
+_REMEDIES = {
+    errno.EADDRINUSE: "; choose another --port, or end the program that listens on it",
+    errno.EACCES: "; choose a --port from 1024 on",
+    errno.EADDRNOTAVAIL: "; --host has to be an address of this machine",
+}
+
+
+def _unavailable(settings: Settings, error: OSError) -> UserError:
+    """Return the error for an address that cannot be listened on."""
+    # Event loops put their own words into ``strerror``; errors of name resolution have negative numbers.
+    number = error.errno or 0
+    reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+    remedy = _REMEDIES.get(number, "")
+    return UserError(f"--host {settings.host} --port {settings.port}: {reason}{remedy}")
 
 
 def _allow_open_files(needed: int) -> None:

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
         cli_implicit_flags=True,
         cli_avoid_json=True,
         use_attribute_docstrings=True,
+        allow_inf_nan=False,
         frozen=True,
     )
 
@@ -68,16 +69,17 @@ class Settings(BaseSettings):
     """Time in seconds after SIGTERM in which new requests get a 503 before the port is closed, so that a
     load balancer can check /readyz."""
     grace_s: float = Field(20.0, gt=0, le=600)
-    """Time in seconds after that to finish the requests in progress."""
+    """Time in seconds after that to finish the requests in progress, and as much again to store images if the
+    database of --feedback fails."""
     header_s: float = Field(10.0, gt=0, le=600)
     """Time limit in seconds for the headers of a request to arrive; after it, the connection is closed."""
 
     max_body_mib: float = Field(32.0, gt=0, le=1024)
-    """Maximum size of a request's body in MiB."""
+    """Maximum size of a request's body in MiB; at most --max-pending-mib."""
     max_pending_mib: float = Field(256.0, gt=0)
     """Maximum total size of all pending bodies in MiB; further requests get a 503 at once."""
     max_files: int = Field(16, ge=1, le=1000)
-    """Maximum number of images in a request."""
+    """Maximum number of images in a request; at most --queue."""
     max_pixels: int = Field(50_000_000, ge=1)
     """Maximum number of pixels of an image."""
     max_side: int = Field(20_000, ge=1)
@@ -88,10 +90,11 @@ class Settings(BaseSettings):
     """Maximum number of connections; further ones get a 503 at once, except for health and metrics."""
 
     api_keys: Path | None = None
-    """File with the SHA-256 of one API key per line; if set, requests need one of the keys in the header
-    X-API-Key."""
+    """File with one line per API key: sha256: and the key's SHA-256; if set, requests need one of the keys in
+    the header X-API-Key."""
     rate: float = Field(0.0, ge=0)
-    """Maximum average number of images per second from one API key or address; 0 means no limit."""
+    """Maximum average number of images per second from one API key or address (IPv6: from one /64 network); 0
+    means no limit."""
     burst: int = Field(32, ge=1)
     """Maximum number of images at once from one API key or address."""
 
@@ -130,8 +133,17 @@ class Settings(BaseSettings):
 
     @property
     def max_body(self) -> int:
-        """Maximum size of a request's body in bytes."""
-        return round(self.max_body_mib * 2**20)
+        """Maximum size of a request's body in bytes.
+
+        A larger one than all pending bodies may have together could never be accepted, so that "try again"
+        would be wrong. The same is true of ``most_files``.
+        """
+        return min(round(self.max_body_mib * 2**20), self.max_pending)
+
+    @property
+    def most_files(self) -> int:
+        """Maximum number of images in a request."""
+        return min(self.max_files, self.queue)
 
     @property
     def max_pending(self) -> int:

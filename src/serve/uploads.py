@@ -15,7 +15,8 @@ from .settings import Settings
 
 _NAME = 255
 """Maximum number of characters of a file's name that are returned."""
-_QUOTED = re.compile(rb'"(?:\\.|[^"\\])*"', re.DOTALL)
+_QUOTED = re.compile(rb'"(?:\\.|[^"\\])*+(?:"|\Z)', re.DOTALL)
+"""Quoted string; one that does not end reaches to the end, or the search would begin again at each quote."""
 _EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*([^\s';]*)'[^\s';]*'([^\s;]*)", re.IGNORECASE)
 """Parameter filename* with its charset and its percent-encoded value; RFC 8187, section 3.2."""
 _PLAIN = frozenset({"", "7bit", "8bit", "binary", "identity"})
@@ -65,7 +66,7 @@ async def _of_form(request: Request, content_type: str, settings: Settings) -> l
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise _malformed("its Content-Type names no boundary")
-    files = _Files(settings.max_files)
+    files = _Files(settings.most_files)
     try:
         parser = MultipartParser(
             boundary,

@@ -6,7 +6,10 @@ import io
 import os
 import re
 import struct
+import subprocess
+import sys
 import threading
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -19,6 +22,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from src.core import jpeg
 from src.core.images import (
     ImageError,
     TooLargeImageError,
@@ -494,6 +498,105 @@ def test_bytes_before_a_jpeg_are_left_out(before: bytes, rgb: NDArray[np.uint8])
     assert len(load_image(before + whole[:-2]).warnings) == 2
     with pytest.raises(ImageError, match="160 x 120"):
         load_image(before + whole, max_pixels=1000)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGB"])
+def test_a_tall_image_is_composited_as_a_whole(mode: str) -> None:
+    """It is converted in strips."""
+    noise = np.random.default_rng(5).integers(0, 256, (700, 40, 4), dtype=np.uint8)
+    image = Image.fromarray(noise).convert(mode)
+    shown = Image.alpha_composite(
+        Image.new("RGBA", image.size, "white"), image.convert("RGBA")
+    ).convert("RGB")
+    assert difference(load_image(image).grey, np.asarray(shown.convert("L"))) < 1
+    colour = load_image(image).decode_colour
+    assert (colour is None) == (mode == "LA")
+    if mode != "PA":  # PNG has no such mode.
+        assert np.array_equal(load_colour(encoded(image, "PNG")), np.asarray(shown))
+    if colour is not None:
+        assert np.array_equal(colour(1), np.asarray(shown))
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from src.core.images import load_image
+content = Path(sys.argv[1]).read_bytes()
+def peak():
+    # Of this process alone; getrusage also counts what the one had that has started it.
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+before = peak()
+image = load_image(content)
+if sys.argv[2] == "colour":
+    image.decode_colour(1)
+print((peak() - before) / 2**10)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("what", "most"), [("grey", 200), ("colour", 300)])
+def test_a_transparent_image_needs_no_copies_of_itself(
+    what: str, most: float, tmp_path: Path
+) -> None:
+    """It has 95 MiB, and gives 24 MiB of grey or 72 of colours."""
+    path = tmp_path / "large.png"
+    Image.new("RGBA", (5000, 5000), (9, 99, 199, 99)).save(path, compress_level=1)
+    command = [sys.executable, "-c", MEMORY, str(path), what]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < most
+
+
+def test_filling_bytes_take_no_long_time(rgb: NDArray[np.uint8]) -> None:
+    whole = encoded(rgb, "JPEG")
+    start = whole.index(b"\xff\xda") + 30
+    started = time.process_time()
+    filling = b"\xff" * 100_000 + b"\0"
+    with pytest.raises(ImageError, match="is truncated"):
+        load_image(whole[:start] + filling)
+    assert not jpeg.has_too_many_scans(whole[:start] + filling + SCANS)
+    assert time.process_time() - started < 5
+    # There may be any number of them before a marker.
+    end = whole.rindex(b"\xff\xd9")
+    filled = whole[:end] + b"\xff" * 1000 + whole[end:]
+    assert np.array_equal(load_image(filled).grey, load_image(whole).grey)
+    assert load_image(filled[:-1]).warnings
+
+
+SCANS = b"\xff\xda" * 100
+
+
+def test_a_jpeg_of_many_scans_is_refused(rgb: NDArray[np.uint8]) -> None:
+    """Each scan takes libjpeg as long as the image is large, also if there is nothing in it."""
+    whole = encoded(rgb, "JPEG", progressive=True)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    usual = whole.count(b"\xff\xda")
+    assert usual > 5
+
+    def with_scans(count: int, before: bytes = b"") -> bytes:
+        return whole[:-2] + before + last * (count - usual) + whole[-2:]
+
+    assert load_image(with_scans(jpeg.MOST_SCANS)).grey.shape == SIZE
+    for before in (
+        b"",
+        # What has no length hides nothing, whatever comes after it.
+        b"\xff\x01",
+        b"\xff\x02\xff",
+        b"\xff\xff\xff",
+    ):
+        content = with_scans(jpeg.MOST_SCANS + 1, before)
+        with pytest.raises(ImageError, match="the image: has more than 50 scans"):
+            load_image(content)
+        with pytest.raises(ImageError, match="the image: has more than 50 scans"):
+            load_colour(content)
+
+
+def test_what_only_looks_like_scans_is_none(rgb: NDArray[np.uint8]) -> None:
+    """A video after the image, as phones write it, or a profile within it."""
+    whole = encoded(rgb, "JPEG")
+    comment = b"\xff\xfe" + struct.pack(">H", len(SCANS) + 2) + SCANS
+    for content in (whole + SCANS, whole[:2] + comment + whole[2:]):
+        assert np.array_equal(load_image(content).grey, load_image(whole).grey)
 
 
 def test_a_jpeg_within_another_file_is_no_image(rgb: NDArray[np.uint8]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from src.flywheel.corrections import Correction
 from src.flywheel.review import latest
 from src.flywheel.store import Store
 from src.flywheel.tables import Feedback, StoredImage
+from tests.browsers import chromium
 from tests.bundles import scene
 from tests.flywheel.databases import CORNERS, capture, plate
 from tests.serving import wait_until
@@ -36,17 +36,8 @@ PAGES = {"": "Try an image", "review": "Review", "data": "Data quality", "model"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[sync_api.Browser]:
-    path = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if path is None:
-        assert "CI" not in os.environ, "install chromium: .ci/run does"
-        pytest.skip("there is no Chromium here")
-    with sync_api.sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-background-networking"]
-        found = playwright.chromium.launch(executable_path=path, args=options)
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @contextmanager

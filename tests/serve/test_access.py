@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from src.core.errors import UserError
-from src.serve.access import Buckets, Keys
+from src.serve.access import Buckets, Keys, client_network
 from src.serve.refusals import RefusedError
 from tests.serving import write_keys
 
@@ -25,7 +25,7 @@ class Clock:
 def test_keys_are_those_whose_hashes_are_in_the_file(tmp_path: Path) -> None:
     path = write_keys(tmp_path / "keys", "first-key", "clé")
     with path.open("a") as file:
-        file.write(f"# of the garage\n\n{hashlib.sha256(b'third').hexdigest().upper()}\n")
+        file.write(f"# of the garage\n\nsha256:{hashlib.sha256(b'third').hexdigest().upper()}\n")
     assert "first-key" not in path.read_text()
     keys = Keys(path)
     assert keys.check("first-key") == "key 0"
@@ -33,7 +33,17 @@ def test_keys_are_those_whose_hashes_are_in_the_file(tmp_path: Path) -> None:
     assert keys.check("clé".encode().decode("latin-1")) == "key 1"
     assert keys.check("third") == "key 2"
     stored = path.read_text().split()[0]
-    for wrong in ("fourth-key", "first-ke", "first-key ", "", None, "# of the garage", stored):
+    digits = stored.removeprefix("sha256:")
+    for wrong in (
+        "fourth-key",
+        "first-ke",
+        "first-key ",
+        "",
+        None,
+        "# of the garage",
+        stored,
+        digits,
+    ):
         with pytest.raises(RefusedError) as caught:
             keys.check(wrong)
         assert caught.value.status == 401
@@ -64,12 +74,23 @@ def test_a_file_without_keys_is_an_error(tmp_path: Path, content: bytes | None) 
         Keys(path)
 
 
-@pytest.mark.parametrize("line", ["open-sesame", "0" * 63, "0" * 65, "x" * 64])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open-sesame",
+        # A key of hexadecimal digits, which looks like a hash; `openssl rand -hex 32` makes such.
+        "0123456789abcdef" * 4,
+        "sha256:" + "0" * 63,
+        "sha256:" + "0" * 65,
+        "sha256:" + "x" * 64,
+        "sha256: " + "0" * 64,
+    ],
+)
 def test_a_key_that_is_not_hashed_is_refused_and_not_shown(tmp_path: Path, line: str) -> None:
     path = write_keys(tmp_path / "keys", "first-key")
     with path.open("a") as file:
         file.write(f"{line}\n")
-    with pytest.raises(UserError, match=r"line 2 .*sha256sum") as caught:
+    with pytest.raises(UserError, match=r"line 2 .*`sha256:` and .*sha256sum") as caught:
         Keys(path)
     assert line not in str(caught.value)
 
@@ -89,6 +110,24 @@ def test_the_lines_of_the_guide_write_a_key(tmp_path: Path) -> None:
         assert keys.check(key) == f"key {number}"
 
 
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2::7", "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::7", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", "unknown"),
+        ("somebody", "unknown"),
+        ("1" * 30_000, "unknown"),
+    ],
+)
+def test_clients_are_counted_by_what_they_cannot_choose(host: str, counted: str) -> None:
+    assert client_network(host) == counted
+
+
 def test_a_bucket_empties_and_fills() -> None:
     clock = Clock()
     buckets = Buckets(rate=2.0, burst=3, clock=clock)
@@ -97,6 +136,7 @@ def test_a_bucket_empties_and_fills() -> None:
     with pytest.raises(RefusedError) as caught:
         buckets.take("a", 1)
     assert (caught.value.status, caught.value.code) == (429, "rate_limited")
+    assert caught.value.headers() == {"Retry-After": "1"}
     buckets.take("b", 1)
     clock.now += 0.5
     buckets.take("a", 1)
@@ -114,6 +154,9 @@ def test_images_that_are_in_already_are_owed() -> None:
     buckets = Buckets(rate=1.0, burst=2, clock=clock)
     buckets.take("a", 1)
     buckets.take("a", 5, in_debt=True)
+    with pytest.raises(RefusedError) as caught:
+        buckets.take("a", 1)
+    assert caught.value.headers() == {"Retry-After": "5"}
     clock.now += 4
     with pytest.raises(RefusedError):
         buckets.take("a", 1)

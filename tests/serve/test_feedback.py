@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +26,7 @@ from src.flywheel.tables import Feedback, Prediction, StoredImage
 from src.serve import recorder as module
 from src.serve.__main__ import main
 from src.serve.settings import Settings
+from tests.browsers import SIZES, chromium, opened
 from tests.bundles import BLACK, draw_plate, scene, write_bundle
 from tests.flywheel.databases import Cluster, capture, cluster
 from tests.serving import Process, process, serving, wait_until, write_keys
@@ -113,11 +112,6 @@ def test_no_database_is_needed_for_that(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "done\n", done.stderr
-
-
-def test_mlem_keeps_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    assert main(["--engine", "mlem", "--feedback", "sqlite:///feedback.db"]) == 1
-    assert "error: --feedback: MLEM's server stores nothing" in capsys.readouterr().err
 
 
 # On
@@ -380,6 +374,26 @@ def test_a_store_that_fails_fails_no_reading(
         # What had an id is stored once that is possible.
         for each in (entry, *promised):
             assert give(client, each, verdict="right").status_code == 201
+
+
+def test_a_store_that_fails_again_later_is_logged_again(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise StoreError("not now")
+
+    monkeypatch.setattr(module, "_LOG_S", 0.2)
+    with serving(folder, feedback=f"sqlite:///{tmp_path}/f.db") as client:
+        entry = read(client)["id"]
+        assert give(client, entry, verdict="right").status_code == 201
+        monkeypatch.setattr(Store, "add_feedback", fail)
+        for count in (1, 2):
+            assert error_of(give(client, entry, verdict="right")) == (503, "store_failed")
+            assert caplog.text.count("not now") == count
+            time.sleep(0.3)
 
 
 def test_a_store_that_fails_for_long_loses_images_in_the_end(
@@ -702,32 +716,14 @@ def _load(url: str, kill: Callable[[], None], answered: list[tuple[str, str]], n
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if path is None:
-        assert "CI" not in os.environ, "install chromium: .ci/run does"
-        pytest.skip("there is no Chromium here")
-    with sync_api.sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-background-networking"]
-        found = playwright.chromium.launch(executable_path=path, args=options)
+    with chromium() as found:
         yield found
-        found.close()
 
 
-@pytest.fixture(params=[(390, 844), (1280, 800)], ids=["phone", "desktop"])
+@pytest.fixture(params=SIZES)
 def page(request: pytest.FixtureRequest, browser: Any, client: httpx.Client) -> Iterator[Any]:
-    width, height = request.param
-    context = browser.new_context(viewport={"width": width, "height": height})
-    page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
-    page.goto(str(client.base_url))
-    yield page
-    assert [fault for fault in faults if "status of 4" not in fault] == []
-    context.close()
+    with opened(browser, str(client.base_url), request.param) as page:
+        yield page
 
 
 def latest(store: Store) -> list[tuple[int | None, str, str | None]]:

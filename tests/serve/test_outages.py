@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -221,22 +221,30 @@ def fill(path: Path) -> None:
                     raise
 
 
+def survive_full_disk(
+    folder: Path, url: str, fill: Callable[[], None], free: Callable[[], None]
+) -> None:
+    """Read and give feedback before, while and after the disk of a store is full."""
+    with serving(folder, feedback=url) as client:
+        load = Load(str(client.base_url))
+        entry = read(client)
+        assert entry is not None
+        with load.running(2):
+            load.wait(5)
+            fill()
+            assert_full(client, entry)
+            free()
+            load.wait(5)
+        assert give(client, entry).status_code == 201
+        assert client.delete(f"/v1/feedback/{entry}").status_code == 204
+    load.assert_kept(Store(url))
+
+
 @pytest.mark.timeout(600)
 def test_a_disk_that_is_full(folder: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
-        url = f"sqlite:///{disk}/f.db"
-        with serving(folder, feedback=url) as client:
-            load = Load(str(client.base_url))
-            entry = read(client)
-            assert entry is not None
-            with load.running(2):
-                load.wait(5)
-                fill(disk / "other")
-                assert_full(client, entry)
-                (disk / "other").unlink()
-                load.wait(5)
-            assert give(client, entry).status_code == 201
-        load.assert_kept(Store(url))
+        other = disk / "other"
+        survive_full_disk(folder, f"sqlite:///{disk}/f.db", lambda: fill(other), other.unlink)
 
 
 @pytest.mark.timeout(600)
@@ -260,20 +268,7 @@ def test_a_disk_that_says_that_it_is_full(
     monkeypatch.setattr("os.fsync", flush)
     event.listen(Pool, "checkout", limit)
     try:
-        url = f"sqlite:///{tmp_path}/f.db"
-        with serving(folder, feedback=url) as client:
-            load = Load(str(client.base_url))
-            entry = read(client)
-            assert entry is not None
-            with load.running(2):
-                load.wait(5)
-                is_full.set()
-                assert_full(client, entry)
-                is_full.clear()
-                load.wait(5)
-            assert client.delete(f"/v1/feedback/{entry}").status_code == 204
-            load.ids.discard(entry)
-        load.assert_kept(Store(url))
+        survive_full_disk(folder, f"sqlite:///{tmp_path}/f.db", is_full.set, is_full.clear)
     finally:
         event.remove(Pool, "checkout", limit)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
+from tests.browsers import SIZES, chromium, opened
 from tests.bundles import BLACK, always, draw_plate, scene, write_bundle
 from tests.serving import serving, write_keys
 
@@ -31,33 +30,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[sync_api.Browser]:
-    path = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if path is None:
-        assert "CI" not in os.environ, "install chromium: .ci/run does"
-        pytest.skip("there is no Chromium here")
-    with sync_api.sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-background-networking"]
-        found = playwright.chromium.launch(executable_path=path, args=options)
+    with chromium() as found:
         yield found
-        found.close()
 
 
-@pytest.fixture(params=[(390, 844), (1280, 800)], ids=["phone", "desktop"])
+@pytest.fixture(params=SIZES)
 def page(
     request: pytest.FixtureRequest, browser: sync_api.Browser, server: httpx.Client
 ) -> Iterator[sync_api.Page]:
-    width, height = request.param
-    context = browser.new_context(viewport={"width": width, "height": height})
-    page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
-    page.goto(str(server.base_url))
-    yield page
-    assert [fault for fault in faults if "status of 4" not in fault] == []
-    context.close()
+    with opened(browser, str(server.base_url), request.param) as page:
+        yield page
 
 
 def write(folder: Path, name: str, pixels: np.ndarray) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shlex
 import shutil
@@ -20,6 +21,8 @@ import pytest
 
 from src.inference import bundle
 from src.inference.bundle import Bundle
+from src.serve.__main__ import main
+from src.serve.engine import Model
 from tests.bundles import scene, write_bundle
 from tests.serving import process, serving, wait_until
 
@@ -54,6 +57,8 @@ def test_torch_is_not_needed(folder: Path) -> None:
     [
         (("--port", "99999"), "--port (PLATES_PORT)"),
         (("--queue", "0"), "--queue (PLATES_QUEUE)"),
+        (("--rate", "inf"), "--rate (PLATES_RATE)"),
+        (("--max-pending-mib", "inf"), "--max-pending-mib (PLATES_MAX_PENDING_MIB)"),
         (("--engine", "other"), "--engine (PLATES_ENGINE)"),
         (("--api-keys", "/nowhere"), "--api-keys: /nowhere"),
     ],
@@ -64,6 +69,25 @@ def test_wrong_settings_are_explained(arguments: tuple[str, ...], says: str) -> 
     assert done.stderr.startswith("error: ")
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flags"),
+    [
+        (["--feedback", "sqlite:///feedback.db"], "--feedback, --rate"),
+        (["--api-keys", "keys", "--host", "::1", "--port", "1"], "--api-keys, --rate"),
+    ],
+)
+def test_settings_without_effect_on_mlem_are_refused(
+    arguments: list[str],
+    flags: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever asks for keys must not get a server without them."""
+    monkeypatch.setenv("PLATES_RATE", "2")
+    assert main(["--engine", "mlem", *arguments]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {flags}: MLEM's server has no such setting")
 
 
 def test_help_names_every_setting() -> None:
@@ -109,15 +133,6 @@ def test_a_host_for_ipv6_takes_ipv4_too(folder: Path) -> None:
             assert httpx.post(url, content=image(), headers=headers).status_code == 200
 
 
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
-def test_a_port_for_ipv6_that_is_taken_ends_it(folder: Path) -> None:
-    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as taken:
-        port = str(taken.getsockname()[1])
-        done = run("--host", "::", "--port", port, "--model", str(folder))
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: --host :: --port {port}: Address already in use")
-
-
 @pytest.mark.parametrize("damage", ["missing", "damaged"])
 def test_a_bundle_that_cannot_be_used_ends_it(folder: Path, damage: str) -> None:
     if damage == "missing":
@@ -131,13 +146,26 @@ def test_a_bundle_that_cannot_be_used_ends_it(folder: Path, damage: str) -> None
     assert "Traceback" not in done.stderr
 
 
-def test_a_port_that_is_taken_ends_it(folder: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        done = run("--port", str(taken.getsockname()[1]), "--model", str(folder))
-    assert done.returncode != 0
-    assert "address already in use" in done.stderr.lower()
+@pytest.mark.parametrize("host", ["127.0.0.1", "::"])
+def test_a_port_that_is_taken_ends_it(folder: Path, host: str) -> None:
+    if host == "::" and not socket.has_dualstack_ipv6():
+        pytest.skip("there is no IPv6 here")
+    family = socket.AF_INET6 if host == "::" else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("--host", host, "--port", port, "--model", str(folder))
+    assert done.returncode == 1
+    said = f"error: --host {host} --port {port}: Address already in use; choose another --port"
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_of_another_machine_ends_it(folder: Path) -> None:
+    # Of documentation only (RFC 5737).
+    done = run("--host", "192.0.2.1", "--port", "0", "--model", str(folder))
+    assert done.returncode == 1
+    assert "error: --host 192.0.2.1 --port 0: Cannot assign requested address; " in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_sigterm_answers_what_is_in_flight(folder: Path) -> None:
@@ -221,6 +249,30 @@ def test_sighup_takes_a_new_bundle_and_no_bad_one(folder: Path, tmp_path: Path) 
             thread.join()
         assert set(statuses) == {200}
         assert Bundle.load(folder).manifest.threshold == 0.9
+
+
+def test_the_bundle_that_was_asked_for_last_is_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(folder) as client:
+        engine = client.server.engine  # type: ignore[attr-defined]
+        reader = engine.model.reader
+        loaded: list[str] = []
+
+        def load(*_: object) -> Model:
+            version = f"version {len(loaded)}"
+            loaded.append(version)
+            # The first takes longer.
+            time.sleep(0.5 if len(loaded) == 1 else 0)
+            return Model(reader, version)
+
+        monkeypatch.setattr("src.serve.engine.load_model", load)
+        loop = engine._dispatcher.get_loop()
+        both = [asyncio.run_coroutine_threadsafe(engine.reload(), loop) for _ in range(2)]
+        for each in both:
+            each.result(20)
+        assert loaded == ["version 0", "version 1"]
+        assert client.get("/v1/model").json()["model"] == "version 1"
 
 
 def test_readyz_waits_for_the_first_inference(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from src.serve import app
+from src.serve.server import Server
 from tests.bundles import write_bundle
 from tests.serving import process, serving, wait_until
 
@@ -140,34 +143,72 @@ def test_a_response_that_is_not_taken(client: httpx.Client) -> None:
         wait_until(lambda: not is_open(), DEADLINE_S + LATE_S)
 
 
-def test_a_client_that_takes_its_response_slowly_gets_it(client: httpx.Client) -> None:
-    whole = client.get("/swagger/swagger-ui-bundle.js").content
-    with connect(client) as connection:
+@pytest.mark.parametrize("path", ["/", "/page/large"], ids=["sent-at-once", "sent-in-parts"])
+def test_a_client_that_takes_its_response_slowly_gets_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    # More than the buffers of the system hold.
+    page = Path(shutil.copytree(app.PAGE, tmp_path / "page"))
+    for name in ("index.html", "large"):
+        (page / name).write_text("x" * 2**24)
+    monkeypatch.setattr(app, "PAGE", page)
+    with (
+        serving(folder, deadline_s=DEADLINE_S) as client,
+        ExitStack() as stack,
+    ):
+        connection = stack.enter_context(socket.socket())
+        connection.settimeout(LATE_S)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        connection.sendall(
-            b"GET /swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        got = b""
+        connection.connect((client.base_url.host, client.base_url.port))
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        got = bytearray()
         started = time.monotonic()
-        while part := connection.recv(len(whole) // 12):
+        while part := connection.recv(2**16):
             got += part
-            time.sleep(0.25)
-    assert time.monotonic() - started > DEADLINE_S
-    assert got.endswith(whole)
+            # 2 MiB per second.
+            time.sleep(max(started + len(got) / 2**21 - time.monotonic(), 0))
+        # The server had more to send for longer than the deadline and a sweep.
+        assert time.monotonic() - started > 2 * DEADLINE_S + 1
+        assert got.endswith(b"\r\n\r\n" + b"x" * 2**24)
 
 
-def test_too_many_connections(folder: Path) -> None:
+def test_too_many_connections(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Health is answered, other requests are refused, and those that wait for longest make room."""
     with serving(folder, header_s=300, max_connections=50) as client, ExitStack() as stack:
-        for _ in range(80):
-            stack.enter_context(connect(client)).sendall(HALF)
         state = client.server.server_state  # type: ignore[attr-defined]
-        wait_until(lambda: len(state.connections) == 80)
-        with httpx.Client(base_url=client.base_url, timeout=30) as other:
+        other = stack.enter_context(httpx.Client(base_url=client.base_url, timeout=30))
+        ports: list[int] = []
+
+        def send_half() -> None:
+            connection = stack.enter_context(connect(client))
+            connection.sendall(HALF)
+            ports.append(connection.getsockname()[1])
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Server, "_sweep", lambda _: None)
+            for _ in range(49):
+                send_half()
+            wait_until(lambda: len(state.connections) == 49)
+            # As many as are allowed.
+            assert other.get("/v1/model").status_code == 200
+            for _ in range(30):
+                send_half()
+            wait_until(lambda: len(state.connections) == 80)
             for path in ("/livez", "/readyz", "/metrics", "/livez?x=1"):
                 assert other.get(path).status_code == 200
+            refused = other.get("/v1/model")
+            error = refused.json()["error"]
+            assert (refused.status_code, error["code"]) == (503, "too_many_connections")
+            assert error["limit"] == "max_connections"
+            assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
+            text = other.get("/metrics").text
+            assert 'plates_rejections_total{reason="too_many_connections"} 1.0' in text
         wait_until(lambda: len(state.connections) < 50, LATE_S)
         assert client.get("/v1/model").status_code == 200
+        still = {connection.client[1] for connection in list(state.connections)}
+        # All that came first may have come at the same time.
+        assert len(still & set(ports[:49])) < 20
+        assert still >= set(ports[-30:])
 
 
 @pytest.mark.slow

@@ -93,6 +93,26 @@ class Evidence:
         return digests(self.whole)
 
     @cached_property
+    def first_equal(self) -> NDArray[np.intp]:
+        """First row of the whole set whose image is identical to that of each row, shape ``(n,)``."""
+        _, first, group = np.unique(self.digests, return_index=True, return_inverse=True)
+        return first[group]
+
+    @cached_property
+    def rows(self) -> NDArray[np.intp]:
+        """Rows of the whole set that the samples are, shape ``(n,)``."""
+        numbers = pd.Index(self.whole.labels["sample"])
+        return numbers.get_indexer(self.samples.labels["sample"])
+
+    @cached_property
+    def representatives(self) -> NDArray[np.intp]:
+        """First sample whose image is identical to that of each sample, shape ``(n,)``."""
+        _, first, group = np.unique(
+            self.first_equal[self.rows], return_index=True, return_inverse=True
+        )
+        return first[group]
+
+    @cached_property
     def signatures(self) -> FloatArray:
         """Signatures of the sampled images, shape ``(n, D)``: similar for similar images."""
         return signatures(self.readable)

@@ -98,4 +98,5 @@ def test_copies_are_told_as_copies() -> None:
     findings = {finding.check.name: finding for finding in found}
     assert len(findings["exact_duplicates"].flagged) == 99
     assert findings["exact_duplicates"].failed
+    assert not len(findings["near_duplicates"].flagged)
     assert findings["clusters"].warning == "all images have the same features"

@@ -23,7 +23,7 @@ from pathlib import Path
 from ..core.images import ImageError, load_image
 from .annotations import AnnotatedImage, AnnotationFile
 from .image_labels import read_ufpr, read_voc, read_yolo
-from .labelled import LabelledImage, is_split_name
+from .labelled import LabelledImage, split_named
 from .shards import DatasetError
 from .splits import SPLITS, split_of
 from .tool_exports import read_coco, read_cvat, read_label_studio
@@ -62,7 +62,7 @@ def is_set(folder: Path) -> bool:
     names = {path.name.lower() for path in folder.iterdir()}
     known = _PARTS | {f"{name}.csv" for name in SPLITS}
     return any(
-        name in known or is_split_name(name) or name.endswith((".xml", ".json")) for name in names
+        name in known or split_named([name]) or name.endswith((".xml", ".json")) for name in names
     )
 
 

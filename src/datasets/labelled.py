@@ -169,11 +169,6 @@ def split_named(names: Iterable[str]) -> str | None:
     return next((_FOLDERS[name.lower()] for name in names if name.lower() in _FOLDERS), None)
 
 
-def is_split_name(name: str) -> bool:
-    """Return whether a folder's name stands for a split."""
-    return name.lower() in _FOLDERS
-
-
 def is_plate(name: str) -> bool:
     """Return whether a class of this name is a plate."""
     return _PLATE.search(name) is not None

@@ -14,6 +14,7 @@ Each reader returns an empty list if the folder has another layout.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from itertools import chain
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -24,7 +25,16 @@ from numpy.typing import NDArray
 
 from ..core.geometry import box_to_xyxy
 from ..core.images import SUFFIXES
-from .labelled import LabelledImage, Region, is_plate, outline, plate_classes, split_named, text_of
+from .labelled import (
+    LabelledImage,
+    Region,
+    files_below,
+    is_plate,
+    outline,
+    plate_classes,
+    split_named,
+    text_of,
+)
 from .shards import DatasetError
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -36,11 +46,11 @@ def read_voc(folder: Path) -> list[LabelledImage]:
     Raises:
         DatasetError: A file is damaged, or its image is missing.
     """
-    found = sorted(
+    found = [
         path
-        for path in folder.rglob("*.xml")
+        for path in files_below(folder, {".xml"})
         if path.parent.name.lower() in ("annotations", "labels") or path.parent == folder
-    )
+    ]
     listed = _listed(folder)
     return [_read_xml(path, listed.get(path.stem)) for path in found]
 
@@ -95,15 +105,18 @@ def read_yolo(folder: Path) -> list[LabelledImage]:
     Raises:
         DatasetError: A line is invalid, or none of the classes is a plate.
     """
-    images = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and "images" in path.relative_to(folder).parts
-    ]
-    if not images or not any("labels" in path.parts for path in folder.rglob("*.txt")):
+    images = _in_folder("images", folder, SUFFIXES)
+    if not images or not _in_folder("labels", folder, {".txt"}):
         return []
     classes = _classes(folder)
     return [_read_labels(path, folder, classes) for path in images]
+
+
+def _in_folder(name: str, folder: Path, suffixes: Container[str]) -> list[Path]:
+    """Return the files of a set, by their suffixes, that are in a folder of some name."""
+    return [
+        path for path in files_below(folder, suffixes) if name in path.relative_to(folder).parts
+    ]
 
 
 def _classes(folder: Path) -> set[int] | None:
@@ -169,7 +182,7 @@ def read_ufpr(folder: Path) -> list[LabelledImage]:
         DatasetError: A file is damaged.
     """
     images = []
-    for path in sorted(folder.rglob("*.txt")):
+    for path in files_below(folder, {".txt"}):
         image = next(
             (path.with_suffix(end) for end in SUFFIXES if path.with_suffix(end).is_file()), None
         )
@@ -191,7 +204,9 @@ def read_ufpr(folder: Path) -> list[LabelledImage]:
                 f"{place}: expected `corners: x,y x,y x,y x,y` or `position_plate: x y w h`"
             ) from None
         region = Region(points, place, text=fields.get("plate", ""))
-        images.append(LabelledImage(image, [region], str(path), split_named(path.parts[::-1])))
+        # The nearest folder counts, and none that the set itself is in.
+        split = split_named(path.relative_to(folder).parts[::-1])
+        images.append(LabelledImage(image, [region], str(path), split))
     return images
 
 

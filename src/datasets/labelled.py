@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -196,6 +196,20 @@ def plate_classes(classes: dict[int, str], source: Path) -> set[int]:
     return found
 
 
+def files_below(folder: Path, suffixes: Container[str]) -> list[Path]:
+    """Return the files of a set that have one of some suffixes, sorted.
+
+    Names with a leading dot are left out: they mark what systems and programs keep beside the files, such as
+    ``._a.jpg`` in archives that macOS has written.
+    """
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
 class ImageFinder:
     """Finds the images of a set by the names that a tool has written.
 
@@ -206,9 +220,8 @@ class ImageFinder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._paths: dict[str, list[Path]] = {}
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in SUFFIXES:
-                self._paths.setdefault(path.name, []).append(path)
+        for path in files_below(folder, SUFFIXES):
+            self._paths.setdefault(path.name, []).append(path)
 
     def find(self, name: str, source: Path) -> Path:
         """Return the path of an image.

@@ -27,6 +27,7 @@ from .labelled import (
     ImageFinder,
     LabelledImage,
     Region,
+    files_below,
     is_plate,
     outline,
     plate_classes,
@@ -178,7 +179,7 @@ def _coco_points(annotation: Mapping[str, Any]) -> Any:
 
 
 def _json_files(folder: Path, is_wanted: Callable[[Any], bool]) -> Iterator[tuple[Path, Any]]:
-    for path in sorted(folder.rglob("*.json")):
+    for path in files_below(folder, {".json"}):
         try:
             content = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:

@@ -251,6 +251,31 @@ def test_what_is_wrong_is_named(tmp_path: Path, make: Callable[[Path], None], na
         all_of(open_set(tmp_path))
 
 
+@pytest.mark.parametrize("make", [voc, yolo, ufpr])
+def test_what_systems_keep_beside_files_is_no_part_of_a_set(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path)
+    before = {split.name: split.count for split in open_set(tmp_path)}
+    for path in list(tmp_path.rglob("*.*")):
+        if path.is_file():
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7 of another system")
+    text(tmp_path / ".tool/state.json", "{")
+    assert {split.name: split.count for split in open_set(tmp_path)} == before
+    assert all_of(open_set(tmp_path))
+
+
+def test_folders_around_a_set_say_nothing_of_its_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "test/labels/mine"
+    for number in range(30):
+        image(folder / f"{number}.png", number)
+        text(folder / f"{number}.txt", "plate: ZH1\ncorners: 20,30 80,32 80,50 20,48\n")
+    assert {split.name for split in open_set(folder)} == set(SPLITS), "their content decides"
+    # Nor are they labels of YOLO.
+    image(folder / "images/0.png")
+    assert open_set(folder)[0].has_text
+
+
 def test_sets_are_folders(tmp_path: Path) -> None:
     assert find_sets(tmp_path / "none") == []
     for name in ("b", "a", ".partial"):

@@ -144,9 +144,11 @@ def _coco(path: Path, content: Any, folder: Path, finder: ImageFinder) -> Iterat
             {int(each["id"]): str(each["name"]) for each in content["categories"]}, path
         )
         regions: dict[Any, list[Region]] = {each["id"]: [] for each in content["images"]}
+        names = [str(each["file_name"]) for each in content["images"]]
+        annotations = list(content["annotations"])
     except _INVALID as error:
         raise DatasetError(f"{path}: not a COCO file: {error!r}") from error
-    for number, annotation in enumerate(content["annotations"], 1):
+    for number, annotation in enumerate(annotations, 1):
         where = f"{path}, annotation {number} of the list"
         try:
             if annotation["category_id"] in classes and not annotation.get("iscrowd"):
@@ -156,8 +158,7 @@ def _coco(path: Path, content: Any, folder: Path, finder: ImageFinder) -> Iterat
         except _INVALID as error:
             raise DatasetError(f"{where}: not valid: {error!r}") from error
     places = re.split(r"[\W\d_]+", path.stem) + list(path.relative_to(folder).parts)
-    for image in content["images"]:
-        name = str(image["file_name"])
+    for image, name in zip(content["images"], names, strict=True):
         yield LabelledImage(
             finder.find(name, path),
             regions[image["id"]],
@@ -293,6 +294,8 @@ def _task_image(data: Mapping[str, Any], path: Path, finder: ImageFinder) -> Pat
         None,
     )
     if text is None:
+        if not data:
+            raise ValueError("`data` names no image")
         text = str(next(iter(data.values())))
     url = urlsplit(text)
     name = parse_qs(url.query).get("d", [unquote(url.path)])[0]

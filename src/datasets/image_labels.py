@@ -44,7 +44,7 @@ def read_voc(folder: Path) -> list[LabelledImage]:
     """Read a set in the format of Pascal VOC.
 
     Raises:
-        DatasetError: A file is damaged, or its image is missing.
+        DatasetError: A file is damaged, its image is missing, or none of the classes is a plate.
     """
     found = [
         path
@@ -52,7 +52,11 @@ def read_voc(folder: Path) -> list[LabelledImage]:
         if path.parent.name.lower() in ("annotations", "labels") or path.parent == folder
     ]
     listed = _listed(folder)
-    return [_read_xml(path, listed.get(path.stem)) for path in found]
+    classes: set[str] = set()
+    images = [_read_xml(path, listed.get(path.stem), classes) for path in found]
+    if classes:
+        plate_classes(dict(enumerate(sorted(classes))), folder)
+    return images
 
 
 def _listed(folder: Path) -> dict[str, str]:
@@ -67,12 +71,14 @@ def _listed(folder: Path) -> dict[str, str]:
     }
 
 
-def _read_xml(path: Path, split: str | None) -> LabelledImage:
+def _read_xml(path: Path, split: str | None, classes: set[str]) -> LabelledImage:
+    """Read the labels of an image, and add the names of their classes to ``classes``."""
     try:
         root = ET.parse(path).getroot()  # noqa: S314  # expat bounds entity expansion
         regions = []
         for number, item in enumerate(root.iter("object"), 1):
             where = f"{path}, object {number}"
+            classes.add(_text(item, "name"))
             if is_plate(_text(item, "name")):
                 box = [float(_text(item, f"bndbox/{side}")) for side in _SIDES]
                 attributes = [

@@ -48,7 +48,8 @@ def read_cvat(folder: Path) -> list[LabelledImage]:
     """Read a set in the format ``CVAT for images``.
 
     Raises:
-        DatasetError: The file is damaged or of a video, a shape is invalid, or an image is missing.
+        DatasetError: The file is damaged or of a video, none of its labels is a plate, a shape is invalid,
+            or an image is missing.
     """
     path = folder / "annotations.xml"
     if not path.is_file():
@@ -63,14 +64,22 @@ def read_cvat(folder: Path) -> list[LabelledImage]:
         raise DatasetError(
             f"{path}: is an export of a video; export the task as `CVAT for images 1.1`"
         )
+    labels = {name.text or "" for name in root.iterfind("meta//label/name")}
+    labels |= {shape.get("label", "") for image in root.iter("image") for shape in _shapes(image)}
+    if labels:
+        plate_classes(dict(enumerate(sorted(labels))), path)
     finder = ImageFinder(folder)
     return [_cvat_image(element, path, finder) for element in root.iter("image")]
+
+
+def _shapes(image: ET.Element) -> list[ET.Element]:
+    return [each for each in image if each.tag != "tag"]
 
 
 def _cvat_image(element: ET.Element, path: Path, finder: ImageFinder) -> LabelledImage:
     name = element.get("name", "")
     regions = []
-    for number, shape in enumerate((each for each in element if each.tag != "tag"), 1):
+    for number, shape in enumerate(_shapes(element), 1):
         where = f"{path}, image {name}, shape {number}"
         if not is_plate(shape.get("label", "")):
             continue

@@ -83,8 +83,12 @@ def test_voc_lists_its_splits(tmp_path: Path) -> None:
 
 def test_other_classes_are_no_plates(tmp_path: Path) -> None:
     voc(tmp_path / "voc", name="dog")
-    ((true,),) = all_of(open_set(tmp_path / "voc")).values()
-    assert true.plates == []
+    path = tmp_path / "voc/annotations/a.xml"
+    image(tmp_path / "voc/images/b.png", 1)
+    content = path.read_text(encoding="utf-8").replace("a.png", "b.png").replace("dog", "plate")
+    text(path.with_name("b.xml"), content)
+    found = [each for images in all_of(open_set(tmp_path / "voc")).values() for each in images]
+    assert {Path(each.name).name: len(each.plates) for each in found} == {"a.png": 0, "b.png": 1}
     yolo(tmp_path / "yolo")
     text(tmp_path / "yolo/data.yaml", "names: [car, License_Plate]\n")
     assert not any(true.plates for (true,) in all_of(open_set(tmp_path / "yolo")).values())
@@ -211,6 +215,10 @@ def _no_xml(folder: Path) -> None:
     text(folder / "annotations/a.xml", "<annotation>")
 
 
+def _no_plates(folder: Path) -> None:
+    voc(folder, name="Kontrollschild")
+
+
 def _no_corners(folder: Path) -> None:
     ufpr(folder)
     text(folder / "training/track01/track01[01].txt", "plate: ABC-1234\ncorners: 1,2 3,4\n")
@@ -238,6 +246,7 @@ def _damaged(folder: Path) -> None:
         (_pixels, "a.txt, line 1: the box"),
         (_swapped, "a.xml, object 1: the box"),
         (_no_image, "a.xml: its image a.png is not in the same folder"),
+        (_no_plates, "none of its classes is a plate: Kontrollschild; name it `plate`"),
         (_no_xml, "a.xml: not a Pascal VOC annotation"),
         (_no_corners, "line 2: expected `corners: x,y x,y x,y x,y`"),
         (_no_names, "data.yaml: does not list the classes"),

@@ -361,6 +361,14 @@ def _unlabelled(folder: Path) -> None:
             lambda f: cvat(f, CVAT_BOX.format(700, 20, 790, 70, "", "")),
             r"shape 1: the box .*640x480",
         ),
+        (
+            lambda f: text(
+                f / "annotations.xml",
+                '<annotations><image name="a.jpg"><box label="number" xtl="1" ytl="1" xbr="9" ybr="9"/>'
+                '<tag label="plate"/></image></annotations>',
+            ),
+            r"annotations\.xml: none of its classes is a plate: number; name it `plate`",
+        ),
         (_other_size, r"annotated at 640x480 pixels, but has 320x240"),
         (
             lambda f: coco(f, {"bbox": [1, 2, 30]}),

@@ -32,6 +32,7 @@ from .labelled import (
     is_plate,
     outline,
     plate_classes,
+    size_of,
     split_named,
     text_of,
 )
@@ -86,7 +87,8 @@ def _read_xml(path: Path, split: str | None, classes: set[str]) -> LabelledImage
                     for each in item.iter("attribute")
                 ]
                 regions.append(Region(np.array(box).reshape(2, 2), where, text=text_of(attributes)))
-        name = Path(_text(root, "filename")).name
+        name = Path(_text(root, "filename").replace("\\", "/")).name
+        size = size_of(root.findtext("size/width"), root.findtext("size/height"))
     except (OSError, ET.ParseError, ValueError) as error:
         raise DatasetError(f"{path}: not a Pascal VOC annotation: {error}") from error
     places = [path.parent, *(path.parent.parent / each for each in ("JPEGImages", "images"))]
@@ -95,7 +97,7 @@ def _read_xml(path: Path, split: str | None, classes: set[str]) -> LabelledImage
         raise DatasetError(
             f"{path}: its image {name} is not in the same folder, JPEGImages or images"
         )
-    return LabelledImage(image, regions, str(path), split)
+    return LabelledImage(image, regions, str(path), split, size)
 
 
 def _text(element: ET.Element, path: str) -> str:

@@ -174,6 +174,15 @@ def is_plate(name: str) -> bool:
     return _PLATE.search(name) is not None
 
 
+def size_of(width: object, height: object) -> tuple[int, int] | None:
+    """Return the size of an image if the set gives it, as numbers or as text."""
+    try:
+        size = int(float(str(width))), int(float(str(height)))
+    except (ValueError, OverflowError):
+        return None
+    return size if min(size) > 0 else None
+
+
 def text_of(attributes: Iterable[tuple[str, object]]) -> str | None:
     """Return the text among a plate's attributes; None if there is no attribute for it."""
     for name, value in attributes:

@@ -32,6 +32,7 @@ from .labelled import (
     outline,
     plate_classes,
     rotated,
+    size_of,
     split_named,
     text_of,
 )
@@ -93,7 +94,7 @@ def _cvat_image(element: ET.Element, path: Path, finder: ImageFinder) -> Labelle
         attributes = [(each.get("name", ""), each.text) for each in shape.iter("attribute")]
         regions.append(Region(points, where, text=text_of(attributes)))
     split = split_named([element.get("subset", ""), *Path(name).parts])
-    size = _size(element.get("width"), element.get("height"))
+    size = size_of(element.get("width"), element.get("height"))
     return LabelledImage(finder.find(name, path), regions, str(path), split, size)
 
 
@@ -116,15 +117,6 @@ def _rectangle(
     if degrees % 360:
         return rotated(corner, size, degrees, around_centre)
     return np.array([corner, np.add(corner, size)], dtype=np.float64)
-
-
-def _size(width: Any, height: Any) -> tuple[int, int] | None:
-    """Return the size of an image if the set gives it."""
-    try:
-        size = int(width or 0), int(height or 0)
-    except (TypeError, ValueError):
-        return None
-    return size if min(size) > 0 else None
 
 
 # COCO
@@ -173,7 +165,7 @@ def _coco(path: Path, content: Any, folder: Path, finder: ImageFinder) -> Iterat
             regions[image["id"]],
             str(path),
             split_named([*places, *Path(name.replace("\\", "/")).parts]),
-            _size(image.get("width"), image.get("height")),
+            size_of(image.get("width"), image.get("height")),
         )
 
 
@@ -270,7 +262,7 @@ def _task(
                 f"{where}, region {name}: the image was turned in Label Studio by "
                 f"{shape['image_rotation']} degrees; turn the file, and annotate it again"
             )
-        size = _size(shape.get("original_width"), shape.get("original_height"))
+        size = size_of(shape.get("original_width"), shape.get("original_height"))
         if size is None:
             raise ValueError("`original_width` and `original_height` are missing")
         text = next(

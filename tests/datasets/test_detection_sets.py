@@ -73,6 +73,14 @@ def test_voc(tmp_path: Path, images: str) -> None:
     assert true.whole
 
 
+def test_voc_may_come_from_windows(tmp_path: Path) -> None:
+    voc(tmp_path)
+    path = tmp_path / "annotations/a.xml"
+    content = path.read_text(encoding="utf-8")
+    text(path, content.replace("<filename>a.png", r"<filename>C:\photos\a.png"))
+    assert [split.count for split in open_set(tmp_path)] == [1]
+
+
 def test_voc_lists_its_splits(tmp_path: Path) -> None:
     voc(tmp_path)
     for name, split in (("train", "train"), ("val", "val"), ("test", "locked")):
@@ -229,6 +237,13 @@ def _no_names(folder: Path) -> None:
     text(folder / "data.yaml", "nc: 1\n")
 
 
+def _other_size(folder: Path) -> None:
+    voc(folder)
+    path = folder / "annotations/a.xml"
+    size = f"<size><width>{2 * WIDTH}</width><height>{2 * HEIGHT}</height></size><object>"
+    text(path, path.read_text(encoding="utf-8").replace("<object>", size))
+
+
 def _damaged(folder: Path) -> None:
     voc(folder)
     (folder / "images/a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -251,6 +266,7 @@ def _damaged(folder: Path) -> None:
         (_no_corners, "line 2: expected `corners: x,y x,y x,y x,y`"),
         (_no_names, "data.yaml: does not list the classes"),
         (_damaged, "a.xml: "),
+        (_other_size, "a.xml: a.png was annotated at 400x200 pixels, but has 200x100"),
         (lambda folder: text(folder / "notes.md", "?"), "not a known dataset layout"),
     ],
 )

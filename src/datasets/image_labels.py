@@ -15,7 +15,6 @@ Each reader returns an empty list if the folder has another layout.
 from __future__ import annotations
 
 from collections.abc import Container
-from itertools import chain
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -129,18 +128,27 @@ def _in_folder(name: str, folder: Path, suffixes: Container[str]) -> list[Path]:
 
 def _classes(folder: Path) -> set[int] | None:
     """Return the numbers of the plate classes; None if the set names no classes, so that all count."""
-    path = next(chain(folder.glob("data.yaml"), folder.glob("*.yaml")), None)
+    lists = [path for path in files_below(folder, {".yaml", ".yml"}) if path.parent == folder]
+    path = next((path for path in lists if path.stem == "data"), next(iter(lists), None))
     if path is None:
-        # Label Studio's list.
-        path = folder / "classes.txt"
-        names = [line.strip() for line in _lines(path)] if path.is_file() else []
-        return plate_classes(dict(enumerate(names)), path) if names else None
+        # Label Studio's list beside the folders, or LabelImg's among the labels.
+        texts = files_below(folder, {".txt"})
+        path = next((path for path in texts if path.name == "classes.txt"), None)
+        names = [line.strip() for line in _lines(path)] if path else []
+        return plate_classes(dict(enumerate(names)), path) if path and names else None
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
-        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        names = content["names"]
+        pairs = names.items() if isinstance(names, dict) else enumerate(names)
         numbers = {int(number): str(name) for number, name in pairs}
+        has_keypoints = "kpt_shape" in content
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{path}: does not list the classes as `names`") from error
+    if has_keypoints:
+        # Their lines, of a box and points, could be taken for polygons.
+        raise DatasetError(
+            f"{path}: is a set of keypoints (`kpt_shape`); export oriented boxes or polygons"
+        )
     return plate_classes(numbers, path)
 
 

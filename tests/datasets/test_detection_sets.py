@@ -133,10 +133,19 @@ def test_yolo_polygons_and_oriented_boxes_are_corners(tmp_path: Path) -> None:
     assert all_of(open_set(tmp_path / "found"))["train"][0].plates[0].corners is None
 
 
+@pytest.mark.parametrize("name", ["data.yaml", "data.yml", "plates.yaml"])
+def test_the_classes_of_yolo_are_in_any_yaml_file(tmp_path: Path, name: str) -> None:
+    yolo(tmp_path)
+    text(tmp_path / name, "names: [car, plate]\n")
+    assert not any(true.plates for (true,) in all_of(open_set(tmp_path)).values())
+
+
 def test_the_classes_of_label_studio_are_in_a_text_file(tmp_path: Path) -> None:
     yolo(tmp_path)
     text(tmp_path / "classes.txt", "car\nplate\n")
     assert not any(true.plates for (true,) in all_of(open_set(tmp_path)).values())
+    (tmp_path / "classes.txt").rename(tmp_path / "labels/train/classes.txt")
+    assert not any(true.plates for (true,) in all_of(open_set(tmp_path)).values()), "LabelImg's"
     text(tmp_path / "classes.txt", "plate\ncar\n")
     assert all(true.plates for (true,) in all_of(open_set(tmp_path)).values())
 
@@ -244,6 +253,11 @@ def _other_size(folder: Path) -> None:
     text(path, path.read_text(encoding="utf-8").replace("<object>", size))
 
 
+def _keypoints(folder: Path) -> None:
+    yolo(folder, "0 .25 .4 .3 .2 .1 .3 2 .4 .32 2 .4 .5 2 .1 .48 2")
+    text(folder / "data.yaml", "names: [plate]\nkpt_shape: [4, 3]\n")
+
+
 def _damaged(folder: Path) -> None:
     voc(folder)
     (folder / "images/a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -266,6 +280,7 @@ def _damaged(folder: Path) -> None:
         (_no_corners, "line 2: expected `corners: x,y x,y x,y x,y`"),
         (_no_names, "data.yaml: does not list the classes"),
         (_damaged, "a.xml: "),
+        (_keypoints, "data.yaml: is a set of keypoints (`kpt_shape`); export oriented boxes"),
         (_other_size, "a.xml: a.png was annotated at 400x200 pixels, but has 200x100"),
         (lambda folder: text(folder / "notes.md", "?"), "not a known dataset layout"),
     ],

@@ -26,6 +26,7 @@ from .image_labels import read_ufpr, read_voc, read_yolo
 from .labelled import LabelledImage, split_named
 from .shards import DatasetError
 from .splits import SPLITS, split_of
+from .tables import read_rows
 from .tool_exports import read_coco, read_cvat, read_label_studio
 
 _PARTS = {"images", "labels", "annotations", "jpegimages", "imagesets"}
@@ -94,7 +95,7 @@ def _annotation_files(folder: Path) -> list[Split]:
     for name in SPLITS:
         path = folder / f"{name}.csv"
         # A small export may have no image for one of the splits: its table then has only a header.
-        if path.is_file() and len(path.read_bytes().splitlines()) > 1:
+        if path.is_file() and read_rows(path).rows:
             annotated = AnnotationFile(path)
             splits.append(Split(name, annotated.__iter__, len(annotated), annotated.has_text))
     return splits

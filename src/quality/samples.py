@@ -124,7 +124,7 @@ def open_samples(path: Path) -> list[Samples]:
     The path is a prepared set, an annotation file, a set of real images, or a folder of these.
 
     Raises:
-        SamplesError: The path is none of these.
+        SamplesError: The path is none of these, or has no samples.
         DatasetError: A set is damaged, or an annotation file cannot be read at all.
     """
     if path.is_file():
@@ -139,7 +139,10 @@ def open_samples(path: Path) -> list[Samples]:
         return [read_table(found[0], path.name)]
     if found:
         # A split of a small export may consist of the header line alone.
-        return [read_table(table) for table in found if len(table.read_bytes().splitlines()) > 1]
+        tables = [read_table(table) for table in found if read_rows(table).rows]
+        if not tables:
+            raise SamplesError(f"{path}: none of its annotation files (*.csv) has a row")
+        return tables
     return _real(path)
 
 

@@ -179,7 +179,7 @@ def test_truth_files(tmp_path: Path) -> None:
     image(tmp_path / "pictures/a.jpg")
     heading = "file,plate,cx,cy,w,h,lines,whole\n"
     text(tmp_path / "train.csv", f"{heading}pictures/a.jpg,ZH12,0.5,0.5,0.4,0.2,2,0\n")
-    text(tmp_path / "val.csv", heading)
+    text(tmp_path / "val.csv", f"sep=,\n{heading}\n,,,,\n")
     (split,) = open_set(tmp_path)
     assert (split.name, split.count, split.has_text) == ("train", 1, True)
     (true,) = split.images()

@@ -100,7 +100,7 @@ class Samples:
     def number(self, row: int) -> str:
         """Return the number of a sample in its set, or its line in the annotation file, as text."""
         number = int(self.labels["sample"].iloc[row])
-        return f"{'line' if self.place.suffix else 'sample'} {number}"
+        return f"{'line' if self.place.is_file() else 'sample'} {number}"
 
     @property
     def boxes(self) -> FloatArray:

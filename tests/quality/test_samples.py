@@ -40,6 +40,8 @@ def test_a_prepared_set_keeps_its_labels_and_images(tmp_path: Path) -> None:
     some = samples.take([4, 2])
     assert (some.image(1) == data.image(2)).all()
     assert some.where(1) == f"{tmp_path / 'ocr' / 'val'}, sample 2"
+    (tmp_path / "ocr" / "val").rename(tmp_path / "v1.0")
+    assert prepared(tmp_path / "v1.0").number(3) == "sample 3"
 
 
 def test_a_sample_is_drawn_by_its_seed_and_leaves_out_what_cannot_be_used(tmp_path: Path) -> None:

@@ -306,16 +306,17 @@ def _labels(table: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
             box = xyxy_to_box(corners[:, 1:3].reshape(-1, 4))
             corners = np.full_like(corners, np.nan)
     present = (text != "").any(axis=1)
-    odd = (text != "") & numbers.isna()
-    problems = []
-    for row, problem in enumerate(sizes["problem"]):
-        column = str(odd.loc[row].idxmax())
-        if problem or not present[row]:
-            problems.append(problem)
-        elif odd.loc[row].any():
-            problems.append(f"`{column}` is not a number: {text.loc[row, column]!r}")
-        else:
-            problems.append("the box is incomplete" if np.isnan(box[row]).any() else "")
+    odd = ((text != "") & numbers.isna()).to_numpy()
+    is_odd, is_incomplete = odd.any(axis=1), np.isnan(box).any(axis=1)
+    problems = sizes["problem"].tolist()
+    usable = (present & (sizes["problem"] == "")).to_numpy()
+    for row in np.flatnonzero(usable & (is_odd | is_incomplete)).tolist():
+        column = _PLACE[int(odd[row].argmax())]
+        problems[row] = (
+            f"`{column}` is not a number: {text[column].iloc[row]!r}"
+            if is_odd[row]
+            else "the box is incomplete"
+        )
     quads = corners * size[:, None]
     labels = table.reindex(columns=["plate", *_TEXTS], fill_value="")
     labels[["width", "height"]] = size

@@ -141,6 +141,13 @@ def test_the_least_confidence(capfd: pytest.CaptureFixture[str], model: Path, im
         with pytest.raises(SystemExit) as caught:
             main(["--min-confidence", wrong, "photos"])
         assert caught.value.code == 2
+        says = f"argument --min-confidence: must be a number from 0 to 1, not '{wrong}'"
+        assert says in capfd.readouterr().err
+    for wrong in ("21", "-1", "1.5"):
+        with pytest.raises(SystemExit):
+            main(["--alternatives", wrong, "photos"])
+        says = f"argument --alternatives: must be a whole number from 0 to 20, not '{wrong}'"
+        assert says in capfd.readouterr().err
 
 
 def test_a_bundle_that_is_missing(

@@ -355,19 +355,25 @@ def test_heic_without_its_extra(
     assert error.endswith("is a HEIC image, which needs an extra: pip install 'swiss-plates[heic]'")
 
 
-def test_a_folder_that_cannot_be_searched(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "reason", [PermissionError(13, "Permission denied"), OSError(5, "I/O error")]
+)
+def test_a_folder_that_cannot_be_searched(
+    images: Path, monkeypatch: pytest.MonkeyPatch, reason: OSError
+) -> None:
     scandir = os.scandir
 
     def refuse(path: Any) -> Any:
         if str(path).endswith("deep"):
-            raise PermissionError(13, "Permission denied", str(path))
+            # Without the name of the folder, as where its entries cannot be read.
+            raise reason
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
     results = list(find_files(["photos"]))
     assert len(results) == 5
     assert results[-1] == Found(
-        "photos/a/deep", error="photos/a/deep: cannot be searched: Permission denied"
+        "photos/a/deep", error=f"photos/a/deep: cannot be searched: {reason.strerror}"
     )
 
 

@@ -213,6 +213,18 @@ def test_two_sets_are_compared(config: Config, tmp_path: Path) -> None:
         command.main(config, options)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "least"), [("--folds", "1", 2), ("--folds", "two", 2), ("--epochs", "0", 1)]
+)
+def test_folds_and_epochs_must_be_enough(
+    option: str, value: str, least: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        arguments("set", option, value)
+    says = f"argument {option}: must be a whole number of at least {least}, not '{value}'"
+    assert says in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("no_networks")
 def test_samples_can_be_seen(
     config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]

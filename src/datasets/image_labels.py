@@ -219,7 +219,7 @@ def read_ufpr(folder: Path) -> list[LabelledImage]:
             raise DatasetError(
                 f"{place}: expected `corners: x,y x,y x,y x,y` or `position_plate: x y w h`"
             ) from None
-        region = Region(points, place, text=fields.get("plate", ""))
+        region = Region(points, place, text=fields.get("plate"))
         # The nearest folder counts, and none that the set itself is in.
         split = split_named(path.relative_to(folder).parts[::-1])
         images.append(LabelledImage(image, [region], str(path), split))

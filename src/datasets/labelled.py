@@ -78,8 +78,10 @@ class Region:
                     "one lies within the others"
                 )
             corners = corners * scale
-        text = "" if self.text is None else without_separators(self.text)
-        lines = 2 if self.text and len(self.text.split("\n")) == 2 else None
+        written = self.text or ""
+        text = without_separators(written)
+        # Tools end a text with a line break, too.
+        lines = 2 if sum(bool(line.strip()) for line in written.splitlines()) == 2 else None
         # A foreign plate has no text to read here.
         return AnnotatedPlate(text if CHARSET.is_valid(text) else None, box * scale, corners, lines)
 

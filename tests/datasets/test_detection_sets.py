@@ -173,6 +173,9 @@ def test_ufpr(tmp_path: Path) -> None:
     assert plate.text is None, "a foreign plate has no text to read"
     ufpr(tmp_path / "swiss", plate="ZH-1234")
     assert next(open_set(tmp_path / "swiss")[0].images()).plates[0].text == "ZH1234"
+    for path in (tmp_path / "swiss").rglob("*.txt"):
+        text(path, path.read_text(encoding="utf-8").replace("plate: ZH-1234\n", ""))
+    assert not any(split.has_text for split in open_set(tmp_path / "swiss")), "they are unknown"
 
 
 def test_truth_files(tmp_path: Path) -> None:

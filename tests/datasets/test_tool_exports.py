@@ -108,6 +108,9 @@ def test_cvat_boxes_turn_around_their_centre(tmp_path: Path) -> None:
     plate = one(tmp_path / "turned")
     assert corners_of(plate) == np.array(TURNED)
     assert (plate.text, plate.lines) == ("BE7", None)
+    cvat(tmp_path / "ended", CVAT_BOX.format(10, 20, 90, 70, "", "BE 7\n"))
+    plate = one(tmp_path / "ended")
+    assert (plate.text, plate.lines) == ("BE7", None)
     cvat(tmp_path / "upright", CVAT_BOX.format(10, 20, 90, 70, "", ""))
     plate = one(tmp_path / "upright")
     assert plate.corners is None

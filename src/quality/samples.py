@@ -227,11 +227,11 @@ def _of_split(split: Split, place: Path) -> Samples:
     """Return the plates of a split; images are not kept in memory, but opened again when needed."""
     rows: list[dict[str, object]] = []
     files = []
-    for number, true in enumerate(split.images()):
-        files.append(Path(true.name))
-        height, width = true.image.shape
+    for number, annotated in enumerate(split.images()):
+        files.append(Path(annotated.name))
+        height, width = annotated.image.shape
         size = np.array([width, height])
-        plates: Sequence[AnnotatedPlate | None] = true.plates or [None]
+        plates: Sequence[AnnotatedPlate | None] = annotated.plates or [None]
         for plate in plates:
             row = {"image": number, "present": plate is not None, "plate": "", "lines": 0}
             row |= {"width": width, "height": height, **dict.fromkeys(_PLACE, np.nan)}

@@ -129,9 +129,11 @@ def call_dvc(
         started: Called with the process of DVC.
         line_read: Called with each line of its output.
     """
+    # Stages may print any bytes, such as names of files.
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, text=True, pass_fds=(lock,)
-    ) as process:
+        command, env=environment, stdout=subprocess.PIPE, text=True, errors="backslashreplace",
+        pass_fds=(lock,),
+    ) as process:  # fmt: skip
         try:
             started(process.pid)
             for line in process.stdout or ():

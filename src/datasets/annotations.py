@@ -110,9 +110,10 @@ class AnnotationFile:
         numbers = [*self._boxes, *(CORNER_COLUMNS if self._corners else [])]
         self._files: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         for line, row in zip(table.lines, table.rows, strict=True):
+            values = self._checked(line, row, numbers)
             rows = self._files.setdefault(row["file"], [])
-            rows.append((line, self._checked(line, row, numbers)))
-            if len(rows) > 1 and any(not values["present"] for _, values in rows):
+            rows.append((line, values))
+            if len(rows) > 1 and not (rows[0][1]["present"] and values["present"]):
                 raise self._wrong(
                     line,
                     f"{row['file']} has several rows, but one of them has an empty box, which means "
@@ -181,6 +182,11 @@ class AnnotationFile:
                 raise self._wrong(line, "`w` and `h` must be greater than 0")
         elif self._boxes and not (values["x1"] < values["x2"] and values["y1"] < values["y2"]):
             raise self._wrong(line, "`x1` must be less than `x2`, and `y1` less than `y2`")
+        if self._corners and any(
+            len({values[name] for name in names}) == 1
+            for names in (CORNER_COLUMNS[::2], CORNER_COLUMNS[1::2])
+        ):
+            raise self._wrong(line, "the corners `x0,y0,x1,y1,x2,y2,x3,y3` must enclose an area")
         return values
 
     def __len__(self) -> int:

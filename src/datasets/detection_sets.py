@@ -23,9 +23,10 @@ from pathlib import Path
 from ..core.images import ImageError, load_image
 from .annotations import AnnotatedImage, AnnotationFile
 from .image_labels import read_ufpr, read_voc, read_yolo
-from .labelled import LabelledImage, is_split_name
+from .labelled import LabelledImage, split_named
 from .shards import DatasetError
 from .splits import SPLITS, split_of
+from .tables import read_rows
 from .tool_exports import read_coco, read_cvat, read_label_studio
 
 _PARTS = {"images", "labels", "annotations", "jpegimages", "imagesets"}
@@ -62,7 +63,7 @@ def is_set(folder: Path) -> bool:
     names = {path.name.lower() for path in folder.iterdir()}
     known = _PARTS | {f"{name}.csv" for name in SPLITS}
     return any(
-        name in known or is_split_name(name) or name.endswith((".xml", ".json")) for name in names
+        name in known or split_named([name]) or name.endswith((".xml", ".json")) for name in names
     )
 
 
@@ -94,7 +95,7 @@ def _annotation_files(folder: Path) -> list[Split]:
     for name in SPLITS:
         path = folder / f"{name}.csv"
         # A small export may have no image for one of the splits: its table then has only a header.
-        if path.is_file() and len(path.read_bytes().splitlines()) > 1:
+        if path.is_file() and read_rows(path).rows:
             annotated = AnnotationFile(path)
             splits.append(Split(name, annotated.__iter__, len(annotated), annotated.has_text))
     return splits

@@ -14,7 +14,7 @@ Each reader returns an empty list if the folder has another layout.
 
 from __future__ import annotations
 
-from itertools import chain
+from collections.abc import Container
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -24,7 +24,17 @@ from numpy.typing import NDArray
 
 from ..core.geometry import box_to_xyxy
 from ..core.images import SUFFIXES
-from .labelled import LabelledImage, Region, is_plate, outline, plate_classes, split_named, text_of
+from .labelled import (
+    LabelledImage,
+    Region,
+    files_below,
+    is_plate,
+    outline,
+    plate_classes,
+    size_of,
+    split_named,
+    text_of,
+)
 from .shards import DatasetError
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -34,15 +44,19 @@ def read_voc(folder: Path) -> list[LabelledImage]:
     """Read a set in the format of Pascal VOC.
 
     Raises:
-        DatasetError: A file is damaged, or its image is missing.
+        DatasetError: A file is damaged, its image is missing, or none of the classes is a plate.
     """
-    found = sorted(
+    found = [
         path
-        for path in folder.rglob("*.xml")
+        for path in files_below(folder, {".xml"})
         if path.parent.name.lower() in ("annotations", "labels") or path.parent == folder
-    )
+    ]
     listed = _listed(folder)
-    return [_read_xml(path, listed.get(path.stem)) for path in found]
+    classes: set[str] = set()
+    images = [_read_xml(path, listed.get(path.stem), classes) for path in found]
+    if classes:
+        plate_classes(dict(enumerate(sorted(classes))), folder)
+    return images
 
 
 def _listed(folder: Path) -> dict[str, str]:
@@ -57,12 +71,14 @@ def _listed(folder: Path) -> dict[str, str]:
     }
 
 
-def _read_xml(path: Path, split: str | None) -> LabelledImage:
+def _read_xml(path: Path, split: str | None, classes: set[str]) -> LabelledImage:
+    """Read the labels of an image, and add the names of their classes to ``classes``."""
     try:
         root = ET.parse(path).getroot()  # noqa: S314  # expat bounds entity expansion
         regions = []
         for number, item in enumerate(root.iter("object"), 1):
             where = f"{path}, object {number}"
+            classes.add(_text(item, "name"))
             if is_plate(_text(item, "name")):
                 box = [float(_text(item, f"bndbox/{side}")) for side in _SIDES]
                 attributes = [
@@ -70,7 +86,8 @@ def _read_xml(path: Path, split: str | None) -> LabelledImage:
                     for each in item.iter("attribute")
                 ]
                 regions.append(Region(np.array(box).reshape(2, 2), where, text=text_of(attributes)))
-        name = Path(_text(root, "filename")).name
+        name = Path(_text(root, "filename").replace("\\", "/")).name
+        size = size_of(root.findtext("size/width"), root.findtext("size/height"))
     except (OSError, ET.ParseError, ValueError) as error:
         raise DatasetError(f"{path}: not a Pascal VOC annotation: {error}") from error
     places = [path.parent, *(path.parent.parent / each for each in ("JPEGImages", "images"))]
@@ -79,7 +96,7 @@ def _read_xml(path: Path, split: str | None) -> LabelledImage:
         raise DatasetError(
             f"{path}: its image {name} is not in the same folder, JPEGImages or images"
         )
-    return LabelledImage(image, regions, str(path), split)
+    return LabelledImage(image, regions, str(path), split, size)
 
 
 def _text(element: ET.Element, path: str) -> str:
@@ -95,31 +112,43 @@ def read_yolo(folder: Path) -> list[LabelledImage]:
     Raises:
         DatasetError: A line is invalid, or none of the classes is a plate.
     """
-    images = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and "images" in path.relative_to(folder).parts
-    ]
-    if not images or not any("labels" in path.parts for path in folder.rglob("*.txt")):
+    images = _in_folder("images", folder, SUFFIXES)
+    if not images or not _in_folder("labels", folder, {".txt"}):
         return []
     classes = _classes(folder)
     return [_read_labels(path, folder, classes) for path in images]
 
 
+def _in_folder(name: str, folder: Path, suffixes: Container[str]) -> list[Path]:
+    """Return the files of a set, by their suffixes, that are in a folder of some name."""
+    return [
+        path for path in files_below(folder, suffixes) if name in path.relative_to(folder).parts
+    ]
+
+
 def _classes(folder: Path) -> set[int] | None:
     """Return the numbers of the plate classes; None if the set names no classes, so that all count."""
-    path = next(chain(folder.glob("data.yaml"), folder.glob("*.yaml")), None)
+    lists = [path for path in files_below(folder, {".yaml", ".yml"}) if path.parent == folder]
+    path = next((path for path in lists if path.stem == "data"), next(iter(lists), None))
     if path is None:
-        # Label Studio's list.
-        path = folder / "classes.txt"
-        names = [line.strip() for line in _lines(path)] if path.is_file() else []
-        return plate_classes(dict(enumerate(names)), path) if names else None
+        # Label Studio's list beside the folders, or LabelImg's among the labels.
+        texts = files_below(folder, {".txt"})
+        path = next((path for path in texts if path.name == "classes.txt"), None)
+        names = [line.strip() for line in _lines(path)] if path else []
+        return plate_classes(dict(enumerate(names)), path) if path and names else None
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
-        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        names = content["names"]
+        pairs = names.items() if isinstance(names, dict) else enumerate(names)
         numbers = {int(number): str(name) for number, name in pairs}
+        has_keypoints = "kpt_shape" in content
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{path}: does not list the classes as `names`") from error
+    if has_keypoints:
+        # Their lines, of a box and points, could be taken for polygons.
+        raise DatasetError(
+            f"{path}: is a set of keypoints (`kpt_shape`); export oriented boxes or polygons"
+        )
     return plate_classes(numbers, path)
 
 
@@ -169,7 +198,7 @@ def read_ufpr(folder: Path) -> list[LabelledImage]:
         DatasetError: A file is damaged.
     """
     images = []
-    for path in sorted(folder.rglob("*.txt")):
+    for path in files_below(folder, {".txt"}):
         image = next(
             (path.with_suffix(end) for end in SUFFIXES if path.with_suffix(end).is_file()), None
         )
@@ -190,8 +219,10 @@ def read_ufpr(folder: Path) -> list[LabelledImage]:
             raise DatasetError(
                 f"{place}: expected `corners: x,y x,y x,y x,y` or `position_plate: x y w h`"
             ) from None
-        region = Region(points, place, text=fields.get("plate", ""))
-        images.append(LabelledImage(image, [region], str(path), split_named(path.parts[::-1])))
+        region = Region(points, place, text=fields.get("plate"))
+        # The nearest folder counts, and none that the set itself is in.
+        split = split_named(path.relative_to(folder).parts[::-1])
+        images.append(LabelledImage(image, [region], str(path), split))
     return images
 
 

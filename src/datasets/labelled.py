@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +78,10 @@ class Region:
                     "one lies within the others"
                 )
             corners = corners * scale
-        text = "" if self.text is None else without_separators(self.text)
-        lines = 2 if self.text and len(self.text.split("\n")) == 2 else None
+        written = self.text or ""
+        text = without_separators(written)
+        # Tools end a text with a line break, too.
+        lines = 2 if sum(bool(line.strip()) for line in written.splitlines()) == 2 else None
         # A foreign plate has no text to read here.
         return AnnotatedPlate(text if CHARSET.is_valid(text) else None, box * scale, corners, lines)
 
@@ -169,14 +171,18 @@ def split_named(names: Iterable[str]) -> str | None:
     return next((_FOLDERS[name.lower()] for name in names if name.lower() in _FOLDERS), None)
 
 
-def is_split_name(name: str) -> bool:
-    """Return whether a folder's name stands for a split."""
-    return name.lower() in _FOLDERS
-
-
 def is_plate(name: str) -> bool:
     """Return whether a class of this name is a plate."""
     return _PLATE.search(name) is not None
+
+
+def size_of(width: object, height: object) -> tuple[int, int] | None:
+    """Return the size of an image if the set gives it, as numbers or as text."""
+    try:
+        size = int(float(str(width))), int(float(str(height)))
+    except (ValueError, OverflowError):
+        return None
+    return size if min(size) > 0 else None
 
 
 def text_of(attributes: Iterable[tuple[str, object]]) -> str | None:
@@ -201,6 +207,20 @@ def plate_classes(classes: dict[int, str], source: Path) -> set[int]:
     return found
 
 
+def files_below(folder: Path, suffixes: Container[str]) -> list[Path]:
+    """Return the files of a set that have one of some suffixes, sorted.
+
+    Names with a leading dot are left out: they mark what systems and programs keep beside the files, such as
+    ``._a.jpg`` in archives that macOS has written.
+    """
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
 class ImageFinder:
     """Finds the images of a set by the names that a tool has written.
 
@@ -211,9 +231,8 @@ class ImageFinder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._paths: dict[str, list[Path]] = {}
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in SUFFIXES:
-                self._paths.setdefault(path.name, []).append(path)
+        for path in files_below(folder, SUFFIXES):
+            self._paths.setdefault(path.name, []).append(path)
 
     def find(self, name: str, source: Path) -> Path:
         """Return the path of an image.

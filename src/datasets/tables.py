@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def read_rows(path: Path) -> Table:
         raise DatasetError(
             f"{path}, line {line}: is not UTF-8; save the file as UTF-8 (in Excel as `CSV UTF-8`)"
         ) from error
-    first = text.partition("\n")[0].strip().lower()
+    first = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0].strip().lower()
     # Excel's own hint, which stands above the header.
     hinted = len(first) == len("sep=;") and first.startswith("sep=")
     separator = first[-1] if hinted else max(_SEPARATORS, key=first.count)
@@ -70,8 +71,9 @@ def read_rows(path: Path) -> Table:
 
 
 def _table(path: Path, lines: Iterator[list[str]], separator: str) -> Table:
-    columns = [name.strip() for name in next(lines, [])]
-    if not any(columns):
+    headings = ([name.strip() for name in line] for line in lines)
+    columns = next((names for names in headings if any(names)), None)
+    if columns is None:
         raise DatasetError(f"{path}: cannot be read as CSV: it is empty")
     for name in columns:
         if name and columns.count(name) > 1:

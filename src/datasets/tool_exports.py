@@ -27,10 +27,12 @@ from .labelled import (
     ImageFinder,
     LabelledImage,
     Region,
+    files_below,
     is_plate,
     outline,
     plate_classes,
     rotated,
+    size_of,
     split_named,
     text_of,
 )
@@ -47,7 +49,8 @@ def read_cvat(folder: Path) -> list[LabelledImage]:
     """Read a set in the format ``CVAT for images``.
 
     Raises:
-        DatasetError: The file is damaged or of a video, a shape is invalid, or an image is missing.
+        DatasetError: The file is damaged or of a video, none of its labels is a plate, a shape is invalid,
+            or an image is missing.
     """
     path = folder / "annotations.xml"
     if not path.is_file():
@@ -62,14 +65,22 @@ def read_cvat(folder: Path) -> list[LabelledImage]:
         raise DatasetError(
             f"{path}: is an export of a video; export the task as `CVAT for images 1.1`"
         )
+    labels = {name.text or "" for name in root.iterfind("meta//label/name")}
+    labels |= {shape.get("label", "") for image in root.iter("image") for shape in _shapes(image)}
+    if labels:
+        plate_classes(dict(enumerate(sorted(labels))), path)
     finder = ImageFinder(folder)
     return [_cvat_image(element, path, finder) for element in root.iter("image")]
+
+
+def _shapes(image: ET.Element) -> list[ET.Element]:
+    return [each for each in image if each.tag != "tag"]
 
 
 def _cvat_image(element: ET.Element, path: Path, finder: ImageFinder) -> LabelledImage:
     name = element.get("name", "")
     regions = []
-    for number, shape in enumerate((each for each in element if each.tag != "tag"), 1):
+    for number, shape in enumerate(_shapes(element), 1):
         where = f"{path}, image {name}, shape {number}"
         if not is_plate(shape.get("label", "")):
             continue
@@ -83,7 +94,7 @@ def _cvat_image(element: ET.Element, path: Path, finder: ImageFinder) -> Labelle
         attributes = [(each.get("name", ""), each.text) for each in shape.iter("attribute")]
         regions.append(Region(points, where, text=text_of(attributes)))
     split = split_named([element.get("subset", ""), *Path(name).parts])
-    size = _size(element.get("width"), element.get("height"))
+    size = size_of(element.get("width"), element.get("height"))
     return LabelledImage(finder.find(name, path), regions, str(path), split, size)
 
 
@@ -106,15 +117,6 @@ def _rectangle(
     if degrees % 360:
         return rotated(corner, size, degrees, around_centre)
     return np.array([corner, np.add(corner, size)], dtype=np.float64)
-
-
-def _size(width: Any, height: Any) -> tuple[int, int] | None:
-    """Return the size of an image if the set gives it."""
-    try:
-        size = int(width or 0), int(height or 0)
-    except (TypeError, ValueError):
-        return None
-    return size if min(size) > 0 else None
 
 
 # COCO
@@ -143,9 +145,11 @@ def _coco(path: Path, content: Any, folder: Path, finder: ImageFinder) -> Iterat
             {int(each["id"]): str(each["name"]) for each in content["categories"]}, path
         )
         regions: dict[Any, list[Region]] = {each["id"]: [] for each in content["images"]}
+        names = [str(each["file_name"]) for each in content["images"]]
+        annotations = list(content["annotations"])
     except _INVALID as error:
         raise DatasetError(f"{path}: not a COCO file: {error!r}") from error
-    for number, annotation in enumerate(content["annotations"], 1):
+    for number, annotation in enumerate(annotations, 1):
         where = f"{path}, annotation {number} of the list"
         try:
             if annotation["category_id"] in classes and not annotation.get("iscrowd"):
@@ -155,14 +159,13 @@ def _coco(path: Path, content: Any, folder: Path, finder: ImageFinder) -> Iterat
         except _INVALID as error:
             raise DatasetError(f"{where}: not valid: {error!r}") from error
     places = re.split(r"[\W\d_]+", path.stem) + list(path.relative_to(folder).parts)
-    for image in content["images"]:
-        name = str(image["file_name"])
+    for image, name in zip(content["images"], names, strict=True):
         yield LabelledImage(
             finder.find(name, path),
             regions[image["id"]],
             str(path),
             split_named([*places, *Path(name.replace("\\", "/")).parts]),
-            _size(image.get("width"), image.get("height")),
+            size_of(image.get("width"), image.get("height")),
         )
 
 
@@ -178,7 +181,7 @@ def _coco_points(annotation: Mapping[str, Any]) -> Any:
 
 
 def _json_files(folder: Path, is_wanted: Callable[[Any], bool]) -> Iterator[tuple[Path, Any]]:
-    for path in sorted(folder.rglob("*.json")):
+    for path in files_below(folder, {".json"}):
         try:
             content = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
@@ -259,7 +262,7 @@ def _task(
                 f"{where}, region {name}: the image was turned in Label Studio by "
                 f"{shape['image_rotation']} degrees; turn the file, and annotate it again"
             )
-        size = _size(shape.get("original_width"), shape.get("original_height"))
+        size = size_of(shape.get("original_width"), shape.get("original_height"))
         if size is None:
             raise ValueError("`original_width` and `original_height` are missing")
         text = next(
@@ -292,6 +295,8 @@ def _task_image(data: Mapping[str, Any], path: Path, finder: ImageFinder) -> Pat
         None,
     )
     if text is None:
+        if not data:
+            raise ValueError("`data` names no image")
         text = str(next(iter(data.values())))
     url = urlsplit(text)
     name = parse_qs(url.query).get("d", [unquote(url.path)])[0]

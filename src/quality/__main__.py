@@ -16,6 +16,7 @@ sample in a report.
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -130,15 +131,25 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="bundle to use (default: the promoted one)")
     parser.add_argument(
         "--folds",
-        type=int,
+        type=partial(_at_least, 2),
         metavar="K",
         help="train K networks, each of which judges the part that it was not trained on",
     )
     parser.add_argument(
-        "--epochs", type=int, default=4, help="training epochs per fold (default: 4)"
+        "--epochs",
+        type=partial(_at_least, 1),
+        default=4,
+        help="training epochs per fold (default: 4)",
     )
     parser.add_argument("--show", type=int, nargs="+", metavar="NUMBER", help="samples to show")
     return parser.parse_args(arguments)
+
+
+def _at_least(least: int, text: str) -> int:
+    with suppress(ValueError):
+        if (value := int(text)) >= least:
+            return value
+    raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text!r}")
 
 
 def command(arguments: list[str] | None = None) -> None:

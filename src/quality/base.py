@@ -71,15 +71,21 @@ class Evidence:
         if not self.unseen:
             raise NotCheckedError("the network has trained on these samples")
 
-    def _must_have_images(self) -> None:
+    @property
+    def readable(self) -> Samples:
+        """The samples, of which there is at least one.
+
+        Raises:
+            NotCheckedError: No sample of the set has an image that can be read.
+        """
         if not len(self.samples):
             raise NotCheckedError("no sample of the set has an image that can be read")
+        return self.samples
 
     @cached_property
     def images(self) -> pd.DataFrame:
         """Image statistics from src/quality/measures.py, one row per sample."""
-        self._must_have_images()
-        return measure(self.samples)
+        return measure(self.readable)
 
     @cached_property
     def digests(self) -> NDArray[np.bytes_]:
@@ -87,18 +93,36 @@ class Evidence:
         return digests(self.whole)
 
     @cached_property
+    def first_equal(self) -> NDArray[np.intp]:
+        """First row of the whole set whose image is identical to that of each row, shape ``(n,)``."""
+        _, first, group = np.unique(self.digests, return_index=True, return_inverse=True)
+        return first[group]
+
+    @cached_property
+    def rows(self) -> NDArray[np.intp]:
+        """Rows of the whole set that the samples are, shape ``(n,)``."""
+        numbers = pd.Index(self.whole.labels["sample"])
+        return numbers.get_indexer(self.samples.labels["sample"])
+
+    @cached_property
+    def representatives(self) -> NDArray[np.intp]:
+        """First sample whose image is identical to that of each sample, shape ``(n,)``."""
+        _, first, group = np.unique(
+            self.first_equal[self.rows], return_index=True, return_inverse=True
+        )
+        return first[group]
+
+    @cached_property
     def signatures(self) -> FloatArray:
         """Signatures of the sampled images, shape ``(n, D)``: similar for similar images."""
-        self._must_have_images()
-        return signatures(self.samples)
+        return signatures(self.readable)
 
     @cached_property
     def features(self) -> FloatArray:
         """L2-normalised network features of the samples, shape ``(n, D)``."""
         if self.networks.describe is None:
             raise NotCheckedError("no network provides features")
-        self._must_have_images()
-        features = self.networks.describe(self.samples).astype(np.float64)
+        features = self.networks.describe(self.readable).astype(np.float64)
         norms = np.linalg.norm(features, axis=1, keepdims=True)
         return features / np.maximum(norms, 1e-12)
 
@@ -107,8 +131,7 @@ class Evidence:
         """Plates found in the images, compared with the labelled boxes."""
         if self.networks.find is None:
             raise NotCheckedError("no network detects plates")
-        self._must_have_images()
-        return box_opinions(self.samples, self.networks.find)
+        return box_opinions(self.readable, self.networks.find)
 
     @property
     def is_read(self) -> bool:
@@ -120,9 +143,8 @@ class Evidence:
         """Texts read from the images, compared with the labelled texts."""
         if self.networks.read is None or not self.samples.has_text:
             raise NotCheckedError("no network reads plates, or the set has no texts")
-        self._must_have_images()
-        networks = self.networks
-        return text_opinions(self.samples, self.networks.read, networks.find, self.params.SEED)
+        find, seed = self.networks.find, self.params.SEED
+        return text_opinions(self.readable, self.networks.read, find, seed)
 
 
 def evidence_of(

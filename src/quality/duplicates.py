@@ -3,6 +3,9 @@
 CleanVision defines near duplicates as images with the same perceptual hash. That hash usually changes
 when an image is saved again and shifted by two of 84 pixels (bench/quality.py counts how often), so
 src/quality/fingerprints.py uses another method.
+
+An image that is identical to another one is an exact duplicate and no near one. So each image is flagged by
+one of the two checks, and many copies of an image do not take the places of candidates that differ.
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .base import Evidence, NotCheckedError, Scores
-from .fingerprints import matches, nearest
-from .samples import ImageArray
+from .fingerprints import matches, nearest, nearest_earlier
+from .samples import FloatArray, ImageArray, Samples
 
 CANDIDATES = 6
 """Number of nearest images that each image is compared with."""
@@ -21,17 +25,24 @@ CANDIDATES = 6
 
 def in_set(evidence: Evidence) -> Scores:
     """Score 1 for an image that repeats an earlier one of the set; the first of equal images is kept."""
-    samples = evidence.whole
-    _, first, group = np.unique(evidence.digests, return_index=True, return_inverse=True)
-    before = first[group]
-    # Several plates of one image share it, which makes no duplicate.
-    values = (samples.images != samples.images[before]).astype(float)
+    samples, before = evidence.whole, evidence.first_equal
+    values = _is_copy(evidence).astype(float)
     return Scores(values, lambda row: f"the same image as {samples.where(int(before[row]))}")
+
+
+def _is_copy(evidence: Evidence) -> NDArray[np.bool_]:
+    """Return whether each row of the whole set repeats the image of an earlier row."""
+    images = evidence.whole.images
+    # Several plates of one image share it, which makes no duplicate.
+    return np.asarray(images != images[evidence.first_equal])
 
 
 def leaked(evidence: Evidence) -> Scores:
     """Score 1 for an image that another set contains too."""
-    digests, places = _of_others(evidence, lambda other: other.digests, whole=True)
+    if not evidence.others:
+        raise NotCheckedError("there is no other set")
+    places = [(other, row) for other in evidence.others for row in range(len(other.whole))]
+    digests = np.concatenate([other.digests for other in evidence.others])
     order = np.argsort(digests, kind="stable")
     found = order[np.searchsorted(digests[order], evidence.digests).clip(max=len(order) - 1)]
 
@@ -43,60 +54,71 @@ def leaked(evidence: Evidence) -> Scores:
 
 
 def nearly_in_set(evidence: Evidence) -> Scores:
-    """Score each image by its highest correlation with an earlier image of the set."""
-    samples = evidence.samples
-    near = nearest(evidence.signatures, evidence.signatures, CANDIDATES, skip_self=True)
-    pairs = {
-        (max(row, other), min(row, other))
-        for row, candidates in enumerate(near.tolist())
+    """Score each image by its highest correlation with an earlier image of the set; 0 for exact copies."""
+    samples, shown = evidence.samples, evidence.representatives
+    distinct = np.unique(shown)
+    near = nearest_earlier(evidence.signatures[distinct], CANDIDATES)
+    pairs = [
+        (row, int(distinct[other]))
+        for row, candidates in zip(distinct.tolist(), near.tolist(), strict=True)
         for other in candidates
-        if samples.images[row] != samples.images[other]
-    }
-    return _likest(evidence, samples.image, sorted(pairs), samples.where)
+        if other >= 0
+    ]
+    values, best = _likest(samples, samples.image, pairs)
+    # All plates of an image have its score.
+    values, best = values[shown], best[shown]
+    values[_is_copy(evidence)[evidence.rows]] = 0
+    return _similarity(values, lambda row: samples.where(int(best[row])))
 
 
 def nearly_leaked(evidence: Evidence) -> Scores:
-    """Score each image by its highest correlation with an image of another set."""
-    signatures, places = _of_others(evidence, lambda other: other.signatures, whole=False)
-    near = nearest(evidence.signatures, signatures, CANDIDATES, skip_self=False)
-    pairs = [(row, other) for row, every in enumerate(near.tolist()) for other in every]
+    """Score each image by its highest correlation with an image of another set; 0 for exact copies."""
+    is_copy = leaked(evidence).each[evidence.rows] > 0
+    others = [other for other in evidence.others if len(other.samples)]
+    if not others:
+        raise NotCheckedError("no other set has an image that can be read")
+    distinct = [np.unique(other.representatives) for other in others]
+    places = [
+        (other, row) for other, rows in zip(others, distinct, strict=True) for row in rows.tolist()
+    ]
+    signatures = np.concatenate(
+        [other.signatures[rows] for other, rows in zip(others, distinct, strict=True)]
+    )
+    near = nearest(evidence.signatures, signatures, CANDIDATES)
+    pairs = [(row, other) for row, candidates in enumerate(near.tolist()) for other in candidates]
 
     def image(number: int) -> ImageArray:
         other, row = places[number]
         return other.samples.image(row)
 
-    def where(number: int) -> str:
-        other, row = places[number]
-        return other.samples.where(row)
+    values, best = _likest(evidence.samples, image, pairs)
+    values[is_copy] = 0
 
-    return _likest(evidence, image, pairs, where)
+    def where(row: int) -> str:
+        other, place = places[int(best[row])]
+        return other.samples.where(place)
 
-
-def _of_others(
-    evidence: Evidence, what: Callable[[Evidence], np.ndarray], whole: bool
-) -> tuple[np.ndarray, list[tuple[Evidence, int]]]:
-    """Return the concatenated arrays of all other sets, and for each row its set and its row there."""
-    if not evidence.others:
-        raise NotCheckedError("there is no other set")
-    places = [
-        (other, row)
-        for other in evidence.others
-        for row in range(len(other.whole if whole else other.samples))
-    ]
-    return np.concatenate([what(other) for other in evidence.others]), places
+    return _similarity(values, where)
 
 
 def _likest(
-    evidence: Evidence,
-    image: Callable[[int], ImageArray],
-    pairs: Sequence[tuple[int, int]],
-    where: Callable[[int], str],
-) -> Scores:
-    """Score the first image of each pair by its best match among the second ones, given by ``image``."""
-    values = np.zeros(len(evidence.samples))
-    best = np.zeros(len(values), dtype=int)
-    alike = matches(evidence.samples.image, image, pairs)
+    samples: Samples, image: Callable[[int], ImageArray], pairs: Sequence[tuple[int, int]]
+) -> tuple[FloatArray, NDArray[np.intp]]:
+    """Return the highest similarity of each sample, and the number of the image that it is to.
+
+    Args:
+        samples: Samples that are compared.
+        image: Function that returns the image of a number.
+        pairs: Row of a sample and number of the image that it is compared with.
+    """
+    values = np.zeros(len(samples))
+    best = np.zeros(len(values), dtype=np.intp)
+    alike = matches(samples.image, image, pairs)
     for (row, other), value in zip(pairs, alike, strict=True):
         if value > values[row]:
             values[row], best[row] = value, other
-    return Scores(values, lambda row: f"similarity of {values[row]:.2f} to {where(int(best[row]))}")
+    return values, best
+
+
+def _similarity(values: FloatArray, where: Callable[[int], str]) -> Scores:
+    return Scores(values, lambda row: f"similarity of {values[row]:.2f} to {where(row)}")

@@ -129,23 +129,40 @@ def alike(first: ImageArray, second: ImageArray) -> float:
     return correlation(details(first, shape), details(second, shape), reach)
 
 
-def nearest(wanted: FloatArray, among: FloatArray, count: int, skip_self: bool) -> NDArray[np.intp]:
+def nearest(wanted: FloatArray, among: FloatArray, count: int) -> NDArray[np.intp]:
     """Return the rows of ``among`` nearest to each row of ``wanted``, shape ``(n, K)``.
 
-    K is ``count``, or the number of available rows if that is smaller.
+    K is ``count``, or the number of rows of ``among`` if that is smaller.
     """
+    return _nearest(wanted, among, count, only_earlier=False)
+
+
+def nearest_earlier(points: FloatArray, count: int) -> NDArray[np.intp]:
+    """Return the rows nearest to each row among those before it, shape ``(n, K)``.
+
+    K is ``count``, or the number of rows if that is smaller. Where there are fewer than K rows before a
+    row, the rest is -1.
+    """
+    return _nearest(points, points, count, only_earlier=True)
+
+
+def _nearest(
+    wanted: FloatArray, among: FloatArray, count: int, only_earlier: bool
+) -> NDArray[np.intp]:
     mean, scale = among.mean(axis=0), among.std(axis=0) + 1e-6
     a, b = (wanted - mean) / scale, (among - mean) / scale
     squares = np.square(b).sum(axis=1)
-    count = min(count, len(b) - skip_self)
-    rows = np.full((len(a), max(count, 0)), -1)
-    for start in range(0, len(a) if count > 0 else 0, _ROWS_AT_ONCE):
+    count = min(count, len(b))
+    rows = np.empty((len(a), count), np.intp)
+    for start in range(0, len(a), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
         distances = squares - 2 * (a[part] @ b.T)
-        if skip_self:
+        if only_earlier:
             own = np.arange(start, start + len(distances))
-            distances[np.arange(len(own)), own] = np.inf
-        rows[part] = np.argpartition(distances, count - 1, axis=1)[:, :count]
+            distances[own[:, None] <= np.arange(len(b))] = np.inf
+        found = np.argpartition(distances, count - 1, axis=1)[:, :count]
+        is_excluded = np.isinf(np.take_along_axis(distances, found, axis=1))
+        rows[part] = np.where(is_excluded, -1, found)
     return rows
 
 

@@ -100,7 +100,7 @@ class Samples:
     def number(self, row: int) -> str:
         """Return the number of a sample in its set, or its line in the annotation file, as text."""
         number = int(self.labels["sample"].iloc[row])
-        return f"{'line' if self.place.suffix else 'sample'} {number}"
+        return f"{'line' if self.place.is_file() else 'sample'} {number}"
 
     @property
     def boxes(self) -> FloatArray:
@@ -124,7 +124,7 @@ def open_samples(path: Path) -> list[Samples]:
     The path is a prepared set, an annotation file, a set of real images, or a folder of these.
 
     Raises:
-        SamplesError: The path is none of these.
+        SamplesError: The path is none of these, or has no samples.
         DatasetError: A set is damaged, or an annotation file cannot be read at all.
     """
     if path.is_file():
@@ -139,7 +139,10 @@ def open_samples(path: Path) -> list[Samples]:
         return [read_table(found[0], path.name)]
     if found:
         # A split of a small export may consist of the header line alone.
-        return [read_table(table) for table in found if len(table.read_bytes().splitlines()) > 1]
+        tables = [read_table(table) for table in found if read_rows(table).rows]
+        if not tables:
+            raise SamplesError(f"{path}: none of its annotation files (*.csv) has a row")
+        return tables
     return _real(path)
 
 
@@ -224,11 +227,11 @@ def _of_split(split: Split, place: Path) -> Samples:
     """Return the plates of a split; images are not kept in memory, but opened again when needed."""
     rows: list[dict[str, object]] = []
     files = []
-    for number, true in enumerate(split.images()):
-        files.append(Path(true.name))
-        height, width = true.image.shape
+    for number, annotated in enumerate(split.images()):
+        files.append(Path(annotated.name))
+        height, width = annotated.image.shape
         size = np.array([width, height])
-        plates: Sequence[AnnotatedPlate | None] = true.plates or [None]
+        plates: Sequence[AnnotatedPlate | None] = annotated.plates or [None]
         for plate in plates:
             row = {"image": number, "present": plate is not None, "plate": "", "lines": 0}
             row |= {"width": width, "height": height, **dict.fromkeys(_PLACE, np.nan)}
@@ -303,16 +306,17 @@ def _labels(table: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
             box = xyxy_to_box(corners[:, 1:3].reshape(-1, 4))
             corners = np.full_like(corners, np.nan)
     present = (text != "").any(axis=1)
-    odd = (text != "") & numbers.isna()
-    problems = []
-    for row, problem in enumerate(sizes["problem"]):
-        column = str(odd.loc[row].idxmax())
-        if problem or not present[row]:
-            problems.append(problem)
-        elif odd.loc[row].any():
-            problems.append(f"`{column}` is not a number: {text.loc[row, column]!r}")
-        else:
-            problems.append("the box is incomplete" if np.isnan(box[row]).any() else "")
+    odd = ((text != "") & numbers.isna()).to_numpy()
+    is_odd, is_incomplete = odd.any(axis=1), np.isnan(box).any(axis=1)
+    problems = sizes["problem"].tolist()
+    usable = (present & (sizes["problem"] == "")).to_numpy()
+    for row in np.flatnonzero(usable & (is_odd | is_incomplete)).tolist():
+        column = _PLACE[int(odd[row].argmax())]
+        problems[row] = (
+            f"`{column}` is not a number: {text[column].iloc[row]!r}"
+            if is_odd[row]
+            else "the box is incomplete"
+        )
     quads = corners * size[:, None]
     labels = table.reindex(columns=["plate", *_TEXTS], fill_value="")
     labels[["width", "height"]] = size

@@ -20,6 +20,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -251,17 +252,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _probability(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError(text)
-    return value
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= MOST_ALTERNATIVES:
-        raise ValueError(text)
-    return value
+    with suppress(ValueError):
+        if 0 <= (value := int(text)) <= MOST_ALTERNATIVES:
+            return value
+    raise argparse.ArgumentTypeError(
+        f"must be a whole number from 0 to {MOST_ALTERNATIVES}, not {text!r}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -122,14 +122,12 @@ def _files_of(path: str, skipped: Path | None, left_out: LeftOut) -> Iterator[Fo
         return
     images = 0
     before = left_out.files.count
-    failed: list[OSError] = []
+    failed: dict[str, OSError] = {}
     for image in _walk(path, skipped, left_out, failed):
         images += 1
         yield Found(image)
-    for error in failed:
-        yield Found(
-            str(error.filename), error=f"{error.filename}: cannot be searched: {error.strerror}"
-        )
+    for folder, error in failed.items():
+        yield Found(folder, error=f"{folder}: cannot be searched: {error.strerror}")
     if not images and not failed:
         others = left_out.files.count - before
         has = {0: "", 1: "; it has 1 other file"}.get(others, f"; it has {others} other files")
@@ -137,9 +135,9 @@ def _files_of(path: str, skipped: Path | None, left_out: LeftOut) -> Iterator[Fo
 
 
 def _walk(
-    path: str, skipped: Path | None, left_out: LeftOut, failed: list[OSError]
+    path: str, skipped: Path | None, left_out: LeftOut, failed: dict[str, OSError]
 ) -> Iterator[str]:
-    """Yield the images of a folder and of those below it, each folder once.
+    """Yield the images of a folder and of those below it, each folder once; keep why one cannot be searched.
 
     Links to folders are followed after all else, so that what is in the folder itself keeps its own path.
     """
@@ -161,7 +159,7 @@ def _walk(
             searched.add(identity)
             names, below, to_folders = _entries(folder)
         except OSError as error:
-            failed.append(error)
+            failed[folder] = error
             continue
         links += to_folders
         folders += [

@@ -1,8 +1,10 @@
-"""Callbacks for training: progress, logged metrics and early stopping."""
+"""Callbacks for training: progress, logged metrics, early stopping and termination."""
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -28,6 +30,22 @@ class ResumedEarlyStopping(EarlyStopping):
 def validates(trainer: pl.Trainer) -> bool:
     """Return whether a validation follows the step that has just been taken."""
     return trainer.global_step % int(trainer.val_check_batch or 1) == 0
+
+
+class OwnTermination(pl.Callback):
+    """Let SIGTERM end each process as it did before the training.
+
+    Lightning's handler broadcasts the signal among all processes. That never ends, or disturbs what they do
+    together, where one of them waits for the gradients of another (Lightning's issue 20806).
+    """
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, _: pl.Trainer, __: pl.LightningModule) -> None:
+        # Lightning, too, handles signals in the main thread only.
+        if threading.current_thread() is threading.main_thread() and self._handler is not None:
+            signal.signal(signal.SIGTERM, self._handler)
 
 
 class Progress(pl.Callback):

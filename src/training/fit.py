@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import subprocess
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -21,7 +22,7 @@ from ..config import Config
 from ..core.errors import StageError
 from ..datasets.batches import TrainingBatches
 from .averaging import AveragedWeights
-from .callbacks import Progress, ResumedEarlyStopping
+from .callbacks import OwnTermination, Progress, ResumedEarlyStopping
 from .checkpoints import AtomicCheckpoints, ResumePoints, fingerprint, resume_point, say, write_best
 from .data import TrainingData, one_thread
 from .hardware import Step, accelerator, choose_precision, is_first, processes
@@ -108,6 +109,7 @@ def train(
         callbacks=[
             AveragedWeights(module.params.EMA_DECAY),
             Progress(module),
+            OwnTermination(),
             ResumedEarlyStopping(
                 f"val/{module.measure}",
                 mode="max",
@@ -128,11 +130,30 @@ def train(
             ResumePoints(last),
         ],
     )
-    trainer.fit(module, data, ckpt_path=last if data.start else None, weights_only=True)
+    try:
+        trainer.fit(module, data, ckpt_path=last if data.start else None, weights_only=True)
+    except BaseException:
+        _end_launched(trainer)
+        raise
     if trainer.is_global_zero:
         write_best(module, best, config.out("models", place) / "model.safetensors")
         # A finished run is not resumed: the next one starts from scratch.
         last.unlink(missing_ok=True)
+
+
+def _end_launched(trainer: pl.Trainer) -> None:
+    """End the processes that Lightning has launched for the other devices; it does so at Ctrl-C only.
+
+    They may wait for this one in a collective, in which no other signal is handled. They write nothing.
+    """
+    launched: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+    processes = launched.copy()
+    # Lightning watches this list: once one of them has failed, it kills this process, too.
+    launched.clear()
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()
 
 
 def training_step(module: TrainingModule, data: TrainingData, samples: int) -> Step:

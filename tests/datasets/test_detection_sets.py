@@ -73,6 +73,14 @@ def test_voc(tmp_path: Path, images: str) -> None:
     assert true.whole
 
 
+def test_voc_may_come_from_windows(tmp_path: Path) -> None:
+    voc(tmp_path)
+    path = tmp_path / "annotations/a.xml"
+    content = path.read_text(encoding="utf-8")
+    text(path, content.replace("<filename>a.png", r"<filename>C:\photos\a.png"))
+    assert [split.count for split in open_set(tmp_path)] == [1]
+
+
 def test_voc_lists_its_splits(tmp_path: Path) -> None:
     voc(tmp_path)
     for name, split in (("train", "train"), ("val", "val"), ("test", "locked")):
@@ -83,8 +91,12 @@ def test_voc_lists_its_splits(tmp_path: Path) -> None:
 
 def test_other_classes_are_no_plates(tmp_path: Path) -> None:
     voc(tmp_path / "voc", name="dog")
-    ((true,),) = all_of(open_set(tmp_path / "voc")).values()
-    assert true.plates == []
+    path = tmp_path / "voc/annotations/a.xml"
+    image(tmp_path / "voc/images/b.png", 1)
+    content = path.read_text(encoding="utf-8").replace("a.png", "b.png").replace("dog", "plate")
+    text(path.with_name("b.xml"), content)
+    found = [each for images in all_of(open_set(tmp_path / "voc")).values() for each in images]
+    assert {Path(each.name).name: len(each.plates) for each in found} == {"a.png": 0, "b.png": 1}
     yolo(tmp_path / "yolo")
     text(tmp_path / "yolo/data.yaml", "names: [car, License_Plate]\n")
     assert not any(true.plates for (true,) in all_of(open_set(tmp_path / "yolo")).values())
@@ -121,10 +133,19 @@ def test_yolo_polygons_and_oriented_boxes_are_corners(tmp_path: Path) -> None:
     assert all_of(open_set(tmp_path / "found"))["train"][0].plates[0].corners is None
 
 
+@pytest.mark.parametrize("name", ["data.yaml", "data.yml", "plates.yaml"])
+def test_the_classes_of_yolo_are_in_any_yaml_file(tmp_path: Path, name: str) -> None:
+    yolo(tmp_path)
+    text(tmp_path / name, "names: [car, plate]\n")
+    assert not any(true.plates for (true,) in all_of(open_set(tmp_path)).values())
+
+
 def test_the_classes_of_label_studio_are_in_a_text_file(tmp_path: Path) -> None:
     yolo(tmp_path)
     text(tmp_path / "classes.txt", "car\nplate\n")
     assert not any(true.plates for (true,) in all_of(open_set(tmp_path)).values())
+    (tmp_path / "classes.txt").rename(tmp_path / "labels/train/classes.txt")
+    assert not any(true.plates for (true,) in all_of(open_set(tmp_path)).values()), "LabelImg's"
     text(tmp_path / "classes.txt", "plate\ncar\n")
     assert all(true.plates for (true,) in all_of(open_set(tmp_path)).values())
 
@@ -152,13 +173,16 @@ def test_ufpr(tmp_path: Path) -> None:
     assert plate.text is None, "a foreign plate has no text to read"
     ufpr(tmp_path / "swiss", plate="ZH-1234")
     assert next(open_set(tmp_path / "swiss")[0].images()).plates[0].text == "ZH1234"
+    for path in (tmp_path / "swiss").rglob("*.txt"):
+        text(path, path.read_text(encoding="utf-8").replace("plate: ZH-1234\n", ""))
+    assert not any(split.has_text for split in open_set(tmp_path / "swiss")), "they are unknown"
 
 
 def test_truth_files(tmp_path: Path) -> None:
     image(tmp_path / "pictures/a.jpg")
     heading = "file,plate,cx,cy,w,h,lines,whole\n"
     text(tmp_path / "train.csv", f"{heading}pictures/a.jpg,ZH12,0.5,0.5,0.4,0.2,2,0\n")
-    text(tmp_path / "val.csv", heading)
+    text(tmp_path / "val.csv", f"sep=,\n{heading}\n,,,,\n")
     (split,) = open_set(tmp_path)
     assert (split.name, split.count, split.has_text) == ("train", 1, True)
     (true,) = split.images()
@@ -211,6 +235,10 @@ def _no_xml(folder: Path) -> None:
     text(folder / "annotations/a.xml", "<annotation>")
 
 
+def _no_plates(folder: Path) -> None:
+    voc(folder, name="Kontrollschild")
+
+
 def _no_corners(folder: Path) -> None:
     ufpr(folder)
     text(folder / "training/track01/track01[01].txt", "plate: ABC-1234\ncorners: 1,2 3,4\n")
@@ -219,6 +247,18 @@ def _no_corners(folder: Path) -> None:
 def _no_names(folder: Path) -> None:
     yolo(folder)
     text(folder / "data.yaml", "nc: 1\n")
+
+
+def _other_size(folder: Path) -> None:
+    voc(folder)
+    path = folder / "annotations/a.xml"
+    size = f"<size><width>{2 * WIDTH}</width><height>{2 * HEIGHT}</height></size><object>"
+    text(path, path.read_text(encoding="utf-8").replace("<object>", size))
+
+
+def _keypoints(folder: Path) -> None:
+    yolo(folder, "0 .25 .4 .3 .2 .1 .3 2 .4 .32 2 .4 .5 2 .1 .48 2")
+    text(folder / "data.yaml", "names: [plate]\nkpt_shape: [4, 3]\n")
 
 
 def _damaged(folder: Path) -> None:
@@ -238,10 +278,13 @@ def _damaged(folder: Path) -> None:
         (_pixels, "a.txt, line 1: the box"),
         (_swapped, "a.xml, object 1: the box"),
         (_no_image, "a.xml: its image a.png is not in the same folder"),
+        (_no_plates, "none of its classes is a plate: Kontrollschild; name it `plate`"),
         (_no_xml, "a.xml: not a Pascal VOC annotation"),
         (_no_corners, "line 2: expected `corners: x,y x,y x,y x,y`"),
         (_no_names, "data.yaml: does not list the classes"),
         (_damaged, "a.xml: "),
+        (_keypoints, "data.yaml: is a set of keypoints (`kpt_shape`); export oriented boxes"),
+        (_other_size, "a.xml: a.png was annotated at 400x200 pixels, but has 200x100"),
         (lambda folder: text(folder / "notes.md", "?"), "not a known dataset layout"),
     ],
 )
@@ -249,6 +292,31 @@ def test_what_is_wrong_is_named(tmp_path: Path, make: Callable[[Path], None], na
     make(tmp_path)
     with pytest.raises(DatasetError, match=re.escape(named)):
         all_of(open_set(tmp_path))
+
+
+@pytest.mark.parametrize("make", [voc, yolo, ufpr])
+def test_what_systems_keep_beside_files_is_no_part_of_a_set(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path)
+    before = {split.name: split.count for split in open_set(tmp_path)}
+    for path in list(tmp_path.rglob("*.*")):
+        if path.is_file():
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7 of another system")
+    text(tmp_path / ".tool/state.json", "{")
+    assert {split.name: split.count for split in open_set(tmp_path)} == before
+    assert all_of(open_set(tmp_path))
+
+
+def test_folders_around_a_set_say_nothing_of_its_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "test/labels/mine"
+    for number in range(30):
+        image(folder / f"{number}.png", number)
+        text(folder / f"{number}.txt", "plate: ZH1\ncorners: 20,30 80,32 80,50 20,48\n")
+    assert {split.name for split in open_set(folder)} == set(SPLITS), "their content decides"
+    # Nor are they labels of YOLO.
+    image(folder / "images/0.png")
+    assert open_set(folder)[0].has_text
 
 
 def test_sets_are_folders(tmp_path: Path) -> None:

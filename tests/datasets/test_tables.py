@@ -43,6 +43,8 @@ def plates(path: Path) -> list[tuple[str | None, list[float], int | None]]:
         "sep=;\r\n" + "\r\n".join(line.replace(",", ";") for line in [HEADER, *ROWS]),
         "\r\n".join([HEADER, *ROWS]) + "\r\n",
         "\r".join([HEADER, *ROWS]),
+        "sep=;\r" + "\r".join(line.replace(",", ";") for line in [HEADER, *ROWS]),
+        "\r\n,,,,,,\r\n" + "\r\n".join([HEADER, *ROWS]),
         "\ufeff" + "\n".join([HEADER, *ROWS]),
         "\n\n".join([HEADER, *ROWS]) + "\n,,,,,,\n",
         "\n".join(f"{line}," for line in [HEADER, *ROWS]),
@@ -51,8 +53,8 @@ def plates(path: Path) -> list[tuple[str | None, list[float], int | None]]:
         "\n".join(line.replace(",", ";").replace("0.", "0,") for line in [HEADER, *ROWS]),
     ],
     ids=[
-        "semicolons", "tabs", "sep=", "crlf", "cr", "bom", "empty lines", "empty column", "blanks",
-        "decimal comma",
+        "semicolons", "tabs", "sep=", "crlf", "cr", "sep= and cr", "empty lines before", "bom",
+        "empty lines", "empty column", "blanks", "decimal comma",
     ],
 )  # fmt: skip
 def test_every_spelling_of_a_table_is_the_same(folder: Path, text: str) -> None:

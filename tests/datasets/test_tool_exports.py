@@ -108,6 +108,9 @@ def test_cvat_boxes_turn_around_their_centre(tmp_path: Path) -> None:
     plate = one(tmp_path / "turned")
     assert corners_of(plate) == np.array(TURNED)
     assert (plate.text, plate.lines) == ("BE7", None)
+    cvat(tmp_path / "ended", CVAT_BOX.format(10, 20, 90, 70, "", "BE 7\n"))
+    plate = one(tmp_path / "ended")
+    assert (plate.text, plate.lines) == ("BE7", None)
     cvat(tmp_path / "upright", CVAT_BOX.format(10, 20, 90, 70, "", ""))
     plate = one(tmp_path / "upright")
     assert plate.corners is None
@@ -313,6 +316,28 @@ def _no_class(folder: Path) -> None:
     path.write_text(path.read_text().replace('"plate"', '"number"'))
 
 
+def _replaced(folder: Path, old: str, new: str) -> None:
+    coco(folder, {"bbox": [1, 2, 30, 40]})
+    path = folder / "annotations/instances_default.json"
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new))
+
+
+def _no_name(folder: Path) -> None:
+    _replaced(folder, '"file_name"', '"filename"')
+
+
+def _no_list(folder: Path) -> None:
+    _replaced(folder, '"annotations": [', '"annotations": null, "others": [')
+
+
+def _no_data(folder: Path) -> None:
+    label_studio(folder, region({"points": share(CORNERS)}, "polygonlabels"))
+    path = next(folder.glob("*.json"))
+    path.write_text(path.read_text().replace('"image": "/data/upload/1/0f3ab9c2-a.jpg"', ""))
+
+
 def _turned_image(folder: Path) -> None:
     label_studio(folder, region({"points": share(CORNERS)}, "polygonlabels", image_rotation=90))
 
@@ -339,6 +364,14 @@ def _unlabelled(folder: Path) -> None:
             lambda f: cvat(f, CVAT_BOX.format(700, 20, 790, 70, "", "")),
             r"shape 1: the box .*640x480",
         ),
+        (
+            lambda f: text(
+                f / "annotations.xml",
+                '<annotations><image name="a.jpg"><box label="number" xtl="1" ytl="1" xbr="9" ybr="9"/>'
+                '<tag label="plate"/></image></annotations>',
+            ),
+            r"annotations\.xml: none of its classes is a plate: number; name it `plate`",
+        ),
         (_other_size, r"annotated at 640x480 pixels, but has 320x240"),
         (
             lambda f: coco(f, {"bbox": [1, 2, 30]}),
@@ -350,6 +383,9 @@ def _unlabelled(folder: Path) -> None:
         ),
         (lambda f: coco(f, {"bbox": [1, 2, float("nan"), 4]}), r"annotation 1 .*not finite"),
         (_no_class, r"none of its classes is a plate: number, car; name it `plate`"),
+        (_no_name, r"instances_default\.json: not a COCO file: KeyError\('file_name'\)"),
+        (_no_list, r"instances_default\.json: not a COCO file: .*NoneType"),
+        (_no_data, r"task 1: not valid: .*`data` names no image"),
         (_json, r"result\.json: not valid JSON: .*line 2"),
         (_two_images, r"a\.jpg: 2 images have that name"),
         (_turned_image, r"task 1, region r1: the image was turned"),

@@ -7,6 +7,7 @@ exception, no warning of a library, and a report.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import warnings
 from dataclasses import replace
@@ -89,8 +90,12 @@ def test_every_check_answers_in_words(tmp_path: Path, kind: str, other: str) -> 
     report = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     shown = re.sub(r"data:image[^\"]*", "", report).lower()
     assert not re.search(r"\b(nan|inf)\b", shown)
+    results = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))[samples.name]
+    assert set(results) == {each.name for each in checks_of(CONFIG)}
+    for result in results.values():
+        assert result.get("not_checked") or 0 <= result["flagged"] <= result["samples"]
     flagged = pd.read_csv(tmp_path / "out/flagged.csv")
-    assert len(flagged) <= 200 * len(checks_of(CONFIG))
+    assert len(flagged) == sum(min(each.get("flagged", 0), 200) for each in results.values())
 
 
 def test_copies_are_told_as_copies() -> None:
@@ -98,4 +103,5 @@ def test_copies_are_told_as_copies() -> None:
     findings = {finding.check.name: finding for finding in found}
     assert len(findings["exact_duplicates"].flagged) == 99
     assert findings["exact_duplicates"].failed
+    assert not len(findings["near_duplicates"].flagged)
     assert findings["clusters"].warning == "all images have the same features"

@@ -40,6 +40,8 @@ def test_a_prepared_set_keeps_its_labels_and_images(tmp_path: Path) -> None:
     some = samples.take([4, 2])
     assert (some.image(1) == data.image(2)).all()
     assert some.where(1) == f"{tmp_path / 'ocr' / 'val'}, sample 2"
+    (tmp_path / "ocr" / "val").rename(tmp_path / "v1.0")
+    assert prepared(tmp_path / "v1.0").number(3) == "sample 3"
 
 
 def test_a_sample_is_drawn_by_its_seed_and_leaves_out_what_cannot_be_used(tmp_path: Path) -> None:
@@ -102,8 +104,13 @@ def test_a_place_is_told_by_what_is_in_it(folder: Path) -> None:
     assert [len(samples) for samples in open_samples(folder)] == [1]
     rows = next(folder.glob("*.csv")).read_text()
     (folder / "second.csv").write_text(rows)
-    (folder / "third.csv").write_text(rows.splitlines()[0] + "\n")
+    for name, heading in (("third", "{}\n"), ("fourth", "{}\n\n,,,,\n"), ("fifth", "sep=,\n{}\n")):
+        (folder / f"{name}.csv").write_text(heading.format(rows.splitlines()[0]))
     assert len(open_samples(folder)) == 2, "a table without rows is no set"
+    for path in folder.glob("*.csv"):
+        path.write_text("file,cx,cy,w,h\n")
+    with pytest.raises(SamplesError, match=r"none of its annotation files .* has a row"):
+        open_samples(folder)
     with pytest.raises(SamplesError, match="no such folder"):
         open_samples(folder / "nowhere")
 

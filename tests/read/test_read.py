@@ -141,6 +141,13 @@ def test_the_least_confidence(capfd: pytest.CaptureFixture[str], model: Path, im
         with pytest.raises(SystemExit) as caught:
             main(["--min-confidence", wrong, "photos"])
         assert caught.value.code == 2
+        says = f"argument --min-confidence: must be a number from 0 to 1, not '{wrong}'"
+        assert says in capfd.readouterr().err
+    for wrong in ("21", "-1", "1.5"):
+        with pytest.raises(SystemExit):
+            main(["--alternatives", wrong, "photos"])
+        says = f"argument --alternatives: must be a whole number from 0 to 20, not '{wrong}'"
+        assert says in capfd.readouterr().err
 
 
 def test_a_bundle_that_is_missing(
@@ -348,19 +355,25 @@ def test_heic_without_its_extra(
     assert error.endswith("is a HEIC image, which needs an extra: pip install 'swiss-plates[heic]'")
 
 
-def test_a_folder_that_cannot_be_searched(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "reason", [PermissionError(13, "Permission denied"), OSError(5, "I/O error")]
+)
+def test_a_folder_that_cannot_be_searched(
+    images: Path, monkeypatch: pytest.MonkeyPatch, reason: OSError
+) -> None:
     scandir = os.scandir
 
     def refuse(path: Any) -> Any:
         if str(path).endswith("deep"):
-            raise PermissionError(13, "Permission denied", str(path))
+            # Without the name of the folder, as where its entries cannot be read.
+            raise reason
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
     results = list(find_files(["photos"]))
     assert len(results) == 5
     assert results[-1] == Found(
-        "photos/a/deep", error="photos/a/deep: cannot be searched: Permission denied"
+        "photos/a/deep", error=f"photos/a/deep: cannot be searched: {reason.strerror}"
     )
 
 

@@ -309,6 +309,16 @@ def test_a_signal_ends_the_stage_and_dvc_sees_a_failure(
     done(project, *run_command("0.001"))
 
 
+def test_output_may_be_any_bytes(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    program = r"import sys; sys.stdout.buffer.write(b'Z\xfcrich.jpg\nZ\xc3\xbcrich.jpg\n')"
+    lines: list[str] = []
+    with workspace.exclusive("test") as lock:
+        command = [sys.executable, "-c", program]
+        assert workspace.call_dvc(command, environment(), lock, line_read=lines.append) == 0
+    assert lines == ["Z\\xfcrich.jpg\n", "Zürich.jpg\n"]
+    assert capfd.readouterr().out == "".join(lines)
+
+
 def test_the_lock_outlives_a_run_that_is_killed(project: Path, begin: Begin) -> None:
     """DVC, which goes on alone, holds it too."""
     hook(project, "prepare", HOLD)

@@ -482,6 +482,14 @@ GOOD = "file,plate,x1,y1,x2,y2\n0.png,ZH1,10,10,90,40\n"
             r"line 2: `cx` must be normalised to \[0, 1\].*x1,y1,x2,y2",
         ),
         ("file,cx,cy,w,h\n0.png,0.5,0.5,0,0.1\n", r"line 2: `w` and `h` must be greater than 0"),
+        (
+            "file,x0,y0,x1,y1,x2,y2,x3,y3\n0.png,9,9,90,9,90,9,9,9\n",
+            r"line 2: the corners .* must enclose an area",
+        ),
+        (
+            "file,cx,cy,w,h\n0.png,,,,\n" + 2 * "0.png,0.5,0.5,0.1,0.1\n",
+            r"line 3: 0\.png has several",
+        ),
     ],
 )
 def test_errors_name_the_row_and_what_is_allowed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import json
@@ -18,6 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from lightning.pytorch.loggers import Logger
@@ -250,6 +252,31 @@ def test_a_training_that_is_ended_fails_and_can_be_resumed(
     assert "Traceback" not in errors
     assert not (workspace / MODEL).exists(), "weights of a training that has not finished"
     assert torch.load(last, weights_only=True)["global_step"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["first", "all"])
+def test_all_processes_of_a_training_end_with_it(workspace: Path, whom: str) -> None:
+    """Where SIGTERM comes to the first one alone, and where it comes to all, as from `make run`."""
+    set_texts(workspace, "devices: 1", "devices: 2")
+    training = begun(workspace, {"EPOCHS": 1000, "VALIDATE_EVERY": 2, "PATIENCE": 100_000}, 300)
+    others = psutil.Process(training.pid).children(recursive=True)
+    try:
+        assert len(others) == 1
+        training.send_signal(signal.SIGTERM)
+        if whom == "all":
+            others[0].send_signal(signal.SIGTERM)
+        # The others have its standard error, too.
+        errors = training.communicate(timeout=60)[1]
+        assert not psutil.wait_procs(others, timeout=10)[1]
+    finally:
+        for process in (training, *others):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    # Where the other one is the first to end, Lightning may kill this one.
+    assert training.returncode in ({143} if whom == "first" else {143, -signal.SIGKILL}), errors
+    assert "Traceback" not in errors
+    assert not (workspace / MODEL).exists()
 
 
 class KilledError(Exception):

@@ -191,9 +191,7 @@ def _parsed(url: str, option: str) -> URL:
     except (ArgumentError, KeyError, ValueError):
         raise StoreError(f"{option}: the database URL is invalid; {_FORMS}") from None
     if driver == "sqlite" and (parsed.database in (None, "", ":memory:") or parsed.query):
-        raise StoreError(
-            f"{option}: the SQLite URL must name a file and have no options; {_FORMS}"
-        )
+        raise StoreError(f"{option}: the SQLite URL must name a file and have no options; {_FORMS}")
     if re.search(r"[@\s]", f"{parsed.host}{parsed.database}") and driver != "sqlite":
         raise StoreError(
             f"{option}: the database URL is invalid; {_FORMS}, and percent-encode special characters "

@@ -1,6 +1,7 @@
 """Where events go: a web server, an MQTT broker, a database; nothing is lost on the way.
 
-base       what a sink is, what it is given, and how it fails
+base       what a sink is, and what it is given
+errors     how sinks fail
 outbox     a file that holds events until every sink has taken them
 delivery   a thread for each sink: in order, again and again with growing pauses
 webhook    POST requests with a signature

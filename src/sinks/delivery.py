@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..video.events import Event
-from .base import DeliveryError, Sink, parcel_of
+from .base import Sink, parcel_of
+from .errors import DeliveryError
 from .outbox import Outbox, OutboxError
 
 Report = Callable[[str], None]
@@ -87,7 +88,7 @@ class Dispatcher:
         report: Report,
         with_images: bool = False,
         max_age_days: float = MAX_AGE_DAYS,
-        back_off: BackOff = BackOff(),  # noqa: B008  # it cannot be changed
+        back_off: BackOff = BackOff(),  # it cannot be changed
         upkeep: float = 30.0,
     ) -> None:
         self._outbox, self._report, self._with_images = outbox, report, with_images
@@ -96,14 +97,13 @@ class Dispatcher:
         """What became of the events; complete after ``close``."""
         self._lock = threading.Lock()
         self._cleaned = -_HOUR
+        self._keys = [sink.key for sink in sinks]
+        self._couriers = [_Courier(sink, outbox, self, report, back_off, upkeep) for sink in sinks]
         outbox.restore()
         self.clean()
-        waiting = outbox.waiting()
-        self._couriers = [_Courier(sink, outbox, self, report, back_off, upkeep) for sink in sinks]
-        self._keys = [sink.key for sink in sinks]
-        if left := sum(waiting.get(key, 0) for key in self._keys):
+        if left := self._left():
             report(f"{outbox.name}: events of before that are sent now: {left}")
-        if other := sum(count for key, count in waiting.items() if key not in self._keys):
+        if other := sum(outbox.waiting().values()) - left:
             report(f"{outbox.name}: events that wait for other sinks than those given: {other}")
         for courier in self._couriers:
             courier.start()
@@ -120,21 +120,32 @@ class Dispatcher:
         for courier in self._couriers:
             courier.wake()
 
-    def close(self, seconds: float = 10.0) -> None:
+    def close(self, patience: float = 10.0, longest: float = 60.0) -> None:
         """Deliver what can be delivered at once, then end all threads.
 
         Args:
-            seconds: Seconds to wait at most.
+            patience: Seconds to wait for one more delivery.
+            longest: Seconds to wait at most.
         """
-        end = time.monotonic() + seconds
         for courier in self._couriers:
             courier.end()
-        for courier in self._couriers:
-            courier.join(max(end - time.monotonic(), 0.0))
+        begin = moved = time.monotonic()
+        left = self._left()
+        while any(courier.is_alive() for courier in self._couriers):
+            now = time.monotonic()
+            if now - moved >= patience or now - begin >= longest:
+                break
+            next(each for each in self._couriers if each.is_alive()).join(0.05)
+            before, left = left, self._left()
+            moved = time.monotonic() if left < before else moved
         self.outcome.set_aside = sum(courier.set_aside for courier in self._couriers)
-        waiting = self._outbox.waiting()
-        self.outcome.waiting = sum(waiting.get(key, 0) for key in self._keys)
+        self.outcome.waiting = self._left()
         self._outbox.close()
+
+    def _left(self) -> int:
+        """Return the number of deliveries to its sinks that are left."""
+        waiting = self._outbox.waiting()
+        return sum(waiting.get(key, 0) for key in self._keys)
 
     def clean(self) -> None:
         """Delete events that have waited for too long, at most once an hour.

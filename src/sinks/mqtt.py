@@ -12,6 +12,7 @@ from __future__ import annotations
 import queue
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from paho.mqtt.client import Client, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from .base import DeliveryError, Parcel, SinkError
+from .base import Parcel
 from .discovery import OFFLINE, ONLINE, SourceTopics, discovery
+from .errors import DeliveryError, SinkError
 
 TIMEOUT = 10.0
 """Seconds to wait for a connection, and for the broker to confirm a message."""
@@ -116,11 +118,9 @@ class Mqtt:
         """Say that this program goes offline, and disconnect."""
         client = self._client
         if client is not None and client.is_connected():
-            try:
+            # Where that fails, the broker says it once the connection is gone.
+            with suppress(DeliveryError):
                 self._publish(client, self._state, OFFLINE.encode(), retain=True)
-            except DeliveryError:
-                # Then the broker says it once the connection is gone.
-                pass
         self._drop()
 
     @property

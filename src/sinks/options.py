@@ -10,10 +10,10 @@ import msgspec
 from msgspec import Meta
 
 from ..video.settings import SettingsError, load_tables
-from .base import SinkError
+from .errors import SinkError
 
 SECRET = "PLATES_WEBHOOK_SECRET"  # noqa: S105  # the variable's name
-USER, PASSWORD = "PLATES_MQTT_USER", "PLATES_MQTT_PASSWORD"  # noqa: S105
+USER, PASSWORD = "PLATES_MQTT_USER", "PLATES_MQTT_PASSWORD"
 """Variables of the environment: what is on a command line can be seen by every user of the machine."""
 OUTBOX = "outbox.db"
 """File of the outbox where none is named, in the current folder."""
@@ -72,7 +72,9 @@ def load_options(path: Path | None, given: dict[str, object]) -> SinkOptions:
     """
     tables = {} if path is None else load_tables(path)
     named = {
-        key: value for key, value in tables.items() if key in OPTIONS and not isinstance(value, dict)
+        key: value
+        for key, value in tables.items()
+        if key in OPTIONS and not isinstance(value, dict)
     }
     of_file = _converted(named, f"{path}: ", "")
     own = _converted(given, "", "--")

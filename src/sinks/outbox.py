@@ -78,7 +78,9 @@ class Outbox:
             ((application,),) = self._connection.execute("PRAGMA application_id")
             ((tables,),) = self._connection.execute("SELECT count(*) FROM sqlite_schema")
             if application != _APPLICATION and tables:
-                raise OutboxError(f"{self.name}: is another database; name another file as the outbox")
+                raise OutboxError(
+                    f"{self.name}: is another database; name another file as the outbox"
+                )
             if not tables:
                 for statement in _SCHEMA:
                     self._connection.execute(statement)
@@ -104,7 +106,15 @@ class Outbox:
         """
         size = len(parcel.event) + len(parcel.image or b"")
         taken = time.time() if now is None else now
-        values = (parcel.id, parcel.revision, parcel.source, taken, size, parcel.event, parcel.image)
+        values = (
+            parcel.id,
+            parcel.revision,
+            parcel.source,
+            taken,
+            size,
+            parcel.event,
+            parcel.image,
+        )
         with self._explained(), self._writing():
             dropped = self._make_room(size)
             number = self._connection.execute(
@@ -141,7 +151,8 @@ class Outbox:
         """
         with self._explained(), self._lock:
             row = self._connection.execute(
-                "SELECT number, id, revision, source, event, image FROM deliveries JOIN events USING (number) "
+                "SELECT number, id, revision, source, event, image "
+                "FROM deliveries JOIN events USING (number) "
                 "WHERE sink = ? AND NOT set_aside ORDER BY number LIMIT 1",
                 (sink,),
             ).fetchone()

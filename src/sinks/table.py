@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from ..flywheel.database import Database
 from ..flywheel.errors import StoreError
 from ..flywheel.events import EventStore
-from .base import DeliveryError, Parcel
+from .base import Parcel
+from .errors import DeliveryError
 
 _HOUR = 3600.0
 

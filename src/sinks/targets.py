@@ -1,9 +1,9 @@
 """From URLs to sinks.
 
-    https://host/path                              a webhook
-    mqtt://host[:port]/topic, mqtts://…            a broker, without or with TLS
-    …?discovery=homeassistant                      with discovery by Home Assistant
-    sqlite:///FILE, postgresql://host/database     the table of events in a database
+https://host/path                              a webhook
+mqtt://host[:port]/topic, mqtts://…            a broker, without or with TLS
+…?discovery=homeassistant                      with discovery by Home Assistant
+sqlite:///FILE, postgresql://host/database     the table of events in a database
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from .base import Sink, SinkError, missing
+from .base import Sink
+from .errors import SinkError, missing
 from .options import PASSWORD, USER, SinkOptions
 
 TOPIC = "swiss-plates"

@@ -21,7 +21,8 @@ from pathlib import Path
 import httpx
 
 from ..core.program import COMMAND
-from .base import DeliveryError, Parcel, SinkError
+from .base import Parcel
+from .errors import DeliveryError, SinkError
 
 TIMEOUT = 10.0
 """Seconds to wait for a connection, for sending, and for an answer."""

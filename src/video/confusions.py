@@ -55,7 +55,9 @@ class Confusions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         sums = [*cantons.sum(axis=1), *(digits.sum(axis=1) + missed), extras.sum()]
         values = [*cantons.flat, *digits.flat, *missed, *extras, self.extra]
         if not np.allclose(sums, 1, atol=1e-3) or min(values) <= 0 or max(values) >= 1:
-            raise ValueError("its probabilities must be between 0 and 1, and those of a row sum to 1")
+            raise ValueError(
+                "its probabilities must be between 0 and 1, and those of a row sum to 1"
+            )
 
     def likelihood(self, read: str, plate: str) -> float:
         """Return the probability that a text is read, given the plate.

@@ -112,7 +112,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     best: Best
     first_at: datetime | UnsetType = UNSET
     last_at: datetime | UnsetType = UNSET
-    match: Match | None | UnsetType = UNSET
+    match: Match | UnsetType | None = UNSET
 
     def line(self) -> str:
         """Return the event as a line for people."""

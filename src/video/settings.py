@@ -105,9 +105,7 @@ def load_tables(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: cannot be read as TOML: {error}") from error
 
 
-def load_sources(
-    path: Path, defaults: Settings, others: Collection[str] = ()
-) -> list[SourceSpec]:
+def load_sources(path: Path, defaults: Settings, others: Collection[str] = ()) -> list[SourceSpec]:
     """Load sources from a TOML file with a table for each: its name, ``source``, and its own settings.
 
         [gate]

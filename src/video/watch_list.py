@@ -120,7 +120,9 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
     for name in columns:
         if name not in _COLUMNS or columns.count(name) > 1:
             what = "occurs twice" if name in _COLUMNS else "is unknown"
-            raise WatchListError(f"{path}: row 1: the column {name!r} {what}; use {', '.join(_COLUMNS)}")
+            raise WatchListError(
+                f"{path}: row 1: the column {name!r} {what}; use {', '.join(_COLUMNS)}"
+            )
     try:
         for cells in reader:
             if not any(cell.strip() for cell in cells):
@@ -140,7 +142,8 @@ def _entry(row: Mapping[str, str]) -> Entry:
     plate = without_separators(row["plate"])
     if not CHARSET.is_valid(plate):
         raise _CellError(
-            "plate", f"{row['plate']!r} is no plate; it must be a canton and a number, such as ZH 123456"
+            "plate",
+            f"{row['plate']!r} is no plate; it must be a canton and a number, such as ZH 123456",
         )
     if not row["label"]:
         raise _CellError("label", "is empty; say what matches are to be called")
@@ -246,9 +249,7 @@ def best_match(
         table: What the recognizer takes for what.
     """
     alternatives = [
-        (each.plate, each.confidence)
-        for each in event.alternatives
-        if CHARSET.is_valid(each.plate)
+        (each.plate, each.confidence) for each in event.alternatives if CHARSET.is_valid(each.plate)
     ]
     if not alternatives or not entries:
         return None

@@ -25,8 +25,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +33,12 @@ import msgspec
 
 from ..core.errors import UserError
 from ..core.program import program
-from ..sinks.options import OPTIONS, OUTBOX, PASSWORD, SECRET, USER, SinkOptions, load_options
+from ..sinks.options import OPTIONS, SinkOptions, load_options
 from ..video.settings import Region, Settings, SettingsError, SourceSpec, load_sources
+from .sinks import add_arguments, dispatching, sink_values, watch_list_of
 
 if TYPE_CHECKING:
-    from ..sinks.delivery import Dispatcher
     from ..video.events import Event
-    from ..video.watch_list import WatchList
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 """Exit statuses that shells use for SIGINT and SIGPIPE."""
@@ -136,65 +134,6 @@ class _Progress:
             self.bar.update(0)
 
 
-# Where events go beside standard output
-
-
-@contextmanager
-def dispatching(
-    options: SinkOptions, sources: Sequence[str], say: Callable[[str], None]
-) -> Iterator[Dispatcher | None]:
-    """Open the sinks that are asked for, if there are any, and deliver what is left in the end.
-
-    Args:
-        options: What is asked for.
-        sources: Names of the sources.
-        say: Takes messages for people.
-
-    Raises:
-        UserError: A URL or an option is wrong, or the outbox cannot be used.
-    """
-    if not options.to:
-        yield None
-        return
-    from ..sinks.delivery import MAX_AGE_DAYS, Dispatcher
-    from ..sinks.outbox import Outbox
-    from ..sinks.targets import open_sinks
-
-    sinks = open_sinks(options, sources)
-    outbox = Outbox(Path(options.outbox))
-    age = min(options.keep_days or MAX_AGE_DAYS, MAX_AGE_DAYS)
-    dispatcher = Dispatcher(outbox, sinks, say, options.with_images, age)
-    try:
-        yield dispatcher
-    finally:
-        dispatcher.close()
-        outcome = dispatcher.outcome
-        if outcome.waiting or outcome.set_aside:
-            say(
-                f"{outbox.name}: not delivered: {outcome.waiting + outcome.set_aside}, of which refused: "
-                f"{outcome.set_aside}; they are sent at the next start with this outbox"
-            )
-
-
-def watch_list_of(options: SinkOptions, say: Callable[[str], None]) -> WatchList | None:
-    """Return the watch list that is asked for, if there is one.
-
-    Args:
-        options: What is asked for.
-        say: Takes a message when the list has changed.
-
-    Raises:
-        UserError: It cannot be read.
-    """
-    if options.watch_list is None:
-        if options.min_match is not None:
-            raise SettingsError("--min-match needs --watch-list FILE")
-        return None
-    from ..video.watch_list import LEAST, WatchList
-
-    return WatchList(Path(options.watch_list), say, options.min_match or LEAST)
-
-
 # The command
 
 
@@ -204,18 +143,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: A setting is wrong, or the bundle cannot be used.
     """
-    from ..inference.reader import PlateReader
-    from ..video.events import Event
-    from ..video.watcher import read_with, watch
-
     sinks = load_options(options.source_file, sink_values(options))
-    settings = settings_of(options, sinks)
-    specs = named(options.sources, settings)
-    if options.source_file is not None:
-        specs += load_sources(options.source_file, settings, OPTIONS)
-    if not specs:
-        raise SettingsError("there is nothing to watch: give a SOURCE, or --sources FILE")
-    check_names(specs)
+    specs = specs_of(options, settings_of(options, sinks))
     stop = threading.Event()
     signals: list[int] = []
 
@@ -227,43 +156,9 @@ def run(options: argparse.Namespace) -> int:
         stop.set()
 
     previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    status = 0
     progress = _Progress()
-
-    def say(text: str) -> None:
-        progress.bar.write(text, file=sys.stderr)
-
-    def give(event: Event) -> None:
-        line = (
-            json.dumps(event_object(event, options.images)) if options.json else event.line()
-        )
-        progress.bar.write(line, file=sys.stdout)
-        sys.stdout.flush()
-
     try:
-        watch_list = watch_list_of(sinks, say)
-        with dispatching(sinks, [spec.name for spec in specs], say) as dispatcher:
-            reader = PlateReader.load(options.model)
-            for result in watch(specs, read_with(reader), stop, progress):
-                if isinstance(result, Event):
-                    event = result if watch_list is None else watch_list.matched(result)
-                    if dispatcher is not None:
-                        # Whoever reads an event here can rely on it that it is delivered.
-                        try:
-                            dispatcher.take(event)
-                        except UserError as error:
-                            status = 1
-                            say(f"error: {error}")
-                    give(event)
-                else:
-                    status = status or int(result.is_error)
-                    word = "error: " if result.is_error else ""
-                    text = result.text
-                    if not text.startswith(result.source):
-                        text = f"{result.source}: {text}"
-                    say(f"{word}{text}")
-        if dispatcher is not None and (dispatcher.outcome.set_aside or dispatcher.outcome.dropped):
-            status = 1
+        status = _watch(options, specs, sinks, stop, progress)
     finally:
         progress.bar.close()
         for number, handler in previous.items():
@@ -271,10 +166,71 @@ def run(options: argparse.Namespace) -> int:
     return INTERRUPTED if signal.SIGINT in signals else status
 
 
-def sink_values(options: argparse.Namespace) -> dict[str, object]:
-    """Return what the command line says of sinks and of the watch list."""
-    values = {name: getattr(options, name) for name in OPTIONS}
-    return {name: value for name, value in values.items() if value is not None}
+def _watch(
+    options: argparse.Namespace,
+    specs: Sequence[SourceSpec],
+    sinks: SinkOptions,
+    stop: threading.Event,
+    progress: _Progress,
+) -> int:
+    """Watch the sources, and give events to all who are to have them; return the exit status."""
+    from ..inference.reader import PlateReader
+    from ..video.events import Event
+    from ..video.watcher import read_with, watch
+
+    def say(text: str) -> None:
+        progress.bar.write(text, file=sys.stderr)
+
+    status = 0
+    watch_list = watch_list_of(sinks, say)
+    with dispatching(sinks, [spec.name for spec in specs], say) as dispatcher:
+        reader = PlateReader.load(options.model)
+        for result in watch(specs, read_with(reader), stop, progress):
+            if isinstance(result, Event):
+                event = result if watch_list is None else watch_list.matched(result)
+                if dispatcher is not None:
+                    # Before it is printed: whoever reads an event can rely on it that it is delivered.
+                    try:
+                        dispatcher.take(event)
+                    except UserError as error:
+                        status = 1
+                        say(f"error: {error}")
+                line = (
+                    json.dumps(event_object(event, options.images))
+                    if options.json
+                    else event.line()
+                )
+                progress.bar.write(line, file=sys.stdout)
+                sys.stdout.flush()
+            else:
+                status = status or int(result.is_error)
+                word = "error: " if result.is_error else ""
+                text = result.text
+                if not text.startswith(result.source):
+                    text = f"{result.source}: {text}"
+                say(f"{word}{text}")
+    if dispatcher is not None and (dispatcher.outcome.set_aside or dispatcher.outcome.dropped):
+        return 1
+    return status
+
+
+def specs_of(options: argparse.Namespace, settings: Settings) -> list[SourceSpec]:
+    """Return the sources of the command line and of the file of sources.
+
+    Args:
+        options: The command line.
+        settings: What is asked of all of them.
+
+    Raises:
+        SettingsError: There is none, or one is wrong.
+    """
+    specs = named(options.sources, settings)
+    if options.source_file is not None:
+        specs += load_sources(options.source_file, settings, OPTIONS)
+    if not specs:
+        raise SettingsError("there is nothing to watch: give a SOURCE, or --sources FILE")
+    check_names(specs)
+    return specs
 
 
 def settings_of(options: argparse.Namespace, sinks: SinkOptions) -> Settings:
@@ -357,44 +313,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="folder of the bundle (default: models)"
     )
-    _add_sinks(parser)
+    add_arguments(parser)
     return parser.parse_args(arguments)
-
-
-def _add_sinks(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "sinks", f"Secrets are in the environment: {SECRET}, {USER}, {PASSWORD}."
-    )
-    group.add_argument(
-        "--to", action="append", metavar="URL",
-        help="send events to https://…, mqtt(s)://…, sqlite:///… or postgresql://… too; may be repeated",
-    )  # fmt: skip
-    group.add_argument(
-        "--outbox", metavar="FILE",
-        help=f"file that holds events until all sinks have taken them (default: {OUTBOX})",
-    )  # fmt: skip
-    group.add_argument(
-        "--with-images", action="store_true", default=None, help="send the best frame too"
-    )
-    group.add_argument(
-        "--keep-days", type=float, metavar="N",
-        help="days for which a database keeps an event; needed with a database",
-    )  # fmt: skip
-    group.add_argument(
-        "--secret-file", metavar="FILE", help="file with the secret that signs webhooks"
-    )
-    group.add_argument(
-        "--ca-file", metavar="FILE",
-        help="certificates (PEM) that are trusted instead of the system's",
-    )  # fmt: skip
-    group.add_argument(
-        "--watch-list", metavar="FILE",
-        help="CSV file of plates that events name: plate, label, valid_from, valid_to, colour, format",
-    )  # fmt: skip
-    group.add_argument(
-        "--min-match", type=float, metavar="P",
-        help="least probability of a match with the watch list (default: 0.5)",
-    )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

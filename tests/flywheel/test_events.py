@@ -107,9 +107,16 @@ def test_searches_have_pages(events: EventStore) -> None:
 def test_events_are_counted_by_periods_of_any_time_zone(events: EventStore) -> None:
     # The clocks of Zurich go forward on 29 March 2026: the day has 23 hours.
     for number, time in enumerate(
-        ("2026-03-28T22:59:59Z", "2026-03-28T23:00:00Z", "2026-03-29T21:59:59Z", "2026-03-29T22:00:00Z")
+        (
+            "2026-03-28T22:59:59Z",
+            "2026-03-28T23:00:00Z",
+            "2026-03-29T21:59:59Z",
+            "2026-03-29T22:00:00Z",
+        )
     ):
-        events.save(event(number, first_at=time, source="gate" if number else "yard"), KEPT, now=NOW)
+        events.save(
+            event(number, first_at=time, source="gate" if number else "yard"), KEPT, now=NOW
+        )
     days = [date(2026, 3, 28) + timedelta(days=number) for number in range(3)]
     edges = [*(day_of(day, ZURICH)[0] for day in days), day_of(days[-1], ZURICH)[1]]
     assert events.count(EventFilter(), edges) == [1, 2, 1]
@@ -130,7 +137,9 @@ def test_an_event_is_deleted_and_overwritten(events: EventStore, url: str) -> No
             events.delete(unknown)
     if url.startswith("sqlite"):
         path = Path(url.removeprefix("sqlite:///"))
-        assert all(b"TI7654321" not in each.read_bytes() for each in path.parent.glob("feedback.db*"))
+        assert all(
+            b"TI7654321" not in each.read_bytes() for each in path.parent.glob("feedback.db*")
+        )
 
 
 def test_events_do_not_outlive_their_time(events: EventStore) -> None:

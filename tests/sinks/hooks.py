@@ -1,4 +1,4 @@
-"""A web server that gets webhooks, in a thread or (``python -m tests.sinks.hooks``) in a process of its own."""
+"""A web server that gets webhooks, in a thread or in a process of its own."""
 
 from __future__ import annotations
 
@@ -110,7 +110,8 @@ def hook(port: int = 0, certificate: Path | None = None) -> Iterator[Hook]:
 
 def hook_process(port: int, path: Path) -> subprocess.Popen[bytes]:
     """Start a server that can be killed; it appends each body to a file before it answers."""
-    return subprocess.Popen([sys.executable, "-m", "tests.sinks.hooks", str(port), str(path)])
+    command = [sys.executable, "-m", "tests.sinks.hooks", str(port), str(path)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[2])
 
 
 def main(port: int, path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from src.sinks.base import DeliveryError, Parcel, parcel_of
+from src.sinks.base import Parcel, parcel_of
+from src.sinks.errors import DeliveryError
 from src.video.events import Alternative, Best, Event
 
 JPEG = b"\xff\xd8an image\xff\xd9"

@@ -121,13 +121,33 @@ def test_a_sink_that_hangs_holds_up_neither_others_nor_the_end(
         setting.dispatcher.take(event(number=number))
     wait_until(lambda: len(sink.taken) == 3 and hanging.tries == 1)
     begin = time.monotonic()
-    setting.dispatcher.close(seconds=0.3)
+    setting.dispatcher.close(patience=0.3)
     assert time.monotonic() - begin < 5
     assert setting.dispatcher.outcome.waiting == 3
     released.set()
     again = Failing(name="hanging")
     start(again).dispatcher.close()
     assert numbers(again) == [1, 2, 3]
+
+
+def test_the_end_waits_as_long_as_there_is_progress(start: Callable[..., Setting]) -> None:
+    class Slow(Failing):
+        def deliver(self, parcel: Parcel) -> None:
+            time.sleep(0.1)
+            super().deliver(parcel)
+
+    sink = Slow()
+    setting = start(sink)
+    for number in range(1, 13):
+        setting.dispatcher.take(event(number=number))
+    setting.dispatcher.close(patience=0.6)
+    assert len(sink.taken) == 12
+    hurried = Slow()
+    setting = start(hurried)
+    for number in range(1, 31):
+        setting.dispatcher.take(event(number=number))
+    setting.dispatcher.close(longest=0.5)
+    assert 0 < setting.dispatcher.outcome.waiting < 30
 
 
 def test_another_side_may_ask_to_wait(start: Callable[..., Setting]) -> None:
@@ -158,9 +178,9 @@ def test_a_full_outbox_drops_the_oldest_and_says_so(start: Callable[..., Setting
     outcome = setting.dispatcher.outcome
     assert outcome.dropped > 0
     assert outcome.waiting + outcome.dropped == 10
-    assert sum("the oldest events were dropped, as it is full: 1" in each for each in setting.said) == (
-        outcome.dropped
-    )
+    assert sum(
+        "the oldest events were dropped, as it is full: 1" in each for each in setting.said
+    ) == (outcome.dropped)
     again = Failing()
     start(again).dispatcher.close()
     assert numbers(again) == list(range(outcome.dropped + 1, 11))

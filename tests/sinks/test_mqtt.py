@@ -13,9 +13,9 @@ from typing import Any
 import jinja2
 import pytest
 
-from src.sinks.base import DeliveryError, SinkError
 from src.sinks.delivery import BackOff, Dispatcher
 from src.sinks.discovery import SourceTopics, discovery
+from src.sinks.errors import DeliveryError, SinkError
 from src.sinks.mqtt import Broker, Mqtt
 from src.sinks.outbox import Outbox
 from tests.serving import wait_until
@@ -30,8 +30,14 @@ slow = pytest.mark.slow
 
 
 def sink(port: int, **options: Any) -> Mqtt:
-    own = {key: options.pop(key) for key in ("user", "password", "ca_file", "is_secure") if key in options}
-    return Mqtt(Broker("127.0.0.1", port, **own), "plates", "broker", "key", **{"timeout": 5.0, **options})
+    own = {
+        key: options.pop(key)
+        for key in ("user", "password", "ca_file", "is_secure")
+        if key in options
+    }
+    return Mqtt(
+        Broker("127.0.0.1", port, **own), "plates", "broker", "key", **{"timeout": 5.0, **options}
+    )
 
 
 @pytest.fixture
@@ -158,7 +164,7 @@ def test_a_connection_that_was_lost_does_not_say_offline_after_the_next_one_says
 def test_tls_needs_a_certificate_that_is_trusted(tmp_path: Path) -> None:
     make_certificate(tmp_path)
     with mosquitto(tmp_path, certificate=tmp_path) as broker:
-        with pytest.raises(DeliveryError, match="(?i)certificate"):
+        with pytest.raises(DeliveryError, match=r"(?i)certificate"):
             sink(broker.port, is_secure=True).deliver(parcel())
         sending = sink(broker.port, is_secure=True, ca_file=tmp_path / "certificate.pem")
         with broker.listening("plates/gate/event") as messages:
@@ -173,7 +179,9 @@ def test_tls_needs_a_certificate_that_is_trusted(tmp_path: Path) -> None:
 def test_a_broker_that_asks_for_a_password(tmp_path: Path) -> None:
     with mosquitto(tmp_path, with_password=True) as broker:
         for user, password in ((None, None), (USER, "wrong")):
-            with pytest.raises(DeliveryError, match=r"refuses the connection: .*[Nn]ot authori[sz]ed") as error:
+            with pytest.raises(
+                DeliveryError, match=r"refuses the connection: .*[Nn]ot authori[sz]ed"
+            ) as error:
                 sink(broker.port, user=user, password=password).deliver(parcel())
             assert not error.value.is_final
         sending = sink(broker.port, user=USER, password=PASSWORD)
@@ -184,9 +192,8 @@ def test_a_broker_that_asks_for_a_password(tmp_path: Path) -> None:
 def test_a_server_that_is_no_broker_or_is_away_is_told() -> None:
     from tests.sinks.hooks import hook
 
-    with hook() as server:
-        with pytest.raises(DeliveryError, match="cannot be reached"):
-            sink(server.port, timeout=1.0).deliver(parcel())
+    with hook() as server, pytest.raises(DeliveryError, match="cannot be reached"):
+        sink(server.port, timeout=1.0).deliver(parcel())
     with pytest.raises(DeliveryError, match="cannot be reached"):
         sink(server.port, timeout=1.0).upkeep()
 
@@ -206,13 +213,20 @@ def test_discovery_is_retained(broker: Mosquitto) -> None:
     with broker.listening("homeassistant/#") as messages:
         found = take(messages, 4)
     assert all(each.retain for each in found)
-    assert sorted(each.topic.split("/")[1] for each in found) == ["event", "event", "image", "image"]
+    assert sorted(each.topic.split("/")[1] for each in found) == [
+        "event",
+        "event",
+        "image",
+        "image",
+    ]
     sending.close()
 
 
 def test_home_assistant_gets_an_event_of_its_kind() -> None:
     """Entities as https://www.home-assistant.io/integrations/event.mqtt/ documents them."""
-    topics = SourceTopics("Gate Süd", "plates/Gate_Süd/event", "plates/Gate_Süd/image", "plates/state")
+    topics = SourceTopics(
+        "Gate Süd", "plates/Gate_Süd/event", "plates/Gate_Süd/image", "plates/state"
+    )
     (event_topic, event_message), (image_topic, image_message) = discovery("homeassistant", topics)
     for topic in (event_topic, image_topic):
         prefix, component, object_id, last = topic.split("/")

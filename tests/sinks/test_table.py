@@ -10,8 +10,8 @@ import pytest
 
 from src.flywheel.errors import StoreError
 from src.flywheel.events import EventFilter, EventStore
-from src.sinks.base import DeliveryError
 from src.sinks.delivery import BackOff, Dispatcher
+from src.sinks.errors import DeliveryError
 from src.sinks.outbox import Outbox
 from src.sinks.table import EventTable
 from tests.flywheel.databases import Cluster, cluster

@@ -111,12 +111,12 @@ def test_wrong_urls_are_explained(url: str, what: str) -> None:
 
 
 def test_other_wrong_options_are_explained(tmp_path: Path) -> None:
-    database = f"sqlite:///{tmp_path}/events.db"
+    database, none = f"sqlite:///{tmp_path}/events.db", str(tmp_path / "none")
     for options, what in (
         (SinkOptions(to=(database,)), "need a retention period: give --keep-days"),
         (SinkOptions(to=("https://h/", "https://h/")), r"https://h/… is given twice"),
-        (SinkOptions(to=("https://h/",), secret_file="none"), "none: cannot be read as a secret"),
-        (SinkOptions(to=("https://h/",), ca_file="none"), "none: cannot be used as certificates"),
+        (SinkOptions(to=("https://h/",), secret_file=none), "none: cannot be read as a secret"),
+        (SinkOptions(to=("https://h/",), ca_file=none), "none: cannot be used as certificates"),
     ):
         with pytest.raises(UserError, match=what):
             open_sinks(options, [])
@@ -130,7 +130,10 @@ def test_a_file_and_the_command_line_are_taken_together(tmp_path: Path) -> None:
     )
     found = load_options(path, {"to": ["mqtt://b/"], "keep_days": 7.0})
     assert found == SinkOptions(
-        to=("https://a/", "sqlite:///x.db", "mqtt://b/"), keep_days=7, with_images=True, outbox="o.db"
+        to=("https://a/", "sqlite:///x.db", "mqtt://b/"),
+        keep_days=7,
+        with_images=True,
+        outbox="o.db",
     )
     assert load_options(None, {}) == SinkOptions()
     assert set(OPTIONS) >= {"to", "outbox", "watch_list"}

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from src.sinks.base import DeliveryError, SinkError
 from src.sinks.delivery import BackOff, Dispatcher
+from src.sinks.errors import DeliveryError, SinkError
 from src.sinks.outbox import Outbox
 from src.sinks.webhook import Webhook, secret_key, signature
 from tests.serving import wait_until
@@ -130,7 +130,7 @@ def test_a_server_that_is_slow_away_or_drops_the_connection_is_tried_again() -> 
 def test_tls_needs_a_certificate_that_is_trusted(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path)
     with hook(certificate=certificate) as server:
-        with pytest.raises(DeliveryError, match="(?i)certificate"):
+        with pytest.raises(DeliveryError, match=r"(?i)certificate"):
             webhook(server.url).deliver(parcel())
         webhook(server.url, ca_file=tmp_path / "certificate.pem").deliver(parcel())
     assert server.plates == ["ZH123456"]

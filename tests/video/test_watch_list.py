@@ -69,9 +69,15 @@ def test_files_are_as_spreadsheets_write_them(delimiter: str, tmp_path: Path) ->
         ("plate,label,plate\n", "row 1: the column 'plate' occurs twice"),
         (HEAD + "ZH1,a\nXX1,b", "row 3, column plate: 'XX1' is no plate"),
         (HEAD + "ZH1,", "row 2, column label: is empty"),
-        (HEAD + "ZH1,a,1.1.2026", "row 2, column valid_from: '1.1.2026' is no time; write 2026-01-31"),
+        (
+            HEAD + "ZH1,a,1.1.2026",
+            "row 2, column valid_from: '1.1.2026' is no time; write 2026-01-31",
+        ),
         (HEAD + "ZH1,a,,2026-13-01", "row 2, column valid_to: '2026-13-01' is no time"),
-        (HEAD + "ZH1,a,2026-02-01,2026-01-01", "row 2, column valid_to: .* is not after valid_from"),
+        (
+            HEAD + "ZH1,a,2026-02-01,2026-01-01",
+            "row 2, column valid_to: .* is not after valid_from",
+        ),
         (HEAD + "ZH1,a,,,weiss", "row 2, column colour: 'weiss' is none; use white, "),
         (HEAD + "ZH1,a,,,,front|back", "row 2, column format: 'back' is none; use front, "),
         (HEAD + "ZH1,a,,,,,,", "row 2: has 8 cells, but there are 6 columns"),
@@ -96,7 +102,9 @@ def test_a_file_that_is_missing_or_of_another_encoding_is_explained(tmp_path: Pa
 # Matches
 
 
-def match(alternatives: list[tuple[str, float]], *entries: Entry, least: float = 0.01) -> Match | None:
+def match(
+    alternatives: list[tuple[str, float]], *entries: Entry, least: float = 0.01
+) -> Match | None:
     return best_match(event(alternatives=alternatives), entries, least, table())
 
 

@@ -171,7 +171,9 @@ def test_a_kill_between_taking_and_delivering_loses_nothing(
     with hook() as server:
         # It takes the first event and never says so.
         server.delay = 3600
-        process = subprocess.Popen([*command, server.url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [*command, server.url], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
         assert process.stdout is not None
         printed = [json.loads(process.stdout.readline()) for _ in range(2)]
         process.send_signal(signal.SIGKILL)

@@ -10,6 +10,7 @@ from the event's alternatives and from what the recognizer takes for what (src/v
 from __future__ import annotations
 
 import csv
+import io
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,10 +108,9 @@ class _CellError(Exception):
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows that are not empty, with their line numbers, as cells by column."""
-    lines = text.splitlines()
-    heading = lines[0] if lines else ""
+    heading = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=heading.count)
-    reader = csv.reader(lines, delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns = [cell.strip().lower() for cell in next(reader, [])]
     if missing := [name for name in _NEEDED if name not in columns]:
         raise WatchListError(
@@ -167,10 +167,14 @@ def _time(row: Mapping[str, str], column: str) -> datetime | None:
     if not cell:
         return None
     try:
-        if len(cell) == len("2026-01-31"):
-            day = date.fromisoformat(cell)
-            day += timedelta(days=1) if column == "valid_to" else timedelta()
-            return datetime.combine(day, time()).astimezone()
+        day = date.fromisoformat(cell)
+    except ValueError:
+        pass
+    else:
+        # The last day counts.
+        start = day + timedelta(days=1) if column == "valid_to" else day
+        return datetime.combine(start, time()).astimezone()
+    try:
         return datetime.fromisoformat(cell).astimezone()
     except (ValueError, OverflowError):
         raise _CellError(

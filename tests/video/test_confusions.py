@@ -80,7 +80,7 @@ def test_what_the_alternatives_leave_goes_to_what_is_often_confused() -> None:
     by = table()
     often, seldom, far = posterior(["ZH128", "ZH125", "BE9999"], [("ZH126", 0.7)], by)
     # The same edit distance, but 8 is read as 6 a hundred times as often as 5 is.
-    assert often == pytest.approx(100 * seldom, rel=1e-6)
+    assert often == pytest.approx(100 * seldom, rel=0.01)
     assert far < seldom * 1e-6
     assert often < 0.3
     # And not the other way round: 6 is hardly ever read as 8.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,10 +25,11 @@ def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _zone(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
-    monkeypatch.setenv("TZ", "Europe/Zurich")
+def _zone() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "Europe/Zurich")
+        time.tzset()
+        yield
     time.tzset()
 
 
@@ -37,7 +40,7 @@ def test_a_file_has_entries_with_days_times_colours_and_formats(tmp_path: Path) 
     path = write(
         tmp_path,
         HEAD
-        + "zh 123·456,tenant of 3b,2026-01-01,2026-12-31,white,front|rear_long\n"
+        + "zh 123·456,tenant of 3b,2026-01-01,20261231,white,front|rear_long\n"
         + "\n"
         + 'BE1,"taxi, old",2026-03-01T18:00,2026-03-02T06:00:00Z,,\n'
         + "GE2,short row\n",

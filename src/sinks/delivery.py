@@ -88,7 +88,7 @@ class Dispatcher:
         report: Report,
         with_images: bool = False,
         max_age_days: float = MAX_AGE_DAYS,
-        back_off: BackOff = BackOff(),  # it cannot be changed
+        back_off: BackOff = BackOff(),
         upkeep: float = 30.0,
     ) -> None:
         self._outbox, self._report, self._with_images = outbox, report, with_images
@@ -131,11 +131,11 @@ class Dispatcher:
             courier.end()
         begin = moved = time.monotonic()
         left = self._left()
-        while any(courier.is_alive() for courier in self._couriers):
+        while alive := [courier for courier in self._couriers if courier.is_alive()]:
             now = time.monotonic()
             if now - moved >= patience or now - begin >= longest:
                 break
-            next(each for each in self._couriers if each.is_alive()).join(0.05)
+            alive[0].join(0.05)
             before, left = left, self._left()
             moved = time.monotonic() if left < before else moved
         self.outcome.set_aside = sum(courier.set_aside for courier in self._couriers)
@@ -199,18 +199,24 @@ class _Courier(threading.Thread):
         self._work.set()
 
     def run(self) -> None:
-        try:
-            while self._step():
-                pass
-        except OutboxError as error:
-            # After the end of the process' patience, the outbox is closed.
-            if not self._closing.is_set():
-                self._report(f"{self._sink.name}: events are no longer sent: {error}")
-        finally:
-            self._sink.close()
+        goes_on = True
+        while goes_on:
+            try:
+                goes_on = self._step()
+            except OutboxError as error:
+                # At the end of the dispatcher's patience, the outbox is closed. A disk that is full or a
+                # folder that is away may be there again later.
+                goes_on = not self._closing.is_set() and self._failed(
+                    DeliveryError(str(error)), None
+                )
+        self._sink.close()
 
     def _step(self) -> bool:
-        """Deliver an event, or wait for one; return whether to go on."""
+        """Deliver an event, or wait for one; return whether to go on.
+
+        Raises:
+            OutboxError: The outbox fails.
+        """
         self._work.clear()
         found = self._outbox.first(self._sink.key)
         is_due = time.monotonic() - self._cared >= self._upkeep and not self._closing.is_set()
@@ -228,15 +234,15 @@ class _Courier(threading.Thread):
         except Exception as error:
             # A fault of this program must not lose what is waiting.
             return self._failed(DeliveryError(f"{type(error).__name__}: {error}"), None)
+        if found is not None:
+            self._outbox.done(found[0], self._sink.key)
         if is_due or found is not None:
             if self._failures:
                 self._report(f"{self._sink.name}: reached again")
             self._failures, self._said = 0, ""
-        if found is not None:
-            self._outbox.done(found[0], self._sink.key)
-        elif self._closing.is_set():
-            return False
-        else:
+        if found is None:
+            if self._closing.is_set():
+                return False
             self._work.wait(self._upkeep)
         return True
 

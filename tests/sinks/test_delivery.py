@@ -210,6 +210,21 @@ def test_an_outbox_that_fails_is_an_error_of_the_caller(start: Callable[..., Set
     setting.dispatcher.close()
 
 
+def test_an_outbox_that_fails_for_a_while_ends_nothing(start: Callable[..., Setting]) -> None:
+    sink = Failing(away(), away())
+    setting = start(sink)
+    setting.dispatcher.take(event())
+    connection = setting.dispatcher._outbox._connection
+    connection.execute("PRAGMA query_only = ON")
+    # It is delivered, but that cannot be noted: at least once.
+    wait_until(lambda: len(sink.taken) > 2)
+    connection.execute("PRAGMA query_only = OFF")
+    wait_until(lambda: not setting.dispatcher._outbox.waiting())
+    setting.dispatcher.close()
+    assert set(numbers(sink)) == {1}
+    assert sum("free some disk space" in each for each in setting.said) == 1
+
+
 def test_upkeep_is_done_without_events_and_failures_of_it_are_said(
     start: Callable[..., Setting],
 ) -> None:

@@ -94,7 +94,7 @@ def _webhook(url: str, parts: SplitResult, options: SinkOptions) -> Sink:
 
         from .webhook import Webhook, secret_key
     except ModuleNotFoundError as error:
-        raise missing(error.name or "httpx") from error
+        raise missing("httpx") from error
     try:
         httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -153,4 +153,4 @@ def _database(url: str, parts: SplitResult, options: SinkOptions) -> Sink:
 
         return EventTable(url, _key(parts), options.keep_days)
     except ModuleNotFoundError as error:
-        raise missing(error.name or "sqlalchemy") from error
+        raise missing((error.name or "sqlalchemy").partition(".")[0]) from error

@@ -93,7 +93,7 @@ class Webhook:
         timeout: float = TIMEOUT,
     ) -> None:
         self.name, self.key = name, key
-        self._url, self._secret = url, secret
+        self._url, self._secret, self._timeout = url, secret, timeout
         try:
             trusted = ssl.create_default_context(cafile=ca_file) if ca_file else True
         except OSError as error:
@@ -121,10 +121,10 @@ class Webhook:
             headers["webhook-signature"] = signature(self._secret, parcel.key, timestamp, body)
         try:
             with self._client.stream("POST", self._url, content=body, headers=headers) as response:
-                read = 0
+                read, until = 0, time.monotonic() + self._timeout
                 for chunk in response.iter_raw():
                     read += len(chunk)
-                    if read > _MOST_READ:
+                    if read > _MOST_READ or time.monotonic() > until:
                         break
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__

@@ -6,7 +6,9 @@ import base64
 import hmac
 import json
 import socket
+import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -125,6 +127,28 @@ def test_a_server_that_is_slow_away_or_drops_the_connection_is_tried_again() -> 
     with pytest.raises(DeliveryError, match="cannot be reached") as error:
         webhook(server.url).deliver(parcel())
     assert not error.value.is_final
+
+
+def test_an_answer_without_an_end_is_not_waited_for() -> None:
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(2**16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            # Until the client has had enough.
+            with suppress(OSError):
+                while True:
+                    connection.sendall(b"1\r\nx\r\n")
+                    time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,), daemon=True)
+        thread.start()
+        begin = time.monotonic()
+        webhook(f"http://127.0.0.1:{listening.getsockname()[1]}/", timeout=0.5).deliver(parcel())
+        assert time.monotonic() - begin < 10
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_tls_needs_a_certificate_that_is_trusted(tmp_path: Path) -> None:

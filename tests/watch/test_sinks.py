@@ -18,7 +18,8 @@ from tests.bundles import write_bundle
 from tests.serving import wait_until
 from tests.sinks.brokers import mosquitto, take
 from tests.sinks.hooks import hook
-from tests.video.footage import empty, passing, write_video
+from tests.video.cameras import http_camera
+from tests.video.footage import empty, frame_with, passing, write_video
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,6 +187,27 @@ def test_a_kill_between_taking_and_delivering_loses_nothing(
         subprocess.run([*command, server.url], cwd=ROOT, check=True, timeout=100)
     assert [request.event for request in server.requests] == printed
     assert [each["plate"] for each in printed] == ["ZH123456", "BE1"]
+
+
+def test_a_signal_delivers_the_events_of_vehicles_that_are_still_there(
+    model: Path, tmp_path: Path
+) -> None:
+    with hook() as server, http_camera([frame_with(("BE1", 100, 100, 96))]) as camera:
+        arguments = [f"gate=http://{camera.host}/snapshot", "--delay", "600", "--model", str(model)]
+        command = [sys.executable, "-m", "src.watch", *arguments, "--to", server.url, "--outbox"]
+        process = subprocess.Popen(
+            [*command, str(tmp_path / "o.db")], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            wait_until(lambda: len(camera.requests) > 12, 100)
+            assert server.requests == []
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    assert process.returncode == 0, errors
+    assert server.plates == ["BE1"]
+    assert server.requests[0].event["first_at"].endswith("Z")
 
 
 @pytest.mark.parametrize(

@@ -55,13 +55,14 @@ class Database:
 
     Args:
         url: URL of a SQLite or PostgreSQL database.
+        option: Command-line option that gave the URL, for messages.
 
     Raises:
         StoreError: The URL is invalid, or names another kind of database.
     """
 
-    def __init__(self, url: str) -> None:
-        parsed = _parsed(url)
+    def __init__(self, url: str, option: str = "--feedback") -> None:
+        parsed = _parsed(url, option)
         self.name = _shown(parsed)
         """Name of the database for messages: its URL without user, password and options."""
         self.file = Path(parsed.database or "") if parsed.drivername == "sqlite" else None
@@ -182,20 +183,18 @@ class Database:
             raise StoreError(f"{self.name}: {reason}. {remedy}") from None
 
 
-def _parsed(url: str) -> URL:
+def _parsed(url: str, option: str) -> URL:
     """Return the URL with the driver to use; no message shows it, since it may hold a password."""
     try:
         parsed = make_url(url)
         driver = _DRIVERS[parsed.drivername]
     except (ArgumentError, KeyError, ValueError):
-        raise StoreError(f"--feedback: the database URL is invalid; {_FORMS}") from None
+        raise StoreError(f"{option}: the database URL is invalid; {_FORMS}") from None
     if driver == "sqlite" and (parsed.database in (None, "", ":memory:") or parsed.query):
-        raise StoreError(
-            f"--feedback: the SQLite URL must name a file and have no options; {_FORMS}"
-        )
+        raise StoreError(f"{option}: the SQLite URL must name a file and have no options; {_FORMS}")
     if re.search(r"[@\s]", f"{parsed.host}{parsed.database}") and driver != "sqlite":
         raise StoreError(
-            f"--feedback: the database URL is invalid; {_FORMS}, and percent-encode special characters "
+            f"{option}: the database URL is invalid; {_FORMS}, and percent-encode special characters "
             "in the password, such as %40 for @"
         )
     return parsed.set(drivername=driver)

@@ -24,6 +24,7 @@ from ..core.images import ImageError, load_colour
 from .corrections import Correction
 from .database import Database
 from .errors import CorrectionError, StoreError, StoreFullError, UnknownEntryError
+from .events import purge_events
 from .images import ImageFolder, Pixels, Staged, crop_box, encode
 from .tables import VERDICTS, Feedback, Identity, Prediction, StoredImage
 
@@ -255,7 +256,7 @@ class Store:
             raise _unknown(entry)
 
     def purge(self, now: datetime) -> int:
-        """Delete images that are past their retention period, and files that no row refers to.
+        """Delete images and events that are past their retention period, and files that no row refers to.
 
         Args:
             now: Current time with a time zone.
@@ -274,6 +275,7 @@ class Store:
             if not entries:
                 break
             deleted += self._delete(entries)
+        purge_events(self._database, now)
         self._sweep()
         return deleted
 

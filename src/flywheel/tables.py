@@ -1,7 +1,8 @@
 """Database tables of the store; a change here needs a new file in migrations/versions.
 
 A ``Image`` is an image sent in one request, and its predictions are the plates found in it. Feedback
-and reviews are only ever added: of several on the same plate, the latest counts.
+and reviews are only ever added: of several on the same plate, the latest counts. Events of videos and
+cameras stand alone: no other row refers to them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    LargeBinary,
     MetaData,
     String,
+    Text,
     TypeDecorator,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -213,3 +216,32 @@ class Review(Base):
     lines: Mapped[int | None]
     reviewer: Mapped[str] = mapped_column(String(255))
     created: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class StoredEvent(Base):
+    """A vehicle that a video or a camera has seen; the latest revision of its event.
+
+    Attributes:
+        id: Id of the event.
+        revision: Revision of the event, counted from 1.
+        source: Name of the source.
+        plate: Text, or None where none was probable enough.
+        colour: Colour of the plate's ground, or None where it could not be told.
+        seen: When the vehicle was first seen; for a video file, whose time nobody knows, when its event was
+            stored.
+        kept_until: When the row is to be deleted.
+        event: The event as it was given, without its image (src/video/events.py).
+        image: The best frame as JPEG, if it is kept. It is loaded only when it is asked for.
+    """
+
+    __tablename__ = "events"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    revision: Mapped[int]
+    source: Mapped[str] = mapped_column(Text)
+    plate: Mapped[str | None] = mapped_column(String(16), index=True)
+    colour: Mapped[str | None] = mapped_column(String(16))
+    seen: Mapped[datetime] = mapped_column(UtcTime, index=True)
+    kept_until: Mapped[datetime] = mapped_column(UtcTime, index=True)
+    event: Mapped[dict[str, Any]] = mapped_column(JSON)
+    image: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)

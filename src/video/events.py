@@ -53,6 +53,20 @@ class Best(msgspec.Struct, frozen=True, kw_only=True):
     image: bytes | UnsetType = UNSET
 
 
+class Match(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of a watch list that an event's vehicle probably is.
+
+    Attributes:
+        plate: Text of the entry.
+        label: Label of the entry.
+        probability: Probability that the vehicle has this plate.
+    """
+
+    plate: str
+    label: str
+    probability: float
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """A vehicle that a source has seen.
 
@@ -75,6 +89,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         direction: Where it drives; None where it stands, or was seen too shortly.
         alternatives: The most probable texts, the most probable first.
         best: The frame that supports the text best.
+        match: Entry of the watch list that the vehicle probably is; None where it is none of them; unset
+            without a watch list.
     """
 
     id: str
@@ -96,6 +112,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     best: Best
     first_at: datetime | UnsetType = UNSET
     last_at: datetime | UnsetType = UNSET
+    match: Match | UnsetType | None = UNSET
 
     def line(self) -> str:
         """Return the event as a line for people."""
@@ -109,6 +126,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
             *(detail for detail in (self.direction, self.colour) if detail),
             *([f"revision {self.revision}"] if self.revision > 1 else []),
         ]
+        if isinstance(self.match, Match):
+            probably = f"{self.match.plate}, {self.match.probability:.1%}"
+            details.append(f"on the watch list: {self.match.label} ({probably})")
         return f"{self.source}: {what}, {', '.join(details)}"
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -90,7 +91,21 @@ class SourceSpec(msgspec.Struct, frozen=True):
     settings: Settings
 
 
-def load_sources(path: Path, defaults: Settings) -> list[SourceSpec]:
+def load_tables(path: Path) -> dict[str, Any]:
+    """Load a TOML file.
+
+    Raises:
+        SettingsError: The file cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read as TOML: {error}") from error
+
+
+def load_sources(path: Path, defaults: Settings, others: Collection[str] = ()) -> list[SourceSpec]:
     """Load sources from a TOML file with a table for each: its name, ``source``, and its own settings.
 
         [gate]
@@ -101,21 +116,19 @@ def load_sources(path: Path, defaults: Settings) -> list[SourceSpec]:
     Args:
         path: TOML file.
         defaults: Settings where a table does not say otherwise.
+        others: Names before the first table that are no sources.
 
     Raises:
         SettingsError: The file cannot be read, or a table is wrong.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingsError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read as TOML: {error}") from error
+    tables = load_tables(path)
     if not tables:
         raise SettingsError(f"{path}: has no source; a table such as [gate] with source = … is one")
     known = msgspec.to_builtins(defaults)
     specs = []
     for name, table in tables.items():
+        if name in others and not isinstance(table, dict):
+            continue
         if not isinstance(table, dict) or not isinstance(table.get("source"), str):
             raise SettingsError(f'{path}: {name} must be a table with source = "…"')
         own = {key: value for key, value in table.items() if key != "source"}

@@ -2,12 +2,18 @@
 
     python -m src.watch SOURCE... [--json] [--sources FILE] [--fps N] [--region X1,Y1,X2,Y2] [--min-width PX]
                         [--delay S] [--unread] [--images DIR] [--min-confidence P] [--model DIR]
+                        [--to URL] [--outbox FILE] [--with-images] [--keep-days N]
+                        [--watch-list FILE] [--min-match P]
 
 A SOURCE is a video file, a folder of frames, a stream (rtsp://, or http:// with MJPEG), a snapshot (http://
 with a single image, which is polled) or a device (/dev/video0); NAME=SOURCE gives it a name. Events go to
 standard output as they come: a line each, or with --json an object each. An event is given when its vehicle
 has gone or after a delay, and again with the next revision if its text gets better. Messages and progress go
 to standard error. SIGTERM and SIGINT end it after the events of the vehicles that are still there.
+
+Events can go to web servers, MQTT brokers and databases too (--to, any number): https://HOST/PATH,
+mqtt://HOST/TOPIC, mqtts://HOST/TOPIC, sqlite:///FILE, postgresql://HOST/DATABASE. They wait in a file, the
+outbox, until all have taken them. Plates of a watch list are named in their events.
 """
 
 from __future__ import annotations
@@ -27,7 +33,9 @@ import msgspec
 
 from ..core.errors import UserError
 from ..core.program import program
+from ..sinks.options import OPTIONS, SinkOptions, load_options
 from ..video.settings import Region, Settings, SettingsError, SourceSpec, load_sources
+from .sinks import add_arguments, dispatching, sink_values, watch_list_of
 
 if TYPE_CHECKING:
     from ..video.events import Event
@@ -83,6 +91,9 @@ def event_object(event: Event, images: Path | None = None) -> dict[str, Any]:
     image = event.best.image
     if images is not None and isinstance(image, bytes):
         result["best"]["image"] = str(_write_image(images, event, image))
+    else:
+        # It may be there for a sink.
+        result["best"].pop("image", None)
     return result
 
 
@@ -132,18 +143,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: A setting is wrong, or the bundle cannot be used.
     """
-    from ..inference.reader import PlateReader
-    from ..video.events import Event
-    from ..video.watcher import read_with, watch
-
-    settings = settings_of(options)
-    specs = named(options.sources, settings)
-    if options.source_file is not None:
-        specs += load_sources(options.source_file, settings)
-    if not specs:
-        raise SettingsError("there is nothing to watch: give a SOURCE, or --sources FILE")
-    check_names(specs)
-    reader = PlateReader.load(options.model)
+    sinks = load_options(options.source_file, sink_values(options))
+    specs = specs_of(options, settings_of(options, sinks))
     stop = threading.Event()
     signals: list[int] = []
 
@@ -155,15 +156,49 @@ def run(options: argparse.Namespace) -> int:
         stop.set()
 
     previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    status = 0
     progress = _Progress()
     try:
+        status = _watch(options, specs, sinks, stop, progress)
+    finally:
+        progress.bar.close()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return INTERRUPTED if signal.SIGINT in signals else status
+
+
+def _watch(
+    options: argparse.Namespace,
+    specs: Sequence[SourceSpec],
+    sinks: SinkOptions,
+    stop: threading.Event,
+    progress: _Progress,
+) -> int:
+    """Watch the sources, and give events to all who are to have them; return the exit status."""
+    from ..inference.reader import PlateReader
+    from ..video.events import Event
+    from ..video.watcher import read_with, watch
+
+    def say(text: str) -> None:
+        progress.bar.write(text, file=sys.stderr)
+
+    status = 0
+    watch_list = watch_list_of(sinks, say)
+    with dispatching(sinks, [spec.name for spec in specs], say) as dispatcher:
+        reader = PlateReader.load(options.model)
         for result in watch(specs, read_with(reader), stop, progress):
             if isinstance(result, Event):
+                event = result if watch_list is None else watch_list.matched(result)
+                if dispatcher is not None:
+                    # Before it is printed: whoever reads an event can rely on it that it is delivered.
+                    try:
+                        dispatcher.take(event)
+                    except UserError as error:
+                        status = 1
+                        say(f"error: {error}")
                 line = (
-                    json.dumps(event_object(result, options.images))
+                    json.dumps(event_object(event, options.images))
                     if options.json
-                    else result.line()
+                    else event.line()
                 )
                 progress.bar.write(line, file=sys.stdout)
                 sys.stdout.flush()
@@ -173,16 +208,37 @@ def run(options: argparse.Namespace) -> int:
                 text = result.text
                 if not text.startswith(result.source):
                     text = f"{result.source}: {text}"
-                progress.bar.write(f"{word}{text}", file=sys.stderr)
-    finally:
-        progress.bar.close()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    return INTERRUPTED if signal.SIGINT in signals else status
+                say(f"{word}{text}")
+    if dispatcher is not None and (dispatcher.outcome.set_aside or dispatcher.outcome.dropped):
+        return 1
+    return status
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
+def specs_of(options: argparse.Namespace, settings: Settings) -> list[SourceSpec]:
+    """Return the sources of the command line and of the file of sources.
+
+    Args:
+        options: The command line.
+        settings: What is asked of all of them.
+
+    Raises:
+        SettingsError: There is none, or one is wrong.
+    """
+    specs = named(options.sources, settings)
+    if options.source_file is not None:
+        specs += load_sources(options.source_file, settings, OPTIONS)
+    if not specs:
+        raise SettingsError("there is nothing to watch: give a SOURCE, or --sources FILE")
+    check_names(specs)
+    return specs
+
+
+def settings_of(options: argparse.Namespace, sinks: SinkOptions) -> Settings:
     """Return the settings that the command line asks for.
+
+    Args:
+        options: The command line.
+        sinks: Where events go: they may need images.
 
     Raises:
         SettingsError: A value is out of its range.
@@ -195,7 +251,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         "unread": options.unread,
         "min_confidence": options.min_confidence,
         "frame_rate": options.frame_rate,
-        "images": options.images is not None,
+        "images": options.images is not None or sinks.with_images,
     }
     given = {name: value for name, value in values.items() if value is not None}
     try:
@@ -257,6 +313,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="folder of the bundle (default: models)"
     )
+    add_arguments(parser)
     return parser.parse_args(arguments)
 
 

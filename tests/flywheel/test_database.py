@@ -129,7 +129,7 @@ def test_migrations_make_what_the_models_say(
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Base.metadata) == []
     found = shape(inspect(migrated))
-    assert set(found) == {"identity", "pictures", "predictions", "feedback", "reviews"}
+    assert set(found) == {"identity", "pictures", "predictions", "feedback", "reviews", "events"}
     assert found == shape(inspect(made))
     for engine in (migrated, made):
         engine.dispose()

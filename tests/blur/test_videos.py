@@ -123,7 +123,10 @@ def test_sound_stays_and_metadata_if_asked(tmp_path: Path, keep: bool) -> None:
 
 
 def test_times_of_frames_stay(tmp_path: Path) -> None:
-    source, target = write_video(tmp_path / "a.mp4", passing("ZH123456", frames=20)), tmp_path / "b.mkv"
+    source, target = (
+        write_video(tmp_path / "a.mp4", passing("ZH123456", frames=20)),
+        tmp_path / "b.mkv",
+    )
     blurred_video(str(source), target, Read(), "pixelate")
     times = []
     for path in (source, target):

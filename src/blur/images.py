@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, JpegImagePlugin
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from ..core.geometry import FloatArray
 from ..core.images import DecodedImage, ImageError, load_colour, load_image
@@ -50,7 +50,7 @@ def blurred_image(
     try:
         with Image.open(io.BytesIO(content)) as opened:
             return (*_written(opened, content, path, plates, method, keep_metadata), len(plates))
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         # Formats that Pillow alone does not read, such as HEIC.
         pixels = np.array(load_colour(content))
         cover(pixels, plates, method)

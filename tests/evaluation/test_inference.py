@@ -56,9 +56,9 @@ def test_broken_weights_are_an_error() -> None:
         read_log_probs(reader, images((32, 128)), CPU)
 
 
-def test_log_probabilities_sum_to_one() -> None:
+def test_log_probabilities_sum_to_one_but_for_hidden_characters() -> None:
     reader = build_recognizer("crnn", load_config(PARAMETERS)).eval()
     log_probs = read_log_probs(reader, images((32, 128), (32, 128)), CPU)
     assert log_probs.shape == (2, 32, CHARSET.num_classes + len(LAYOUT))
-    classes = log_probs[..., : CHARSET.num_classes]
-    np.testing.assert_allclose(np.exp(classes).sum(axis=-1), 1, atol=1e-4)
+    total = np.exp(log_probs[..., : CHARSET.num_classes]).sum(axis=-1)
+    assert ((total > 0.9) & (total < 1)).all()

@@ -465,6 +465,8 @@ def test_a_signal_leaves_whole_lines(model: Path, tmp_path: Path, number: int) -
     with subprocess.Popen(
         command(model, str(tmp_path), "--json"), env=environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # The tests may run under nohup, which ignores SIGHUP.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:  # fmt: skip
         first = process.stdout.readline()
         # Nobody reads on: the command waits within a line.

@@ -164,9 +164,9 @@ def test_the_reader_is_pytorchs(config: Config, count: int) -> None:
     images = noise(count, 32, 128)
     log_probs = Network(content, "onnxruntime").run(images)
     assert np.abs(log_probs - torch_output(ReaderOfBytes(reader), images)).max() < 1e-4
-    # The layout is behind the classes, and no probability.
-    classes = log_probs[..., : CHARSET.num_classes]
-    assert np.exp(classes).sum(axis=2) == pytest.approx(1, abs=1e-4)
+    # What the classes lack to 1 is a hidden character. The layout is behind them, and no probability.
+    total = np.exp(log_probs[..., : CHARSET.num_classes]).sum(axis=2)
+    assert ((total > 0.9) & (total < 1)).all()
     assert log_probs.shape[2] == CHARSET.num_classes + len(LAYOUT)
 
 

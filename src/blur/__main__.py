@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from ..core.errors import UserError
 from ..core.program import program
+from ..read.arguments import add_paths, add_search_and_model
 from ..read.output import Signals, StoppedError
 from ..read.paths import LeftOut, find_files
 from .covering import Method
@@ -173,12 +174,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__.split("\n\n")[0],
         epilog=__doc__.split("\n\n")[2],
     )
-    parser.add_argument(
-        "paths",
-        nargs="+",
-        metavar="PATH",
-        help="an image, a video, a folder, a pattern, or - for standard input",
-    )
+    add_paths(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the new files"
     )
@@ -187,15 +183,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="fill: one colour, of which nothing can be read back (default); pixelate: large pixels",
     )  # fmt: skip
     parser.add_argument(
-        "--search", choices=("standard", "full"), default="standard",
-        help="full: search at full resolution too, for small plates in large photos (slower)",
-    )  # fmt: skip
-    parser.add_argument(
         "--keep-metadata", action="store_true", help="keep date, place and camera; previews never"
     )
-    parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="folder of the bundle (default: models)"
-    )
+    add_search_and_model(parser)
     return parser.parse_args(arguments)
 
 

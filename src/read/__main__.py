@@ -30,6 +30,7 @@ from tqdm import tqdm
 from ..core.errors import UserError
 from ..core.program import program
 from . import clips
+from .arguments import add_paths, add_search_and_model
 from .output import Result, Signals, StoppedError, as_json, as_text
 
 if TYPE_CHECKING:
@@ -223,12 +224,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__.split("\n\n")[0],
         epilog=__doc__.split("\n\n")[2],
     )
-    parser.add_argument(
-        "paths",
-        nargs="+",
-        metavar="PATH",
-        help="an image, a video, a folder, a pattern, or - for standard input",
-    )
+    add_paths(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per image")
     parser.add_argument(
         "--draw", type=Path, metavar="DIR", help="write images with the plates drawn on them to DIR"
@@ -241,13 +237,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--alternatives", type=_count, default=0, metavar="N",
         help="number of the most probable texts of each plate to add to the JSON, up to 20 (default: 0)",
     )  # fmt: skip
-    parser.add_argument(
-        "--search", choices=("standard", "full"), default="standard",
-        help="full: search at full resolution too, for small plates in large photos (slower)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="folder of the bundle (default: models)"
-    )
+    add_search_and_model(parser)
     return parser.parse_args(arguments)
 
 

@@ -17,7 +17,6 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -32,9 +31,8 @@ from ..read.paths import LeftOut, find_files
 from .covering import Method
 
 if TYPE_CHECKING:
-    from ..core.geometry import FloatArray
-    from ..core.images import DecodedImage
-    from ..inference.reader import PlateReader, Search
+    from ..core.images import DecodedImage, Pixels
+    from ..inference.reader import Plate, PlateReader, Search
 
 LEAST_SCORE = 0.3
 """Score of the localizer from which on something is covered: lower than for reading, since what is covered
@@ -78,12 +76,13 @@ def blur_file(
 
         if target.suffix.lower() not in CONTAINERS:
             target = target.with_name(f"{target.name}.mp4")
-        read = partial(reader.read, search=options.search)
         with _new(target) as partial_path:
             count = blurred_video(
                 path,
                 partial_path,
-                lambda image: read(np.ascontiguousarray(image[..., ::-1])),
+                lambda image: find_plates(
+                    reader, np.ascontiguousarray(image[..., ::-1]), options.search
+                ),
                 options.method,
                 options.keep_metadata,
                 progress,
@@ -91,8 +90,14 @@ def blur_file(
         return target, count
     from .images import blurred_image
 
-    find = finder(reader, options.search)
-    content, suffixes, count = blurred_image(path, find, options.method, options.keep_metadata)
+    content, suffixes, count = blurred_image(
+        path,
+        lambda image: [
+            np.array(plate.corners) for plate in find_plates(reader, image, options.search)
+        ],
+        options.method,
+        options.keep_metadata,
+    )
     if target.suffix.lower() not in suffixes:
         target = target.with_name(f"{target.name}{suffixes[0]}")
     with _new(target) as partial_path:
@@ -100,14 +105,10 @@ def blur_file(
     return target, count
 
 
-def finder(reader: PlateReader, search: Search) -> Callable[[DecodedImage], list[FloatArray]]:
-    """Return a function that finds the plates of an image, improbable ones too."""
-
-    def find(image: DecodedImage) -> list[FloatArray]:
-        (candidates,) = reader.candidates([image], search=search)
-        return [each.corners for each in candidates if each.score >= LEAST_SCORE]
-
-    return find
+def find_plates(reader: PlateReader, image: Pixels | DecodedImage, search: Search) -> list[Plate]:
+    """Return the plates of an image (RGB where it is pixels), improbable ones too."""
+    found = reader.read(image, min_confidence=0.0, search=search)
+    return [plate for plate in found if plate.score >= LEAST_SCORE]
 
 
 @contextmanager

@@ -179,7 +179,7 @@ class Tracker:
         Returns:
             Tracks whose vehicles have gone.
         """
-        sightings = [Sighting(time, plate, frame) for plate in _distinct(plates)]
+        sightings = [Sighting(time, plate, frame) for plate in plates]
         free = set(range(len(sightings)))
         self._seen = set()
         for row, column in self._pairs(time, sightings):
@@ -225,7 +225,7 @@ class Tracker:
         ]
 
 
-def _distinct(plates: Sequence[Plate]) -> list[Plate]:
+def distinct(plates: Sequence[Plate]) -> list[Plate]:
     """Return plates without those whose text another one shows more surely.
 
     The window of a vehicle may be found as a plate too, and what is read in it is the plate's text.

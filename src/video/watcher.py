@@ -30,7 +30,7 @@ from .sources import (
     VideoSource,
     is_url,
 )
-from .tracks import Track, Tracker
+from .tracks import Track, Tracker, distinct
 from .vote import ALTERNATIVES, Vote
 
 ReadFrame = Callable[[Frame], Sequence[Plate]]
@@ -98,7 +98,7 @@ class Watcher:
         else:
             self.counts.read += 1
             plates = [_shifted(plate, offset) for plate in self._read(Frame(frame.time, part))]
-            plates = [plate for plate in plates if self._counts(plate)]
+            plates = distinct([plate for plate in plates if self._counts(plate)])
             kept = frame.image if self._settings.images else None
             gone = self._tracker.update(frame.time, plates, kept)
         return self._update(gone)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
+from typing import cast
 
 import cv2
-import numpy as np
 import pytest
 
-from src.blur.__main__ import main
-from src.inference.reader import PlateReader
+from src.blur.__main__ import LEAST_SCORE, blur_file, main
+from src.inference.detection import SURE
+from src.inference.reader import Plate, PlateReader
 from tests.bundles import scene, write_bundle
-from tests.video.footage import passing, write_video
+from tests.video.footage import empty, passing, plate, write_video
 
 
 @pytest.fixture(scope="module")
@@ -80,18 +82,33 @@ def test_one_that_cannot_be_read_does_not_stop_the_others(
     assert not list(out.rglob("*partial*"))
 
 
-def test_an_improbable_plate_is_covered_too(model: Path, tmp_path: Path) -> None:
-    from src.blur.__main__ import LEAST_SCORE
-    from src.inference.detection import SURE
+class OfScore:
+    """A reader that finds a plate of a given score in every image."""
 
+    def __init__(self, score: float) -> None:
+        self.score = score
+
+    def read(
+        self, image: object, min_confidence: float | None = None, search: str = "standard"
+    ) -> list[Plate]:
+        assert min_confidence == 0.0
+        return [plate(confidence=0.01, score=self.score)]
+
+
+@pytest.mark.parametrize("score", [LEAST_SCORE + 0.01, LEAST_SCORE - 0.01])
+@pytest.mark.parametrize("name", ["a.png", "a.mp4"])
+def test_an_improbable_plate_is_covered_too(score: float, name: str, tmp_path: Path) -> None:
     assert LEAST_SCORE < SURE
-    image = np.full((256, 256), 120, np.uint8)
-    cv2.imwrite(str(tmp_path / "empty.png"), image)
-    assert (
-        main([str(tmp_path / "empty.png"), "--out", str(tmp_path / "out"), "--model", str(model)])
-        == 0
+    if name == "a.png":
+        cv2.imwrite(str(tmp_path / name), empty())
+    else:
+        write_video(tmp_path / name, [empty()] * 5)
+    options = argparse.Namespace(method="fill", search="standard", keep_metadata=False)
+    reader = cast(PlateReader, OfScore(score))
+    _, count = blur_file(
+        str(tmp_path / name), tmp_path / "out" / name, reader, options, lambda _: None
     )
-    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out/empty.png"), 0), image)
+    assert count == (score >= LEAST_SCORE)
 
 
 def test_out_must_be_a_folder(

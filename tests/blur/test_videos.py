@@ -87,6 +87,18 @@ def test_the_whole_way_is_covered_though_it_was_found_now_and_then(tmp_path: Pat
     assert shares[-1] > 0.95
 
 
+def test_plates_that_read_the_same_are_all_covered(tmp_path: Path) -> None:
+    """A poster beside the car, or a mirror image in a window, is a plate too."""
+    frames = [empty() for _ in range(10)]
+    for frame in frames:
+        for x in (80, 240):
+            frame[104:120, x - 20 : x + 20] = 20
+    source, target = write_video(tmp_path / "a.mp4", frames), tmp_path / "b.mp4"
+    both = [plate("ZH1", at=(x, 112), width=60, confidence=0.99) for x in (80, 240)]
+    assert blurred_video(str(source), target, lambda _: both, "fill") == 2
+    assert not any(map(is_plate, frames_of(target)))
+
+
 def with_sound(path: Path, frames: Sequence[Pixels], **tags: str) -> Path:
     """A video with a tone."""
     with av.open(str(path), "w") as container:

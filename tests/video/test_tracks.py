@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from src.video.tracks import GONE, Track, Tracker
+from src.video.tracks import GONE, Track, Tracker, distinct
 from tests.video.footage import plate
 
 
@@ -47,7 +47,7 @@ def test_unread_plates_are_told_apart_by_position() -> None:
 
 def test_a_plate_that_is_found_twice_in_a_frame_counts_once() -> None:
     twice = [plate(confidence=0.8, at=(110, 60), width=300), plate(confidence=0.99)]
-    tracker, _ = follow([twice] * 3)
+    tracker, _ = follow([distinct(twice)] * 3)
     (track,) = tracker.tracks
     assert track.vote.sightings == 3
     assert track.vote.best.plate.confidence == 0.99

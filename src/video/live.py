@@ -18,7 +18,7 @@ import numpy as np
 
 from ..core.images import Pixels
 from .snapshots import HttpClient, SnapshotCamera
-from .sources import Frame, Report, SourceError, without_credentials
+from .sources import EndingError, Frame, Report, SourceError, without_credentials
 
 STALLED = 10.0
 """Seconds without a frame after which a connection is closed."""
@@ -84,6 +84,7 @@ def connect(location: str, fps: float) -> Camera:
         fps: Frames a second that snapshots are polled with.
 
     Raises:
+        EndingError: The URL holds a video file.
         SourceError: It cannot be reached.
     """
     if location.startswith("/dev/"):
@@ -113,6 +114,8 @@ class _Connection:
         """When the last frame came, or the last attempt to connect began."""
         self.is_waiting = False
         """Whether it waits before it connects again."""
+        self.error: EndingError | None = None
+        """Why it does not connect again."""
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -144,6 +147,9 @@ class _Connection:
                         self._put(image)
                 finally:
                     camera.close()
+            except EndingError as error:
+                self.error = error
+                return
             except SourceError as error:
                 failure = str(error)
             except Exception as error:
@@ -195,7 +201,11 @@ class LiveSource:
         self.reconnections = 0
 
     def frames(self, fps: float, stop: threading.Event) -> Iterator[Frame | None]:
-        """Yield the newest frame at most ``fps`` times a second, None after a while without any."""
+        """Yield the newest frame at most ``fps`` times a second, None after a while without any.
+
+        Raises:
+            EndingError: The URL holds a video file.
+        """
         start = time.monotonic()
         connection = _Connection(lambda: self._open(fps), self._report)
         hanging: list[_Connection] = []
@@ -219,6 +229,8 @@ class LiveSource:
                         self.dropped += min(missed, connection.received - received)
                     due = max(due + 1 / fps, now)
                     continue
+                if connection.error is not None:
+                    raise connection.error
                 yield None
                 silent = time.monotonic() - connection.heard
                 if not connection.is_waiting and silent > _HANGING:

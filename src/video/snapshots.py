@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from ..core.images import Pixels
-from .sources import SourceError, without_credentials
+from .sources import EndingError, SourceError, is_video, without_credentials
 
 TIMEOUT = 5.0
 """Seconds after which an answer is given up."""
@@ -52,13 +52,19 @@ class HttpClient:
         """Return whether the URL holds a single image; what else there is, FFmpeg may read.
 
         Raises:
+            EndingError: It is a video file, which ends.
             SourceError: There is no answer, or one that is an error.
         """
         try:
             with self._opener.open(self._url, timeout=TIMEOUT) as answer:
                 kind: str = answer.headers.get_content_type()
+                is_ending = "Content-Length" in answer.headers
         except (OSError, HTTPException) as error:
             raise SourceError(f"{self._shown}: {_explained(error)}") from error
+        if is_ending and (kind.startswith("video/") or is_video(urlsplit(self._url).path)):
+            raise EndingError(
+                f"{self._shown}: is a video file, not a stream: download it, and watch the file"
+            )
         return "snapshot" if kind.startswith("image/") else "stream"
 
     def image(self) -> Pixels:

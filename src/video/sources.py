@@ -57,6 +57,10 @@ class SourceError(UserError):
     """A source cannot be read; the message says why."""
 
 
+class EndingError(SourceError):
+    """What should be a live source ends: connecting again would show the same once more."""
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """A frame of a source.

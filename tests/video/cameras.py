@@ -18,7 +18,8 @@ USER, PASSWORD = "guard", "p@ss"
 
 
 class Camera:
-    """An HTTP server: ``/mjpeg`` streams, ``/snapshot`` gives one image, ``/locked`` wants a password.
+    """An HTTP server: ``/mjpeg`` streams, ``/snapshot`` gives one image, ``/clip.mp4`` a video file,
+    ``/locked`` wants a password.
 
     Args:
         frames: Frames, repeated for ever.
@@ -55,6 +56,11 @@ class Camera:
                     self.send_header("Content-Type", "image/jpeg")
                     self.end_headers()
                     self.wfile.write(camera.images[number])
+                elif self.path == "/clip.mp4":
+                    self.send_response(200)
+                    self.send_header("Content-Type", "video/mp4")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
                 else:
                     self.send_error(404)
 

@@ -13,7 +13,7 @@ import pytest
 from src.video import live
 from src.video.live import LiveSource
 from src.video.snapshots import HttpClient
-from src.video.sources import Frame, SourceError
+from src.video.sources import EndingError, Frame, SourceError
 from tests.video.cameras import PASSWORD, USER, http_camera
 from tests.video.footage import Pixels, empty
 
@@ -169,6 +169,15 @@ def test_mjpeg_is_streamed() -> None:
         assert [frame.image.shape for frame in frames] == [(240, 320, 3)] * 4
         # One request tells what it is, one streams it.
         assert camera.requests == ["/mjpeg"] * 2
+
+
+def test_a_video_file_on_a_server_is_no_camera() -> None:
+    """It would be watched again and again."""
+    with http_camera([empty()]) as camera:
+        frames = LiveSource(f"http://{camera.host}/clip.mp4").frames(8, threading.Event())
+        with pytest.raises(EndingError, match="download it"):
+            list(frames)
+        assert camera.requests == ["/clip.mp4"]
 
 
 def test_a_server_that_comes_back_is_found_again() -> None:

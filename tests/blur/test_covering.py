@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import get_args
 
 import numpy as np
@@ -81,3 +82,42 @@ def test_the_shipped_recognizer_cannot_read_it_back(method: Method, width: int) 
         read += again.text == f"ZH{12345 + index}"
         assert all(each.plate is None for each in reader.read(image))
     assert read == 0
+
+
+@pytest.fixture(scope="module")
+def other_reader() -> Callable[[np.ndarray], str]:
+    """Reader of text of any kind (PP-OCR): all digits that it finds in an image."""
+    from rapidocr import RapidOCR
+
+    ocr = RapidOCR(params={"Global.log_level": "error"})
+
+    def read(image: np.ndarray) -> str:
+        # Both are said each time, since it keeps them.
+        found = ocr(image, use_det=True, use_cls=True).txts or ()
+        line = ocr(image, use_det=False, use_cls=False).txts or ()
+        return "".join(filter(str.isdigit, " ".join((*found, *line))))
+
+    return read
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [60, 220, 400])
+def test_another_reader_cannot_read_it_back(
+    other_reader: Callable[[np.ndarray], str], width: int
+) -> None:
+    reader = PlateReader.load()
+    before, after = 0, dict.fromkeys(METHODS, 0)
+    for index in range(len(FORMATS)):
+        number = str(12345 + index)
+        image = photograph(PlateSpec(f"ZH{number}", index), width)
+        (found, *_) = reader.read(image)
+        x1, y1, x2, y2 = (round(value) for value in found.box)
+        before += number in other_reader(image)
+        for method in METHODS:
+            covered = image.copy()
+            cover(covered, [np.array(found.corners)], method)
+            # The whole photograph, where text must be found first, and the plate alone.
+            after[method] += number in other_reader(covered)
+            after[method] += number in other_reader(np.ascontiguousarray(covered[y1:y2, x1:x2]))
+    assert before >= len(FORMATS) - 1
+    assert after == dict.fromkeys(METHODS, 0)

@@ -17,8 +17,9 @@ Method = Literal["fill", "pixelate"]
 Large pixels look better and hide less: whoever knows how they were made can compare them with those of every
 number. Of one colour, nothing of the number is left.
 """
-MARGIN = 0.3
-"""Room around a plate that is covered too, in heights of the plate: corners are found a little off."""
+MARGIN = 0.5
+"""Room around a plate that is covered too, in heights of the plate: corners are found a little off, and of
+plates without a border only the characters are found (bench/blur.py)."""
 CELL = 0.7
 """Side of a large pixel in heights of the plate."""
 _LEAST_CELL = 6

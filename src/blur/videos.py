@@ -100,7 +100,7 @@ def blurred_video(
         SourceError: The file cannot be decoded, or has no video.
     """
     try:
-        ways = list(_ways(path, read, lambda share: progress(0.7 * share)))
+        ways = list(find_ways(path, read, lambda share: progress(0.7 * share)))
         _write(path, target, ways, method, keep_metadata, lambda share: progress(0.7 + 0.3 * share))
     except av.FFmpegError as error:
         raise SourceError(f"{path}: cannot be decoded as a video ({error.strerror})") from error
@@ -123,8 +123,10 @@ def _duration(container: Any) -> float:
     return container.duration / av.time_base if container.duration else 0.0
 
 
-def _ways(path: str, read: Read, progress: Callable[[float], None]) -> Iterator[Way]:
-    """Yield the way of each plate, once it has gone."""
+def find_ways(
+    path: str, read: Read, progress: Callable[[float], None] = lambda _: None
+) -> Iterator[Way]:
+    """Yield the way of each plate of a video, once it has gone."""
     tracker, due = Tracker(Way), -np.inf
     with av.open(path) as container:
         length = _duration(container)

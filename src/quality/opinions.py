@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from ..core.charset import CHARSET
 from ..core.geometry import box_to_corners, box_to_xyxy, corners_to_box, plate_axes
 from ..core.intervals import wilson
+from ..evaluation.metrics import batches
 from ..inference.decoding import decode
 from ..inference.detection import SURE
 from .measures import moved
-from .networks import Find, Found, Read
-from .samples import FloatArray, Samples
+from .networks import BATCH_SIZE, Find, Found, Read
+from .samples import FloatArray, Images, Samples
 
 MOVES, MOVED_SIDE = ((2, 1), (-1, 2), (1, -2), (-2, -1)), 84
 """Shifts x, y in the localizer's augmented passes, in pixels at a longer side of ``MOVED_SIDE``.
@@ -111,8 +112,7 @@ def is_reliable(right: int, asked: int) -> bool:
 def box_opinions(samples: Samples, find: Find) -> BoxOpinions:
     """Compare the boxes of samples with the plates that ``find`` detects."""
     given, sizes = samples.boxes, samples.sizes
-    images = [samples.image(i) for i in range(len(samples))]
-    found = find(images, given)
+    found = find(Images(samples.image, len(samples)), given)
     given = np.where(samples.labels["present"].to_numpy(bool)[:, None], given, np.nan)
     views = [(move, 1.0) for move in MOVES] + [((0, 0), zoom) for zoom in ZOOMS]
     shifts = np.full((1 + len(views), len(samples), 2), np.nan)
@@ -122,16 +122,19 @@ def box_opinions(samples: Samples, find: Find) -> BoxOpinions:
     present = samples.labels["present"].to_numpy(bool)
     if not is_reliable(int((found.score[present] >= SURE).sum()), int(present.sum())):
         again = again[:0]
-    size, near = sizes[again], given[again]
-    for number, (move, zoom) in enumerate(views if len(again) else (), start=1):
-        steps = np.round(np.array(move) * size.max(axis=1, keepdims=True) / MOVED_SIDE)
-        steps += (1 - zoom) * near[:, :2] * size
-        others = [
-            moved(images[i], x, y, zoom) for i, (x, y) in zip(again, steps.tolist(), strict=True)
-        ]
-        looked = find(others, near)
-        back = (looked.corners - (steps / size)[:, None]) / zoom
-        shifts[number, again], scores[number, again] = _shift(back, near, size), looked.score
+    for batch in batches(len(again), BATCH_SIZE):
+        rows, size, near = again[batch], sizes[again[batch]], given[again[batch]]
+        images = [samples.image(row) for row in rows]
+        for number, (move, zoom) in enumerate(views, start=1):
+            steps = np.round(np.array(move) * size.max(axis=1, keepdims=True) / MOVED_SIDE)
+            steps += (1 - zoom) * near[:, :2] * size
+            others = [
+                moved(image, x, y, zoom)
+                for image, (x, y) in zip(images, steps.tolist(), strict=True)
+            ]
+            looked = find(others, near)
+            back = (looked.corners - (steps / size)[:, None]) / zoom
+            shifts[number, rows], scores[number, rows] = _shift(back, near, size), looked.score
     seen = np.ma.masked_invalid(shifts)
     return BoxOpinions(
         found,
@@ -155,15 +158,15 @@ def text_opinions(samples: Samples, read: Read, find: Find | None, seed: int) ->
     Where no corners are given, the plate is read at the detected corners, or at those of the given box
     if ``find`` is None or finds no plate there.
     """
-    images = [samples.image(i) for i in range(len(samples))]
-    corners, lines = places(samples, images, find)
+    corners, lines = places(samples, find)
     asked = ~np.isnan(corners).any(axis=(1, 2))
     given = samples.labels["plate"].tolist()
     # A text that breaks the grammar cannot be encoded; another check reports it.
     asked &= np.array([not text or CHARSET.is_valid(text) for text in given], dtype=bool)
     rows = np.flatnonzero(asked)
     texts = [given[i] for i in rows]
-    log_probs = read([images[i] for i in rows.tolist()], corners[rows], lines[rows].tolist(), False)
+    images = Images(lambda at: samples.image(int(rows[at])), len(rows))
+    log_probs = read(images, corners[rows], lines[rows].tolist(), False)
     readings = decode(log_probs) if len(rows) else []
     first = [reading.text for reading in readings]
     # A plate that seems hidden in part is no evidence against the text of somebody who could read it.
@@ -180,11 +183,9 @@ def text_opinions(samples: Samples, read: Read, find: Find | None, seed: int) ->
     if not is_reliable(int((~differ).sum()), len(rows)):
         again = again[:0]
     draws = np.random.default_rng(seed)
-    for _ in range(READINGS if len(again) else 0):
-        quads = _jittered(corners[rows[again]], samples.sizes[rows[again]], draws)
-        read_again = read(
-            [images[i] for i in rows[again].tolist()], quads, lines[rows[again]].tolist(), False
-        )
+    for read_again in _readings(
+        samples.take(rows[again]), corners[rows[again]], lines[rows[again]], read, draws
+    ):
         for values, words in ((of_given, texts), (of_other, others)):
             value = values[0].copy()
             value[again] = _log_probability(read_again, [words[i] for i in again], untold[again])
@@ -203,9 +204,27 @@ def text_opinions(samples: Samples, read: Read, find: Find | None, seed: int) ->
     return opinions
 
 
-def places(
-    samples: Samples, images: Sequence[NDArray[np.uint8]], find: Find | None
-) -> tuple[FloatArray, NDArray[np.int_]]:
+def _readings(
+    samples: Samples,
+    corners: FloatArray,
+    lines: NDArray[np.int_],
+    read: Read,
+    draws: np.random.Generator,
+) -> list[FloatArray]:
+    """Return the log-probabilities of ``READINGS`` further readings of samples, at corners that are off."""
+    if not len(samples):
+        return []
+    quads = [_jittered(corners, samples.sizes, draws) for _ in range(READINGS)]
+    parts: list[list[FloatArray]] = [[] for _ in quads]
+    for batch in batches(len(samples), BATCH_SIZE):
+        # Each image is decoded once for all of its readings.
+        images, counts = [samples.image(row) for row in batch], lines[batch].tolist()
+        for each, quad in zip(parts, quads, strict=True):
+            each.append(read(images, quad[batch], counts, False))
+    return [np.concatenate(part) for part in parts]
+
+
+def places(samples: Samples, find: Find | None) -> tuple[FloatArray, NDArray[np.int_]]:
     """Return where each sample is read: corners, shape ``(n, 4, 2)``, and lines, shape ``(n,)``."""
     corners = samples.corners
     # Crops without a plate have corners too: there the recognizer must read nothing.
@@ -216,7 +235,7 @@ def places(
         boxes = samples.boxes[rows]
         corners[rows] = box_to_corners(boxes)
         if find is not None:
-            found = find([images[i] for i in rows.tolist()], boxes)
+            found = find(Images(lambda at: samples.image(int(rows[at])), len(rows)), boxes)
             overlap = _centre_within(found.corners, boxes)
             corners[rows[overlap]] = found.corners[overlap]
             unknown = overlap & (lines[rows] == 0)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,31 @@ _PLACE = [*BOX_COLUMNS, *CORNER_COLUMNS]
 
 class SamplesError(UserError):
     """Raised when a place contains nothing to check, or nothing that is recognised."""
+
+
+class Images(Sequence[ImageArray]):
+    """Images that are made when they are asked for: thousands of photographs do not fit in memory.
+
+    Args:
+        make: Function that returns the image of a position, shape ``(H, W)``, uint8.
+        count: Number of images.
+    """
+
+    def __init__(self, make: Callable[[int], ImageArray], count: int) -> None:
+        self._make, self._count = make, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> ImageArray: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[ImageArray]: ...
+    def __getitem__(self, at: int | slice) -> ImageArray | list[ImageArray]:
+        positions = range(self._count)[at]
+        if isinstance(positions, range):
+            return [self._make(position) for position in positions]
+        return self._make(positions)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ from .label_errors import LEAST_SAMPLES
 from .measures import moved
 from .networks import Find, Read
 from .opinions import LEAST_RIGHT, MOVED_SIDE, MOVES, places
-from .samples import FloatArray
+from .samples import FloatArray, Images, Samples
 
 RIGHT_IOU = 0.5
 """Minimum IoU with the labelled box for a detected box to be correct."""
@@ -56,19 +58,18 @@ def uncertainty(evidence: Evidence) -> Scores:
 def _texts(evidence: Evidence, read: Read, rows: NDArray[np.intp]) -> FloatArray:
     """Return the confidences of texts, shape ``(passes, R)``; NaN where there is nothing to read."""
     samples, networks = evidence.samples.take(rows), evidence.networks
-    images = [samples.image(row) for row in range(len(rows))]
-    corners, lines = places(samples, images, networks.find)
+    corners, lines = places(samples, networks.find)
     known = ~np.isnan(corners).any(axis=(1, 2)) & (samples.labels["plate"] != "").to_numpy()
     asked = np.flatnonzero(known)
     if not len(asked):
         raise NotCheckedError("no sample has a text")
+    images = Images(lambda at: samples.image(int(asked[at])), len(asked))
     confidence = np.full((evidence.params.PASSES, len(rows)), np.nan)
     for number in range(len(confidence)):
         # Without dropout, the corners are shifted instead.
         steps = _steps(0 if networks.drops else number, samples.sizes[asked])
         quads = corners[asked] + (steps / samples.sizes[asked])[:, None]
-        asked_images = [images[row] for row in asked]
-        readings = decode(read(asked_images, quads, lines[asked].tolist(), networks.drops))
+        readings = decode(read(images, quads, lines[asked].tolist(), networks.drops))
         confidence[number, asked] = [reading.confidence for reading in readings]
     return confidence
 
@@ -80,10 +81,16 @@ def _boxes(evidence: Evidence, find: Find, rows: NDArray[np.intp]) -> FloatArray
     passes = []
     for number in range(evidence.params.PASSES):
         steps = np.round(_steps(number, samples.sizes[rows])).astype(int).tolist()
-        images = [moved(samples.image(row), x, y) for row, (x, y) in zip(rows, steps, strict=True)]
+        images = Images(partial(_moved_image, samples, rows.tolist(), steps), len(rows))
         score = find(images, samples.boxes[rows]).score
         passes.append(np.where(present, score, 1 - score))
     return np.stack(passes)
+
+
+def _moved_image(
+    samples: Samples, rows: list[int], steps: list[list[int]], at: int
+) -> NDArray[np.uint8]:
+    return moved(samples.image(rows[at]), *steps[at])
 
 
 def _steps(number: int, sizes: FloatArray) -> FloatArray:

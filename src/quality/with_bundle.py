@@ -32,11 +32,16 @@ def bundle_networks(path: Path | None) -> Networks:
     network = Network(reader, runtime, available_cores(), [spec.input_shape[1:]])
 
     def find(images: Sequence[ImageArray], near: FloatArray) -> Found:
-        corners, score, lines = np.full((len(images), 4, 2), np.nan), np.zeros(len(images)), []
-        for i, plates in enumerate(stack.read_batch(list(images), min_confidence=0.0)):
-            size = np.array(images[i].shape[::-1])
-            lines.append(1)
-            if plates:
+        corners, score = np.full((len(images), 4, 2), np.nan), np.zeros(len(images))
+        lines: list[int] = []
+        for batch in batches(len(images), BATCH_SIZE):
+            part = images[batch.start : batch.stop]
+            found = stack.read_batch(part, min_confidence=0.0)
+            for i, image, plates in zip(batch, part, found, strict=True):
+                lines.append(1)
+                if not plates:
+                    continue
+                size = np.array(image.shape[::-1])
                 boxes = xyxy_to_box(np.array([plate.box for plate in plates]) / np.tile(size, 2))
                 overlap = np.nan_to_num(box_iou(boxes, np.broadcast_to(near[i], boxes.shape)))
                 # Of plates that overlap the box equally (such as not at all), take the highest score.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from src.core.charset import CHARSET
 from src.core.geometry import CORNER_COLUMNS
 from src.quality import opinions
-from src.quality.samples import Samples
+from src.quality.networks import BATCH_SIZE
+from src.quality.samples import ImageArray, Samples
 from tests.quality.sets import checked, evidence_of, finder, reader, samples_of, text_of
 
 COUNT = 250
@@ -179,3 +182,34 @@ def test_without_corners_it_is_read_where_a_plate_is_found() -> None:
     left = texts.corners[:, 0, 0]
     assert left == pytest.approx([0.25, 0.3, 0.25])
     assert texts.lines.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("has_corners", [True, False])
+def test_images_are_not_all_in_memory_at_once(has_corners: bool) -> None:
+    """Of thousands of photographs, a batch is enough; with objections to all of them, too."""
+    alive, most = 0, 0
+
+    def gone() -> None:
+        nonlocal alive
+        alive -= 1
+
+    def load(number: int) -> ImageArray:
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        image = samples.load(number).copy()
+        weakref.finalize(image, gone)
+        return image
+
+    samples = samples_of(COUNT)
+    if not has_corners:
+        samples.labels[CORNER_COLUMNS] = np.nan
+    counted = replace(samples, load=load)
+    opinions.box_opinions(counted, finder(dict.fromkeys(range(COUNT), 0.5)))
+    # It agrees with three of four.
+    read = reader(lambda number: text_of(number if number % 4 else number + 1))
+    texts = opinions.text_opinions(counted, read, finder({}), 1)
+    assert np.isfinite(texts.other).sum() == -(-COUNT // 4)
+    # One batch is made while the one before is still there.
+    assert BATCH_SIZE // 2 < most <= 2 * BATCH_SIZE
+    assert alive == 0

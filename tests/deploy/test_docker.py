@@ -415,7 +415,7 @@ def test_the_dashboards_image_shows_its_pages(dashboard: Build) -> None:
         # Each page as a browser's session runs it, with what the image has.
         script = (
             "from streamlit.testing.v1 import AppTest\n"
-            "for name in ('try_image', 'review', 'quality', 'model', 'operation'):\n"
+            "for name in ('try_image', 'review', 'events', 'quality', 'model', 'operation'):\n"
             "    text = f'from src.dashboard import {name}\\n{name}.show()'\n"
             "    page = AppTest.from_string(text, default_timeout=60).run()\n"
             "    assert not page.exception, page.exception[0].stack_trace\n"

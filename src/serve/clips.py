@@ -14,8 +14,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import IO, Any
@@ -115,11 +115,7 @@ class Clips:
         self.settings, self.engine, self.measures = settings, engine, measures
         self.turns = asyncio.Semaphore(settings.clip_processes)
         self._count = 0
-
-    @property
-    def count(self) -> int:
         """Number of clips that arrive, wait or are read."""
-        return self._count
 
     def admit(self) -> Clip:
         """Return a new clip.
@@ -142,7 +138,7 @@ class Clips:
 
 
 @contextmanager
-def _temporary_file() -> Any:
+def _temporary_file() -> Iterator[tuple[IO[bytes], str]]:
     """Open a file, and yield it with a path for another process; nothing is left of it in the end."""
     if sys.platform == "linux":
         # It has no name, so that nothing is left even if this process is killed.
@@ -162,6 +158,7 @@ class Clip:
 
     def __init__(self, clips: Clips) -> None:
         self._clips, self._settings, self._measures = clips, clips.settings, clips.measures
+        self._file = ExitStack()
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[bytes] | None = None
         self._holds_turn = False
@@ -192,9 +189,9 @@ class Clip:
         self._deadline = request.state.deadline
         self._outcome = "refused"
         try:
-            with _temporary_file() as (file, path):
-                self.name = await receive_clip(request, file)
-                await self._start(file, path, images, unread)
+            file, path = self._file.enter_context(_temporary_file())
+            self.name = await receive_clip(request, file)
+            await self._start(file, path, images, unread)
         except ClientDisconnect:
             self._outcome = "gone"
             raise
@@ -237,7 +234,6 @@ class Clip:
         )  # fmt: skip
         self._process = process
         assert process.stdin is not None  # noqa: S101  # for the type checker
-        # The file may go once the process has it too.
         process.stdin.write(msgspec.json.encode(task) + b"\n")
 
     async def _first(self, request: Request) -> Message | None:
@@ -365,14 +361,17 @@ class Clip:
 
     async def close(self) -> None:
         """End the process, and make room for another clip."""
-        if self._process is not None:
-            # To the end, also where the request is cancelled.
-            await asyncio.shield(asyncio.create_task(_ended(self._process, self._reading)))
-        if self._holds_turn:
-            self._clips.turns.release()
-            self._holds_turn = False
-        self._measures.clips.labels(self._outcome).inc()
-        self._clips.leave()
+        try:
+            if self._process is not None:
+                # To the end, also where the request is cancelled.
+                await asyncio.shield(asyncio.create_task(_ended(self._process, self._reading)))
+        finally:
+            self._file.close()
+            if self._holds_turn:
+                self._clips.turns.release()
+                self._holds_turn = False
+            self._measures.clips.labels(self._outcome).inc()
+            self._clips.leave()
 
 
 async def _ended(process: asyncio.subprocess.Process, reading: asyncio.Task[bytes] | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
@@ -64,7 +64,7 @@ async def read_uploads(request: Request, settings: Settings) -> list[Upload]:
     return uploads
 
 
-async def receive_clip(request: Request, target: BinaryIO) -> str:
+async def receive_clip(request: Request, target: IO[bytes]) -> str:
     """Write the one clip of a request to a file as it arrives, and return its name.
 
     Args:
@@ -215,7 +215,7 @@ class _WrittenFile(_Files):
         target: File that is open for writing.
     """
 
-    def __init__(self, target: BinaryIO) -> None:
+    def __init__(self, target: IO[bytes]) -> None:
         super().__init__(1, None)
         self._target = target
 

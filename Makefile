@@ -160,7 +160,7 @@ reset: setup ## restore the committed parameters and results after a run
 	@python -m scripts.reset
 
 audit: setup ## look up known vulnerabilities of the pinned packages; needs a network
-	@for file in requirements.txt requirements-serve.txt requirements-dashboard.txt; do \
+	@for file in requirements.txt requirements-serve.txt requirements-dashboard.txt requirements-watch.txt; do \
 		echo "$$file ($$(head -n 1 $$file | sed 's/^# //')):"; \
 		python -m pip_audit --requirement "$$file" --no-deps --disable-pip --progress-spinner off $(ARGS) || failed=1; \
 	done; test -z "$$failed" || { echo "error: a package has a known vulnerability, or no advisory could be fetched; see above" >&2; exit 1; }
@@ -179,6 +179,7 @@ lock: setup ## resolve pyproject.toml anew into requirements*.txt (UPGRADE=--upg
 	$(COMPILE) pyproject.toml --group pipeline --group dev -o requirements.txt
 	$(COMPILE) pyproject.toml --extra serve -o requirements-serve.txt
 	$(COMPILE) pyproject.toml --extra dashboard -o requirements-dashboard.txt
+	$(COMPILE) pyproject.toml --extra video --extra sinks -o requirements-watch.txt
 	$(COMPILE) requirements-mlem.in -o requirements-mlem.txt
 	@for file in requirements*.txt; do \
 		{ echo "# Resolved on $$(date -u +%Y-%m-%d)."; cat "$$file"; } >.lock.partial && mv .lock.partial "$$file"; \

@@ -1,6 +1,9 @@
-"""Contact sheets of generated images: plates, scenes with boxes and corners, OCR crops.
+"""Contact sheets of generated images: plates, scenes with boxes and corners, OCR crops; or a clip.
 
 python -m src.gallery [--out gallery]     (`make gallery`)
+python -m src.gallery --clip street.mp4 [--vehicles 6] [--seed 0]
+
+A clip shows vehicles that drive past a camera one after the other, and its ground truth is written beside it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from .config import Config
 from .config.stage import run_stage
@@ -24,9 +28,11 @@ from .core.random import Draws
 from .datasets.backgrounds import draw_procedural, load_backgrounds
 from .datasets.shards import DatasetError
 from .generators.atlas import Atlas
+from .generators.footage import Footage, write_clip
 from .generators.glyphs import FAMILIES, GlyphStyle
 from .generators.plate import COLOURS, FORMATS, PlateSpec, draw_plate
 from .generators.scene import SceneRenderer, draw_scenes
+from .generators.traffic import draw_traffic
 
 ImageArray = NDArray[np.uint8]
 PAPER = 128
@@ -143,15 +149,52 @@ def main(config: Config, out: Path) -> None:
         print(out / f"{name}.png")
 
 
+def draw_street(config: Config, path: Path, vehicles: int, seed: int) -> None:
+    """Write a clip of vehicles that drive past a camera, and its ground truth.
+
+    Raises:
+        FootageError: The clip cannot be encoded.
+    """
+    params = config.StreetPlateParams
+    footage = Footage(draw_traffic(params, Atlas(params, 0), seed, vehicles))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_clip(footage, path, lambda frames: tqdm(frames, unit=" frames", total=len(footage)))
+    print(path)
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= 100:
+        raise argparse.ArgumentTypeError("use 1 to 100")
+    return count
+
+
 def command(arguments: list[str] | None = None) -> None:
     """Run the command.
 
     Raises:
         SystemExit: A user-fixable error occurred; its message is printed.
     """
-    parser = argparse.ArgumentParser(prog=program("gallery"), description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=program("gallery"), description=__doc__.split("\n\n", maxsplit=1)[0]
+    )
     parser.add_argument("--out", type=Path, default=Path("gallery"), help="output folder")
-    run_stage(partial(main, out=parser.parse_args(arguments).out))
+    parser.add_argument(
+        "--clip", type=Path, metavar="FILE", help="draw a clip instead (MP4); needs ffmpeg"
+    )
+    parser.add_argument(
+        "--vehicles", type=_count, default=6, metavar="N", help="vehicles in the clip (default: 6)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="random seed of the clip (default: 0)"
+    )
+    options = parser.parse_args(arguments)
+    if options.clip is None:
+        run_stage(partial(main, out=options.out))
+    else:
+        run_stage(
+            partial(draw_street, path=options.clip, vehicles=options.vehicles, seed=options.seed)
+        )
 
 
 if __name__ == "__main__":

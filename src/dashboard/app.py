@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from ..core.errors import UserError
-from . import model, operation, quality, review, try_image
+from . import events, model, operation, quality, review, try_image
 
 # Streamlit's own icons would be loaded from another host.
 ICON = Path(__file__).parents[1] / "serve" / "page" / "icon.svg"
@@ -22,6 +22,9 @@ def main() -> None:
                 try_image.show, title="Try an image", icon=":material/add_a_photo:", default=True
             ),
             st.Page(review.show, title="Review", icon=":material/fact_check:", url_path="review"),
+            st.Page(
+                events.show, title="Events", icon=":material/directions_car:", url_path="events"
+            ),
             st.Page(quality.show, title="Data", icon=":material/dataset:", url_path="data"),
             st.Page(model.show, title="Model", icon=":material/model_training:", url_path="model"),
             st.Page(

@@ -348,6 +348,7 @@ def served(text: str) -> Served:
 
 COUNTS = {
     "plates_pictures_total": "images read",
+    "plates_clips_total": "clips, by outcome",
     "plates_rejections_total": "refused",
     "plates_captures_total": "stored, by outcome",
     "plates_feedback_total": "feedback",

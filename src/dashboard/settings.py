@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     max_feedback_mib: float = Field(default=4096.0, gt=0)
     """Maximum total size of the stored images in MiB."""
 
+    events: SecretStr | None = None
+    """Database of the events of cameras: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE; by
+    default that of --feedback."""
+
     max_body_mib: int = Field(default=32, ge=1, le=1024)
     """Maximum size of an image file in MiB."""
     max_pixels: int = Field(default=50_000_000, ge=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -297,8 +297,17 @@ def _add_spot(
 # Files
 
 
-def write_clip(footage: Footage, path: Path) -> None:
+def write_clip(
+    footage: Footage,
+    path: Path,
+    watched: Callable[[Iterable[Pixels]], Iterable[Pixels]] = lambda frames: frames,
+) -> None:
     """Write a clip as H.264 at its constant rate factor, and its ground truth as JSON beside it.
+
+    Args:
+        footage: Frames of the clip.
+        path: File to write.
+        watched: Yields the frames that it is given, and may show progress.
 
     Raises:
         FootageError: The program ffmpeg, which encodes it, is missing or fails.
@@ -321,7 +330,7 @@ def write_clip(footage: Footage, path: Path) -> None:
     assert encoder.stdin is not None  # noqa: S101  # for the type checker: it is a pipe
     assert encoder.stderr is not None  # noqa: S101  # as above
     try:
-        for frame in footage:
+        for frame in watched(footage):
             encoder.stdin.write(frame.tobytes())
         encoder.stdin.close()
     except BrokenPipeError:

@@ -20,15 +20,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from ..core.images import UPLOAD_FORMATS, UPLOAD_SUFFIXES, listed
-from . import feedback
+from ..video.sources import VIDEO_SUFFIXES
+from . import clips, feedback
 from .access import Buckets, Keys, client_network
+from .clips import Clips
 from .engine import Answer, Engine
 from .guard import Guard
 from .measures import Measures
 from .refusals import RefusedError, late
 from .schemas import BestPlate, ErrorAnswer, ErrorContent, Result, Results
 from .settings import Settings
-from .uploads import Upload, read_uploads
+from .uploads import Upload, disconnected, read_uploads
 
 if TYPE_CHECKING:
     from .recorder import Recorder
@@ -47,21 +49,35 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     431: {"description": "the headers are too large"},
     503: {"description": "the server is starting, stopping, overloaded or too slow; try again"},
 }
-for _refusal in _REFUSALS.values():
+_CLIP_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "the form is damaged, or there is no clip"},
+    401: _REFUSALS[401],
+    408: {"description": "the clip did not arrive in time"},
+    413: {"description": "the clip or its frames are too large, or it is too long"},
+    415: {"description": "the file is no video of a format that FFmpeg reads"},
+    422: {"description": "the clip has no frame that can be decoded"},
+    429: _REFUSALS[429],
+    431: _REFUSALS[431],
+    501: {"description": "this server reads no clips"},
+    503: {
+        "description": "the server is starting or stopping, or has no room for a clip; try again"
+    },
+}
+for _refusal in (*_REFUSALS.values(), *_CLIP_REFUSALS.values()):
     _refusal["model"] = ErrorAnswer
+_IMAGE_TYPES = [f"image/{kind}" for kind in ("jpeg", "png", "webp", "heic", "avif", "jp2")]
+_CLIP_TYPES = [f"video/{kind}" for kind in ("mp4", "quicktime", "x-matroska", "webm", "x-msvideo")]
 _FILE = {"type": "string", "format": "binary"}
 
 log = logging.getLogger("plates")
 
 
-def _body(field: str, schema: dict[str, Any], raw: bool) -> dict[str, Any]:
-    """Return the OpenAPI description of the bodies that ``read_uploads`` accepts."""
+def _body(field: str, schema: dict[str, Any], raw: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the OpenAPI description of bodies that are a form, or a file of one of the types."""
     form = {"type": "object", "properties": {field: schema}, "required": [field]}
     content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
     if raw:
-        kinds = ("jpeg", "png", "webp", "heic", "avif", "jp2")
-        content |= {f"image/{kind}": {"schema": _FILE} for kind in kinds}
-        content["application/octet-stream"] = {"schema": _FILE}
+        content |= {kind: {"schema": _FILE} for kind in (*raw, "application/octet-stream")}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -109,13 +125,17 @@ def create_app(
     app = FastAPI(
         title="Swiss Plate Reader",
         version="1",
-        description="Finds and reads Swiss number plates in photographs.",
+        description="Finds and reads Swiss number plates in photographs and clips.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
     )
     app.state.engine, app.state.measures = engine, measures
     app.include_router(_reading(settings, engine, measures, recorder, buckets, sender))
+    of_clips = Clips(settings, engine, measures)
+    app.include_router(
+        clips.routes(of_clips, buckets, sender, _CLIP_REFUSALS, _body("file", _FILE, _CLIP_TYPES))
+    )
     app.include_router(feedback.routes(recorder, buckets, sender))
     app.include_router(_status(engine, measures, sender))
     app.add_api_route("/", partial(_index, _index_text(settings)), include_in_schema=False)
@@ -175,7 +195,7 @@ def _reading(
         "/predict",
         summary="Read the most confident plate in an image",
         responses=_REFUSALS,
-        openapi_extra=_body("file", _FILE, raw=False),
+        openapi_extra=_body("file", _FILE),
         dependencies=[Depends(admitted)],
     )
     async def predict(request: Request, response: Response) -> BestPlate:
@@ -197,7 +217,7 @@ def _reading(
         "/v1/read",
         summary="Read all plates in one or more images",
         responses=_REFUSALS,
-        openapi_extra=_body("files", {"type": "array", "items": _FILE}, raw=True),
+        openapi_extra=_body("files", {"type": "array", "items": _FILE}, _IMAGE_TYPES),
         response_model_exclude_unset=True,
     )
     async def read_all(
@@ -268,9 +288,19 @@ _NO_CACHE = {"Cache-Control": "no-cache"}
 
 def _index_text(settings: Settings) -> str:
     """Return the page with the server's limits, and what is kept: so that it is shown without a script."""
+    has_clips = clips.unavailable(settings) is None
     days = settings.feedback_days
     kept = f"Images and readings are stored for {days} {'day' if days == 1 else 'days'}."
+    if has_clips:
+        kept += " Clips are not stored."
     values = {
+        "what": "Images and clips" if has_clips else "Images",
+        "dropped": "images, clips" if has_clips else "images",
+        "videos": " MP4, MOV, WebM and other videos." if has_clips else "",
+        "no_clips": "" if has_clips else "hidden",
+        "clip_suffixes": ",".join(sorted(VIDEO_SUFFIXES)),
+        "max_clip": str(settings.max_clip if has_clips else 0),
+        "max_clip_s": f"{settings.max_clip_s:g}",
         "kept": "Nothing is stored." if settings.feedback_url is None else kept,
         "formats": listed(UPLOAD_FORMATS),
         "suffixes": ",".join(UPLOAD_SUFFIXES),
@@ -324,7 +354,7 @@ async def _answers(
         ClientDisconnect: The client has disconnected.
     """
     waiting = asyncio.create_task(asyncio.wait(futures))
-    leaving = asyncio.create_task(_disconnected(request.receive))
+    leaving = asyncio.create_task(disconnected(request.receive))
     try:
         remaining = max(request.state.deadline - time.monotonic(), 0.0)
         both: set[asyncio.Future[Any]] = {waiting, leaving}
@@ -348,8 +378,3 @@ def _known(outcome: Answer | BaseException) -> Answer | RefusedError:
     if isinstance(outcome, Answer | RefusedError):
         return outcome
     raise outcome
-
-
-async def _disconnected(receive: Callable[[], Awaitable[Any]]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -33,6 +33,7 @@ from ..core.images import (
 )
 from ..flywheel.images import encode
 from ..inference.reader import Plate, PlateReader
+from .bundles import bundle_version
 from .measures import Measures
 from .refusals import RefusedError, internal, late, overloaded
 from .settings import Settings
@@ -118,8 +119,7 @@ def load_model(path: Path | None, threads: int | None = None) -> Model:
         blank = np.full(shape, 128, np.uint8)
         reader.read(blank)
         reader.read_batch([blank, blank])
-    files = reader.manifest.files
-    return Model(reader, "-".join(files[name].sha256[:8] for name in sorted(files)))
+    return Model(reader, bundle_version(reader.manifest))
 
 
 def _preview(image: DecodedImage) -> bytes | None:

@@ -32,15 +32,19 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 READING = frozenset({"/predict", "/v1/read"})
 """Paths that accept images."""
+EVENTS = "/v1/events"
+"""Path that accepts clips, which take longer than images and are larger."""
 FEEDBACK = "/v1/feedback"
 STATUS = frozenset({"/livez", "/readyz", "/metrics"})
 """Paths that are answered however busy the server is: who would restart it must learn that it is alive."""
 IS_CROWDED = "is_crowded"
 """Key of a request's state: whether there were more connections than allowed when it arrived."""
-_BODIES = READING | {FEEDBACK}
+_BODIES = READING | {EVENTS, FEEDBACK}
 _ROUTES = _BODIES | STATUS | {"/", "/docs", "/openapi.json", "/v1/model"}
 _FEEDBACK_BYTES = 16 * 1024
 """Maximum size of a feedback body in bytes; a typical one has a few hundred."""
+_LEAST_SENT = 48 * 1024
+"""Bytes of a clip that have to arrive within the deadline of an image, if there are as many."""
 
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -93,7 +97,9 @@ class Guard:
         # Starlette expects the prefix in the path, whether the proxy has removed it or not.
         scope["root_path"], scope["path"] = prefix, prefix + path
         state = scope.setdefault("state", {})
-        state["deadline"] = started + self._settings.deadline_s
+        is_clip = path == EVENTS
+        seconds = self._settings.clip_deadline_s if is_clip else self._settings.deadline_s
+        state["deadline"] = started + seconds
         state["request_id"] = request_id.decode()
         policy = _DOCS_CSP if path == "/docs" else _CSP
         status = 0
@@ -172,11 +178,13 @@ class Guard:
 
     def most(self, path: str) -> int:
         """Return the maximum size in bytes of a body that is sent to a path."""
+        if path == EVENTS:
+            return self._settings.max_clip
         return self._settings.max_body if path in READING else _FEEDBACK_BYTES
 
     def too_large(self, path: str) -> RefusedError:
         """Return the refusal of a body that exceeds the maximum size for a path."""
-        limit = "max_body_mib" if path in READING else None
+        limit = {EVENTS: "max_clip_mib"}.get(path, "max_body_mib" if path in READING else None)
         most = self.most(path)
         return RefusedError(413, "body_too_large", f"the body is larger than {most} bytes", limit)
 
@@ -194,6 +202,11 @@ class Guard:
                 "max_pending_mib",
             )
         self._held += size
+
+    @property
+    def patience(self) -> float:
+        """Time in seconds in which a part of a clip has to arrive."""
+        return self._settings.deadline_s
 
     def arriving(self, change: int) -> None:
         """Tell the engine that one more (1) or one fewer (-1) request is arriving."""
@@ -226,8 +239,10 @@ class _Body:
     def __init__(self, guard: Guard, receive: Receive, deadline: float, path: str) -> None:
         self._guard, self._receive, self._deadline = guard, receive, deadline
         self._path = path
-        self._size = 0
+        self._size = self._held = 0
         self._is_arriving = path in _BODIES
+        # A clip may take long to arrive, but whoever sends it too slowly keeps others from sending theirs.
+        self._due, self._since_due = time.monotonic() + guard.patience, 0
         if path in READING:
             guard.arriving(1)
 
@@ -244,14 +259,22 @@ class _Body:
         size = len(message.get("body", b""))
         if self._size + size > self._guard.most(self._path):
             raise self._guard.too_large(self._path)
-        self._guard.hold(size)
         self._size += size
+        if self._path == EVENTS:
+            # It is written to a file as it arrives.
+            self._since_due += size
+            if self._since_due >= _LEAST_SENT:
+                self._due, self._since_due = time.monotonic() + self._guard.patience, 0
+        else:
+            self._guard.hold(size)
+            self._held += size
         if not message.get("more_body", False):
             self._arrived()
         return message
 
     def _remaining(self) -> float:
-        return asyncio.get_running_loop().time() + max(self._deadline - time.monotonic(), 0.0)
+        deadline = min(self._deadline, self._due) if self._path == EVENTS else self._deadline
+        return asyncio.get_running_loop().time() + max(deadline - time.monotonic(), 0.0)
 
     def _arrived(self) -> None:
         if self._is_arriving and self._path in READING:
@@ -261,5 +284,5 @@ class _Body:
     def close(self) -> None:
         """Release the bytes that are held."""
         self._arrived()
-        self._guard.hold(-self._size)
-        self._size = 0
+        self._guard.hold(-self._held)
+        self._held = 0

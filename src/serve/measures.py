@@ -52,6 +52,17 @@ class Measures:
             "plates_without_plate_ratio", "Proportion of images read without a plate",
             registry=registry,
         )  # fmt: skip
+        self.clips = Counter(
+            "plates_clips", "Number of clips that were read, refused, failed, or whose sender left",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
+        self.clip_seconds = Counter(
+            "plates_clip_seconds", "Seconds of video that were read in clips", registry=registry
+        )
+        self.events = Counter(
+            "plates_events", "Number of events in clips, with a text or without", ["outcome"],
+            registry=registry,
+        )  # fmt: skip
         self.reloads = Counter(
             "plates_bundle_loads", "Number of bundles loaded or refused", ["outcome"],
             registry=registry,

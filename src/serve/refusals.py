@@ -10,6 +10,7 @@ _RETRY_AFTER_S = 1.0
 """Seconds after which to try again; a full queue has room again sooner."""
 FEEDBACK_OFF = "feedback_off"
 """Code of the only 503 response that waiting does not resolve."""
+CLIPS_OFF = "clips_off"
 TOO_MANY_CONNECTIONS = "too_many_connections"
 UNSUPPORTED_ENCODING = "unsupported_encoding"
 
@@ -71,6 +72,25 @@ def crowded() -> RefusedError:
         TOO_MANY_CONNECTIONS,
         "too many connections are open; try again",
         "max_connections",
+    )
+
+
+def clips_off(reason: str) -> RefusedError:
+    """Return the refusal of clips by a server that cannot read them, or is not to."""
+    return RefusedError(501, CLIPS_OFF, f"this server reads no clips: {reason}", "max_clips")
+
+
+def crowded_by_clips() -> RefusedError:
+    """Return the refusal for a clip that there is no room for."""
+    return RefusedError(
+        503, "clips_full", "too many clips are being read; try again", "max_clips", 10.0
+    )
+
+
+def late_clip() -> RefusedError:
+    """Return the refusal for a clip that was not read in time."""
+    return RefusedError(
+        503, "deadline", "the clip could not be read in time; try again", "clip_deadline_s", 10.0
     )
 
 

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from ..core.layout import Format
 from ..inference.colour import Colour
 from ..inference.layout import Reason
 from ..inference.reader import Plate
 from .engine import Answer
+
+Direction = Literal["approaching", "receding", "left", "right"]
+"""As src/video/tracks.py has it, which needs SciPy."""
 
 
 class _Schema(BaseModel):
@@ -161,6 +164,115 @@ class Results(_Schema):
     results: list[Result]
     model: str
     """Version of the bundle that read the images."""
+
+
+class EventAlternative(_Schema):
+    """A text that an event's plate may have."""
+
+    plate: str
+    confidence: float
+
+
+class BestFrame(_Schema):
+    """The frame whose reading supports an event's text best."""
+
+    time: float
+    """Second of the frame."""
+    box: tuple[float, float, float, float]
+    """Bounding box x1, y1, x2, y2 in pixels of the frame."""
+    corners: list[tuple[float, float]]
+    """Four corners x, y in pixels of the frame, clockwise from the plate's own top left."""
+    image: str | None = None
+    """The frame as a JPEG in Base64; only in lines of events, and only if asked for."""
+
+
+class ClipEvent(_Schema):
+    """A vehicle in a clip; the fields are those of events of cameras."""
+
+    id: str
+    """Identifier; revisions of an event share it."""
+    revision: int
+    """1 when the event is first given, then counted up."""
+    source: str
+    """Name of the file as it was sent."""
+    plate: str | None
+    canton: str | None
+    number: str | None
+    colour: Colour | None
+    format: Format | None
+    reason: Reason | None
+    """Reason why there is no text; null where there is one."""
+    confidence: float
+    """Calibrated probability that the most probable text is right."""
+    first: float
+    """Second at which the vehicle was first seen."""
+    last: float
+    """Second at which it was last seen."""
+    frames: int
+    """Number of frames that were looked at and show it."""
+    reads: int
+    """Number of these in which a text was read."""
+    direction: Direction | None
+    """Where it drives; null where it stands, or was seen too shortly."""
+    alternatives: list[EventAlternative]
+    """The most probable texts, the most probable first."""
+    best: BestFrame
+
+
+class ClipWaiting(_Schema):
+    """Other clips are read before this one."""
+
+    type: Literal["waiting"]
+
+
+class ClipProgress(_Schema):
+    """How far a clip is read."""
+
+    type: Literal["progress"]
+    second: float
+    """Second that was reached."""
+    seconds: float | None
+    """Length of the clip, as it states it."""
+
+
+class ClipSeen(_Schema):
+    """An event, or a further revision of it."""
+
+    type: Literal["event"]
+    event: ClipEvent
+
+
+class ClipResult(_Schema):
+    """The last line: what was seen in the clip."""
+
+    type: Literal["result"]
+    name: str
+    """Name of the file as it was sent."""
+    seconds: float
+    """Second of the last frame that was looked at."""
+    width: int
+    """Width of its frames in pixels."""
+    height: int
+    """Height of its frames in pixels."""
+    frames: int
+    """Number of frames that were looked at."""
+    events: list[ClipEvent]
+    """The last revision of each event, without its image, in the order in which the vehicles came."""
+    warnings: list[str]
+    """What is wrong with the file, though it was read."""
+    model: str
+    """Version of the bundle that read the clip."""
+
+
+class ClipError(_Schema):
+    """The last line, if reading the clip has failed."""
+
+    type: Literal["error"]
+    error: ErrorContent
+
+
+class ClipLine(RootModel[ClipWaiting | ClipProgress | ClipSeen | ClipResult | ClipError]):
+    """One line of the response."""
 
 
 Verdict = Literal["right", "wrong", "missed"]

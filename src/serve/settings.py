@@ -89,6 +89,20 @@ class Settings(BaseSettings):
     max_connections: int = Field(4096, ge=1, le=100_000)
     """Maximum number of connections; further ones get a 503 at once, except for health and metrics."""
 
+    max_clips: int = Field(4, ge=0, le=1000)
+    """Maximum number of clips that arrive, wait or are read; further ones get a 503 at once. 0 refuses
+    all."""
+    clip_processes: int = Field(1, ge=1, le=64)
+    """Number of clips that are read at the same time, each by a process of the lowest priority with one
+    thread."""
+    max_clip_mib: float = Field(256.0, gt=0, le=16_384)
+    """Maximum size of a clip in MiB. Clips are in the folder for temporary files (TMPDIR) until they are
+    read."""
+    max_clip_s: float = Field(600.0, gt=0, le=86_400)
+    """Maximum length of a clip in seconds."""
+    clip_deadline_s: float = Field(1800.0, gt=0, le=86_400)
+    """Time limit in seconds for a clip to arrive and to be read."""
+
     api_keys: Path | None = None
     """File with one line per API key: sha256: and the key's SHA-256; if set, requests need one of the keys in
     the header X-API-Key."""
@@ -139,6 +153,11 @@ class Settings(BaseSettings):
         would be wrong. The same is true of ``most_files``.
         """
         return min(round(self.max_body_mib * 2**20), self.max_pending)
+
+    @property
+    def max_clip(self) -> int:
+        """Maximum size of a clip in bytes."""
+        return round(self.max_clip_mib * 2**20)
 
     @property
     def most_files(self) -> int:

@@ -1,14 +1,16 @@
-"""Uploaded images in a request's body: the files of a form, or the body itself."""
+"""Uploaded files in a request's body: the files of a form, or the body itself."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import IO
 from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
+from starlette.types import Receive
 
 from .refusals import RefusedError, unsupported_encoding
 from .settings import Settings
@@ -19,6 +21,7 @@ _QUOTED = re.compile(rb'"(?:\\.|[^"\\])*+(?:"|\Z)', re.DOTALL)
 """Quoted string; one that does not end reaches to the end, or the search would begin again at each quote."""
 _EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*([^\s';]*)'[^\s';]*'([^\s;]*)", re.IGNORECASE)
 """Parameter filename* with its charset and its percent-encoded value; RFC 8187, section 3.2."""
+_FORM = "multipart/form-data"
 _PLAIN = frozenset({"", "7bit", "8bit", "binary", "identity"})
 """Encodings of a form's part that leave its content as it is."""
 
@@ -45,10 +48,9 @@ async def read_uploads(request: Request, settings: Settings) -> list[Upload]:
         RefusedError: There is no file, there are too many, or the body is neither a form nor an image.
         ClientDisconnect: The client has disconnected.
     """
-    content_type = request.headers.get("content-type", "")
-    kind = content_type.split(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        uploads = await _of_form(request, content_type, settings)
+    content_type, kind = _kind(request)
+    if kind == _FORM:
+        uploads = await _of_form(request, content_type, _Files(settings.most_files))
     elif kind in {"", "application/octet-stream"} or kind.startswith("image/"):
         content = await request.body()
         uploads = [Upload("", "body", content)] if content else []
@@ -62,11 +64,53 @@ async def read_uploads(request: Request, settings: Settings) -> list[Upload]:
     return uploads
 
 
-async def _of_form(request: Request, content_type: str, settings: Settings) -> list[Upload]:
+async def receive_clip(request: Request, target: IO[bytes]) -> str:
+    """Write the one clip of a request to a file as it arrives, and return its name.
+
+    Args:
+        request: The request.
+        target: File that is open for writing.
+
+    Raises:
+        RefusedError: There is no clip, there are several, or the body is neither a form nor a clip.
+        ClientDisconnect: The client has disconnected.
+        OSError: The file cannot be written.
+    """
+    content_type, kind = _kind(request)
+    name = "body"
+    if kind == _FORM:
+        uploads = await _of_form(request, content_type, _WrittenFile(target))
+        name = uploads[0].name if uploads else name
+    elif kind in {"", "application/octet-stream"} or kind.startswith("video/"):
+        async for chunk in request.stream():
+            target.write(chunk)
+    else:
+        raise RefusedError(
+            415, "unsupported_media_type",
+            "send a form (multipart/form-data) with a clip, or a clip (video/...)",
+        )  # fmt: skip
+    if not target.tell():
+        raise RefusedError(400, "no_file", "the request contains no clip, or an empty one")
+    target.flush()
+    return name
+
+
+async def disconnected(receive: Receive) -> None:
+    """Wait until a client has disconnected, whose body has arrived."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _kind(request: Request) -> tuple[str, str]:
+    """Return the header Content-Type, and what it says without its parameters."""
+    content_type = request.headers.get("content-type", "")
+    return content_type, content_type.split(";")[0].strip().lower()
+
+
+async def _of_form(request: Request, content_type: str, files: _Files) -> list[Upload]:
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise _malformed("its Content-Type names no boundary")
-    files = _Files(settings.most_files)
     try:
         parser = MultipartParser(
             boundary,
@@ -102,10 +146,11 @@ class _Files:
 
     Args:
         most: Maximum number of files.
+        limit: Name of the setting that says so, if there is one.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, limit: str | None = "max_files") -> None:
+        self._most, self._limit = most, limit
         self.uploads: list[Upload] = []
         self.is_open = False
         """Whether a file has begun and not ended."""
@@ -139,7 +184,10 @@ class _Files:
             return
         if len(self.uploads) >= self._most:
             raise RefusedError(
-                413, "too_many_files", f"the request has more than {self._most} files", "max_files"
+                413,
+                "too_many_files",
+                f"the request has more than {self._most} {'file' if self._most == 1 else 'files'}",
+                self._limit,
             )
         for header in (b"content-encoding", b"content-transfer-encoding"):
             encoding = self._headers.get(header, b"").strip().lower().decode("latin-1")
@@ -158,6 +206,22 @@ class _Files:
             name = (self._file or "file")[:_NAME]
             self.uploads.append(Upload(self._field, name, b"".join(self._parts)))
             self.is_open = False
+
+
+class _WrittenFile(_Files):
+    """The one file of a form, written to a file as it arrives.
+
+    Args:
+        target: File that is open for writing.
+    """
+
+    def __init__(self, target: IO[bytes]) -> None:
+        super().__init__(1, None)
+        self._target = target
+
+    def data(self, data: bytes, start: int, end: int) -> None:
+        if self.is_open:
+            self._target.write(data[start:end])
 
 
 def _decoded(name: bytes) -> str:

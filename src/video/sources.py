@@ -127,6 +127,11 @@ class VideoFile:
             raise SourceError(
                 f"{path}: cannot be read as a video; use MP4, MKV, AVI, MJPEG or another format of FFmpeg"
             )
+        self.size = (
+            int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        )
+        """Width and height of its frames in pixels, as stated."""
         self._is_raw = start == _JPEG
         self._rate = raw_rate if self._is_raw else self._capture.get(cv2.CAP_PROP_FPS)
         if not 0 < self._rate <= 1000:

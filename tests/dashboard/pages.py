@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamlit.testing.v1 import AppTest
 
-PAGES = ("try_image", "review", "quality", "model", "operation")
+PAGES = ("try_image", "review", "events", "quality", "model", "operation")
 
 
 def opened(name: str) -> AppTest:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ import pytest
 from sqlalchemy import select
 
 from src.flywheel.corrections import Correction
+from src.flywheel.events import EventFilter, EventStore
 from src.flywheel.review import latest
 from src.flywheel.store import Store
 from src.flywheel.tables import Feedback, StoredImage
@@ -30,7 +32,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 # The other half of the suite runs beside this one.
 sync_api.expect.set_options(timeout=60_000)
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = {"": "Try an image", "review": "Review", "data": "Data quality", "model": "Model",
+PAGES = {"": "Try an image", "review": "Review", "events": "Events", "data": "Data quality", "model": "Model",
          "operation": "Operation"}  # fmt: skip
 
 
@@ -250,6 +252,31 @@ def test_corners_are_edited_and_shown(page: sync_api.Page, url: str, kept: Store
         assert review is not None
         assert (review.state, review.text) == ("corrected", None)
         assert review.corners == [[50.0, 100.0], *(list(corner) for corner in CORNERS[1:])]
+
+
+def test_an_event_is_chosen_and_deleted(page: sync_api.Page, url: str, tmp_path: Path) -> None:
+    events = EventStore(f"sqlite:///{tmp_path}/feedback.db")
+    for number, text in enumerate(("BE1", "ZH2"), 1):
+        seen = datetime.now(UTC) - timedelta(hours=2 - number)
+        event = {
+            "id": f"{number:032x}", "revision": 1, "source": "gate", "plate": text, "colour": None,
+            "first_at": seen.isoformat(), "best": {"time": 1.0},
+        }  # fmt: skip
+        events.save(event, timedelta(days=1))
+    page.goto(f"{url}/events")
+    heading = page.locator("h2")
+    sync_api.expect(heading).to_have_text("ZH 2")
+    settle(page)
+    # The grid is a canvas: the box of its second row, below the header.
+    page.get_by_test_id("stDataFrame").click(position={"x": 16, "y": 87})
+    sync_api.expect(heading).to_have_text("BE 1")
+    settle(page)
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete for good").click()
+    sync_api.expect(page.get_by_text("The event and its image are deleted.")).to_be_visible()
+    sync_api.expect(heading).to_have_text("ZH 2")
+    assert [row.plate for row in events.search(EventFilter())] == ["ZH2"]
+    events.close()
 
 
 def test_a_box_is_drawn_around_a_missed_plate(page: sync_api.Page, url: str, kept: Store) -> None:

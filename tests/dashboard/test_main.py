@@ -89,4 +89,4 @@ def test_limits_are_the_servers() -> None:
     same = ("max_body_mib", "max_pixels", "max_side", "max_feedback_mib")
     assert all(ours[name].default == theirs[name].default for name in same)
     # One variable means the same to both, but for what the server alone deletes.
-    assert set(ours) - set(theirs) == {"server"}
+    assert set(ours) - set(theirs) == {"server", "events"}

@@ -16,6 +16,7 @@ import pytest
 from src.dashboard.common import OUT
 from src.dashboard.settings import Settings as DashboardSettings
 from src.serve.settings import Settings
+from src.video.sources import VideoFile
 from tests.deploy.dockerfiles import (
     COMPOSE,
     ROOT,
@@ -25,6 +26,7 @@ from tests.deploy.dockerfiles import (
     pod,
     seconds,
 )
+from tests.video.footage import passing, write_video
 
 GPU = ROOT / "docker-compose.gpu.yml"
 SERVICES: dict[str, Any] = documents(COMPOSE)[0]["services"]
@@ -60,7 +62,7 @@ def compose() -> list[str]:
 
 
 @pytest.mark.parametrize("files", [[COMPOSE], [COMPOSE, GPU]], ids=["runner", "gpu"])
-@pytest.mark.parametrize("profiles", [[], ["serve"], ["dashboard"], ["s3"]], ids=str)
+@pytest.mark.parametrize("profiles", [[], ["serve"], ["dashboard"], ["s3"], ["camera"]], ids=str)
 def test_compose_itself_takes_it(tmp_path: Path, files: list[Path], profiles: list[str]) -> None:
     command = compose()
     if not command:
@@ -97,6 +99,7 @@ def test_the_runner_alone_starts_by_default() -> None:
         "serve",
         "dashboard",
         "s3",
+        "camera",
     }
 
 
@@ -117,14 +120,26 @@ def test_images_are_built_from_what_there_is_or_pinned() -> None:
 
 def test_volumes_are_declared_and_used() -> None:
     declared = set(documents(COMPOSE)[0]["volumes"])
-    used = {volume.split(":")[0] for service in SERVICES.values() for volume in service["volumes"]}
+    used = {
+        volume.split(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
+    }
     assert declared == {name for name in used if not name.startswith("./")}
-    assert all((ROOT / name).is_dir() for name in used - declared)
+    # The one of drawn clips is made by whoever draws one.
+    assert all((ROOT / name).is_dir() for name in used - declared - {"./clips"})
+    assert "/clips/" in (ROOT / ".gitignore").read_text("utf-8").split()
 
 
 @pytest.mark.parametrize(
     ("name", "dockerfile"),
-    [("cml-runner", "runner"), ("serve", "serve"), ("dashboard", "dashboard")],
+    [
+        ("cml-runner", "runner"),
+        ("serve", "serve"),
+        ("dashboard", "dashboard"),
+        ("watch", "watch"),
+        ("events", "dashboard"),
+    ],
 )
 def test_volumes_of_images_belong_to_their_user(name: str, dockerfile: str) -> None:
     commands = " ".join(image(dockerfile).all("RUN"))
@@ -135,7 +150,7 @@ def test_volumes_of_images_belong_to_their_user(name: str, dockerfile: str) -> N
         assert re.search(rf"install --directory --owner \S+ --group \S+ {target}\b", commands)
 
 
-@pytest.mark.parametrize("name", ["cml-runner", "serve", "dashboard"])
+@pytest.mark.parametrize("name", ["cml-runner", "serve", "dashboard", "watch", "events"])
 def test_containers_have_no_rights_that_they_do_not_need(name: str) -> None:
     service = compose_service(name)
     assert service["cap_drop"] == ["ALL"]
@@ -237,3 +252,100 @@ def test_s3_says_when_it_is_ready() -> None:
     # It would start again and again, and hide what is missing.
     assert "restart" not in service
     assert service["volumes"] == ["s3:/data"]
+
+
+# --- a camera that is watched ---------------------------------------------------------------------
+
+
+def in_profile(name: str) -> dict[str, Any]:
+    return {
+        key: service for key, service in SERVICES.items() if name in service.get("profiles", [])
+    }
+
+
+def test_the_profile_has_all_that_a_camera_needs() -> None:
+    services = in_profile("camera")
+    assert set(services) == {"camera", "broker", "database", "watch", "events"}
+    # They reach each other, and nothing else of this file.
+    assert all(service["networks"] == ["camera"] for service in services.values())
+    others = [service for name, service in SERVICES.items() if name not in services]
+    assert not any("networks" in service for service in others)
+    assert "ports" not in services["database"], "anybody may log in there"
+    assert "ports" not in services["camera"]
+
+
+def test_the_command_is_one_that_watch_takes() -> None:
+    from src.sinks.options import load_options
+    from src.sinks.targets import open_sinks
+    from src.watch.__main__ import parse, settings_of, specs_of
+    from src.watch.sinks import sink_values
+
+    service = compose_service("watch")
+    assert image("watch").command("ENTRYPOINT") == ["python", "-m", "src.watch"]
+    options = parse(service["command"])
+    sinks = load_options(None, sink_values(options))
+    (spec,) = specs_of(options, settings_of(options, sinks))
+    assert (spec.name, spec.settings.images) == ("street", True)
+    found = open_sinks(sinks, [spec.name])
+    names = [sink.name for sink in found]
+    for sink in found:
+        sink.close()
+    # Hosts are services of the same network, the stream is that of the camera.
+    assert names[0] == "mqtt://broker/swiss-plates"
+    assert "database" in names[1]
+    assert sinks.keep_days == 1, "nothing is kept without a retention period"
+    published = compose_service("camera")["environment"]["MTX_PATHS_STREET_RUNONINIT"]
+    assert published.split()[-1] == spec.location.replace("//camera:", "//localhost:")
+    assert sinks.outbox.startswith("/outbox/")
+    assert "outbox:/outbox" in service["volumes"]
+    assert set(service["depends_on"]) == {"camera", "broker", "database"}
+    # More than the minute for which it still sends what is left.
+    assert seconds(service["stop_grace_period"]) > 60
+
+
+def test_the_dashboard_shows_the_events_of_the_camera() -> None:
+    url = compose_service("events")["environment"]["PLATES_EVENTS"]
+    assert f"--to={url}" in compose_service("watch")["command"]
+    assert compose_service("events")["image"] == compose_service("dashboard")["image"]
+    assert compose_service("database")["environment"]["POSTGRES_USER"] == "plates"
+
+
+def start_camera(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the container's command with a folder as /clips, and a stand-in for MediaMTX."""
+    (folder / "mediamtx").write_text("#!/bin/sh\necho started\n")
+    (folder / "mediamtx").chmod(0o755)
+    service = compose_service("camera")
+    command = [text.replace("$$", "$") for text in (*service["entrypoint"], *service["command"])]
+    command = [
+        text.replace("/clips/street", f"{folder}/clips/street")
+        .replace(f"clip {folder}/", "clip ")
+        .replace("exec /mediamtx", f"exec {folder}/mediamtx")
+        for text in command
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_camera_without_its_clip_says_how_to_draw_one(tmp_path: Path) -> None:
+    done = start_camera(tmp_path)
+    assert done.returncode == 1
+    assert "python -m src.gallery --clip clips/street.mp4" in done.stderr
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "street.mp4").write_bytes(b"")
+    assert start_camera(tmp_path).stdout == "started\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_the_cameras_clip_loops(tmp_path: Path) -> None:
+    """The command runs; its stream goes to a file instead of to the RTSP server."""
+    clip = write_video(tmp_path / "street.mp4", passing("BE1"))
+    words = compose_service("camera")["environment"]["MTX_PATHS_STREET_RUNONINIT"].split()
+    words[words.index("/clips/street.mp4")] = str(clip)
+    out = tmp_path / "out.mkv"
+    at = words.index("-f")
+    command = [*words[:at], "-t", "4", "-f", "matroska", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    source = VideoFile(str(out))
+    # The clip itself has three seconds.
+    assert source.duration == pytest.approx(4, abs=0.3)

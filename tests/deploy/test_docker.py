@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -13,16 +14,19 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import cv2
 import httpx
+import numpy as np
 import psutil
 import pytest
 from packaging.requirements import Requirement
 
 from src.dashboard.settings import Settings as DashboardSettings
+from src.flywheel.events import EventFilter, EventStore
 from src.generators.plate import PlateSpec, draw_plate
 from src.serve.settings import Settings
 from tests.deploy.dockerfiles import (
@@ -308,6 +312,12 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return build_of("dashboard", tmp_path_factory.mktemp("dashboard"))
 
 
+@pytest.fixture(scope="module")
+def watch(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """The image that watches cameras."""
+    return build_of("watch", tmp_path_factory.mktemp("watch"))
+
+
 def in_namespace(command: list[str]) -> list[str]:
     """A command as the first process of its namespace, as in a container, where that is allowed.
 
@@ -334,6 +344,18 @@ def plate_image() -> bytes:
     margins = (80, 80, 120, 120)
     ground = cv2.copyMakeBorder(plate, *margins, cv2.BORDER_CONSTANT, value=(40, 40, 42))
     return cv2.imencode(".png", ground[..., ::-1])[1].tobytes()
+
+
+def plate_clip(path: Path) -> Path:
+    """A clip in which a plate moves to the right, as MP4."""
+    image = cv2.imdecode(np.frombuffer(plate_image(), np.uint8), cv2.IMREAD_COLOR)
+    height, width = (side // 2 * 2 for side in image.shape[:2])
+    size, codec = (width, height), cv2.VideoWriter_fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, codec, 8.0, size)
+    for step in range(16):
+        writer.write(np.roll(image, 5 * step - 40, axis=1)[:height, :width])
+    writer.release()
+    return path
 
 
 def free_port() -> int:
@@ -397,6 +419,59 @@ def test_the_servers_image_reads_a_plate(built: Build) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_the_servers_image_reads_a_clip(built: Build, tmp_path: Path) -> None:
+    content = plate_clip(tmp_path / "clip.mp4").read_bytes()
+    last = image("serve")
+    port = free_port()
+    folder = built.root(last) / "tmp"
+    with started(built, last, port):
+        url = f"http://127.0.0.1:{port}"
+
+        def is_ready() -> bool:
+            try:
+                return httpx.get(f"{url}/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until(is_ready, 60)
+        answer = httpx.post(f"{url}/v1/events", content=content, timeout=200)
+        assert answer.status_code == 200, answer.text
+        result = json.loads(answer.text.splitlines()[-1])
+        assert [event["plate"] for event in result["events"]] == [PLATE]
+        assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_image_that_watches_stores_events(watch: Build, tmp_path: Path) -> None:
+    last = image("watch")
+    # Those of the Compose file, but for what is on other machines.
+    (keep,) = [word for word in compose_service("watch")["command"] if "--keep-days" in word]
+    url = f"sqlite:///{tmp_path}/events.db"
+    words = [
+        *last.command("ENTRYPOINT"), f"gate={plate_clip(tmp_path / 'clip.mp4')}", keep,
+        f"--to={url}", "--with-images", f"--outbox={watch.root(last)}/outbox/outbox.db",
+    ]  # fmt: skip
+    done = subprocess.run(
+        words, cwd=watch.workdir(last), env=watch.variables(last), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "gate: ZH 123456" in done.stdout
+    events = EventStore(url)
+    (row,) = events.search(EventFilter())
+    assert row.plate == PLATE
+    assert row.kept_until - row.seen == timedelta(days=1)
+    assert events.image(row.id) is not None
+    events.close()
+    # What the other sinks need is there too.
+    modules = "import httpx, paho.mqtt.client, psycopg, src.sinks.webhook, src.sinks.mqtt"
+    command = ["python", "-c", modules]
+    subprocess.run(command, cwd=watch.workdir(last), env=watch.variables(last), check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_dashboards_image_shows_its_pages(dashboard: Build) -> None:
     last = image("dashboard")
     port = free_port()
@@ -415,7 +490,7 @@ def test_the_dashboards_image_shows_its_pages(dashboard: Build) -> None:
         # Each page as a browser's session runs it, with what the image has.
         script = (
             "from streamlit.testing.v1 import AppTest\n"
-            "for name in ('try_image', 'review', 'quality', 'model', 'operation'):\n"
+            "for name in ('try_image', 'review', 'events', 'quality', 'model', 'operation'):\n"
             "    text = f'from src.dashboard import {name}\\n{name}.show()'\n"
             "    page = AppTest.from_string(text, default_timeout=60).run()\n"
             "    assert not page.exception, page.exception[0].stack_trace\n"

@@ -188,7 +188,7 @@ def test_the_ingress_leads_to_the_service(monkeypatch: pytest.MonkeyPatch) -> No
         == dict(each.split("=") for each in variables)["PLATES_TRUSTED_PROXIES"]
     )
     size = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
-    assert size == f"{Settings().max_body_mib:g}m"
+    assert size == f"{max(Settings().max_body_mib, Settings().max_clip_mib):g}m"
 
 
 def test_pods_may_be_moved_and_are_never_all_gone() -> None:
@@ -203,6 +203,14 @@ def test_nothing_goes_out() -> None:
     spec = of_kind("NetworkPolicy")["spec"]
     assert sorted(spec["policyTypes"]) == ["Egress", "Ingress"]
     assert spec["egress"] == []
+
+
+def test_the_server_has_room_for_as_many_clips_as_it_takes() -> None:
+    (volume,) = pod("serve")["volumes"]
+    (mount,) = container("serve")["volumeMounts"]
+    assert mount == {"name": volume["name"], "mountPath": "/tmp"}  # noqa: S108  # the container's
+    most = Settings().max_clips * Settings().max_clip
+    assert quantity(volume["emptyDir"]["sizeLimit"]) >= most
 
 
 # --- the runner -----------------------------------------------------------------------------------

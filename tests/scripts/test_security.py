@@ -80,7 +80,10 @@ def test_the_audit_asks_about_every_pinned_set(tmp_path: Path, status: int, pass
     called = re.findall(
         r"called -m pip_audit --requirement (\S+) --no-deps --disable-pip", done.stdout
     )
-    assert called == ["requirements.txt", "requirements-serve.txt", "requirements-dashboard.txt"]
+    assert called == [
+        "requirements.txt", "requirements-serve.txt", "requirements-dashboard.txt",
+        "requirements-watch.txt",
+    ]  # fmt: skip
     assert "Resolved on 20" in done.stdout
 
 

@@ -749,7 +749,9 @@ class TestPage:
 
         pixels = draw_plate(scene("BE1", (20, 30, 120, 60)), "GE65432", (100, 150, 220, 182), BLACK)
         cv2.imwrite(str(tmp_path / "two.png"), pixels)
-        expect(page.locator("#kept")).to_have_text("Images and readings are stored for 90 days.")
+        expect(page.locator("#kept")).to_have_text(
+            "Images and readings are stored for 90 days. Clips are not stored."
+        )
         page.set_input_files("#pick", tmp_path / "two.png")
         forms = page.locator(".feedback")
         expect(forms).to_have_count(2)

@@ -66,6 +66,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         max_files=3,
         max_pixels=1_000_000,
         deadline_s=120,
+        # Those of requests before may be leaving still.
+        max_clips=100,
         root_path="/plates",
     ) as client:
         yield Server(client)
@@ -214,7 +216,8 @@ def header(draw: st.DrawFn) -> bytes:
 
 
 PATHS = (
-    b"/", b"/predict", b"/v1/read", b"/v1/read/", b"/v1/feedback", b"/v1/feedback/" + b"0" * 32,
+    b"/", b"/predict", b"/v1/read", b"/v1/events", b"/v1/read/", b"/v1/feedback",
+    b"/v1/feedback/" + b"0" * 32,
     b"/v1/feedback/%00", b"/v1/feedback/%ED%A0%80", b"/v1/model", b"/livez", b"/readyz",
     b"/metrics", b"/docs", b"/openapi.json", b"/page/app.js", b"/page/", b"/page", b"/page/%00",
     b"/page/../x", b"/page/%2e%2e/app.py", b"/page//etc/passwd", b"/page/" + b"a" * 3000,

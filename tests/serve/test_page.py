@@ -15,7 +15,8 @@ from PIL import Image
 
 from tests.browsers import SIZES, chromium, opened
 from tests.bundles import BLACK, always, draw_plate, scene, write_bundle
-from tests.serving import serving, write_keys
+from tests.serving import serving, wait_until, write_keys
+from tests.video.footage import empty, frame_with, passing, write_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -225,12 +226,141 @@ def test_a_folder_can_be_dropped(page: sync_api.Page, tmp_path: Path) -> None:
     sync_api.expect(page.locator("#left-out")).to_have_text("")
 
 
+# Clips
+
+
+def two_vehicles(folder: Path) -> Path:
+    frames = [*passing("GE65432"), *passing("BE1", top=40)]
+    return write_video(folder / "gate.mp4", frames)
+
+
+def test_a_clip_is_shown_on_a_time_line(page: sync_api.Page, tmp_path: Path) -> None:
+    page.set_input_files("#clip", two_vehicles(tmp_path))
+    sync_api.expect(page.locator("#status")).to_have_text("1 clip read", timeout=120_000)
+    result = page.locator(".result")
+    sync_api.expect(result.locator(".note")).to_have_text(
+        re.compile(r"2 vehicles in 5\.9 s of video · read in \d+\.\d s")
+    )
+    chips = result.locator(".chip")
+    assert chips.all_text_contents() == ["GE 65432", "BE 1"]
+    assert chips.first.get_attribute("aria-label") == "GE 65432, seen from 0.5 to 2.4 s"
+    # In the order of time, and within the time line.
+    line = result.locator(".timeline").bounding_box()
+    assert line is not None
+    places = [each.bounding_box() for each in chips.all()]
+    for place in places:
+        assert line["x"] <= place["x"]
+        assert place["x"] + place["width"] <= line["x"] + line["width"] + 1
+    extents = [each.bounding_box() for each in result.locator(".extent").all()]
+    share = [(each["x"] - line["x"]) / line["width"] for each in extents]
+    assert share == pytest.approx([0.5 / 6, 3.5 / 6], abs=0.03)
+    # Each has its best frame, its text, and its view from the front.
+    cards = result.locator(".event")
+    sync_api.expect(cards).to_have_count(2)
+    sync_api.expect(cards.locator(".view img")).to_have_count(2)
+    assert cards.first.locator("img").get_attribute("alt") == "Image with GE65432 outlined"
+    assert "Geneva, blue" in (cards.first.locator(".canton").text_content() or "")
+    sync_api.expect(cards.first.locator(".words")).to_contain_text("sure")
+    sync_api.expect(cards.first.locator(".times")).to_have_text(
+        re.compile(r"Seen from 0\.5 to 2\.4 s; best at \d\.\d s")
+    )
+    sync_api.expect(cards.first.locator(".way")).to_contain_text("To the right, read in")
+    middle = cards.first.locator(".cut canvas").evaluate(
+        "c => c.getContext('2d').getImageData(c.width / 2, c.height / 2, 1, 1).data[0]"
+    )
+    assert 30 < middle < 120
+    for gone in ("progress", ".stop"):
+        sync_api.expect(result.locator(gone)).to_be_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # The keyboard leads from the time line to a frame.
+    chips.nth(1).focus()
+    page.keyboard.press("Enter")
+    sync_api.expect(cards.nth(1)).to_be_focused()
+    sync_api.expect(cards.nth(1)).to_be_in_viewport()
+
+
+def test_a_clip_can_be_dropped(page: sync_api.Page, tmp_path: Path) -> None:
+    session = page.context.new_cdp_session(page)
+    place = page.locator("#drop").bounding_box()
+    assert place is not None
+    clip = write_video(tmp_path / "drive.mp4", passing("AG10"))
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send(
+            "Input.dispatchDragEvent",
+            {
+                "type": kind, "x": place["x"] + 5, "y": place["y"] + 5,
+                "data": {"items": [], "files": [str(clip)], "dragOperationsMask": 1},
+            },
+        )  # fmt: skip
+    sync_api.expect(page.locator("#status")).to_have_text("1 clip read", timeout=120_000)
+    assert page.locator(".name").all_text_contents() == ["drive.mp4"]
+    assert page.locator(".event .canton").all_text_contents() == ["Aargau, blue"]
+
+
+def test_clips_and_images_together(page: sync_api.Page, tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "none.mp4", [empty()] * 10)
+    broken = tmp_path / "broken.mov"
+    broken.write_bytes(b"this is no video")
+    page.set_input_files("#pick", [write(tmp_path, "x.png", scene("BE1")), clip, broken])
+    sync_api.expect(page.locator("#status")).to_have_text(
+        "1 image and 2 clips read", timeout=120_000
+    )
+    notes = page.locator(".note").all_text_contents()
+    assert notes[1].startswith("No plate was seen in 0.9 s of video")
+    assert notes[2].startswith("The file cannot be read as a video; use MP4")
+    assert page.locator(".timeline").nth(0).is_hidden()
+
+
+def test_a_clip_can_be_stopped(page: sync_api.Page, tmp_path: Path, server: httpx.Client) -> None:
+    frames = (frame_with(("BE1", 5 + 9 * i % 200, 20 + 7 * i % 150, 96)) for i in range(3000))
+    page.set_input_files("#clip", write_video(tmp_path / "long.avi", frames, 8.0, "MJPG"))
+    note = page.locator(".note")
+    sync_api.expect(note).to_have_text(re.compile(r"reading: \d+ of 375 s"), timeout=120_000)
+    bar = page.locator("progress")
+    sync_api.expect(bar).to_have_attribute("max", "375")
+    page.get_by_role("button", name="Stop").click()
+    sync_api.expect(note).to_have_text("Stopped.")
+    sync_api.expect(page.locator("#status")).to_have_text("1 clip read")
+    wait_until(lambda: 'plates_clips_total{outcome="gone"}' in server.get("/metrics").text)
+    # What is cleared is stopped too, and counts no more.
+    page.set_input_files("#clip", tmp_path / "long.avi")
+    page.click("#clear")
+    page.set_input_files("#pick", write(tmp_path, "x.png", scene("BE1")))
+    sync_api.expect(page.locator("#status")).to_have_text("1 image read")
+
+
+def test_a_server_that_reads_no_clips(browser: sync_api.Browser, tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "c.mp4", passing("BE1"))
+    with serving(write_bundle(tmp_path / "bundle"), max_clips=0) as client:
+        page = browser.new_page()
+        page.goto(str(client.base_url))
+        sync_api.expect(page.get_by_text("Choose a clip")).to_be_hidden()
+        sync_api.expect(page.locator("#drop-title")).to_have_text("Images to read")
+        page.set_input_files("#pick", clip)
+        sync_api.expect(page.locator(".note")).to_have_text("This server reads no clips.")
+        page.close()
+
+
+def test_a_clip_that_is_too_large_is_not_sent(browser: sync_api.Browser, tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "c.avi", passing("BE1") * 5, codec="MJPG")
+    assert clip.stat().st_size > 0.1 * 2**20
+    with serving(write_bundle(tmp_path / "bundle"), max_clip_mib=0.1) as client:
+        page = browser.new_page()
+        page.goto(str(client.base_url))
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.url.partition("?")[0]))
+        page.set_input_files("#clip", clip)
+        sync_api.expect(page.locator(".note")).to_contain_text("The clip is larger than 0.1 MiB")
+        assert not [url for url in sent if url.endswith("/v1/events")]
+        page.close()
+
+
 def test_the_keyboard_is_enough(page: sync_api.Page, tmp_path: Path) -> None:
     seen = []
     for _ in range(4):
         page.keyboard.press("Tab")
         seen.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
-    assert seen[:2] == ["pick", "shoot"]
+    assert seen[:3] == ["pick", "shoot", "clip"]
     with page.expect_file_chooser() as chooser:
         page.focus("#pick")
         page.keyboard.press("Enter")

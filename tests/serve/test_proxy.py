@@ -229,5 +229,6 @@ def test_behind_nginx(folder: Path, keeps_prefix: bool) -> None:
 
 def test_the_guide_agrees_with_the_settings() -> None:
     text = GUIDE.read_text("utf-8")
-    assert f"client_max_body_size {Settings().max_body_mib:g}m;" in text
+    most = max(Settings().max_body_mib, Settings().max_clip_mib)
+    assert f"client_max_body_size {most:g}m;" in text
     assert f"{Settings().keep_alive_s} seconds" in text

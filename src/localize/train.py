@@ -7,9 +7,11 @@ out/checkpoints/localize, from which an interrupted training resumes. Parameters
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from lightning.pytorch import Callback
 
 from ..config import Config
 from ..config.stage import run_stage
@@ -20,7 +22,8 @@ from ..training.fit import train
 from ..training.localizer import LocalizerTraining
 
 
-def main(config: Config) -> None:
+def main(config: Config, callbacks: Sequence[Callback] = ()) -> None:
+    """Train with the given parameters; ``callbacks`` are Lightning's, in addition to the training's own."""
     params, prepared = config.TrainLocalizeParams, config.prepared("localize")
     torch.manual_seed(params.SEED)
     model = build_localizer(config.models.localizer, config)
@@ -31,7 +34,8 @@ def main(config: Config) -> None:
         config.BATCH_SIZE,
     )
     module = LocalizerTraining(model, data)
-    train(module, data, config, "localize", config.models.localizer, Path(__file__))
+    code = Path(__file__)
+    train(module, data, config, "localize", config.models.localizer, code, callbacks=callbacks)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ from which an interrupted training resumes. Parameters: TrainOCRParams.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from lightning.pytorch import Callback
 
 from ..config import Config
 from ..config.stage import run_stage
@@ -20,7 +22,8 @@ from ..training.fit import train
 from ..training.recognizer import RecognizerTraining
 
 
-def main(config: Config) -> None:
+def main(config: Config, callbacks: Sequence[Callback] = ()) -> None:
+    """Train with the given parameters; ``callbacks`` are Lightning's, in addition to the training's own."""
     params, prepared = config.TrainOCRParams, config.prepared("ocr")
     torch.manual_seed(params.SEED)
     model = build_recognizer(config.models.recognizer, config)
@@ -30,7 +33,8 @@ def main(config: Config) -> None:
     )
     data = TrainingData(train_set, val_set, params, config.BATCH_SIZE)
     module = RecognizerTraining(model, data)
-    train(module, data, config, "ocr", config.models.recognizer, Path(__file__))
+    code = Path(__file__)
+    train(module, data, config, "ocr", config.models.recognizer, code, callbacks=callbacks)
 
 
 if __name__ == "__main__":

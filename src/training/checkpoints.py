@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 import sys
 import time
@@ -116,7 +117,8 @@ def fingerprint(
         "batch_size": module.batch_size,
     }
     # The precision as params.yaml names it: with auto, a resumed run keeps the one it started with.
-    trainer = [config.trainer.precision, *processes(config)]
+    # Weights depend on the number of processes, but not on which of them share a machine.
+    trainer = [config.trainer.precision, math.prod(processes(config))]
     # Each set's meta.json has a digest of its images and labels, which are gigabytes in size.
     sets = [config.prepared(task) / split / "meta.json" for split in ("train", "val")]
     return {

@@ -38,6 +38,7 @@ def train(
     name: str,
     code: Path,
     tuned_by: Sequence[Path] = (),
+    callbacks: Sequence[pl.Callback] = (),
 ) -> None:
     """Train a model and write its best weights to ``out/models/<task>/model.safetensors``.
 
@@ -51,6 +52,7 @@ def train(
             imports are unchanged.
         tuned_by: Files that fine-tuning depends on in addition to the task's own sets; empty for
             ordinary training. If given, the outputs get ``_finetuned`` appended to the task's name.
+        callbacks: Further callbacks, called after those of the training but before checkpoints are written.
 
     Raises:
         StageError: The loss is no longer finite, or a parameter does not fit the number of processes.
@@ -93,8 +95,12 @@ def train(
         accelerator=device,
         devices=local,
         num_nodes=nodes,
-        # Batch norm statistics are averaged before each validation instead of at each step.
-        strategy=DDPStrategy(broadcast_buffers=False) if local * nodes > 1 else "auto",
+        # Batch norm statistics are averaged before each validation instead of at each step. Without the
+        # search for unused parameters, DistributedDataParallel would order the gradients anew after its
+        # first step, and with that their sums over three processes or more: not so a resumed training's.
+        strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=True)
+        if local * nodes > 1
+        else "auto",
         precision=module.precision.name,  # type: ignore[arg-type]  # checked by Lightning
         max_epochs=1,
         max_steps=module.steps,
@@ -116,6 +122,7 @@ def train(
                 patience=module.params.PATIENCE,
                 check_on_train_epoch_end=False,
             ),
+            *callbacks,
             ModelCheckpoint(
                 checkpoints,
                 filename="best",

@@ -49,6 +49,11 @@ def command(*start: str) -> list[str]:
     return [sys.executable, *start, "-m", "src.localize.train"]
 
 
+def torchrun(processes: int) -> list[str]:
+    options = [f"--nproc_per_node={processes}", "--master_port=0", "--rdzv_backend=c10d"]
+    return ["-m", "torch.distributed.run", *options, "--rdzv_endpoint=localhost:0"]
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
@@ -576,10 +581,8 @@ def test_two_processes_train_as_one(workspace: Path) -> None:
     set_texts(workspace, "precision: 32-true", "precision: auto")
     params = {"EPOCHS": 4, "VALIDATE_EVERY": 4, "LR": 0.003}
     set_params(workspace, {f"TrainLocalizeParams.{name}": value for name, value in params.items()})
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
-    torchrun += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
     done = subprocess.run(
-        [sys.executable, *torchrun, str(ROOT / "tests/training/recorded_training.py")],
+        [sys.executable, *torchrun(2), str(ROOT / "tests/training/recorded_training.py")],
         cwd=workspace, env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -620,6 +623,41 @@ def test_two_processes_train_as_one(workspace: Path) -> None:
     alone = sums_of(LocalizerTraining(best, module_data(config, workspace)), workspace)
     assert quality.max() == pytest.approx(alone["quality"] / 25, abs=1e-3)
     assert losses["loss"][quality.idxmax()] == pytest.approx(alone["loss"] / 25, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_several_processes_resume_to_the_same_bits(workspace: Path) -> None:
+    """Each has statistics of its own. Three sum in an order that would depend on when DDP was made."""
+    set_params(
+        workspace,
+        {"BATCH_SIZE": 12}
+        | {
+            f"TrainLocalizeParams.{name}": value
+            for name, value in {"EPOCHS": 2, "VALIDATE_EVERY": 4, "LR": 0.003}.items()
+        },
+    )
+    done = subprocess.run(
+        [sys.executable, *torchrun(3), str(ROOT / "tests/training/resumed_training.py")],
+        cwd=workspace, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [f"resumed at step {step}" in done.stderr for step in (2, 7)] == [True, True]
+    states = {}
+    for rank in range(3):
+        whole, resumed = (
+            torch.load(workspace / f"{name}-{rank}.pt", weights_only=True)
+            for name in ("whole", "resumed")
+        )
+        assert whole.keys() == resumed.keys()
+        assert not [name for name in whole if not torch.equal(whole[name], resumed[name])]
+        states[rank] = whole
+    name = "model.trunk.0.1.running_mean"
+    assert not torch.equal(states[0][name], states[1][name]), "all had the same statistics"
+    models = [
+        load_localizer(workspace / name / "models/localize/model.safetensors").state_dict()
+        for name in ("whole", "resumed")
+    ]
+    torch.testing.assert_close(models[0], models[1], rtol=0, atol=0)
 
 
 def gradients(

@@ -45,6 +45,9 @@ SUBCOMMANDS = {
     ),
     "report": Subcommand("report.__main__:command", "report what the workspace changes", "train"),
     "publish": Subcommand("report.publish:main", "push images of a report to a branch", "train"),
+    "search": Subcommand(
+        "search.__main__:command", "search for better parameters of a training", "train,cluster"
+    ),
     "gallery": Subcommand("gallery:command", "draw contact sheets of synthetic plates", "train"),
     "save-stack": Subcommand("save_stack:main", "save the promoted bundle for MLEM"),
 }

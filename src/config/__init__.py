@@ -85,7 +85,7 @@ class Config(Section):
     tracker: Literal["none", "wandb"]
     """Experiment tracker that training metrics are logged to, in addition to DVCLive and TensorBoard."""
     engine: Literal["local", "ray"]
-    """Where the prepare_* stages draw their sets: on this machine, or on a Ray cluster."""
+    """Where the prepare_* stages draw their sets and searches train: this machine, or a Ray cluster."""
     cluster: Annotated[str, Field(pattern=r"^(auto|[^\s/]+:\d+)$")]
     """Ray cluster: auto for that of RAY_ADDRESS or of this machine, or the address of its head as
     host:port."""

@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 from packaging.requirements import Requirement
 
+from src.read import __main__ as read
 from src.search import __main__ as search
 from src.search import train
 from tests.deploy.dockerfiles import ROOT, documents, image, shell_lines
@@ -212,7 +213,7 @@ def test_the_entrypoints_exist() -> None:
     # The submitter hands the words on: a shell would be another one than meant.
     assert not set("&|;<>$") & set(JOB["spec"]["entrypoint"])
     commands = [words[3:], *map(shlex.split, comments)]
-    parsers = {"src.search.train": train, "src.search": search}
+    parsers = {"src.search.train": train, "src.search": search, "src.read": read}
     seen = set()
     for words in commands:
         if words[0] == "dvc":
@@ -222,7 +223,6 @@ def test_the_entrypoints_exist() -> None:
             continue
         assert words[:2] == ["python", "-m"]
         importlib.import_module(words[2])
-        if words[2] in parsers:
-            parsers[words[2]].parse(words[3:])
+        parsers[words[2]].parse(words[3:])
         seen.add(words[2])
-    assert seen == {"prepare", "src.read", *parsers}
+    assert seen == {"prepare", *parsers}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -12,14 +14,18 @@ from typing import Any, Generic, Protocol, TypeVar
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..config import Config
 from ..config.plates import PlateParams, StreetPlateParams
 from ..config.scenes import StreetParams
+from ..core.dependencies import PACKAGE, closure
 from ..core.files import complete_folder, write_image
 from ..core.machine import available_cores
 from ..core.random import Draws
+from ..engine.ray_cluster import RayEngine
+from ..engine.tasks import Engine, LocalEngine
 from ..generators.atlas import Atlas
 from ..generators.scene import SceneBlock, SceneRenderer, draw_scenes
 from ..generators.street import Degradations, StreetBlock, StreetRenderer, draw_streets
@@ -28,6 +34,10 @@ from .backgrounds import load_backgrounds
 from .shards import NewSet, Shard, ShardedSet, write_sets
 
 SAMPLE_IMAGES = 10
+_UNFINISHED = ".partial"
+"""Ending of the folder that keeps the shards of a stage that was killed."""
+_LATER = ("Train", "Finetune", "Evaluate", "Quality")
+"""How the names of parameters of later stages begin."""
 _GREEN = (80, 200, 80)
 
 
@@ -70,6 +80,7 @@ class SceneSource:
         mix: Proportion and kind of street scenes.
         atlas: Glyph variants of the original's scenes.
         street_atlas: Glyph variants of street scenes.
+        folder: Absolute path of the backgrounds.
         images: Background images, shape ``(n, 32, 32)``, uint8.
         backgrounds: Origin of the background images.
     """
@@ -83,16 +94,19 @@ class SceneSource:
     mix: StreetMix
     atlas: Atlas = field(init=False)
     street_atlas: Atlas = field(init=False)
+    folder: Path = field(init=False)
     images: NDArray[np.uint8] = field(init=False)
     backgrounds: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "atlas", _atlas(self.config.PlateParams, self.seed))
         object.__setattr__(self, "street_atlas", _atlas(self._street_plates, self.seed))
+        # Workers have another current folder.
+        object.__setattr__(self, "folder", self.config.backgrounds_folder.absolute())
         self._open_backgrounds()
 
     def _open_backgrounds(self) -> None:
-        backgrounds = load_backgrounds(self.config.backgrounds_folder, self.split)
+        backgrounds = load_backgrounds(self.folder, self.split)
         object.__setattr__(self, "images", backgrounds.images)
         object.__setattr__(self, "backgrounds", backgrounds.source)
 
@@ -228,9 +242,25 @@ class WholeScenes:
         return Shard(images, pd.concat(tables).sort_index().reset_index(drop=True))
 
 
-def worker_count(config: Config) -> int:
-    """Return the number of worker processes: all cores available to this process, or one."""
-    return available_cores() if config.MULTIPROCESSING else 1
+def engine_of(config: Config) -> Engine:
+    """Return where sets are drawn: on a cluster, or on all cores available to this process, or on one."""
+    if config.engine == "ray":
+        return RayEngine(config.cluster)
+    return LocalEngine(available_cores() if config.MULTIPROCESSING else 1)
+
+
+def _fingerprint(config: Config, task: str) -> str:
+    """Return a digest of all that the bytes of a task's shards depend on."""
+    # More parameters than it needs, but not those of later stages, nor where the work is done.
+    left_out = {"MULTIPROCESSING", "engine", "cluster", "tracker", "trainer", "models"}
+    left_out |= {name for name in Config.model_fields if name.startswith(_LATER)}
+    values = config.model_dump_json(exclude=left_out)
+    files = [config.backgrounds_folder / "meta.json", *closure(PACKAGE / task / "prepare.py")]
+    packages = [package.__version__ for package in (np, cv2, pd, pa)]
+    digest = hashlib.sha256(json.dumps([values, packages]).encode())
+    for path in files:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def split_counts(total: int, share: float) -> dict[str, range]:
@@ -274,7 +304,14 @@ def prepare_sets(
         NewSet(config.prepared(task) / name, plan.indices, plan.make, plan.meta)
         for name, plan in sets.items()
     ]
-    write_sets(new_sets, worker_count(config))
+    # Not in the task's folder, which DVC removes before it runs the stage.
+    prefix = f".{task}-"
+    parent = config.prepared(task).parent
+    unfinished = parent / f"{prefix}{_fingerprint(config, task)}{_UNFINISHED}"
+    for folder in parent.glob(f"{prefix}*{_UNFINISHED}"):
+        if folder != unfinished:
+            shutil.rmtree(folder, ignore_errors=True)
+    write_sets(new_sets, engine_of(config), unfinished=unfinished)
     written = {name: ShardedSet(config.prepared(task) / name) for name in sets}
     _write_overview(config.out("prepared", task), written, show)
 

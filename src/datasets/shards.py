@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
+import platform
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -30,8 +32,14 @@ from tqdm import tqdm
 
 from ..core.errors import UserError
 from ..core.geometry import BOX_COLUMNS, CORNER_COLUMNS
+from ..engine.tasks import Engine, EngineError, LocalEngine
 
 SHARD_SIZE = 2000
+"""Number of samples per shard of a set that is not very large."""
+LARGEST_SHARD = 20_000
+"""Maximum number of samples per shard: 140 MB of the localizer's images."""
+OPEN_SHARDS = 256
+"""Maximum number of shards of a set that a reader keeps open; systems often allow 1024 files a process."""
 _REQUIRED = {"index", "plate", *BOX_COLUMNS, *CORNER_COLUMNS}
 
 
@@ -70,97 +78,165 @@ class NewSet:
     make: Callable[[range], Shard]
     meta: dict[str, Any]
 
-    @property
-    def partial(self) -> Path:
-        """Temporary folder in which the set is written until it is complete."""
-        return self.folder.with_name(f".{self.folder.name}.partial")
+
+def shard_size(count: int) -> int:
+    """Return the number of samples per shard of a set.
+
+    It grows with the set, so that a reader can keep all shards open, up to a size that a worker can hold
+    in memory and lose.
+    """
+    return min(max(SHARD_SIZE, -(-count // OPEN_SHARDS)), LARGEST_SHARD)
 
 
-def write_sets(sets: Sequence[NewSet], workers: int = 1, shard_size: int = SHARD_SIZE) -> None:
+def write_sets(
+    sets: Sequence[NewSet],
+    engine: Engine | None = None,
+    size: int | None = None,
+    unfinished: Path | None = None,
+) -> None:
     """Generate and write sets; their folders appear only once all of them are complete.
+
+    The written bytes depend neither on the engine nor on whether this was killed before. Sets that are
+    written by other machines lie, as ``unfinished`` does, in storage that all of them share, at the same
+    path.
 
     Args:
         sets: Sets to write; one pool of workers generates all of them.
-        workers: Number of processes; the written bytes do not depend on it.
-        shard_size: Number of samples per shard.
+        engine: Where shards are generated; by default in this process.
+        size: Number of samples per shard, by default that of ``shard_size``.
+        unfinished: Folder that keeps complete shards when this is killed or loses its workers, and where
+            they are found again; its name tells all that the shards depend on. On the same disk as the
+            sets. By default nothing is kept.
 
     Raises:
         DatasetError: If the disk is full or a folder cannot be written.
+        EngineError: If workers were lost.
     """
-    items = [
-        (number, shard, new.indices[start : start + shard_size])
+    engine = engine or LocalEngine()
+    first = sets[0].folder
+    work = (unfinished or first.with_name(f".{first.name}.partial")).absolute()
+    tasks = [
+        _ShardTask(number, shard, new.indices[begin : begin + each])
         for number, new in enumerate(sets)
-        for shard, start in enumerate(range(0, len(new.indices), shard_size))
+        for each in (size or shard_size(len(new.indices)),)
+        for shard, begin in enumerate(range(0, len(new.indices), each))
     ]
     try:
-        for new in sets:
-            shutil.rmtree(new.partial, ignore_errors=True)
-            new.partial.mkdir(parents=True)
-        names = ", ".join(str(new.folder) for new in sets)
-        total = sum(len(new.indices) for new in sets)
-        with tqdm(total=total, unit=" samples", desc=names, mininterval=0.5) as progress:
-            digests = []
-            for item, digest in zip(
-                items, _write_shards(sets, items, min(workers, len(items))), strict=True
-            ):
-                digests.append(digest)
-                progress.update(len(item[2]))
+        if unfinished is None:
+            shutil.rmtree(work, ignore_errors=True)
+        for folder in (_TEMPORARY, _RECORDS, *map(str, range(len(sets)))):
+            (work / folder).mkdir(parents=True, exist_ok=True)
+        digests = _write_shards(sets, engine, work, tasks)
         for number, new in enumerate(sets):
-            shards = [
-                digest for item, digest in zip(items, digests, strict=True) if item[0] == number
-            ]
+            shards = [digests[task] for task in tasks if task.number == number]
             whole = hashlib.sha256("".join(shards).encode()).hexdigest()
             meta = {"count": len(new.indices), "shards": len(shards), "sha256": whole, **new.meta}
-            (new.partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
-        for new in sets:
+            (work / str(number) / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+        for number, new in enumerate(sets):
             shutil.rmtree(new.folder, ignore_errors=True)
-            new.partial.rename(new.folder)
-    except OSError as error:
+            new.folder.parent.mkdir(parents=True, exist_ok=True)
+            (work / str(number)).rename(new.folder)
+    except EngineError:
+        _remove(None if unfinished else work)
+        raise
+    except Exception as error:
+        _remove(work)
+        if not isinstance(error, OSError):
+            raise
         raise DatasetError(
-            f"{sets[0].folder.parent}: cannot write the prepared set: {error.strerror or error}. "
+            f"{first.parent}: cannot write the prepared set: {error.strerror or error}. "
             "Free some space (`dvc gc -w` drops unused cache) or point prepared_data_path in "
             "params.yaml elsewhere."
         ) from error
-    finally:
-        for new in sets:
-            shutil.rmtree(new.partial, ignore_errors=True)
+    except BaseException:
+        # Killed; or interrupted, and perhaps for good.
+        _remove(None if unfinished else work)
+        raise
+    _remove(work)
 
 
-Item = tuple[int, int, range]
-"""Number of the set, number of the shard within it, and numbers of the shard's samples."""
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_shards(sets: Sequence[NewSet], items: list[Item], workers: int) -> Iterator[str]:
-    if workers <= 1:
-        yield from (_write_shard(sets, item) for item in items)
-        return
-    # Spawned, not forked: OpenCV's threads do not survive a fork. The generators (with an atlas of
-    # several megabytes) are sent to each worker once, not with every shard.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker, initargs=(sets,)
-    ) as pool:
-        yield from pool.map(_write_in_worker, items)
+_TEMPORARY, _RECORDS = "temporary", "records"
+"""Folders beside those of the sets: files that are being written, and the digests of complete shards."""
 
 
-_worker_sets: list[NewSet] = []
-"""Sets that a worker process writes; filled once when the process starts."""
+@dataclass(frozen=True)
+class _ShardTask:
+    """A shard to write: number of its set, its number within it, and numbers of its samples."""
+
+    number: int
+    shard: int
+    indices: range
 
 
-def _start_worker(sets: Sequence[NewSet]) -> None:
-    _worker_sets[:] = sets
-    cv2.setNumThreads(1)
+@dataclass(frozen=True)
+class _Writer:
+    """What a worker process needs to write any shard; sent to it once."""
+
+    makers: list[Callable[[range], Shard]]
+    work: Path
 
 
-def _write_in_worker(item: Item) -> str:
-    return _write_shard(_worker_sets, item)
+@dataclass(frozen=True)
+class _Start:
+    """Callable that returns the writer in a worker process."""
+
+    writer: _Writer
+    is_this_process: bool
+
+    def __call__(self) -> _Writer:
+        if not self.is_this_process:
+            # A worker for each core: more threads would only wait for each other.
+            cv2.setNumThreads(1)
+        return self.writer
 
 
-def _write_shard(sets: Sequence[NewSet], item: Item) -> str:
-    """Generate and write a shard, and return the SHA-256 of its images and labels."""
-    new, number, indices = sets[item[0]], item[1], item[2]
-    shard, folder = new.make(indices), new.partial
-    labels = shard.labels.assign(index=np.asarray(indices, dtype=np.int64))
+def _write_shards(
+    sets: Sequence[NewSet], engine: Engine, work: Path, tasks: Sequence[_ShardTask]
+) -> dict[_ShardTask, str]:
+    """Write all shards and return the SHA-256 of each."""
+    # The generators (with an atlas of several megabytes) are sent to each worker once, not with a shard.
+    start = _Start(_Writer([new.make for new in sets], work), engine.is_this_process)
+    digests: dict[_ShardTask, str] = {}
+    found = 0
+    names = ", ".join(str(new.folder) for new in sets)
+    total = sum(len(new.indices) for new in sets)
+    with tqdm(total=total, unit=" samples", desc=names, mininterval=0.5) as progress:
+        for task, (digest, was_there) in engine.map(start, _write_shard, tasks):
+            digests[task] = digest
+            found += was_there
+            progress.update(len(task.indices))
+    if found:
+        print(f"{found} of {len(tasks)} shards were complete already.", file=sys.stderr)
+    return digests
+
+
+def _write_shard(writer: _Writer, task: _ShardTask) -> tuple[str, bool]:
+    """Generate and write a shard, unless it is there already.
+
+    Returns:
+        The SHA-256 of its images and labels, and whether it was there.
+    """
+    folder = writer.work / str(task.number)
+    images = folder / _images_name(task.shard)
+    table = folder / f"labels-{task.shard:05d}.parquet"
+    record = writer.work / _RECORDS / f"{task.number}-{task.shard:05d}"
+    if not record.parent.is_dir():
+        raise DatasetError(
+            f"{writer.work}: this folder is not there on {platform.node()}. The machines of a cluster "
+            "write to storage that all of them share: mount it at the same path on each, and point "
+            "prepared_data_path in params.yaml to it."
+        )
+    # What a system that crashed has left under a name may be damaged, so that its digest is compared.
+    with suppress(OSError, ValueError):
+        if (digest := _digest(images, table)) == record.read_text(encoding="ascii"):
+            return digest, True
+    shard = writer.makers[task.number](task.indices)
+    labels = shard.labels.assign(index=np.asarray(task.indices, dtype=np.int64))
     if isinstance(shard.images, np.ndarray):
         pixels = shard.images
     else:
@@ -170,16 +246,45 @@ def _write_shard(sets: Sequence[NewSet], item: Item) -> str:
             offset=np.cumsum(sizes) - sizes, height=shapes[:, 0], width=shapes[:, 1]
         )
         pixels = np.concatenate([image.ravel() for image in shard.images])
-    # Buffered write: a full disk raises an error here, whereas a memory-mapped write gets a SIGBUS.
-    np.save(folder / f"images-{number:05d}.npy", pixels, allow_pickle=False)
-    labels.to_parquet(folder / f"labels-{number:05d}.parquet", index=False)
-    digest = hashlib.sha256(np.ascontiguousarray(pixels).data)
-    digest.update((folder / f"labels-{number:05d}.parquet").read_bytes())
+    temporary = writer.work / _TEMPORARY
+    with _complete_file(images, temporary) as path, path.open("wb") as stream:
+        # Buffered write: a full disk raises an error here, whereas a memory-mapped write gets a SIGBUS.
+        np.save(stream, pixels, allow_pickle=False)
+    with _complete_file(table, temporary) as path:
+        labels.to_parquet(path, index=False)
+    digest = _digest(images, table)
+    with _complete_file(record, temporary) as path:
+        path.write_text(digest, encoding="ascii")
+    return digest, False
+
+
+@contextmanager
+def _complete_file(path: Path, temporary: Path) -> Iterator[Path]:
+    """Yield a temporary path, which becomes ``path`` once all is written.
+
+    It is unique: a task that was lost with its node may still run there while it runs again elsewhere.
+    """
+    unique = temporary / f"{path.name}-{uuid4().hex}"
+    try:
+        yield unique
+        unique.replace(path)
+    finally:
+        unique.unlink(missing_ok=True)
+
+
+def _digest(images: Path, labels: Path) -> str:
+    """Return the SHA-256 of the images and labels of a shard.
+
+    Raises:
+        OSError, ValueError: A file is missing or damaged.
+    """
+    digest = hashlib.sha256(np.load(images, mmap_mode="r", allow_pickle=False).data)
+    digest.update(labels.read_bytes())
     return digest.hexdigest()
 
 
 class ShardedSet:
-    """A prepared set with memory-mapped images.
+    """A prepared set with memory-mapped images; shards are opened when they are read, and few stay open.
 
     Args:
         folder: Folder of the set.
@@ -192,31 +297,40 @@ class ShardedSet:
         self.folder = folder
         name = "meta.json"
         tables: list[pd.DataFrame] = []
-        self._images: list[NDArray[np.uint8]] = []
+        shapes: list[tuple[int, ...]] = []
         try:
             self.meta: dict[str, Any] = json.loads((folder / name).read_text())
             for number in range(self.meta["shards"]):
                 name = f"labels-{number:05d}.parquet"
                 tables.append(pd.read_parquet(folder / name))
-                name = f"images-{number:05d}.npy"
-                images = np.load(folder / name, mmap_mode="r", allow_pickle=False)
-                self._images.append(images)
+                name = _images_name(number)
+                # Opened to be checked, and closed again.
+                shapes.append(_open_images(folder, number).shape)
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(f"{name}: {error}") from error
-        for number, (table, images) in enumerate(zip(tables, self._images, strict=True)):
+        for number, (table, shape) in enumerate(zip(tables, shapes, strict=True)):
             if missing := _REQUIRED - set(table.columns):
                 raise self._damaged(
                     f"labels-{number:05d}.parquet lacks the columns {sorted(missing)}"
                 )
             wanted = (
-                int((table["height"] * table["width"]).sum()) if images.ndim == 1 else len(table)
+                int((table["height"] * table["width"]).sum()) if len(shape) == 1 else len(table)
             )
-            if len(images) != wanted:
-                raise self._damaged(f"images-{number:05d}.npy does not match its labels")
+            if shape[0] != wanted:
+                raise self._damaged(f"{_images_name(number)} does not match its labels")
         self._starts = np.cumsum([0] + [len(table) for table in tables])
         if not tables or self._starts[-1] != self.meta["count"]:
             raise self._damaged(f"found {self._starts[-1]} samples, expected {self.meta['count']}")
         self.labels = pd.concat(tables, ignore_index=True)
+        self._images = _opener(folder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process opens the shards that it reads itself.
+        return {name: value for name, value in vars(self).items() if name != "_images"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._images = _opener(self.folder)
 
     def _damaged(self, what: str) -> DatasetError:
         return DatasetError(
@@ -271,13 +385,34 @@ class ShardedSet:
         return self.labels[["offset", "height", "width"]].to_numpy(np.int64)
 
     def image(self, i: int) -> NDArray[np.uint8]:
-        """Return image ``i``, shape ``(H, W)`` or ``(H, W, 3)``, uint8, as a read-only view of the file."""
+        """Return image ``i``, shape ``(H, W)`` or ``(H, W, 3)``, uint8, as a read-only view of the file.
+
+        Raises:
+            DatasetError: If the file has been removed or damaged since the set was opened.
+        """
         shard = int(np.searchsorted(self._starts, i, side="right")) - 1
+        try:
+            images = self._images(shard)
+        except (OSError, EOFError, ValueError) as error:
+            raise self._damaged(f"{_images_name(shard)}: {error}") from error
         if self._layout is None:
-            return self._images[shard][i - self._starts[shard]]
+            return images[i - self._starts[shard]]
         offset, height, width = self._layout[i]
-        return self._images[shard][offset : offset + height * width].reshape(height, width)
+        return images[offset : offset + height * width].reshape(height, width)
 
     def images(self, indices: ArrayLike | Iterable[int]) -> NDArray[np.uint8]:
         """Return images of equal size as one array, shape ``(n, H, W)``."""
         return np.stack([self.image(int(i)) for i in np.asarray(indices)])
+
+
+def _images_name(number: int) -> str:
+    return f"images-{number:05d}.npy"
+
+
+def _open_images(folder: Path, number: int) -> NDArray[np.uint8]:
+    return np.load(folder / _images_name(number), mmap_mode="r", allow_pickle=False)
+
+
+def _opener(folder: Path) -> Callable[[int], NDArray[np.uint8]]:
+    """Return a function that maps a shard's images by its number, and keeps those used last."""
+    return lru_cache(OPEN_SHARDS)(partial(_open_images, folder))

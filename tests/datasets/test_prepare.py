@@ -14,8 +14,10 @@ from src import fetch_backgrounds
 from src.config import Config, load_config
 from src.core.errors import StageError
 from src.core.geometry import CORNER_COLUMNS, corners_to_box, rectify
+from src.datasets import prepare
 from src.datasets.prepare import SceneSource, StreetMix, split_counts
-from src.datasets.shards import NewSet, ShardedSet, write_sets
+from src.datasets.shards import NewSet, Shard, ShardedSet, write_sets
+from src.engine.tasks import LocalEngine
 from src.generators.glyphs import FAMILIES
 from src.generators.structure import SPLIT_TEXTURES
 from src.localize import prepare as prepare_localize
@@ -206,9 +208,75 @@ def test_real_samples_are_the_same_from_one_worker_and_from_eight(
     )
     make = prepare_ocr.PlateWindows(source, params.MARGIN, 0.3)
     for name, workers in (("one", 1), ("eight", 8)):
-        write_sets([NewSet(tmp_path / name, range(32), make, {})], workers, shard_size=4)
+        write_sets([NewSet(tmp_path / name, range(32), make, {})], LocalEngine(workers), size=4)
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "eight" / path.name).read_bytes()
+
+
+def test_a_killed_stage_goes_on_unless_something_has_changed(
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {"prepared_data_path": str(tmp_path / "prepared"), "out_path": str(tmp_path / "out")}
+    again = config.model_copy(update=places)
+    draw = prepare_ocr.PlateWindows.__call__
+    drawn: list[int] = []
+
+    def drawn_until_killed(self: prepare_ocr.PlateWindows, indices: range) -> Shard:
+        drawn.append(indices.start)
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return draw(self, indices)
+
+    monkeypatch.setattr(prepare_ocr.PlateWindows, "__call__", drawn_until_killed)
+
+    def kill(config: Config) -> str:
+        drawn.clear()
+        with pytest.raises(KeyboardInterrupt):
+            prepare_ocr.main(config)
+        (kept,) = tmp_path.glob("prepared/.ocr-*.partial")
+        # DVC removes what the stage has left of its output.
+        assert not config.prepared("ocr").exists()
+        return kept.name
+
+    first = kill(again)
+    params = config.PrepareOCRParams.model_copy(update={"CUT_SHARE": 0.4})
+    assert kill(again.model_copy(update={"PrepareOCRParams": params})) != first
+    assert drawn == [0, 28], "shards of other parameters were taken"
+    # What later stages do, or where this one does it, changes nothing.
+    trained = config.TrainOCRParams.model_copy(update={"EPOCHS": 77})
+    elsewhere = again.model_copy(update={"MULTIPROCESSING": True, "TrainOCRParams": trained})
+    assert kill(again) == first
+    assert prepare._fingerprint(elsewhere, "ocr") == prepare._fingerprint(again, "ocr")
+    capsys.readouterr()
+    prepare_ocr.main(again)
+    assert drawn == [0, 28, 28]
+    assert "1 of 2 shards were complete already" in capsys.readouterr().err
+    assert list(tmp_path.glob("prepared/.*")) == []
+    for path in config.prepared("ocr").rglob("*.*"):
+        assert (
+            path.read_bytes()
+            == (again.prepared("ocr") / path.relative_to(config.prepared("ocr"))).read_bytes()
+        )
+
+
+def test_changed_code_or_backgrounds_make_all_shards_again(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = prepare._fingerprint(config, "ocr")
+    assert prepare._fingerprint(config, "localize") != before
+    changed = tmp_path / "changed.py"
+    changed.write_text("")
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "closure", lambda module: [changed])
+        assert prepare._fingerprint(config, "ocr") != before
+    folder = tmp_path / "datasets" / "backgrounds"
+    folder.mkdir(parents=True)
+    (folder / "meta.json").write_text("{}")
+    other = config.model_copy(update={"dataset_path": str(tmp_path / "datasets")})
+    assert prepare._fingerprint(other, "ocr") != before
 
 
 def test_training_and_validation_share_no_texture() -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from src.datasets import shards
 from src.datasets.shards import (
     BOX_COLUMNS,
     CORNER_COLUMNS,
@@ -22,8 +25,10 @@ from src.datasets.shards import (
     NewSet,
     Shard,
     ShardedSet,
+    shard_size,
     write_sets,
 )
+from src.engine.tasks import EngineError, LocalEngine
 
 
 def make(indices: range, ragged: bool = False) -> Shard:
@@ -44,9 +49,9 @@ def write_set(
     function: Callable[[range], Shard],
     meta: dict[str, Any],
     workers: int = 1,
-    shard_size: int = 2000,
+    shard_size: int | None = None,
 ) -> None:
-    write_sets([NewSet(folder, indices, function, meta)], workers, shard_size)
+    write_sets([NewSet(folder, indices, function, meta)], LocalEngine(workers), shard_size)
 
 
 def _fail_at(indices: range, at: int, error: Exception) -> Shard:
@@ -117,12 +122,10 @@ def test_several_sets_are_written_together_or_not_at_all(tmp_path: Path) -> None
     with pytest.raises(DatasetError, match="No space left"):
         write_sets(
             [NewSet(train, range(20), make, {}), NewSet(val, range(20, 30), broken, {})],
-            shard_size=10,
+            size=10,
         )
     assert list(tmp_path.iterdir()) == []
-    write_sets(
-        [NewSet(train, range(20), make, {}), NewSet(val, range(20, 30), make, {})], shard_size=10
-    )
+    write_sets([NewSet(train, range(20), make, {}), NewSet(val, range(20, 30), make, {})], size=10)
     assert (len(ShardedSet(train)), len(ShardedSet(val))) == (20, 10)
     assert ShardedSet(val).labels["index"].tolist() == list(range(20, 30))
 
@@ -141,14 +144,14 @@ def test_a_full_disk_ends_with_a_message_and_leaves_nothing(
 ) -> None:
     folder = tmp_path / "prepared" / "val"
     save = np.save
-    calls: list[Path] = []
+    calls: list[BinaryIO] = []
 
-    def full(path: Path, *args: Any, **kwargs: Any) -> None:
-        calls.append(path)
+    def full(stream: BinaryIO, *args: Any, **kwargs: Any) -> None:
+        calls.append(stream)
         if len(calls) == 3:
-            path.write_bytes(b"half of a sha")  # what a full disk leaves
+            stream.write(b"half of a sha")  # what a full disk leaves
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(path, *args, **kwargs)
+        save(stream, *args, **kwargs)
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(DatasetError) as error:
@@ -177,14 +180,17 @@ def test_a_full_disk_leaves_the_set_that_was_there(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a device of Linux")
-def test_a_really_full_device_is_an_error_of_the_writer(tmp_path: Path) -> None:
+def test_a_really_full_device_is_an_error_of_the_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The reason for buffered writing: under a mapped write this would be a SIGBUS.
     folder = tmp_path / "val"
+    monkeypatch.setattr(shards, "uuid4", lambda: SimpleNamespace(hex="unique"))
 
     def full(indices: range) -> Shard:
         # The worker's next file is a link to a device that is always full.
-        partial_folder = folder.with_name(".val.partial")
-        (partial_folder / "images-00000.npy").symlink_to("/dev/full")
+        temporary = folder.with_name(".val.partial") / "temporary"
+        (temporary / "images-00000.npy-unique").symlink_to("/dev/full")
         return make(indices)
 
     with pytest.raises(DatasetError, match="No space left on device"):
@@ -296,3 +302,130 @@ def test_damage_is_told_with_the_remedy(
     assert str(folder) in str(error.value)
     assert "dvc repro -f prepare_ocr" in str(error.value)
     assert named in str(error.value)
+
+
+# Killed and started again
+
+
+class LostError(Exception):
+    """Stands for whatever ends the process."""
+
+
+def _until(indices: range, at: int, error: BaseException, made: Path) -> Shard:
+    """Make a shard, and note it; end where the sample ``at`` would be made."""
+    if at in indices:
+        raise error
+    (made / str(indices.start)).touch()
+    return make(indices)
+
+
+def _interrupt(tmp_path: Path, at: int, error: BaseException) -> Path:
+    """Write a set of five shards until an error in one of them; return the folder of what is kept."""
+    unfinished = tmp_path / ".val-1.partial"
+    made = tmp_path / "made"
+    made.mkdir(exist_ok=True)
+    function = partial(_until, at=at, error=error, made=made)
+    with pytest.raises(type(error)):
+        write_sets([NewSet(tmp_path / "val", range(50), function, {})], None, 10, unfinished)
+    return unfinished
+
+
+def _go_on(tmp_path: Path) -> list[int]:
+    """Write the set to its end; return the first samples of the shards that were made for it."""
+    made = tmp_path / "made again"
+    made.mkdir()
+    function = partial(_until, at=-1, error=LostError(), made=made)
+    new = NewSet(tmp_path / "val", range(50), function, {})
+    write_sets([new], None, 10, tmp_path / ".val-1.partial")
+    return sorted(int(path.name) for path in made.iterdir())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), EngineError("lost")])
+def test_what_is_complete_when_it_is_killed_is_not_made_again(
+    tmp_path: Path, error: BaseException
+) -> None:
+    write_set(tmp_path / "whole" / "val", range(50), make, {}, shard_size=10)
+    _interrupt(tmp_path, 30, error)
+    assert not (tmp_path / "val").exists()
+    assert _go_on(tmp_path) == [30, 40]
+    assert _bytes(tmp_path / "val") == _bytes(tmp_path / "whole" / "val")
+    assert sorted(path.name for path in tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "0/images-00001.npy").unlink(),
+        lambda folder: (folder / "0/labels-00001.parquet").write_bytes(b""),
+        lambda folder: (folder / "0/images-00001.npy").write_bytes(
+            (folder / "0/images-00001.npy").read_bytes()[:-1] + b"x"
+        ),
+        lambda folder: (folder / "records/0-00001").unlink(),
+        lambda folder: (folder / "records/0-00001").write_text("0" * 64),
+    ],
+    ids=["no images", "empty labels", "other images", "no record", "another record"],
+)
+def test_what_is_damaged_or_incomplete_is_made_again(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(_interrupt(tmp_path, 30, KeyboardInterrupt()))
+    assert _go_on(tmp_path) == [10, 30, 40]
+    write_set(tmp_path / "whole" / "val", range(50), make, {}, shard_size=10)
+    assert _bytes(tmp_path / "val") == _bytes(tmp_path / "whole" / "val")
+
+
+def test_an_error_keeps_nothing(tmp_path: Path) -> None:
+    assert not _interrupt(tmp_path, 30, LostError()).exists()
+    assert not _interrupt(tmp_path, 30, DatasetError("the disk is full")).exists()
+
+
+def test_storage_that_a_worker_does_not_see_is_told(tmp_path: Path) -> None:
+    writer = shards._Writer([make], tmp_path / "elsewhere")
+    with pytest.raises(DatasetError, match="storage that all of them share: mount it"):
+        shards._write_shard(writer, shards._ShardTask(0, 0, range(5)))
+
+
+# Size
+
+
+@pytest.mark.parametrize(
+    ("count", "size"),
+    [(10, 2000), (512_000, 2000), (1_000_000, 3907), (10_000_000, 20_000), (50_000_000, 20_000)],
+)
+def test_shards_grow_with_the_set(count: int, size: int) -> None:
+    assert shard_size(count) == size
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux lists what is mapped")
+def test_few_shards_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "OPEN_SHARDS", 3)
+    folder = tmp_path / "val"
+    write_set(folder, range(50), make, {}, shard_size=5)
+
+    def mapped() -> int:
+        return Path("/proc/self/maps").read_text().count(f"{folder}/images-")
+
+    prepared = ShardedSet(folder)
+    assert mapped() == 0
+    for i in [*range(50), *range(0, 50, 7)]:
+        np.testing.assert_array_equal(prepared.image(i), make(range(i, i + 1)).images[0])
+    assert mapped() == 3
+
+
+def test_a_set_is_sent_to_another_process_without_its_images(tmp_path: Path) -> None:
+    write_set(tmp_path / "val", range(50), make, {}, shard_size=5)
+    prepared = ShardedSet(tmp_path / "val")
+    prepared.image(0)
+    content = pickle.dumps(prepared)
+    assert np.asarray(prepared.image(0)).tobytes() not in content
+    again = pickle.loads(content)  # noqa: S301  # its own
+    np.testing.assert_array_equal(again.image(33), prepared.image(33))
+
+
+def test_a_shard_that_is_gone_when_it_is_read_is_told(tmp_path: Path) -> None:
+    write_set(tmp_path / "ocr" / "val", range(50), make, {}, shard_size=5)
+    prepared = ShardedSet(tmp_path / "ocr" / "val")
+    (tmp_path / "ocr" / "val" / "images-00003.npy").unlink()
+    prepared.image(0)
+    with pytest.raises(DatasetError, match=r"images-00003\.npy.*dvc repro -f prepare_ocr"):
+        prepared.image(17)

@@ -16,6 +16,7 @@ from src.core.charset import CHARSET
 from src.core.geometry import rectify
 from src.core.random import Draws
 from src.datasets.shards import NewSet, Shard, ShardedSet, write_sets
+from src.engine.tasks import LocalEngine
 from src.generators.atlas import CAP_SIZES, Atlas
 from src.generators.plate import FORMATS
 from src.generators.scene import SceneBlock, SceneRenderer, draw_scenes
@@ -92,7 +93,7 @@ class Scenes:
 def test_same_bytes_with_one_worker_with_two_and_for_shard_7_alone(tmp_path: Path) -> None:
     for name, workers in (("one", 1), ("two", 2)):
         new = NewSet(tmp_path / name, range(100, 190), Scenes(), {})
-        write_sets([new], workers=workers, shard_size=10)
+        write_sets([new], LocalEngine(workers), size=10)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert len(names) == 2 * 9 + 1
     for name in names:

@@ -2,6 +2,7 @@
 
     python -m src.read PATH... [--json] [--draw DIR] [--min-confidence P] [--alternatives N]
                        [--search full] [--model DIR]
+    python -m src.read PATH... --out DEST [--engine ray] [--cluster HOST:PORT] [--part-size N] …
 
 A PATH is an image, a folder (searched recursively), a pattern such as "photos/*.jpg", or - to read
 paths from standard input, one per line. Results go to standard output as soon as they are available, in
@@ -9,6 +10,9 @@ the order of the paths: one line per plate, or with --json one object per image.
 clip.mp4, but not those in a folder) gives events, one for each vehicle. Progress and errors go to standard
 error. An image that cannot be read does not stop the others; the exit status is then 1, as it is for a
 folder without images. Links to folders are followed.
+
+With --out, results go into Parquet files below DEST (src/read/parts.py), on this machine or on a Ray
+cluster. PATH and DEST may then be URLs: s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.
 """
 
 from __future__ import annotations
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
 
 MOST_ALTERNATIVES = 20
 """Maximum number of alternative texts of a plate."""
+PART_SIZE = 500
+"""Number of images per file of results, by default: half a minute's work of a core."""
 BROKEN_PIPE = 141
 """Exit status that shells use for SIGPIPE."""
 SIGNALLED = 128
@@ -218,6 +224,49 @@ def run(options: argparse.Namespace, signals: Signals) -> int:
     return status
 
 
+def run_parts(options: argparse.Namespace) -> int:
+    """Read all requested images into the folder of ``--out`` and return the exit status.
+
+    Raises:
+        UserError: The bundle, the folder or the cluster cannot be used.
+    """
+    from ..core.machine import available_cores
+    from ..engine.ray_cluster import RayEngine
+    from ..engine.tasks import Engine, LocalEngine
+    from ..inference.bundle import Bundle
+    from .parts import Settings, read_parts
+
+    engine: Engine = LocalEngine(available_cores())
+    if options.engine == "ray":
+        engine = RayEngine(options.cluster)
+    counts = read_parts(
+        list(_with_lines(options.paths)),
+        options.out,
+        options.part_size,
+        Settings(
+            min_confidence=options.min_confidence,
+            alternatives=options.alternatives,
+            search=options.search,
+        ),
+        Bundle.load(options.model),
+        engine,
+    )
+    print(
+        f"{counts.images} images are in {options.out}; {counts.errors} of them could not be read.",
+        file=sys.stderr,
+    )
+    return int(counts.errors > 0)
+
+
+def _with_lines(paths: Iterable[str]) -> Iterator[str]:
+    """Yield the paths, and the lines of standard input for -."""
+    for path in paths:
+        if path == "-":
+            yield from filter(None, (line.rstrip("\r\n") for line in sys.stdin))
+        else:
+            yield path
+
+
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=program("read"),
@@ -238,7 +287,47 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="number of the most probable texts of each plate to add to the JSON, up to 20 (default: 0)",
     )  # fmt: skip
     add_search_and_model(parser)
-    return parser.parse_args(arguments)
+    group = parser.add_argument_group("many images, into files")
+    group.add_argument(
+        "--out", metavar="DEST",
+        help="folder, s3://… or gs://… for Parquet files with the fields of --json; what is there already is "
+        "not read again",
+    )  # fmt: skip
+    group.add_argument(
+        "--part-size", type=_positive, metavar="N",
+        help=f"number of images per file (default: {PART_SIZE})",
+    )  # fmt: skip
+    group.add_argument(
+        "--engine", choices=("local", "ray"), default="local",
+        help="ray: on a Ray cluster (default: local)",
+    )  # fmt: skip
+    group.add_argument(
+        "--cluster", metavar="HOST:PORT",
+        help="head of the cluster (default: auto, that of RAY_ADDRESS or on this machine)",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    _check_combination(parser, options)
+    options.part_size = options.part_size or PART_SIZE
+    options.cluster = options.cluster or "auto"
+    return options
+
+
+def _check_combination(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with a message where options exclude or need each other."""
+    if options.out is None:
+        if options.engine == "ray" or options.part_size or options.cluster:
+            parser.error("--engine ray, --cluster and --part-size need --out DEST")
+    elif options.json or options.draw:
+        parser.error("--out cannot be combined with --json and --draw")
+    if options.cluster and options.engine == "local":
+        parser.error("--cluster needs --engine ray")
+
+
+def _positive(text: str) -> int:
+    with suppress(ValueError):
+        if (value := int(text)) > 0:
+            return value
+    raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text!r}")
 
 
 def _probability(text: str) -> float:
@@ -272,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signals = Signals()
     try:
         with signals.handled():
-            return run(options, signals)
+            return run(options, signals) if options.out is None else run_parts(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         if isinstance(error, OutputError):

@@ -35,9 +35,14 @@ class Result:
 
 
 def as_json(result: Result) -> str:
-    """Return one JSON object with ``path``, ``plates`` or ``error``, and ``warnings`` if any."""
+    """Return one JSON object with the fields of ``as_fields``."""
+    return json.dumps(as_fields(result))
+
+
+def as_fields(result: Result) -> dict[str, Any]:
+    """Return ``path``, ``plates`` or ``error``, and ``warnings`` if any."""
     if not result.is_read:
-        return json.dumps({"path": result.path, "error": result.error})
+        return {"path": result.path, "error": result.error}
     plates = [
         {
             "plate": plate.plate,
@@ -57,7 +62,7 @@ def as_json(result: Result) -> str:
         for plate in result.plates
     ]
     warnings = {"warnings": result.warnings} if result.warnings else {}
-    return json.dumps({"path": result.path, "plates": plates} | warnings)
+    return {"path": result.path, "plates": plates} | warnings
 
 
 def _alternatives(plate: Plate) -> dict[str, Any]:

@@ -97,16 +97,19 @@ class LocalEngine:
                 for task in islice(source, self.workers * _AHEAD - len(waiting)):
                     waiting[pool.submit(_call, task)] = task
                 if not waiting:
-                    return
+                    break
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     yield waiting.pop(future), future.result()
-        except BrokenProcessPool as error:
-            raise EngineError(
-                "a worker process ended abruptly; the system may have run out of memory. Use fewer "
-                "workers, or a machine with more memory, and run the same command again."
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except BaseException as error:
+            # Whoever stops this, by Ctrl-C or a signal, does not want to wait for long tasks.
+            pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise EngineError(
+                    "a worker process ended abruptly; the system may have run out of memory. Use fewer "
+                    "workers, or a machine with more memory, and run the same command again."
+                ) from error
+            raise
+        pool.shutdown()
 
 
 _worker: list[Any] = []

@@ -87,9 +87,18 @@ def _assignments() -> list[ast.AnnAssign]:
 def test_dvc_sees_every_parameter() -> None:
     config = load_config(PARAMETERS).model_dump()
     strings = {"src_path", "out_path", "dataset_path", "prepared_data_path", "feedback_path"}
-    strings |= {"backgrounds", "models", "trainer", "tracker"}
+    strings |= {"backgrounds", "models", "trainer", "tracker", "engine", "cluster"}
     ours = _flatten({name: value for name, value in config.items() if name not in strings})
     assert ours == PARAMS
+
+
+@pytest.mark.parametrize("value", ["head", "ray://head:10001", "", "a b:1"])
+def test_an_address_of_a_cluster_of_another_kind_is_told(tmp_path: Path, value: str) -> None:
+    for name in ("params.py", "params.yaml"):
+        text = (PARAMETERS / name).read_text().replace("cluster: auto", f"cluster: {value!r}")
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=r"params\.yaml: cluster: "):
+        load_config(tmp_path)
 
 
 def test_the_workspace_has_the_parameters_that_the_tests_have() -> None:

@@ -86,7 +86,7 @@ class Config(Section):
     """Experiment tracker that training metrics are logged to, in addition to DVCLive and TensorBoard."""
     engine: Literal["local", "ray"]
     """Where the prepare_* stages draw their sets: on this machine, or on a Ray cluster."""
-    cluster: Annotated[str, Field(pattern=r"^(auto|\S+:\d+)$")]
+    cluster: Annotated[str, Field(pattern=r"^(auto|[^\s/]+:\d+)$")]
     """Ray cluster: auto for that of RAY_ADDRESS or of this machine, or the address of its head as
     host:port."""
     trainer: TrainerConfig

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -194,9 +194,30 @@ def compare(config: Config, folder: Path, samples: int, shard: int) -> dict[str,
     return {"cores": cores, "samples": samples, "seconds_lost": lost, "engines": rows}
 
 
+class Watched(LocalEngine):
+    """Engine that notes the largest memory of a worker."""
+
+    peak: list[float]
+
+    def map(self, *arguments: Any) -> Iterator[Any]:
+        """Call ``LocalEngine.map``."""
+        for output in super().map(*arguments):
+            children = psutil.Process().children()
+            self.peak[0] = max(self.peak[0], *(_peak_mb(each.pid) for each in children), 0)
+            yield output
+
+
+def _peak_mb(pid: int) -> float:
+    """Return the largest memory of a process so far, in MB; from Linux's proc(5)."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 def one_set(config: Config, folder: Path, samples: int) -> dict[str, Any]:
     """Draw one set for the localizer, open it, and read random samples."""
-    engine = LocalEngine(available_cores())
+    engine = Watched(available_cores())
+    # Frozen, as engines are.
+    vars(engine).update(peak=[0.0])
     start = time.perf_counter()
     write_sets([localizer_set(config, folder / "set", samples)], engine)
     drawn = time.perf_counter()
@@ -217,8 +238,8 @@ def one_set(config: Config, folder: Path, samples: int) -> dict[str, Any]:
         "label_bytes_per_sample": float(prepared.labels.memory_usage(deep=True).sum()) / samples,
         "random_reads_per_second": READ / (read - opened),
         "open_shards": Path("/proc/self/maps").read_text().count(f"{folder}/set/images-"),
-        "worker_peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
-        "driver_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "worker_peak_mb": engine.peak[0],
+        "driver_peak_mb": _peak_mb(os.getpid()),
     }
 
 

@@ -72,10 +72,11 @@ def connect(cluster: str) -> None:
             logging_level=logging.WARNING,
             runtime_env={"py_modules": [str(PACKAGE)], "excludes": ["__pycache__"]},
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ClusterError(
-            f"no Ray cluster answers at {cluster}: {error} Start one with `ray start --head`, or give "
-            "the address of its head as host:port."
+            f"cannot connect to the Ray cluster {cluster}: {error} Start one with `ray start --head`, or "
+            "give the address of its head as host:port; if it asks for a token, give that in RAY_AUTH_TOKEN "
+            "or ~/.ray/auth_token."
         ) from error
 
 

@@ -35,15 +35,18 @@ def test_a_head_that_does_not_run_is_told_at_once(
             connect("auto" if variable else address)
 
 
-def test_no_cluster_on_this_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["no cluster", "no token"])
+def test_a_cluster_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     import ray
 
-    def none(**_: object) -> None:
-        raise ConnectionError("Could not find any running Ray instance.")
+    def refuse(**_: object) -> None:
+        if kind == "no cluster":
+            raise ConnectionError("Could not find any running Ray instance.")
+        raise ray.exceptions.AuthenticationError("no authentication token was found")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray, "init", none)
-    with pytest.raises(ClusterError, match="ray start --head"):
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ClusterError, match=r"ray start --head.*RAY_AUTH_TOKEN"):
         connect("auto")
 
 

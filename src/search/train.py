@@ -60,6 +60,8 @@ def main(config: Config, task: str) -> None:
         ClusterError: Ray is not installed, or no cluster answers.
     """
     check_prepared(config, task)
+    # Ray Train would print lines of standard error twice.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     connect(config.cluster)
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer

@@ -88,7 +88,9 @@ def test_an_error_that_a_user_can_fix_ends_the_training(
     message = (
         "error: params.py: BATCH_SIZE: 15 is not divisible by the 2 processes set in params.yaml"
     )
-    assert output.splitlines()[-1].startswith(message)
+    assert message in output
+    # Lines of processes that are ending may come later.
+    assert "TrainingFailedError" not in output[output.index(message) :]
     assert not list((workspace / ".ray").iterdir())
     assert not (workspace / "out/models").exists()
 
@@ -110,8 +112,8 @@ def test_a_lost_node_is_replaced_and_changes_no_bit(
     assert training.returncode == 0, output
     print(f"{time.monotonic() - started:.1f} s from the loss at step {step} to the end")
     # The last one that was complete, perhaps one after that which was seen.
-    (resumed,) = map(int, re.findall(r"last\.ckpt: resumed at step (\d+)", output))
-    assert step is not None
+    (resumed,) = set(map(int, re.findall(r"last\.ckpt: resumed at step (\d+)", output)))
+    assert step is not None, output
     assert 0 < step <= resumed < 48
     assert not last.exists()
     interrupted = sha256_of_weights(workspace), curves(workspace)

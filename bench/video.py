@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import msgspec
@@ -55,7 +55,7 @@ from src.video.events import Event
 from src.video.motion import MotionGate
 from src.video.settings import Settings, SourceSpec
 from src.video.sources import Frame, VideoFile
-from src.video.tracks import Track, Tracker
+from src.video.tracks import Track, Tracker, distinct
 from src.video.vote import Sighting, Vote
 from src.video.watcher import ReadFrame, Watcher, Watching, read_with
 
@@ -65,7 +65,9 @@ FIT_SEED = 10_000
 WRONG_SHARE = 0.004
 """Maximum fraction of the fitted events that may have a wrong text; the goal is 0.005."""
 LEAST_OF_A_KIND = 8
-"""Minimum number of right and of wrong events to fit on."""
+"""Minimum number of right and of wrong votes to fit on."""
+EARLY = (1, 2, 4, 8)
+"""Numbers of sightings after which a vote is fitted on too."""
 SPEED_FPS = 8.0
 SPEED_CLIPS = 6
 """Number of clips that the CPU time is measured on."""
@@ -139,6 +141,20 @@ VOTES: dict[str, Callable[[], Vote]] = {
 # Clips
 
 
+class Judged(NamedTuple):
+    """A vote, when its vehicle has gone or before.
+
+    Attributes:
+        features: Features of the vote.
+        is_right: Whether its text is that of a vehicle in the clip.
+        is_event: Whether its vehicle has gone and a text was read, so that it may be an event.
+    """
+
+    features: list[float]
+    is_right: bool
+    is_event: bool
+
+
 @dataclass(frozen=True)
 class Task:
     """A clip to be drawn and read.
@@ -170,12 +186,12 @@ class Outcome:
         truth: Its ground truth, as written beside it.
         events: Events with a text by rate and vote, the last revision of each, with the second at which it
             was given.
-        votes: Features and whether the text is right, for the calibration.
+        votes: What the calibration is fitted on.
     """
 
     truth: dict[str, Any]
     events: dict[tuple[float, str], list[tuple[Event, float]]] = field(default_factory=dict)
-    votes: list[tuple[list[float], bool]] = field(default_factory=list)
+    votes: list[Judged] = field(default_factory=list)
 
 
 _READERS: dict[Path | None, PlateReader] = {}
@@ -273,26 +289,32 @@ def events_of(
     return {(fps, name): [*events.values()] for name, events in given.items()}
 
 
-def votes_of(
-    path: Path, fps: float, read: ReadFrame, truth: dict[str, Any]
-) -> list[tuple[list[float], bool]]:
-    """Return the features of each track of a clip that has a text, and whether it is right."""
+def votes_of(path: Path, fps: float, read: ReadFrame, truth: dict[str, Any]) -> list[Judged]:
+    """Return the votes of a clip: those of its vehicles, and the same after a few sightings only.
+
+    Hardly any vehicle that was seen to the end has a wrong text, so that there would be nothing to fit on.
+    """
     gate, tracker = MotionGate(), Tracker()
-    tracks: list[Track] = []
+    texts = {vehicle["text"] for vehicle in truth["vehicles"]} - {""}
+    early: dict[tuple[int, int], Judged] = {}
+    gone: list[Track] = []
     for frame in VideoFile(str(path)).frames(fps, threading.Event()):
         if frame is None:
             continue
         if gate.opens(frame.image):
-            tracks += tracker.update(frame.time, read(frame))
+            gone += tracker.update(frame.time, distinct(read(frame)))
         else:
-            tracks += tracker.remain(frame.time)
-    tracks += tracker.close()
-    texts = {vehicle["text"] for vehicle in truth["vehicles"]} - {""}
-    return [
-        (event_features(track.vote).tolist(), track.vote.text in texts)
-        for track in tracks
-        if track.vote.reads
-    ]
+            gone += tracker.remain(frame.time)
+        for track in tracker.tracks:
+            key = (track.number, track.vote.sightings)
+            if key[1] in EARLY and key not in early:
+                early[key] = _judged(track, texts, False)
+    gone += tracker.close()
+    return [*early.values(), *(_judged(track, texts, track.vote.reads > 0) for track in gone)]
+
+
+def _judged(track: Track, texts: set[str], is_event: bool) -> Judged:
+    return Judged(event_features(track.vote).tolist(), track.vote.text in texts, is_event)
 
 
 # Scores
@@ -440,20 +462,21 @@ def speed(tasks: Sequence[Task]) -> dict[str, Any]:
 # Calibration
 
 
-def fit(votes: Sequence[tuple[list[float], bool]], bundle: str) -> EventCalibration:
+def fit(votes: Sequence[Judged], bundle: str, command: str) -> EventCalibration:
     """Fit the calibration by logistic regression; a feature with a negative weight is left out.
 
     Raises:
-        UserError: There are too few events.
+        UserError: There are too few votes, or no events.
     """
     from sklearn.linear_model import LogisticRegression
 
-    values = np.array([features for features, _ in votes])
-    right = np.array([is_right for _, is_right in votes], bool)
-    if min(right.sum(), (~right).sum()) < LEAST_OF_A_KIND:
+    values = np.array([vote.features for vote in votes])
+    right = np.array([vote.is_right for vote in votes], bool)
+    events = np.array([vote.is_event for vote in votes], bool)
+    if min(right.sum(), (~right).sum()) < LEAST_OF_A_KIND or not events.any():
         raise UserError(
-            f"of {len(right)} events {right.sum()} are right; at least {LEAST_OF_A_KIND} right and as many "
-            "wrong ones are needed: raise --vehicles"
+            f"of {len(right)} votes {right.sum()} are right; at least {LEAST_OF_A_KIND} right and as many "
+            "wrong ones are needed, and an event: raise --vehicles"
         )
     used = [*range(len(FEATURES))]
     while True:
@@ -467,16 +490,17 @@ def fit(votes: Sequence[tuple[list[float], bool]], bundle: str) -> EventCalibrat
     weights[used] = found
     intercept = float(model.intercept_[0] - found @ mean)
     probability = 1 / (1 + np.exp(-(values @ weights + intercept)))
-    threshold = choose_threshold(np.where(right, 0.0, probability), WRONG_SHARE).value
+    wrong = np.where(right, 0.0, probability)[events]
+    threshold = choose_threshold(wrong, WRONG_SHARE).value
     return EventCalibration(
         features=FEATURES,
         weights=tuple(round(value, 6) for value in weights.tolist()),
         intercept=round(intercept, 6),
         threshold=threshold,
-        events=len(right),
-        right=int(right.sum()),
+        events=int(events.sum()),
+        right=int((right & events).sum()),
         bundle=bundle,
-        command=" ".join(["python", *sys.argv]),
+        command=command,
     )
 
 
@@ -519,7 +543,13 @@ def main() -> None:
         if options.fit:
             votes = [vote for outcome in outcomes for vote in outcome.votes]
             revision = reader_of(options.model).manifest.git_revision or ""
-            calibration = fit(votes, revision)
+            # Where clips are kept, and by how many they are read, changes nothing.
+            rates = " ".join(f"{rate:g}" for rate in options.fps)
+            command = (
+                f"python bench/video.py --fit --vehicles {options.vehicles} "
+                f"--height {options.height} --fps {rates} --seed {options.seed}"
+            )
+            calibration = fit(votes, revision, command)
             text = json.dumps(msgspec.to_builtins(calibration), indent=2)
             temporary = FILE.with_name(f".{FILE.name}.partial")
             temporary.write_text(f"{text}\n", encoding="utf-8")

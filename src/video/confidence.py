@@ -36,7 +36,7 @@ class EventCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         weights: Weight of each feature.
         intercept: Constant added to the weighted features.
         threshold: Probability from which on an event has a text.
-        events: Number of events that it was fitted on.
+        events: Number of events that it was fitted on; the same vehicles after a few sightings were, too.
         right: Number of these whose text was right.
         bundle: Revision of the bundle that read them.
         command: Command that fitted it.

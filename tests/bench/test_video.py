@@ -100,16 +100,22 @@ def test_the_fit_separates_right_from_wrong_events(bench: ModuleType) -> None:
     values = numbers.normal(0, 1, (400, len(FEATURES))) + 2.5 * right[:, None]
     # A feature that says the opposite is left out.
     values[:, 2] *= -1
-    made = bench.fit(
-        [(row.tolist(), bool(each)) for row, each in zip(values, right, strict=True)], "abc"
-    )
+    votes = [
+        bench.Judged(row.tolist(), bool(each), number < 300)
+        for number, (row, each) in enumerate(zip(values, right, strict=True))
+    ]
+    made = bench.fit(votes, "abc", "python fit")
     assert made.weights[2] == 0
     assert sum(weight > 0 for weight in made.weights) == 3
-    assert (made.events, made.right, made.bundle) == (400, int(right.sum()), "abc")
+    assert (made.events, made.right, made.bundle) == (300, int(right[:300].sum()), "abc")
+    assert made.command == "python fit"
     probability = 1 / (1 + np.exp(-(values @ np.array(made.weights) + made.intercept)))
-    assert (probability[~right] >= made.threshold).sum() <= bench.WRONG_SHARE * 400
+    # Votes before the end are fitted on, and have no say in the threshold.
+    wrong = probability[:300][~right[:300]]
+    assert (wrong >= made.threshold).sum() <= bench.WRONG_SHARE * 300
+    assert (wrong >= made.threshold - 0.02).sum() > bench.WRONG_SHARE * 300
     with pytest.raises(UserError, match="raise --vehicles"):
-        bench.fit([([0.0] * len(FEATURES), True)] * 50, "abc")
+        bench.fit([bench.Judged([0.0] * len(FEATURES), True, True)] * 50, "abc", "")
 
 
 def test_rounds_have_the_vehicles_that_are_asked_for(bench: ModuleType, tmp_path: Path) -> None:

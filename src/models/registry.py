@@ -131,12 +131,29 @@ def save_model(model: Localizer | Recognizer, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # safetensors' own writer creates files that only their owner can read.
-        temporary.write_bytes(save(state, metadata))
+        temporary.write_bytes(_in_order(save(state, metadata)))
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot write the model: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+_LENGTH = 8
+"""Bytes at the beginning of a safetensors file that hold the length of its header, a JSON object."""
+
+
+def _in_order(content: bytes) -> bytes:
+    """Return a safetensors file with its metadata sorted by name.
+
+    safetensors orders them by chance, and DVC would take two files of the same model for different ones.
+    """
+    end = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
+    header = json.loads(content[_LENGTH:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    # As safetensors writes it, so that the length with its padding stays the same.
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return content[:_LENGTH] + text.ljust(end - _LENGTH) + content[end:]
 
 
 def _kind_of(model: Localizer | Recognizer) -> tuple[str, Mapping[str, Entry[Any]]]:

@@ -78,6 +78,16 @@ def test_file_gives_the_same_model_whatever_params_py_says(name: str, tmp_path: 
         torch.testing.assert_close(loaded(images), model(images))
 
 
+@pytest.mark.parametrize("name", [*LOCALIZERS, *RECOGNIZERS])
+def test_the_same_model_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
+    model = build_localizer(name, CONFIG) if name in LOCALIZERS else build_recognizer(name, CONFIG)
+    contents = set()
+    for _ in range(8):
+        save_model(model, tmp_path / "model.safetensors")
+        contents.add((tmp_path / "model.safetensors").read_bytes())
+    assert len(contents) == 1
+
+
 def test_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ModelError, match=r"models\.localizer.*'yolo'.*plate_net"):
         build_localizer("yolo", CONFIG)

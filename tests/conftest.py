@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _LONGEST = (
     "tests/test_pipeline.py",
+    "tests/watch/test_watch.py",
     "tests/scripts/test_transfer.py",
     "tests/training/test_fit.py",
 )
@@ -160,3 +163,39 @@ def tiny_workspace(_workspace: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "workspace"
     shutil.copytree(_workspace, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[tuple[str, dict[str, str]]]:
+    """URL of an S3 server, and its user's keys. Only one in a process: moto's users are global."""
+    import boto3
+    from moto import settings
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    iam = boto3.client(
+        "iam", endpoint_url=url, region_name="us-east-1",
+        aws_access_key_id="any", aws_secret_access_key="any",  # noqa: S106  # it takes any yet
+    )  # fmt: skip
+    iam.create_user(UserName="pusher")
+    statement = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_user_policy(UserName="pusher", PolicyName="all", PolicyDocument=policy)
+    key = iam.create_access_key(UserName="pusher")["AccessKey"]
+    before = settings.INITIAL_NO_AUTH_ACTION_COUNT
+    # From here on it looks at keys and signatures; by default it takes any.
+    settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
+    yield (
+        url,
+        {
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+            "AWS_DEFAULT_REGION": "us-east-1",
+        },
+    )
+    settings.INITIAL_NO_AUTH_ACTION_COUNT = before
+    server.stop()

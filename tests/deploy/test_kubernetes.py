@@ -171,26 +171,31 @@ def test_the_others_are_for_the_servers_pods() -> None:
     assert target["name"] == deployment("serve")["metadata"]["name"]
 
 
-def test_the_ingress_leads_to_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    (ingress,) = documents(ROOT / "kubernetes" / "ingress.yml")
-    (rule,) = ingress["spec"]["rules"]
-    (path,) = rule["http"]["paths"]
-    service = of_kind("Service")
-    assert path["backend"]["service"]["name"] == service["metadata"]["name"]
-    assert path["backend"]["service"]["port"]["name"] == service["spec"]["ports"][0]["name"]
+def test_the_ingresses_lead_to_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     page = ROOT / "docs" / "deployment.md"
     (line,) = [line for line in shell_lines(page) if line.startswith("kubectl set env")]
     _, _, _, target, *variables = line.split()
     assert target == f"deployment/{deployment('serve')['metadata']['name']}"
     for variable in variables:
         monkeypatch.setenv(*variable.split("="))
-    assert path["path"] == Settings().root_path
+    settings = Settings()
+    expected = {
+        settings.root_path: settings.max_body_mib,
+        f"{settings.root_path}/v1/events": settings.max_clip_mib,
+    }
+    service, found = of_kind("Service"), {}
+    for ingress in documents(ROOT / "kubernetes" / "ingress.yml"):
+        (rule,) = ingress["spec"]["rules"]
+        (path,) = rule["http"]["paths"]
+        assert path["backend"]["service"]["name"] == service["metadata"]["name"]
+        assert path["backend"]["service"]["port"]["name"] == service["spec"]["ports"][0]["name"]
+        size = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+        found[path["path"]] = float(size.removesuffix("m"))
+    assert found == expected
     assert (
-        Settings().trusted_proxies
+        settings.trusted_proxies
         == dict(each.split("=") for each in variables)["PLATES_TRUSTED_PROXIES"]
     )
-    size = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
-    assert size == f"{max(Settings().max_body_mib, Settings().max_clip_mib):g}m"
 
 
 def test_pods_may_be_moved_and_are_never_all_gone() -> None:

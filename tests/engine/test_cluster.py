@@ -32,10 +32,9 @@ from src.read.__main__ import main as read
 from src.stack import prepare as prepare_stack
 from tests.bundles import scene, write_bundle
 from tests.conftest import PARAMETERS
-from tests.scripts.conftest import S3, _server
+from tests.scripts.conftest import S3
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-__all__ = ["_server"]
 ROOT = Path(__file__).parents[2]
 STORE = 100 * 2**20
 """Bytes of a node's object store: /dev/shm may be small."""
@@ -91,9 +90,9 @@ class Nodes:
 
 
 @pytest.fixture(scope="module")
-def environment(_server: tuple[str, dict[str, str]]) -> Iterator[None]:
+def environment(s3_server: tuple[str, dict[str, str]]) -> Iterator[None]:
     """Variables that the nodes are started with: nobody else's token, and an S3 server."""
-    url, keys = _server
+    url, keys = s3_server
     with pytest.MonkeyPatch.context() as patch:
         for name, value in keys.items():
             patch.setenv(name, value)
@@ -324,11 +323,11 @@ def test_a_killed_driver_goes_on_with_the_shards_that_are_there(
 
 
 @pytest.fixture
-def bucket(environment: None, _server: tuple[str, dict[str, str]]) -> S3:
+def bucket(environment: None, s3_server: tuple[str, dict[str, str]]) -> S3:
     """An empty bucket, whose address and keys are in the environment."""
     import boto3
 
-    url, keys = _server
+    url, keys = s3_server
     server = S3(url, keys, boto3.client("s3", endpoint_url=url))
     server.client.create_bucket(Bucket=server.bucket)
     return server

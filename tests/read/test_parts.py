@@ -19,9 +19,9 @@ from src.read.__main__ import main
 from src.read.parts import MANIFEST, SUCCESS, PartWriter, Settings
 from src.read.storage import Place, Storage, StorageError, place_of
 from tests.bundles import scene, write_bundle
-from tests.scripts.conftest import S3, _server, plain, s3
+from tests.scripts.conftest import S3, plain, s3
 
-__all__ = ["_server", "plain", "s3"]
+__all__ = ["plain", "s3"]
 ROOT = Path(__file__).parents[2]
 PLATES = ("GE65432", "ZH123456", "BE1", "VD777", "JU4")
 

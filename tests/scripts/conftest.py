@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,47 +145,12 @@ class S3:
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
 
-@pytest.fixture(scope="session")
-def _server() -> Iterator[tuple[str, dict[str, str]]]:
-    import boto3
-    from moto import settings
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    iam = boto3.client(
-        "iam", endpoint_url=url, region_name="us-east-1",
-        aws_access_key_id="any", aws_secret_access_key="any",  # noqa: S106  # it takes any yet
-    )  # fmt: skip
-    iam.create_user(UserName="pusher")
-    statement = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    iam.put_user_policy(UserName="pusher", PolicyName="all", PolicyDocument=policy)
-    key = iam.create_access_key(UserName="pusher")["AccessKey"]
-    before = settings.INITIAL_NO_AUTH_ACTION_COUNT
-    # From here on it looks at keys and signatures; by default it takes any.
-    settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
-    yield (
-        url,
-        {
-            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
-            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
-            "AWS_DEFAULT_REGION": "us-east-1",
-        },
-    )
-    settings.INITIAL_NO_AUTH_ACTION_COUNT = before
-    server.stop()
-
-
 @pytest.fixture
-def s3(_server: tuple[str, dict[str, str]], plain: None, monkeypatch: pytest.MonkeyPatch) -> S3:
+def s3(s3_server: tuple[str, dict[str, str]], plain: None, monkeypatch: pytest.MonkeyPatch) -> S3:
     """The server with an empty bucket; its user's keys are in the environment."""
     import boto3
 
-    url, keys = _server
+    url, keys = s3_server
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
     server = S3(url, keys, boto3.client("s3", endpoint_url=url))

@@ -152,10 +152,13 @@ def nginx(port: int, keeps_prefix: bool) -> Iterator[int]:
     for old, new in (
         ("server 127.0.0.1:8080;", f"server 127.0.0.1:{port};"),
         ("listen 80;", f"listen 127.0.0.1:{listening};"),
-        ("http://plates;", "http://plates;" if keeps_prefix else "http://plates/;"),
     ):
         assert site.count(old) == 1
         site = site.replace(old, new)
+    assert site.count("http://plates;") == 2
+    if not keeps_prefix:
+        for removed in ("/", "/v1/events"):
+            site = site.replace("http://plates;", f"http://plates{removed};", 1)
     with tempfile.TemporaryDirectory(prefix="plates-") as folder:
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         paths = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
@@ -204,6 +207,8 @@ def test_behind_nginx(folder: Path, keeps_prefix: bool) -> None:
         assert client.post("/plates/v1/read", content=large).status_code == 200
         too_large = client.post("/plates/v1/read", content=bytes(33 * 2**20))
         assert too_large.status_code == 413
+        # As large as a clip may be; but it is none.
+        assert client.post("/plates/v1/events", content=bytes(33 * 2**20)).status_code == 415
 
         # Connections to the server stay open, longer than it would have kept them once.
         state = direct.server.server_state  # type: ignore[attr-defined]
@@ -229,6 +234,6 @@ def test_behind_nginx(folder: Path, keeps_prefix: bool) -> None:
 
 def test_the_guide_agrees_with_the_settings() -> None:
     text = GUIDE.read_text("utf-8")
-    most = max(Settings().max_body_mib, Settings().max_clip_mib)
-    assert f"client_max_body_size {most:g}m;" in text
+    for limit in (Settings().max_body_mib, Settings().max_clip_mib):
+        assert text.count(f"client_max_body_size {limit:g}m;") == 1
     assert f"{Settings().keep_alive_s} seconds" in text

@@ -34,7 +34,7 @@ from src.blur.videos import find_ways
 from src.config import load_config
 from src.core.geometry import FloatArray
 from src.core.images import load_image
-from src.core.intervals import wilson
+from src.evaluation.metrics import rounded, share
 from src.generators.atlas import Atlas
 from src.generators.clips import draw_clip
 from src.generators.footage import Footage, write_clip
@@ -60,18 +60,6 @@ def covered(plate: FloatArray, covers: Iterable[FloatArray], size: tuple[int, in
     return float((area & cover).sum() / max(int(area.sum()), 1))
 
 
-def share(hits: Iterable[bool]) -> dict[str, Any]:
-    """Return a share with its 95 % confidence interval (Wilson, 1927)."""
-    values = list(hits)
-    low, high = wilson(sum(values), len(values))
-    return {
-        "share": round(sum(values) / max(len(values), 1), 4),
-        "count": len(values),
-        "low": round(low, 4),
-        "high": round(high, 4),
-    }
-
-
 def of_images(reader: PlateReader, labels: Path, search: Search) -> dict[str, Any]:
     """Return how many labelled plates are covered, and how many covers there are beside."""
     hits, others = [], 0
@@ -89,7 +77,7 @@ def of_images(reader: PlateReader, labels: Path, search: Search) -> dict[str, An
     return {
         "images": str(labels),
         "search": search,
-        "covered": share(hits),
+        "covered": share(sum(hits), len(hits)),
         "covers_without_plate": others,
     }
 
@@ -124,11 +112,12 @@ def of_clips(
                     frames.append(hit)
                     vehicles[index, vehicle].append(hit)
         path.unlink()
+    hidden = [all(hits) for hits in vehicles.values()]
     return {
         "clips": count,
         "height": height,
-        "frames": share(frames),
-        "vehicles": share(all(hits) for hits in vehicles.values()),
+        "frames": share(sum(frames), len(frames)),
+        "vehicles": share(sum(hidden), len(hidden)),
     }
 
 
@@ -144,11 +133,11 @@ def main() -> None:
     reader = PlateReader.load(options.model)
     if options.labels is not None:
         for search in ("standard", "full"):
-            print(json.dumps(of_images(reader, options.labels, search)), flush=True)
+            print(json.dumps(rounded(of_images(reader, options.labels, search))), flush=True)
     if options.clips:
         with tempfile.TemporaryDirectory() as folder:
             result = of_clips(reader, options.clips, options.height, options.seed, Path(folder))
-        print(json.dumps(result))
+        print(json.dumps(rounded(result)))
 
 
 if __name__ == "__main__":

@@ -30,14 +30,19 @@ def bench() -> Iterator[ModuleType]:
         sys.path.pop(0)
 
 
+def right_by(pixels: float) -> np.ndarray:
+    """The corners of the plate, moved to the right."""
+    return PLATE + np.array([pixels, 0.0])
+
+
 def test_the_visible_part_of_a_plate_counts(bench: ModuleType) -> None:
     assert bench.covered(PLATE, [], (100, 100)) == 0
     assert bench.covered(PLATE, [PLATE], (100, 100)) == 1
     # The margin of the cover is half of the plate's height.
-    assert bench.covered(PLATE, [[*PLATE, 25, 0]], (100, 100)) == pytest.approx(0.5, abs=0.05)
-    both = [PLATE - [25, 0], [*PLATE, 25, 0]]
-    assert bench.covered(PLATE, both, (100, 100)) == 1
-    assert bench.covered([*PLATE, 40, 0], [[*PLATE, 20, 0]], (100, 100)) == 1
+    assert bench.covered(PLATE, [right_by(25)], (100, 100)) == pytest.approx(0.5, abs=0.05)
+    assert bench.covered(PLATE, [right_by(-25), right_by(25)], (100, 100)) == 1
+    # The half of it that is in the image.
+    assert bench.covered(right_by(40), [right_by(20)], (100, 100)) == 1
 
 
 def test_plates_that_are_found_and_missed(tmp_path: Path) -> None:

@@ -25,7 +25,14 @@ from .averaging import AveragedWeights
 from .callbacks import OwnTermination, Progress, ResumedEarlyStopping
 from .checkpoints import AtomicCheckpoints, ResumePoints, fingerprint, resume_point, say, write_best
 from .data import TrainingData, one_thread
-from .hardware import Step, accelerator, choose_precision, is_first, processes
+from .hardware import (
+    Step,
+    accelerator,
+    check_launched,
+    choose_precision,
+    is_first,
+    processes,
+)
 from .loggers import loggers, trackers
 from .module import TrainingModule
 
@@ -55,9 +62,11 @@ def train(
         callbacks: Further callbacks, called after those of the training but before checkpoints are written.
 
     Raises:
-        StageError: The loss is no longer finite, or a parameter does not fit the number of processes.
+        StageError: The loss is no longer finite, a parameter does not fit the number of processes, or the
+            processes of other nodes cannot be met.
     """
     _quiet()
+    check_launched(config)
     local, nodes = processes(config)
     if module.batch_size % (local * nodes):
         raise StageError(
@@ -197,5 +206,9 @@ def _quiet() -> None:
         ".*treespec, LeafSpec.*",
         # Batch norm layers are in evaluation mode while a model is fine-tuned.
         ".*eval mode at the start of training.*",
+        # What is measured has been gathered from all processes.
+        ".*sync_dist=True.*",
+        # Lightning's own calls of PyTorch.
+        ".*all_gather is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -15,6 +15,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from lightning.fabric.plugins.environments import (
+    LSFEnvironment,
+    MPIEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 from ..config import Config
 from ..core.errors import StageError
@@ -25,6 +31,8 @@ GAIN = 1.1
 """Speedup that bf16 must reach to be chosen, as it rounds more coarsely than float32."""
 MEASURED_SECONDS = 2.0
 _MEASURED_STEPS = 10
+
+_LAUNCHERS = (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment)
 
 Step = Callable[[AbstractContextManager[object]], object]
 """A training step: forward pass and loss inside the context, backward pass and optimizer outside it."""
@@ -53,6 +61,23 @@ def processes(config: Config) -> tuple[int, int]:
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         return local, int(os.environ["WORLD_SIZE"]) // local
     return config.trainer.devices, config.trainer.num_nodes
+
+
+def check_launched(config: Config) -> None:
+    """Check that this process can meet those of the other nodes.
+
+    Raises:
+        StageError: params.yaml asks for several nodes, and nothing tells where the others are. The training
+            would wait for them.
+    """
+    nodes = processes(config)[1]
+    is_launched = any(launcher.detect() for launcher in _LAUNCHERS)
+    if nodes > 1 and not is_launched and "MASTER_ADDR" not in os.environ:
+        raise StageError(
+            f"params.yaml: trainer.num_nodes: {nodes} nodes, but nothing tells this process where the others "
+            "are. Start it with torchrun on each node, or on a Ray cluster with python -m "
+            "src.search.train; or set trainer.num_nodes to 1."
+        )
 
 
 def is_first() -> bool:

@@ -32,7 +32,7 @@ from src.datasets.localize import LocalizeDataset
 from src.localize import train as localize_train
 from src.localize.train import main
 from src.models.registry import build_localizer, load_localizer
-from src.training import callbacks, checkpoints, fit, loggers
+from src.training import callbacks, checkpoints, fit, hardware, loggers
 from src.training.averaging import AveragedWeights, update_average
 from src.training.checkpoints import ResumePoints, resume_point
 from src.training.data import TrainingData
@@ -683,6 +683,19 @@ def test_batch_must_divide_among_processes(workspace: Path) -> None:
     set_texts(workspace, "devices: 1", "devices: 3")
     with pytest.raises(StageError, match=r"BATCH_SIZE: 16 is not divisible by the 3 processes"):
         main(load_config(workspace))
+
+
+def test_several_nodes_need_a_launcher(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, a process would wait for the others until it is killed."""
+    set_texts(workspace, "num_nodes: 1", "num_nodes: 2")
+    config = load_config(workspace)
+    with pytest.raises(StageError, match=r"num_nodes: 2 nodes.*src\.search\.train"):
+        main(config)
+    assert not (workspace / "out").exists()
+    for variable in ("MASTER_ADDR", "SLURM_NTASKS"):
+        monkeypatch.setenv(variable, "2")
+        hardware.check_launched(config)
+        monkeypatch.delenv(variable)
 
 
 def test_each_process_must_have_a_sample_to_validate(workspace: Path) -> None:

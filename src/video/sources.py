@@ -44,6 +44,10 @@ _EARLY = 1e-3
 """Seconds by which a frame may be earlier than it is due: time stamps are rounded."""
 _JPEG = b"\xff\xd8"
 """How raw MJPEG begins: it is one JPEG after the other."""
+_START = 256
+"""Number of bytes that tell text from a video."""
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+"""What is in the header of every video format, and in no text."""
 _USUAL_RATE = 25.0
 """Frames a second of a file that does not state them."""
 _MISSING = 2.0
@@ -112,15 +116,7 @@ class VideoFile:
     dropped = 0
 
     def __init__(self, path: str, raw_rate: float = 25.0, report: Report = lambda _: None) -> None:
-        try:
-            with Path(path).open("rb") as file:
-                start = file.read(len(_JPEG))
-        except FileNotFoundError:
-            raise SourceError(f"{path}: there is no such file") from None
-        except OSError as error:
-            raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
-        if not start:
-            raise SourceError(f"{path}: is empty")
+        start = start_of_video(path)
         self._path, self._report = path, report
         self._capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
@@ -132,7 +128,7 @@ class VideoFile:
             int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
         )
         """Width and height of its frames in pixels, as stated."""
-        self._is_raw = start == _JPEG
+        self._is_raw = start.startswith(_JPEG)
         self._rate = raw_rate if self._is_raw else self._capture.get(cv2.CAP_PROP_FPS)
         if not 0 < self._rate <= 1000:
             self._rate = _USUAL_RATE
@@ -216,6 +212,27 @@ class FrameFolder:
                 self._report(str(error))
                 continue
             yield Frame(time, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def start_of_video(path: str) -> bytes:
+    """Return the first bytes of a video file.
+
+    Raises:
+        SourceError: There is no such file, or it is text. What FFmpeg takes for a play list would make it
+            open other files and hosts.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(_START)
+    except FileNotFoundError:
+        raise SourceError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not start:
+        raise SourceError(f"{path}: is empty")
+    if not _BINARY.search(start):
+        raise SourceError(f"{path}: is text; if it is a play list, name the videos that it lists")
+    return start
 
 
 def _next_due(time: float, fps: float) -> float:

@@ -68,13 +68,26 @@ def test_it_ends_when_asked_to(tmp_path: Path) -> None:
 def test_what_is_no_video_is_explained(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_text("nothing to see")
+    (tmp_path / "noise.mp4").write_bytes(bytes(range(256)))
     for name, what in (
         ("none.mp4", "there is no such file"),
         ("empty.mp4", "is empty"),
-        ("text.mp4", "cannot be read as a video"),
+        ("text.mp4", "is text"),
+        ("noise.mp4", "cannot be read as a video"),
     ):
         with pytest.raises(SourceError, match=rf"{name}: {what}"):
             VideoFile(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    "text", ["#EXTM3U\n#EXTINF:3,\n{}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile {}\n"]
+)
+def test_a_play_list_opens_no_other_file(text: str, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", numbered(30), 10.0, "mp4v")
+    play_list = tmp_path / "list.mp4"
+    play_list.write_text(text.format(video.name))
+    with pytest.raises(SourceError, match=r"list\.mp4: is text"):
+        VideoFile(str(play_list))
 
 
 def test_a_truncated_file_is_read_and_reported(tmp_path: Path) -> None:

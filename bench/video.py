@@ -46,7 +46,7 @@ from src.core.intervals import wilson
 from src.core.machine import available_cores
 from src.core.provenance import machine
 from src.generators.atlas import Atlas
-from src.generators.clips import KINDS, Clip, draw_clip
+from src.generators.clips import KINDS, Clip, draw_clip, frame_size
 from src.generators.footage import Footage, write_clip
 from src.inference.calibration import choose_threshold
 from src.inference.reader import Plate, PlateReader
@@ -59,7 +59,6 @@ from src.video.tracks import Track, Tracker, distinct
 from src.video.vote import Sighting, Vote
 from src.video.watcher import ReadFrame, Watcher, Watching, read_with
 
-ASPECT = 16 / 9
 FIT_SEED = 10_000
 """Added to the seed of the clips that the calibration is fitted on."""
 WRONG_SHARE = 0.004
@@ -210,7 +209,7 @@ def clip_of(seed: int, index: int, height: int) -> Clip:
     params = load_config().StreetPlateParams
     if not _ATLAS:
         _ATLAS.append(Atlas(params, 0))
-    return draw_clip(params, _ATLAS[0], seed, index, (round(height * ASPECT) // 2 * 2, height))
+    return draw_clip(params, _ATLAS[0], seed, index, frame_size(height))
 
 
 class Readings:

@@ -314,6 +314,11 @@ class Clip:
         return rows
 
 
+def frame_size(height: int) -> tuple[int, int]:
+    """Return width and height in pixels of frames of 16:9; H.264 needs an even width."""
+    return round(height * 16 / 9) // 2 * 2, height
+
+
 def draw_clip(
     params: StreetPlateParams,
     atlas: Atlas,

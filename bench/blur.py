@@ -36,11 +36,10 @@ from src.core.geometry import FloatArray
 from src.core.images import load_image
 from src.evaluation.metrics import rounded, share
 from src.generators.atlas import Atlas
-from src.generators.clips import draw_clip
+from src.generators.clips import draw_clip, frame_size
 from src.generators.footage import Footage, write_clip
 from src.inference.reader import PlateReader, Search
 
-ASPECT = 16 / 9
 OF_BOX, OF_PLATE = 0.9, 0.95
 """Minimum covered part of a labelled box, and of a drawn plate."""
 
@@ -88,7 +87,7 @@ def of_clips(
     """Return in how many frames, and of how many vehicles, the plates of drawn clips are covered."""
     params = load_config().StreetPlateParams
     atlas = Atlas(params, 0)
-    size = (round(height * ASPECT) // 2 * 2, height)
+    size = frame_size(height)
     frames: list[bool] = []
     vehicles: dict[tuple[int, int], list[bool]] = defaultdict(list)
     for index in tqdm(range(count), unit=" clips"):
@@ -105,7 +104,7 @@ def of_clips(
         )
         for number in range(len(clip)):
             time = number / clip.frame_rate
-            covers = [at for way in ways if (at := way.at(time)) is not None]
+            covers = [at for way in ways for at in way.at(time)]
             for vehicle, seen in enumerate(clip.seen(number)):
                 if seen is not None and seen.is_clear:
                     hit = covered(seen.corners, covers, size) >= OF_PLATE

@@ -19,7 +19,7 @@ from ..core.geometry import FloatArray
 from ..core.images import Pixels
 from ..core.program import COMMAND
 from ..inference.reader import Plate
-from ..video.sources import SourceError
+from ..video.sources import SourceError, start_of_video
 from ..video.tracks import Tracker
 from ..video.vote import Sighting, Vote
 from .covering import Method, cover
@@ -57,18 +57,29 @@ class Way(Vote):
         self.times.append(sighting.time)
         self.corners.append(np.array(sighting.plate.corners, np.float64))
 
-    def at(self, time: float) -> FloatArray | None:
-        """Return the corners ``(4, 2)`` at a time; None where the plate is not expected to be seen."""
+    def at(self, time: float) -> list[FloatArray]:
+        """Return where the plate may be at a time, each ``(4, 2)``; nothing where it is not expected.
+
+        A sighting may be of something else beside the plate, so its neighbours are also connected without it.
+        """
         times = self.times
         if not times[0] - BEYOND <= time <= times[-1] + BEYOND:
-            return None
+            return []
         if len(times) == 1:
-            return self.corners[0]
+            return [self.corners[0]]
         # Beyond its ends, a way goes on as it went there.
         i = int(np.clip(np.searchsorted(times, time), 1, len(times) - 1))
-        share = (time - times[i - 1]) / max(times[i] - times[i - 1], 1e-6)
+        pairs = [(i - 1, i), (i - 2, i), (i - 1, i + 1)]
+        return [
+            self._between(*pair, time) for pair in pairs if pair[0] >= 0 and pair[1] < len(times)
+        ]
+
+    def _between(self, first: int, second: int, time: float) -> FloatArray:
+        """Return the corners at a time on the straight way from one sighting to another."""
+        start, end = self.times[first], self.times[second]
+        share = (time - start) / max(end - start, 1e-6)
         share = float(np.clip(share, -_AHEAD, 1 + _AHEAD))
-        return np.asarray((1 - share) * self.corners[i - 1] + share * self.corners[i])
+        return np.asarray((1 - share) * self.corners[first] + share * self.corners[second])
 
 
 _AHEAD = 4.0
@@ -99,6 +110,7 @@ def blurred_video(
     Raises:
         SourceError: The file cannot be decoded, or has no video.
     """
+    start_of_video(path)
     try:
         ways = list(find_ways(path, read, lambda share: progress(0.7 * share)))
         _write(path, target, ways, method, keep_metadata, lambda share: progress(0.7 + 0.3 * share))
@@ -171,7 +183,7 @@ def _write(
                 video.height, video.width = (side - side % 2 for side in image.shape[:2])
                 video.pix_fmt = "yuv420p"
                 video.time_base = frame.time_base
-            cover(image, (at for way in ways if (at := way.at(time)) is not None), method)
+            cover(image, (at for way in ways for at in way.at(time)), method)
             new = av.VideoFrame.from_ndarray(image[: video.height, : video.width], format="bgr24")
             new.pts, new.time_base = frame.pts, frame.time_base
             out.mux(video.encode(new))

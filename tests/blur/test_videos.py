@@ -24,9 +24,8 @@ def way(*places: tuple[float, float]) -> Way:
     return found
 
 
-def middle(corners: np.ndarray | None) -> float:
-    assert corners is not None
-    return float(corners[:, 0].mean())
+def middle(places: list[np.ndarray]) -> float:
+    return float(places[0][:, 0].mean())
 
 
 def test_a_way_has_no_gaps_and_goes_on_at_both_ends() -> None:
@@ -35,8 +34,16 @@ def test_a_way_has_no_gaps_and_goes_on_at_both_ends() -> None:
     assert middle(found.at(1.6)) == pytest.approx(160)
     assert middle(found.at(0.8)) == pytest.approx(80)
     assert middle(found.at(2.4)) == pytest.approx(240)
-    assert found.at(1.0 - BEYOND - 0.01) is None
-    assert found.at(2.0 + BEYOND + 0.01) is None
+    assert not found.at(1.0 - BEYOND - 0.01)
+    assert not found.at(2.0 + BEYOND + 0.01)
+
+
+def test_a_sighting_of_something_else_uncovers_nothing() -> None:
+    found = way((1.0, 100), (1.1, 110), (1.2, 300), (1.3, 130), (1.4, 140))
+    for time in np.linspace(1.0, 1.4, 41):
+        places = [middle([place]) for place in found.at(float(time))]
+        assert min(abs(place - 100 * time) for place in places) < 1, time
+    assert 300 in [middle([place]) for place in found.at(1.2)], "perhaps it is another plate"
 
 
 def test_a_single_sighting_covers_its_place() -> None:

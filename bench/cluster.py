@@ -209,8 +209,17 @@ class Watched(LocalEngine):
 
 def _peak_mb(pid: int) -> float:
     """Return the largest memory of a process so far, in MB; from Linux's proc(5)."""
+    return _status_mb(pid, "VmHWM")
+
+
+def _own_mb(pid: int) -> float:
+    """Return the memory of a process but for the pages of mapped files, which Linux can drop at any time."""
+    return _status_mb(pid, "RssAnon")
+
+
+def _status_mb(pid: int, name: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return int(status.split(f"{name}:")[1].split()[0]) / 1024
 
 
 def one_set(config: Config, folder: Path, samples: int) -> dict[str, Any]:
@@ -220,7 +229,7 @@ def one_set(config: Config, folder: Path, samples: int) -> dict[str, Any]:
     vars(engine).update(peak=[0.0])
     start = time.perf_counter()
     write_sets([localizer_set(config, folder / "set", samples)], engine)
-    drawn = time.perf_counter()
+    drawn, before_mb = time.perf_counter(), _own_mb(os.getpid())
     prepared = ShardedSet(folder / "set")
     opened = time.perf_counter()
     chosen = Draws(0, "bench", np.arange(READ)).integers(0, samples - 1)
@@ -239,7 +248,8 @@ def one_set(config: Config, folder: Path, samples: int) -> dict[str, Any]:
         "random_reads_per_second": READ / (read - opened),
         "open_shards": Path("/proc/self/maps").read_text().count(f"{folder}/set/images-"),
         "worker_peak_mb": engine.peak[0],
-        "driver_peak_mb": _peak_mb(os.getpid()),
+        "driver_drawing_mb": before_mb,
+        "driver_reading_mb": _own_mb(os.getpid()),
     }
 
 
@@ -258,6 +268,8 @@ def main() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         config = load_config()
+        if arguments.folder:
+            arguments.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
             folder = Path(temporary)
             config = with_backgrounds(config, folder / "datasets")

@@ -125,6 +125,9 @@ class Majority(Vote):
 class AnyText(EventCalibration, frozen=True):
     """Takes any text; one that more readings stand for is better."""
 
+    def is_given(self, vote: Vote, probability: float) -> bool:
+        return bool(vote.text)
+
     def probability(self, vote: Vote) -> float:
         return 1 - 1 / (1 + vote.reads) if vote.text else 0.0
 
@@ -260,7 +263,7 @@ def events_of(
     path: Path, fps: float, read: ReadFrame
 ) -> dict[tuple[float, str], list[tuple[Event, float]]]:
     """Return the events with a text of a clip by each vote, and when they were given."""
-    any_text = AnyText(**{**msgspec.structs.asdict(event_calibration()), "threshold": 0.1})
+    any_text = AnyText(**msgspec.structs.asdict(event_calibration()))
     watchers = {
         name: Watcher(
             path.name,

@@ -24,6 +24,9 @@ FEATURES = ("surest_log_odds", "share_log_odds", "margin", "log_reads")
 probability that readings give to it; its part of the two highest sums, as log-odds; logarithm of the number
 of readings that it stands for."""
 FILE = Path(__file__).with_name("confidence.json")
+GLIMPSE = 0.98
+"""Probability from which on a plate that was seen in a single frame has a text: no other frame confirms it,
+and far off a number is easily taken for another one."""
 _MARGIN_PRIOR = 0.1
 """Added to both sums of the margin, so that a single weak reading is not unanimous."""
 
@@ -56,6 +59,14 @@ class EventCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ValueError(
                 f"it is for the features {self.features}, not {FEATURES}: python bench/video.py --fit"
             )
+
+    def is_given(self, vote: Vote, probability: float) -> bool:
+        """Return whether an event has the text that is right with a probability.
+
+        What no single frame shows clearly enough is not taken from all of them together.
+        """
+        least = self.threshold if vote.sightings > 1 else max(self.threshold, GLIMPSE)
+        return vote.reads > 0 and probability >= least
 
     def probability(self, vote: Vote) -> float:
         """Return the probability that the text with the highest sum is right."""

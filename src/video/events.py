@@ -233,8 +233,7 @@ class EventBook:
         confidence = self._calibration.probability(track.vote)
         least = self._settings.min_confidence
         if least is None:
-            # What no single frame shows clearly enough is not taken from all of them together.
-            is_known = track.vote.reads > 0 and confidence >= self._calibration.threshold
+            is_known = self._calibration.is_given(track.vote, confidence)
         else:
             is_known = confidence >= least
         return (track.vote.text if is_known else None), confidence

@@ -170,6 +170,17 @@ def test_the_threshold_can_be_set() -> None:
         assert len(scene.show([], 3)) == count_
 
 
+def test_a_single_frame_must_be_surer() -> None:
+    """Nothing confirms it. With a threshold that was asked for, that alone counts."""
+    for confidence, seconds, count_ in ((0.9, 0.25, 0), (0.9, 0.5, 1), (0.99, 0.25, 1)):
+        scene = Scene()
+        scene.show([plate(confidence=confidence)], seconds)
+        assert len(scene.show([], 3)) == count_, (confidence, seconds)
+    scene = Scene(min_confidence=0.85)
+    scene.show([plate(confidence=0.9)], 0.25)
+    assert len(scene.show([], 3)) == 1
+
+
 def test_live_sources_have_the_wall_clock() -> None:
     scene = Scene(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
     scene.show([plate()], 1)

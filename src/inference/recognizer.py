@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.geometry import FloatArray, plate_height, plate_width
+from ..core.geometry import FloatArray
 from ..core.images import Pixels
 from .bundle import RecognizerEntry
-from .crops import recognizer_crop
+from .crops import is_tall, moved, recognizer_crop
 from .decoding import Reading, decode
 from .pyramid import Pyramid
 
@@ -31,15 +31,7 @@ OTHER_CUTS = (
     (1.15, 0.0, 1.0), (0.87, 0.0, 1.0), (1.0, 0.07, 1.0), (1.0, -0.07, 1.0), (1.0, 0.0, 1.04),
     (1.0, 0.0, 0.96),
 )  # fmt: skip
-"""Cuts for test-time augmentation: how much higher the plate is cut out, how far down as a fraction
-of its height, and how much wider. They match the typical errors of corners."""
-
-TALL = 0.9
-"""Width over height below which a plate of two lines is read in a closer cut too. On mopeds' plates, which
-are the only ones that are higher than wide, the digits have a quarter of the height, and in the usual cut
-half as many rows as on other plates."""
-CLOSER = (0.663, 0.013, 1.0)
-"""Cut of the lower line then, as in ``OTHER_CUTS``: it shows 48 to 89 % of the plate's height."""
+"""Cuts for test-time augmentation, as arguments of ``moved``. They match the typical errors of corners."""
 
 Read = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Function that maps crops ``(N, h, w)`` to log-probabilities ``(N, T, C)``."""
@@ -75,12 +67,7 @@ class _Way(NamedTuple):
 
     def cut(self, corners: FloatArray, reader: RecognizerEntry) -> Pixels:
         """Cut the plate out by the given corners."""
-        crop = cut(self.place.pyramid, corners, self.lines, reader)
-        if not self.closer:
-            return crop
-        near = cut(self.place.pyramid, _moved(corners, *CLOSER), self.lines, reader)
-        left = round(reader.upper[0] * crop.shape[1])
-        return np.concatenate([crop[:, :left], near[:, left:]], axis=1)
+        return cut(self.place.pyramid, corners, self.lines, reader, self.closer)
 
 
 def read_places(
@@ -152,7 +139,7 @@ def _ways(place: Place, reader: RecognizerEntry) -> list[_Way]:
     ways = [_Way(place, 1)] if place.two_lines < TWO_LINES else []
     if place.two_lines > ONE_LINE:
         ways.append(_Way(place, 2))
-        if float(plate_width(place.corners)) < TALL * float(plate_height(place.corners)):
+        if is_tall(place.corners):
             ways.append(_Way(place, 2, closer=True))
     return ways
 
@@ -160,21 +147,18 @@ def _ways(place: Place, reader: RecognizerEntry) -> list[_Way]:
 def _other_corners(corners: FloatArray, seen: Sequence[FloatArray]) -> list[FloatArray]:
     """Return other possible corners of a plate: those seen, their mean, and variations of the mean."""
     if not seen:
-        return [_moved(corners, *other) for other in OTHER_CUTS]
+        return [moved(corners, *other) for other in OTHER_CUTS]
     mean = np.mean([corners, *seen], axis=0)
-    return [*seen, mean, *(_moved(mean, *other) for other in OTHER_CUTS)]
+    return [*seen, mean, *(moved(mean, *other) for other in OTHER_CUTS)]
 
 
-def _moved(corners: FloatArray, higher: float, down: float, wider: float) -> FloatArray:
-    """Return corners made higher and wider by factors, and moved down by a fraction of the height."""
-    left_right = corners[[1, 1, 2, 2]] - corners[[0, 0, 3, 3]]
-    top_bottom = corners[[3, 2, 2, 3]] - corners[[0, 1, 1, 0]]
-    outward_y = (higher - 1) / 2 * np.array([[-1.0], [-1.0], [1.0], [1.0]]) + down
-    outward_x = (wider - 1) / 2 * np.array([[-1.0], [1.0], [1.0], [-1.0]])
-    return corners + outward_y * top_bottom + outward_x * left_right
-
-
-def cut(pyramid: Pyramid, corners: FloatArray, lines: int, reader: RecognizerEntry) -> Pixels:
+def cut(
+    pyramid: Pyramid,
+    corners: FloatArray,
+    lines: int,
+    reader: RecognizerEntry,
+    closer: bool = False,
+) -> Pixels:
     """Cut out a plate for the recognizer, ``(h, w)``; corners are in pixels of the displayed image."""
     image, scale = pyramid.half(0), pyramid.scale(0)
     return recognizer_crop(
@@ -185,4 +169,5 @@ def cut(pyramid: Pyramid, corners: FloatArray, lines: int, reader: RecognizerEnt
         lines,
         reader.margin,
         reader.upper,
+        closer,
     )

@@ -113,6 +113,25 @@ def test_crops_of_other_sizes_are_divided_alike() -> None:
     assert np.abs(shrunk.astype(int) - small).mean() < 6
 
 
+def test_the_closer_cut_shows_the_lower_line_larger_and_the_upper_one_as_it_is() -> None:
+    (moped,) = [index for index, plate in enumerate(FORMATS) if plate.name == "moped"]
+    image, corners = photographed("ZH12345", moped, 120)
+    assert crops.is_tall(corners)
+    usual, closer = (
+        recognizer_crop(image, corners, "corners", SHAPE, 2, closer=is_closer)
+        for is_closer in (False, True)
+    )
+    np.testing.assert_array_equal(usual[:, :UPPER], closer[:, :UPPER])
+    other, _ = photographed("ZH67890", moped, 120)
+    rows = []
+    for is_closer, crop in ((False, usual), (True, closer)):
+        changed = recognizer_crop(other, corners, "corners", SHAPE, 2, closer=is_closer)
+        differs = np.abs(changed.astype(int) - crop)[:, UPPER:] > 40
+        assert not differs[[0, -1]].any(), "no digit is cut"
+        rows.append(differs.any(axis=1).sum())
+    assert rows[1] > 1.3 * rows[0]
+
+
 def test_the_upright_box_has_no_lines() -> None:
     image, corners = photographed("ZH123456", 3, 60)
     one, two = (recognizer_crop(image, corners, "box", (1, 84, 84), lines) for lines in (1, 2))

@@ -1,7 +1,8 @@
 """Folders that images are read from and results are written to: of this machine, S3 or Google Cloud Storage.
 
 Credentials come from where the clouds' own tools take them, on each machine that reads or writes. The
-endpoint of another S3 server is in AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL.
+endpoint of another S3 server is in AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, that of a server that stands for
+Google's in STORAGE_EMULATOR_HOST.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Storage:
 
     Attributes:
         kind: ``s3``, ``gs`` or, for that of the machine, empty.
-        endpoint: URL of an S3 server other than Amazon's.
+        endpoint: URL of a server other than Amazon's or Google's; for the latter, without credentials.
         region: Region of S3.
     """
 
@@ -68,7 +69,16 @@ def _files(storage: Storage) -> fs.FileSystem:
             connect_timeout=_TIMEOUT_SECONDS / 4, request_timeout=_TIMEOUT_SECONDS,
         )  # fmt: skip
     if storage.kind == GOOGLE:
-        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=_TIMEOUT_SECONDS))
+        limit = timedelta(seconds=_TIMEOUT_SECONDS)
+        if storage.endpoint is None:
+            return fs.GcsFileSystem(retry_time_limit=limit)
+        parts = urlsplit(storage.endpoint)
+        return fs.GcsFileSystem(
+            anonymous=True,
+            scheme=parts.scheme,
+            endpoint_override=parts.netloc,
+            retry_time_limit=limit,
+        )
     return fs.LocalFileSystem()
 
 
@@ -174,7 +184,10 @@ def place_of(name: str) -> Place:
             f"{name}: expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, without credentials"
         )
     if kind == GOOGLE:
-        return Place(Storage(GOOGLE), path, f"{scheme}://")
+        endpoint = os.environ.get("STORAGE_EMULATOR_HOST") or None
+        if endpoint and "://" not in endpoint:
+            endpoint = f"http://{endpoint}"
+        return Place(Storage(GOOGLE, endpoint), path, f"{scheme}://")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region is None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
 import pyarrow.parquet as pq
 import pytest
+from gcp_storage_emulator.server import create_server
 
 from src.inference.reader import PlateReader
 from src.read import parts, storage
@@ -261,6 +264,43 @@ def test_a_bucket_gives_what_the_folder_gives(
     for name in names:
         bucket.client.download_file(bucket.bucket, name, str(copy / Path(name).name))
     assert hashes(copy) == before
+
+
+@pytest.fixture
+def google_bucket(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of a bucket with the photos, on a server that stands for Google's."""
+    with create_server("127.0.0.1", 0, in_memory=True, default_bucket="photos") as server:
+        host, port = server._api._httpd.server_address
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"{host}:{port}")
+        for path in photos.rglob("*.*"):
+            place_of(f"gs://photos/in/{path.relative_to(photos)}").write(path.read_bytes())
+        yield "gs://photos"
+
+
+def test_a_bucket_of_google_gives_what_the_folder_gives(
+    model: Path, google_bucket: str, photos: Path
+) -> None:
+    read(model, photos, "--out", "local", "--part-size", "3")
+    results = f"{google_bucket}/out"
+    assert read(model, f"{google_bucket}/in", "--out", results, "--part-size", "3") == 1
+    assert SUCCESS in place_of(results).names()
+
+    def by_name(contents: Iterable[bytes]) -> dict[str, object]:
+        tables = [pq.read_table(io.BytesIO(content)) for content in contents]
+        rows = [row for table in tables for row in table.to_pylist()]
+        for row in rows:
+            for prefix in (f"{photos}/", f"{google_bucket}/in/"):
+                for key in ("path", "error"):
+                    row[key] = row[key] and row[key].replace(prefix, "")
+        return {row.pop("path"): row for row in rows}
+
+    names = sorted(path.name for path in Path("local").glob("part-*"))
+    assert len(names) > 1
+    there = by_name((place_of(results) / name).read() for name in names)
+    assert there == by_name(Path("local", name).read_bytes() for name in names)
+    gone = place_of(f"{google_bucket}/in/gone.png")
+    with pytest.raises(FileNotFoundError):
+        gone.read()
 
 
 def test_an_object_that_is_gone_is_a_row_and_an_outage_is_an_error(

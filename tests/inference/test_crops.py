@@ -113,6 +113,16 @@ def test_crops_of_other_sizes_are_divided_alike() -> None:
     assert np.abs(shrunk.astype(int) - small).mean() < 6
 
 
+def test_the_closer_cut_shows_the_lower_half_of_the_height() -> None:
+    corners = np.array([[60.0, 40], [160, 40], [160, 190], [60, 190]])
+    lower = crops.moved(corners, *crops.CLOSER)
+    top, bottom = lower[0, 1], lower[3, 1]
+    # The usual cut of a lower line begins at 45 % of the quadrilateral's height.
+    assert (top + 0.45 * (bottom - top) - 40) / 150 == pytest.approx(0.48, abs=0.005)
+    assert (top + 1.068 * (bottom - top) - 40) / 150 == pytest.approx(0.89, abs=0.005)
+    np.testing.assert_allclose(lower[:, 0], corners[:, 0])
+
+
 def test_the_closer_cut_shows_the_lower_line_larger_and_the_upper_one_as_it_is() -> None:
     (moped,) = [index for index, plate in enumerate(FORMATS) if plate.name == "moped"]
     image, corners = photographed("ZH12345", moped, 120)

@@ -619,6 +619,7 @@ def test_the_lower_line_of_a_tall_plate_is_read_in_a_closer_cut_too(
     monkeypatch.setattr(recognizer, "SURE_READING", 0.0)
     ((candidate,),) = one.candidates([scene()])
     assert seen == cuts
+    assert candidate.lines == cuts[-1][0]
     assert candidate.reading.text == TEXTS[1 if cuts[-1][1] else 4]
 
 

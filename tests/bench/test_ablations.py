@@ -9,6 +9,7 @@ from pathlib import Path
 
 from src.inference import finder, recognizer
 from src.inference.runtimes import installed_runtimes
+from tests.benches import load
 from tests.bundles import write_bundle
 from tests.standins import prepared_set
 
@@ -32,15 +33,11 @@ def test_every_variant_is_measured(tmp_path: Path) -> None:
 
 
 def test_constants_exist_and_come_back() -> None:
-    sys.path.insert(0, str(ROOT / "bench"))
-    try:
-        from ablations import VARIANTS, changed
-    finally:
-        sys.path.pop(0)
+    bench = load("ablations")
     before = recognizer.SURE_READING, finder.AUGMENTED_SHARES, finder.REFINE_WIDTH
-    for changes in VARIANTS.values():
+    for changes in bench.VARIANTS.values():
         for module, name, value in changes:
             assert getattr(module, name) != value
-        with changed(changes):
+        with bench.changed(changes):
             assert all(getattr(module, name) == value for module, name, value in changes)
     assert before == (recognizer.SURE_READING, finder.AUGMENTED_SHARES, finder.REFINE_WIDTH)

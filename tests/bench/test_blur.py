@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.benches import load
 from tests.bundles import scene, write_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,14 +20,8 @@ PLATE = np.array([[40.0, 40], [80, 40], [80, 50], [40, 50]])
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(ROOT / "bench"))
-    try:
-        import blur
-
-        yield blur
-    finally:
-        sys.path.pop(0)
+def bench() -> ModuleType:
+    return load("blur")
 
 
 def right_by(pixels: float) -> np.ndarray:

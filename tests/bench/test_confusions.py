@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -12,19 +10,12 @@ import pytest
 from src.core.charset import CANTONS, DIGITS
 from src.core.errors import UserError
 from src.video.confusions import Confusions
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.benches import load
 
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_confusions", ROOT / "bench/confusions.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load("confusions")
 
 
 def counts() -> dict[tuple[str, str], int]:

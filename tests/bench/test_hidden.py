@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -11,14 +9,12 @@ import pandas as pd
 import pytest
 
 from src.inference.decoding import Reading
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.benches import load
 
 
 @pytest.fixture
-def hidden(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    return importlib.import_module("hidden")
+def hidden() -> ModuleType:
+    return load("hidden")
 
 
 def test_texts_are_given_where_few_of_hidden_plates_are_wrong(hidden: ModuleType) -> None:

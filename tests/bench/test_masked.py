@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from src.generators.plate import PlateSpec, draw_plate
+from tests.benches import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,11 +28,7 @@ def image() -> np.ndarray:
 
 
 def test_the_box_and_a_margin_are_painted_over(image: np.ndarray) -> None:
-    sys.path.insert(0, str(ROOT / "bench"))
-    try:
-        from masked import paint_over
-    finally:
-        sys.path.pop(0)
+    paint_over = load("masked").paint_over
     before = image.copy()
     paint_over(image, np.array([60.0, 100.0, 180.0, 125.0]))
     changed = np.argwhere(image != before)

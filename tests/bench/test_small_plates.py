@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.benches import load
 
 
 @dataclass
@@ -29,10 +26,8 @@ class Reader:
         return [*plates, Found((200, 200, 240, 210))] if search == "full" else plates
 
 
-def test_found_plates_and_others_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "bench")
-    import small_plates
-
+def test_found_plates_and_others_are_counted() -> None:
+    small_plates = load("small_plates")
     drawn = [
         (np.zeros((400, 600), np.uint8), np.array(box))
         for box in ([11.0, 10, 51, 20], [300.0, 10, 340, 20])
@@ -45,14 +40,9 @@ def test_found_plates_and_others_are_counted(monkeypatch: pytest.MonkeyPatch) ->
     assert result["other_boxes"] == 3
     expected = sum(small_plates.noise(i)[0, 0] < 20 for i in range(small_plates.NOISE_IMAGES))
     assert result["noise_images_with_a_box"] == expected > 0
-    sys.modules.pop("small_plates")
 
 
 def test_noise_is_the_same_again() -> None:
-    sys.path.insert(0, str(ROOT / "bench"))
-    try:
-        import small_plates
-    finally:
-        sys.path.pop(0)
+    small_plates = load("small_plates")
     assert np.array_equal(small_plates.noise(4), small_plates.noise(4))
     assert not np.array_equal(small_plates.noise(4), small_plates.noise(6))

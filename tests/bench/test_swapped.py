@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,16 +14,14 @@ from PIL import Image
 
 from src.core.charset import CHARSET
 from src.datasets.annotations import AnnotatedPlate
+from tests.benches import load
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def swapped(monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.syspath_prepend(ROOT / "bench")
-    import swapped
-
-    return swapped
+def swapped() -> ModuleType:
+    return load("swapped")
 
 
 def slope(height: int = 300, width: int = 400) -> np.ndarray:

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +18,7 @@ from src.video.confidence import FEATURES
 from src.video.events import Best, Event
 from src.video.tracks import Direction
 from src.video.vote import Sighting
+from tests.benches import load
 from tests.bundles import write_bundle
 from tests.video.footage import plate
 
@@ -26,14 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(ROOT / "bench"))
-    try:
-        import video
-
-        yield video
-    finally:
-        sys.path.pop(0)
+def bench() -> ModuleType:
+    return load("video")
 
 
 def event(text: str | None, direction: Direction = "left") -> Event:

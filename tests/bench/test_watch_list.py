@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
 from src.core.charset import CHARSET
+from tests.benches import load
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    return importlib.import_module("watch_list")
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    return load("watch_list")
 
 
 @pytest.mark.parametrize(

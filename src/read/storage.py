@@ -62,23 +62,18 @@ class Storage:
 
 @lru_cache
 def _files(storage: Storage) -> fs.FileSystem:
+    parts = urlsplit(storage.endpoint or "https:")
     if storage.kind == S3:
-        parts = urlsplit(storage.endpoint or "https:")
         return fs.S3FileSystem(
             region=storage.region, scheme=parts.scheme, endpoint_override=parts.netloc or None,
             connect_timeout=_TIMEOUT_SECONDS / 4, request_timeout=_TIMEOUT_SECONDS,
         )  # fmt: skip
     if storage.kind == GOOGLE:
-        limit = timedelta(seconds=_TIMEOUT_SECONDS)
-        if storage.endpoint is None:
-            return fs.GcsFileSystem(retry_time_limit=limit)
-        parts = urlsplit(storage.endpoint)
         return fs.GcsFileSystem(
-            anonymous=True,
-            scheme=parts.scheme,
-            endpoint_override=parts.netloc,
-            retry_time_limit=limit,
-        )
+            anonymous=storage.endpoint is not None, scheme=parts.scheme,
+            endpoint_override=parts.netloc or None,
+            retry_time_limit=timedelta(seconds=_TIMEOUT_SECONDS),
+        )  # fmt: skip
     return fs.LocalFileSystem()
 
 

@@ -209,17 +209,14 @@ class Watched(LocalEngine):
 
 def _peak_mb(pid: int) -> float:
     """Return the largest memory of a process so far, in MB; from Linux's proc(5)."""
-    return _status_mb(pid, "VmHWM")
-
-
-def _own_mb(pid: int) -> float:
-    """Return the memory of a process but for the pages of mapped files, which Linux can drop at any time."""
-    return _status_mb(pid, "RssAnon")
-
-
-def _status_mb(pid: int, name: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(status.split(f"{name}:")[1].split()[0]) / 1024
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def _own_mb() -> float:
+    """Return this process's memory but for pages of mapped files, which Linux can drop at any time."""
+    memory = psutil.Process().memory_info()
+    return float(memory.rss - memory.shared) / 2**20
 
 
 def one_set(config: Config, folder: Path, samples: int) -> dict[str, Any]:
@@ -229,7 +226,7 @@ def one_set(config: Config, folder: Path, samples: int) -> dict[str, Any]:
     vars(engine).update(peak=[0.0])
     start = time.perf_counter()
     write_sets([localizer_set(config, folder / "set", samples)], engine)
-    drawn, before_mb = time.perf_counter(), _own_mb(os.getpid())
+    drawn, before_mb = time.perf_counter(), _own_mb()
     prepared = ShardedSet(folder / "set")
     opened = time.perf_counter()
     chosen = Draws(0, "bench", np.arange(READ)).integers(0, samples - 1)
@@ -249,7 +246,7 @@ def one_set(config: Config, folder: Path, samples: int) -> dict[str, Any]:
         "open_shards": Path("/proc/self/maps").read_text().count(f"{folder}/set/images-"),
         "worker_peak_mb": engine.peak[0],
         "driver_drawing_mb": before_mb,
-        "driver_reading_mb": _own_mb(os.getpid()),
+        "driver_reading_mb": _own_mb(),
     }
 
 

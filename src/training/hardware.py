@@ -69,8 +69,9 @@ def check_launched(config: Config) -> None:
             would wait for them.
     """
     nodes = processes(config)[1]
-    is_launched = any(launcher.detect() for launcher in _LAUNCHERS)
-    if nodes > 1 and not is_launched and "MASTER_ADDR" not in os.environ:
+    if nodes == 1 or "MASTER_ADDR" in os.environ:
+        return
+    if not any(launcher.detect() for launcher in _LAUNCHERS):
         raise StageError(
             f"params.yaml: trainer.num_nodes: {nodes} nodes, but nothing tells this process where the others "
             "are. Start it with torchrun on each node, or on a Ray cluster with python -m "

@@ -27,11 +27,13 @@ from src.core.errors import UserError
 from src.datasets.shards import ShardedSet
 from src.evaluation.metrics import align, rounded, share
 from src.inference.reader import PlateReader
-from src.video.confusions import confusions, posterior
+from src.video.confusions import confusions
+from src.video.events import Alternative
+from src.video.vote import ALTERNATIVES
+from src.video.watch_list import Entry, best_match
 
 ENTRIES, NEAR = 100, 8
 """Number of unrelated plates in each list, and of those that differ by one digit in the second."""
-ALTERNATIVES = 5
 
 Texts = Sequence[tuple[str, float]]
 """Texts of a reading with their probabilities, the most probable one first."""
@@ -56,9 +58,10 @@ def by_probability(least: float) -> Callable[[Texts, Sequence[str]], str | None]
     """Return a function that takes the most probable entry, from a probability on, as watch lists do."""
 
     def match(texts: Texts, entries: Sequence[str]) -> str | None:
-        chances = posterior(entries, texts, confusions())
-        best = int(np.argmax(chances))
-        return entries[best] if chances[best] >= least else None
+        alternatives = [Alternative(plate=text, confidence=chance) for text, chance in texts]
+        listed = [Entry(entry, "") for entry in entries]
+        found = best_match(alternatives, listed, least, confusions())
+        return found.plate if found else None
 
     return match
 

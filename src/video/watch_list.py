@@ -25,7 +25,7 @@ from ..core.layout import FORMATS
 from ..core.spelling import without_separators
 from ..inference.colour import COLOURS
 from .confusions import Confusions, confusions, posterior
-from .events import Event, Match
+from .events import Alternative, Event, Match
 
 LEAST = 0.5
 """Least probability of a match where nothing else is asked for: more probable than not."""
@@ -214,7 +214,7 @@ class WatchList:
         now = event.last_at if isinstance(event.last_at, datetime) else datetime.now(UTC)
         counting = [entry for entry in self._entries if entry.counts(event, now)]
         return msgspec.structs.replace(
-            event, match=best_match(event, counting, self._least, self._table)
+            event, match=best_match(event.alternatives, counting, self._least, self._table)
         )
 
     def _reload(self) -> None:
@@ -242,19 +242,17 @@ def _state(path: Path) -> tuple[int, int, int] | None:
 
 
 def best_match(
-    event: Event, entries: Sequence[Entry], least: float, table: Confusions
+    texts: Sequence[Alternative], entries: Sequence[Entry], least: float, table: Confusions
 ) -> Match | None:
     """Return the entry that an event's vehicle most probably is, if it is probable enough.
 
     Args:
-        event: The event.
+        texts: Alternatives of the event.
         entries: Entries that count for it.
         least: Least probability of a match.
         table: What the recognizer takes for what.
     """
-    alternatives = [
-        (each.plate, each.confidence) for each in event.alternatives if CHARSET.is_valid(each.plate)
-    ]
+    alternatives = [(each.plate, each.confidence) for each in texts if CHARSET.is_valid(each.plate)]
     if not alternatives or not entries:
         return None
     chances = posterior([entry.plate for entry in entries], alternatives, table)

@@ -108,7 +108,7 @@ def test_a_file_that_is_missing_or_of_another_encoding_is_explained(tmp_path: Pa
 def match(
     alternatives: list[tuple[str, float]], *entries: Entry, least: float = 0.01
 ) -> Match | None:
-    return best_match(event(alternatives=alternatives), entries, least, table())
+    return best_match(event(alternatives=alternatives).alternatives, entries, least, table())
 
 
 def test_a_text_that_was_read_matches_with_its_probability() -> None:
@@ -138,10 +138,10 @@ def test_nothing_below_the_least_probability_matches() -> None:
 
 def test_an_event_without_a_text_matches_by_what_it_probably_is() -> None:
     unread = event(plate=None, alternatives=[("ZH126", 0.55), ("", 0.2)])
-    found = best_match(unread, [Entry("ZH126", "mine")], 0.5, table())
+    found = best_match(unread.alternatives, [Entry("ZH126", "mine")], 0.5, table())
     assert found == Match(plate="ZH126", label="mine", probability=0.55)
     nothing = event(plate=None, alternatives=[("", 0.55)])
-    assert best_match(nothing, [Entry("ZH126", "mine")], 0.01, table()) is None
+    assert best_match(nothing.alternatives, [Entry("ZH126", "mine")], 0.01, table()) is None
 
 
 def test_entries_count_in_their_time_with_their_colour_and_format() -> None:

@@ -44,6 +44,7 @@ _EARLY = 1e-3
 """Seconds by which a frame may be earlier than it is due: time stamps are rounded."""
 _JPEG = b"\xff\xd8"
 """How raw MJPEG begins: it is one JPEG after the other."""
+_NO_VIDEO = "cannot be read as a video; use MP4, MKV, AVI, MJPEG or another format of FFmpeg"
 _START = 256
 """Number of bytes that tell text from a video."""
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
@@ -120,9 +121,7 @@ class VideoFile:
         self._path, self._report = path, report
         self._capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
-            raise SourceError(
-                f"{path}: cannot be read as a video; use MP4, MKV, AVI, MJPEG or another format of FFmpeg"
-            )
+            raise SourceError(f"{path}: {_NO_VIDEO}")
         self.size = (
             int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
             int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
@@ -231,7 +230,7 @@ def start_of_video(path: str) -> bytes:
     if not start:
         raise SourceError(f"{path}: is empty")
     if not _BINARY.search(start):
-        raise SourceError(f"{path}: is text; if it is a play list, name the videos that it lists")
+        raise SourceError(f"{path}: {_NO_VIDEO}. It is text: of a play list, name its videos")
     return start
 
 

@@ -72,7 +72,7 @@ def test_what_is_no_video_is_explained(tmp_path: Path) -> None:
     for name, what in (
         ("none.mp4", "there is no such file"),
         ("empty.mp4", "is empty"),
-        ("text.mp4", "is text"),
+        ("text.mp4", "cannot be read as a video"),
         ("noise.mp4", "cannot be read as a video"),
     ):
         with pytest.raises(SourceError, match=rf"{name}: {what}"):
@@ -86,7 +86,7 @@ def test_a_play_list_opens_no_other_file(text: str, tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4", numbered(30), 10.0, "mp4v")
     play_list = tmp_path / "list.mp4"
     play_list.write_text(text.format(video.name))
-    with pytest.raises(SourceError, match=r"list\.mp4: is text"):
+    with pytest.raises(SourceError, match=r"list\.mp4: cannot be read as a video.*It is text"):
         VideoFile(str(play_list))
 
 

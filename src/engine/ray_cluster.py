@@ -150,8 +150,10 @@ class RayEngine:
                 for reference in ready:
                     yield waiting.pop(reference), _output(reference)
         finally:
-            for reference in waiting:
-                ray.cancel(reference, force=True)
+            if waiting:
+                # Ends the tasks in flight. To cancel them one by one is a race with their outputs, in which
+                # Ray aborts this process (ray #54798).
+                ray.shutdown()
 
 
 def _output(reference: Any) -> Any:

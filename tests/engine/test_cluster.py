@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,6 @@ def environment(s3_server: tuple[str, dict[str, str]]) -> Iterator[None]:
 def cluster(environment: None) -> Iterator[Nodes]:
     nodes = Nodes()
     try:
-        nodes.fill()
-        connect(nodes.address)
         yield nodes
     finally:
         nodes.stop()
@@ -119,6 +118,8 @@ def cluster(environment: None) -> Iterator[Nodes]:
 @pytest.fixture
 def nodes(cluster: Nodes) -> Nodes:
     cluster.fill()
+    # Nodes import these tests from the current folder of when they were connected to.
+    connect(cluster.address)
     return cluster
 
 
@@ -202,6 +203,25 @@ def test_few_tasks_are_taken_ahead(nodes: Nodes) -> None:
         next(outputs)
     assert taken <= 256 + 50 + 100
     outputs.close()  # type: ignore[attr-defined]  # a generator
+
+
+def leave_mark(state: str, folder: Path) -> None:
+    (folder / str(time.time_ns())).touch()
+    time.sleep(0.05)
+
+
+def test_tasks_in_flight_end_with_their_map(nodes: Nodes, tmp_path: Path) -> None:
+    """And that does not abort this process, as canceling tasks one by one does now and then."""
+    for _ in range(3):
+        outputs = RayEngine(nodes.address).map(start_state, leave_mark, repeat(tmp_path))
+        for _ in range(20):
+            next(outputs)
+        outputs.close()  # type: ignore[attr-defined]  # a generator
+        # Processes are told to end, and do so soon.
+        time.sleep(2)
+        done = len(list(tmp_path.iterdir()))
+        time.sleep(1)
+        assert len(list(tmp_path.iterdir())) == done
 
 
 # Prepared sets

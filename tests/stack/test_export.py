@@ -372,10 +372,15 @@ def test_colours_are_fitted_where_plates_are_found(stand_in: PlateReader, tmp_pa
     known = write_set(tmp_path / "colours", Shard(images, labels))
     model = export.train_colours(stand_in, known)
     assert model is not None
-    told = [
-        model.colours(colour_features(load_image(image), [corners * 256]))[0][0] for image in images
-    ]
-    assert [name or "" for name in told] == names
+    told = []
+    for image in images:
+        ((best, *_),) = stand_in.candidates([image])
+        values = colour_features(
+            load_image(image), [best.corners], [best.confidence], [best.reading]
+        )
+        assert values is not None
+        told.append(model.colours(values)[0][0] or "")
+    assert told == names
     # Where no plate is found, there is nothing to learn.
     labels[CORNER_COLUMNS] = (corners + 0.6).ravel()
     elsewhere = write_set(tmp_path / "elsewhere", Shard(images, labels))

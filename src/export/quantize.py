@@ -105,7 +105,9 @@ def quantized(model: bytes, seen: Sequence[Batch], keep_last: bool) -> bytes:
             prepared,
             result,
             _Inputs(iter([seen[i] for i in chosen])),
-            op_types_to_quantize=["Conv"],
+            # With each ReLU, the convolution before it writes the range that the next one reads: one scale
+            # for both, whose values are all positive.
+            op_types_to_quantize=["Conv", "Relu"],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,

@@ -138,6 +138,19 @@ def test_the_files_tell_nothing_of_this_machine(config: Config, name: str) -> No
     assert not [part for part in model.graph.initializer if part.external_data]
 
 
+@pytest.mark.parametrize("name", bundle.INT8.values())
+def test_an_int8_convolution_writes_what_its_relu_leaves(config: Config, name: str) -> None:
+    """With a scale of its own for the values before the ReLU, each is converted twice."""
+    graph = onnx.load(config.out("models", "stack") / name).graph
+    readers = {value: node.op_type for node in graph.node for value in node.input}
+    relus = [node for node in graph.node if node.op_type == "Relu"]
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    # The first convolution is not of int8. The others have no values below zero to keep, so no ReLU.
+    assert [node.input[0] for node in relus] == [convolutions[0].output[0]]
+    after = [readers[node.output[0]] for node in convolutions]
+    assert after[:8] == ["Relu", *["QuantizeLinear"] * 7]
+
+
 def torch_output(module: torch.nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     with torch.inference_mode():
         return module.eval()(torch.from_numpy(images)).numpy()

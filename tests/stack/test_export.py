@@ -151,6 +151,16 @@ def test_an_int8_convolution_writes_what_its_relu_leaves(config: Config, name: s
     assert after[:8] == ["Relu", *["QuantizeLinear"] * 7]
 
 
+def test_an_image_is_read_the_same_beside_others_in_int8(config: Config) -> None:
+    model = (config.out("models", "stack") / bundle.INT8[bundle.RECOGNIZER]).read_bytes()
+    assert b"DynamicQuantizeLSTM" in model
+    network = Network(model, "onnxruntime-int8")
+    images = noise(9, 32, 128) // np.arange(1, 10, dtype=np.uint8)[:, None, None]
+    together = network.run(images)
+    for image, beside in zip(images, together, strict=True):
+        np.testing.assert_array_equal(network.run(image[None])[0], beside)
+
+
 def torch_output(module: torch.nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     with torch.inference_mode():
         return module.eval()(torch.from_numpy(images)).numpy()

@@ -71,7 +71,6 @@ class StreetParams:
     FITTINGS_PROBABILITY: float = 0.25
     SURROUND_PROBABILITY: float = 0.75
     PANEL_PROBABILITY: float = 0.65
-    SAME_GREY_PROBABILITY: float = 0.12
     PANEL_EDGE_PROBABILITY: float = 0.4
     STICKER_PROBABILITY: float = 0.12
     CUT_PROBABILITY: float = 0.2

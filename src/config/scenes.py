@@ -67,8 +67,6 @@ class StreetParams(Section):
     """Probability that a plate is surrounded by a car's panels and edges."""
     PANEL_PROBABILITY: Probability
     """Probability that each of the three rings around a plate shows a panel."""
-    SAME_GREY_PROBABILITY: Probability
-    """Probability that a panel is as light as the plate, as on a white car."""
     PANEL_EDGE_PROBABILITY: Probability
     """Probability that a panel has a darker edge."""
     STICKER_PROBABILITY: Probability

@@ -47,8 +47,6 @@ _SIGNS = (
     "A", "AAAA/AAAAAA AAA/AAAAAAAA/AAAA", "00", "AAA AAA AAA/AAAAAAAAA",
 )  # fmt: skip
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_FILL, _FILL_OF_TWO, _FILL_OF_CAPTIONED = (0.7, 1.3), (0.75, 1.15), (0.75, 1.15)
-"""Range of ``RowsSpec.fill`` of foreign plates of one row, of two, and with captions."""
 _PITCH, _SPACE = 0.1, 0.32
 """Gap between characters and width of a space, in cap heights."""
 
@@ -69,7 +67,6 @@ class RowsSpec:
         frame: Whether a dealer's frame surrounds the rectangle.
         screws: Whether two screws are visible.
         captions: Small text above and below a single row; "" for none.
-        fill: Scale factor of the characters.
     """
 
     rows: tuple[str, ...]
@@ -82,15 +79,14 @@ class RowsSpec:
     frame: bool
     screws: bool
     captions: tuple[str, str] = ("", "")
-    fill: float = 1.0
 
     @property
     def cap_height(self) -> float:
         """Cap height of the rows' characters in millimetres."""
         rows = len(self.rows)
         if any(self.captions):
-            return self.height * 0.46 * self.fill
-        return self.height * (0.66 if rows == 1 else 0.74 / rows) * self.fill
+            return self.height * 0.46
+        return self.height * (0.66 if rows == 1 else 0.74 / rows)
 
     @property
     def colour(self) -> str:
@@ -232,7 +228,6 @@ def draw_foreign(numbers: SampleDraws) -> RowsSpec:
         numbers.uniform() < 0.6,
         numbers.uniform() < 0.5,
         numbers.uniform() < 0.3,
-        fill=numbers.uniform(*(_FILL if len(rows) == 1 else _FILL_OF_TWO)),
     )
 
 
@@ -253,7 +248,6 @@ def _draw_captioned(numbers: SampleDraws) -> RowsSpec:
         numbers.chance(0.4),
         numbers.chance(0.5),
         (captions[0], captions[1]),
-        numbers.uniform(*_FILL_OF_CAPTIONED),
     )
 
 

@@ -394,14 +394,11 @@ class StreetRenderer:
         spec, matrix = block.specs[i], block.matrices[i]
         x1, y1, x2, y2 = spec.outline
         length = spec.width
-        own = round(ground_greys([spec], [block.grounds[i]])[0])
         for reach in (_FAR, 0.8, 0.25):
             margins = [numbers.uniform(0.02, reach) * length for _ in range(4)]
             grey, soft = _grey(numbers), numbers.uniform()
             if numbers.chance(1 - self.street.PANEL_PROBABILITY):
                 continue
-            if numbers.chance(self.street.SAME_GREY_PROBABILITY):
-                grey = own
             points = np.array(
                 [
                     [x1 - margins[0], y1 - margins[1] * 0.6],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -76,20 +75,6 @@ def test_no_foreign_plate_is_a_swiss_one() -> None:
     rows = [draw_foreign(each).rows[0] for each in draws]
     assert any(re.fullmatch(r"[A-Z]{3}\.[0-9]{3}", row) for row in rows)
     assert not [row for row in rows if row[2:3] == "." and CHARSET.is_valid(row[:2] + row[3:])]
-
-
-def test_characters_of_foreign_plates_are_of_all_sizes_and_whole() -> None:
-    filled = []
-    for row in Draws(5, "test", np.arange(400)).split(NUMBERS):
-        made = draw_foreign(row)
-        filled.append(len(made.rows) * made.cap_height / made.height)
-        plain = replace(made, rim=False, band=0.0)
-        image = ink(plain)
-        rows = np.flatnonzero(image.any(axis=1))
-        assert rows[0] > 0
-        assert rows[-1] < len(image) - 1
-    assert min(filled) < 0.4
-    assert max(filled) > 0.8
 
 
 def test_a_seal_stands_in_the_middle_of_its_row() -> None:

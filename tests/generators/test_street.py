@@ -121,22 +121,6 @@ def test_kinds_come_in_their_shares_and_only_swiss_plates_have_a_text() -> None:
     assert set(labels["format"]) == {plate.name for plate in FORMATS} | set(KINDS[1:])
 
 
-def test_panels_may_be_as_light_as_the_plate() -> None:
-    only = CLEAN | {"SURROUND_PROBABILITY": 1.0, "PANEL_PROBABILITY": 1.0}
-    made = block(range(60))
-    alike: dict[float, list[float]] = {0.0: [], 1.0: []}
-    for share, found in alike.items():
-        paint = renderer(128, **only, SAME_GREY_PROBABILITY=share)
-        for i in np.flatnonzero(np.array(made.kinds) == KINDS.index("swiss")):
-            image, inside = paint.render(made, i), np.zeros((128, 128), np.uint8)
-            cv2.fillConvexPoly(inside, np.round(made.outlines[i] * 128).astype(np.int32), 1)
-            ground = np.bincount(image[inside == 1]).argmax()
-            near = cv2.dilate(inside, np.ones((9, 9), np.uint8)) - inside
-            found.append((abs(image[near == 1].astype(int) - ground) <= 2).mean())
-    assert np.median(alike[0.0]) < 0.1
-    assert np.median(alike[1.0]) > 0.6
-
-
 def test_what_is_absent_has_no_corners_but_its_window_has() -> None:
     made = block(range(300))
     labels = made.labels()
@@ -219,7 +203,7 @@ def test_corners_are_where_the_plate_is_painted(side: int) -> None:
         points = np.round((made.corners[i] * side - 0.5) * 16).astype(np.int32)
         cv2.fillConvexPoly(mask, points, 1, cv2.LINE_8, 4)
         inner = cv2.erode(mask, np.ones((3, 3), np.uint8))
-        outer = cv2.dilate(mask, np.ones((9, 9), np.uint8)) - cv2.dilate(
+        outer = cv2.dilate(mask, np.ones((7, 7), np.uint8)) - cv2.dilate(
             mask, np.ones((5, 5), np.uint8)
         )
         rim = mask - inner

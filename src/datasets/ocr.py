@@ -24,7 +24,7 @@ from ..core.charset import CANTONS, CHARSET, DIGITS, HIDDEN
 from ..core.geometry import SEEN_COLUMNS, FloatArray, Rectification, plate_axes
 from ..core.layout import FORMAT_OF, FORMATS, ILLEGIBLE
 from ..core.random import Draws
-from ..inference.crops import crop_quad, cut
+from ..inference.crops import crop_quad, cut, is_tall
 from .batches import BatchIndices
 from .shards import DatasetError, ShardedSet
 
@@ -117,9 +117,12 @@ class OCRDataset(Dataset[OCRBatch]):
         # A recognizer of the upright box ignores the number of lines: there is nothing to get wrong.
         wrong = draws.chance(self._params.LINES_ERROR) & (self._rectification == "corners")
         lines = np.where(wrong, 3 - lines, lines)
+        closer = draws.chance(_CLOSER_SHARE) & (lines == 2) & is_tall(quads)
         crops = [
-            cut(image, quad, self._rectification, self._input_shape, count)
-            for image, quad, count in zip(images, quads, lines.tolist(), strict=True)
+            cut(image, quad, self._rectification, self._input_shape, count, closer=near)
+            for image, quad, count, near in zip(
+                images, quads, lines.tolist(), closer.tolist(), strict=True
+            )
         ]
         if not self._fixed:
             crops = jitter_light(crops, self._params, draws)
@@ -181,6 +184,8 @@ def seen_parts(labels: pd.DataFrame) -> NDArray[np.float64]:
     return np.where(is_large[:, None], seen, _ALL)
 
 
+_CLOSER_SHARE = 0.5
+"""Share of the tall plates of two lines that are cut closer, as inference cuts them too."""
 _ALL = np.array([0.0, 0.0, 1.0, 1.0])
 _LEAST_SEEN = 0.2
 """Minimum part of a plate's width and height to which its corners are snapped."""

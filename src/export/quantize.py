@@ -1,8 +1,10 @@
 """Quantization of the exported networks to int8 weights and activations, for ONNX Runtime.
 
-Only convolutions are quantized (static quantization with one scale per channel of the weights; Jacob et
-al., 2018). The first convolution of each network, which sees the pixels, and the last one of the
-localizer, which outputs coordinates, stay in floating point.
+Convolutions are quantized statically, with one scale per channel of the weights (Jacob et al., 2018), and
+LSTMs dynamically: the range of their activations is that of the whole input, so it must be one image. The
+first convolution of each
+network, which sees the pixels, and the last one of the localizer, which outputs coordinates, stay in
+floating point.
 """
 
 from __future__ import annotations
@@ -17,7 +19,12 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ..core.images import load_image
@@ -26,7 +33,7 @@ from ..inference.bundle import Manifest
 from ..inference.finder import Localize, find_plates, other_corners
 from ..inference.pyramid import Pyramid
 from ..inference.recognizer import Place, read_places
-from ..inference.runtimes import Network
+from ..inference.runtimes import IMAGES_AT_ONCE, Network
 
 Batch = NDArray[np.uint8]
 
@@ -92,26 +99,39 @@ def quantized(model: bytes, seen: Sequence[Batch], keep_last: bool) -> bytes:
         keep_last: Whether the last convolution stays in floating point.
 
     Returns:
-        ONNX model with int8 convolutions.
+        ONNX model with int8 convolutions and LSTMs.
     """
     chosen = np.linspace(0, len(seen) - 1, min(MOST_INPUTS, len(seen))).astype(int)
     with TemporaryDirectory() as folder:
-        path, prepared, result = (Path(folder) / name for name in ("0.onnx", "1.onnx", "2.onnx"))
+        path, prepared, recurrent, result = (Path(folder) / f"{i}.onnx" for i in range(4))
         path.write_bytes(model)
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
-        nodes = onnx.load(prepared).graph.node
+        # Shapes are inferred again; among those of before, some are of weights that were transposed since.
+        network = onnx.load(prepared)
+        network.graph.ClearField("value_info")
+        onnx.save(network, prepared)
+        quantize_dynamic(
+            prepared, recurrent, op_types_to_quantize=["LSTM"], weight_type=QuantType.QInt8
+        )
+        nodes = onnx.load(recurrent).graph.node
         convolutions = [node.name for node in nodes if node.op_type == "Conv"]
         quantize_static(
-            prepared,
+            recurrent,
             result,
             _Inputs(iter([seen[i] for i in chosen])),
-            op_types_to_quantize=["Conv"],
+            # With each ReLU, the convolution before it writes the range that the next one reads: one scale
+            # for both, whose values are all positive.
+            op_types_to_quantize=["Conv", "Relu"],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[convolutions[0], *(convolutions[-1:] if keep_last else [])],
         )
-        return result.read_bytes()
+        network = onnx.load(result)
+        if any(node.op_type == "DynamicQuantizeLSTM" for node in nodes):
+            # An image would be read differently beside others.
+            network.metadata_props.add(key=IMAGES_AT_ONCE, value="1")
+        return bytes(network.SerializeToString(deterministic=True))
 
 
 class _Inputs(CalibrationDataReader):

@@ -70,7 +70,8 @@ def line_height(corners: NDArray[np.floating], lines: ArrayLike) -> Floats:
     return plate_height(corners) / np.asarray(lines, dtype=np.float64)
 
 
-def _log_odds(probability: ArrayLike) -> Floats:
+def log_odds(probability: ArrayLike) -> Floats:
+    """Return the log-odds of probabilities, clipped to [LIMIT, 1 - LIMIT], of the same shape."""
     clipped = np.clip(np.asarray(probability, dtype=np.float64), LIMIT, 1 - LIMIT)
     return np.log(clipped) - np.log1p(-clipped)
 
@@ -97,7 +98,7 @@ def features(
     """
     height = np.log(np.clip(np.asarray(height_px, dtype=np.float64), *HEIGHTS))
     columns = [
-        _log_odds(confidence), _log_odds(least_char), _log_odds(score), height, _log_odds(complete),
+        log_odds(confidence), log_odds(least_char), log_odds(score), height, log_odds(complete),
     ]  # fmt: skip
     return np.stack([np.atleast_1d(column) for column in columns], axis=1)
 
@@ -125,9 +126,9 @@ class Calibration:
 
     def probability(self, features: NDArray[np.floating]) -> Floats:
         """Return the probabilities ``(N,)`` that texts with features ``(N, F)`` are right."""
-        log_odds = features @ np.array(self.weights) + self.intercept
+        logits = features @ np.array(self.weights) + self.intercept
         # Sigmoid as a hyperbolic tangent, which never overflows.
-        return np.clip(0.5 * (1 + np.tanh(0.5 * log_odds)), LIMIT, 1 - LIMIT)
+        return np.clip(0.5 * (1 + np.tanh(0.5 * logits)), LIMIT, 1 - LIMIT)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, including the names of the features."""

@@ -2,8 +2,9 @@
 
 The colour of a surface and that of the light on it cannot be told apart by the surface alone. What tells
 is how the ground differs from its surroundings, from the ink and from the ends of the plate. So a
-multinomial logistic regression judges the colours of all of these together; it is fitted on drawn scenes
-under many lights (src/generators/colour.py).
+multinomial logistic regression judges the colours of all of these together, and what the recognizer says
+of the plate, since those of the army and of diplomats have no text; it is fitted on drawn scenes under many
+lights (src/generators/colour.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 from ..core.geometry import FloatArray, plate_width, rectify
 from ..core.images import DecodedImage, Pixels
+from .calibration import log_odds
+from .decoding import Reading
 
 Colour = Literal["white", "blue", "brown", "green", "yellow", "red", "black", "other"]
 COLOURS: tuple[Colour, ...] = get_args(Colour)
@@ -81,6 +84,9 @@ class ColourModel:
         """
         entry = msgspec.convert(values, _Entry)
         weights, intercepts = np.array(entry.weights), np.array(entry.intercepts)
+        if weights.shape == (len(CLASSES), _OF_PIXELS):
+            # A bundle from when the recognizer was not asked.
+            weights = np.pad(weights, ((0, 0), (0, FEATURES - _OF_PIXELS)))
         if tuple(entry.classes) != CLASSES or weights.shape != (len(CLASSES), FEATURES):
             raise ValueError(
                 f"its colours are {entry.classes} with weights of shape {weights.shape}, not "
@@ -123,13 +129,18 @@ _NEVER = 1e6
 
 
 def colour_features(
-    image: DecodedImage, plates: Sequence[FloatArray]
+    image: DecodedImage,
+    plates: Sequence[FloatArray],
+    confidences: Sequence[float],
+    readings: Sequence[Reading],
 ) -> NDArray[np.float64] | None:
     """Return the features of plates in an image, ``(N, F)``; None for a grey image.
 
     Args:
         image: Image with the plates.
         plates: Corners of each plate in pixels of the displayed image, shape ``(4, 2)``.
+        confidences: Calibrated probability of each plate's text.
+        readings: What the recognizer says of each plate.
     """
     if image.decode_colour is None or not plates:
         return None
@@ -140,7 +151,16 @@ def colour_features(
     pixels = image.decode_colour(divisor)
     whole = cv2.resize(pixels, _THUMBNAIL, interpolation=cv2.INTER_AREA)
     scale = np.array([pixels.shape[1] / image.width, pixels.shape[0] / image.height])
-    return np.stack([_features(pixels, np.asarray(corners) * scale, whole) for corners in plates])
+    seen = [_features(pixels, np.asarray(corners) * scale, whole) for corners in plates]
+    layouts = [reading.layout[:_LAYOUT] or _UNKNOWN for reading in readings]
+    told = np.column_stack([log_odds(confidences), layouts])
+    return np.hstack([np.stack(seen), np.clip(told, -_SURE, _SURE)])
+
+
+_LAYOUT = 2
+"""Number of outputs of ``LAYOUT`` that are features: whether a plate is complete, and whether it is Swiss."""
+_UNKNOWN, _SURE = (0.0,) * _LAYOUT, 8.0
+"""Logits of a recognizer without these outputs, and the size to which logits are clipped."""
 
 
 def _features(image: Pixels, corners: FloatArray, whole: Pixels) -> NDArray[np.float64]:
@@ -196,7 +216,8 @@ def _features(image: Pixels, corners: FloatArray, whole: Pixels) -> NDArray[np.f
     )  # fmt: skip
 
 
-FEATURES = 29
+_OF_PIXELS = 29
+FEATURES = _OF_PIXELS + 1 + _LAYOUT
 """Number of features."""
 
 

@@ -56,7 +56,17 @@ class Reading:
     @property
     def complete(self) -> float:
         """Probability that all characters of the plate can be read; 1 where that is unknown."""
-        return 0.5 * (1 + math.tanh(self.layout[0] / 2)) if self.layout else 1.0
+        return _probability(self.layout[0]) if self.layout else 1.0
+
+    @property
+    def swiss(self) -> float:
+        """Probability that the plate is Swiss; 1 where that is unknown."""
+        return _probability(self.layout[1]) if self.layout else 1.0
+
+
+def _probability(logit: float) -> float:
+    # Sigmoid as a hyperbolic tangent, which never overflows.
+    return 0.5 * (1 + math.tanh(logit / 2))
 
 
 def greedy(log_probs: NDArray[np.floating]) -> list[str]:

@@ -444,21 +444,32 @@ class PlateReader:
         ask: _Ask,
     ) -> list[Plate]:
         least = self.threshold if ask.min_confidence is None else ask.min_confidence
+        kept = [
+            candidate
+            for candidate in candidates
+            if candidate.confidence >= least or candidate.score >= SURE
+        ]
         plates = []
-        for candidate in candidates:
-            if candidate.confidence >= least or candidate.score >= SURE:
-                plate = _plate(image, candidate, candidate.confidence >= least)
-                if ask.alternatives:
-                    others = self._alternatives(image, candidate, ask.alternatives)
-                    plate = replace(plate, alternatives=others)
-                plates.append(plate)
-        return self._coloured(image, plates)
+        for candidate in kept:
+            plate = _plate(image, candidate, candidate.confidence >= least)
+            if ask.alternatives:
+                others = self._alternatives(image, candidate, ask.alternatives)
+                plate = replace(plate, alternatives=others)
+            plates.append(plate)
+        return self._coloured(image, plates, kept)
 
-    def _coloured(self, image: DecodedImage, plates: list[Plate]) -> list[Plate]:
-        """Return the plates of an image with their colours."""
+    def _coloured(
+        self, image: DecodedImage, plates: list[Plate], candidates: Sequence[Candidate]
+    ) -> list[Plate]:
+        """Return the plates of an image with their colours; each is of the candidate at its place."""
         if self._colours is None:
             return plates
-        values = colour_features(image, [np.array(plate.corners) for plate in plates])
+        values = colour_features(
+            image,
+            [candidate.corners for candidate in candidates],
+            [candidate.confidence for candidate in candidates],
+            [candidate.reading for candidate in candidates],
+        )
         if values is None:
             return plates
         return [

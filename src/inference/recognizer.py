@@ -27,6 +27,15 @@ of the readings is taken: a text that is read however the corners are off is mor
 SURE_COMPLETE, INCOMPLETE = 0.95, 0.02
 """Probabilities that all characters can be read: a reading with a lower one than the first goes through
 test-time augmentation too, except below the second, where the plate is certainly incomplete."""
+NOT_SWISS = 0.02
+"""Probability that a plate is Swiss below which there is no test-time augmentation: it has no text."""
+FIRST_CUTS = 3
+"""Number of cuts of a plate after which test-time augmentation ends where the readings are settled."""
+AGREED, AGREED_COMPLETE = 0.95, 0.9
+"""Readings are settled where all have one text, and these are their least mean confidence and their least
+mean probability that all characters can be read."""
+HOPELESS, HOPELESS_COMPLETE = 0.3, 0.05
+"""Readings are settled too where one of the same means is lower: other cuts hardly ever make a text of it."""
 OTHER_CUTS = (
     (1.15, 0.0, 1.0), (0.87, 0.0, 1.0), (1.0, 0.07, 1.0), (1.0, -0.07, 1.0), (1.0, 0.0, 1.04),
     (1.0, 0.0, 0.96),
@@ -88,14 +97,19 @@ def read_places(
     unsure = [i for i, reading in enumerate(readings) if _is_unsure(reading)]
     if unsure:
         refined = refine([(ways[i].place.pyramid, ways[i].place.corners) for i in unsure])
-        crops, counts = [], []
-        for i, seen in zip(unsure, refined, strict=True):
-            others = _other_corners(ways[i].place.corners, seen)
-            crops += [ways[i].cut(corners, reader) for corners in others]
-            counts.append(len(others))
-        votes = iter(decode(read(np.stack(crops))))
-        for i, count in zip(unsure, counts, strict=True):
-            readings[i] = majority_vote([readings[i], *islice(votes, count)])
+        others = {
+            i: _other_corners(ways[i].place.corners, seen)
+            for i, seen in zip(unsure, refined, strict=True)
+        }
+        votes = {i: [readings[i]] for i in unsure}
+        for part in (slice(FIRST_CUTS), slice(FIRST_CUTS, None)):
+            going = {i: others[i][part] for i in others if not _is_settled(votes[i])}
+            crops = [ways[i].cut(corners, reader) for i in going for corners in going[i]]
+            found = iter(decode(read(np.stack(crops)))) if crops else iter(())
+            for i, cuts in going.items():
+                votes[i] += islice(found, len(cuts))
+        for i, each in votes.items():
+            readings[i] = majority_vote(each)
     # The ways to read one place follow each other.
     best: list[tuple[Reading, int]] = []
     last: Place | None = None
@@ -110,9 +124,21 @@ def read_places(
 
 def _is_unsure(reading: Reading) -> bool:
     """Return whether a reading may change with other cuts of the plate."""
-    if reading.complete < INCOMPLETE:
+    if reading.complete < INCOMPLETE or reading.swiss < NOT_SWISS:
         return False
     return reading.confidence < SURE_READING or reading.complete < SURE_COMPLETE
+
+
+def _is_settled(readings: Sequence[Reading]) -> bool:
+    """Return whether the readings of several cuts of one plate leave nothing to ask."""
+    if len(readings) <= FIRST_CUTS:
+        return False
+    confidence = sum(reading.confidence for reading in readings) / len(readings)
+    complete = sum(reading.complete for reading in readings) / len(readings)
+    if confidence < HOPELESS or complete < HOPELESS_COMPLETE:
+        return True
+    is_one = len({reading.text for reading in readings}) == 1
+    return is_one and confidence >= AGREED and complete >= AGREED_COMPLETE
 
 
 def majority_vote(readings: Sequence[Reading]) -> Reading:

@@ -36,7 +36,8 @@ _PIXELS_AT_ONCE = 400_000
 _IMAGES_AT_ONCE = 64
 """Maximum number of pixels and of images that are run at once. Larger batches are run in parts, so
 that the activations between two layers stay in a core's caches."""
-
+IMAGES_AT_ONCE = "images_at_once"
+"""Metadata property of an ONNX model that takes fewer."""
 
 _CHANGES = 10
 """Making a copy of a network takes as long as this many changes of size."""
@@ -152,9 +153,11 @@ class _OnnxRuntime:
         self._session = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
+        properties = self._session.get_modelmeta().custom_metadata_map
+        self._most = int(properties.get(IMAGES_AT_ONCE, _IMAGES_AT_ONCE))
 
     def part(self, count: int) -> int:
-        return count
+        return min(count, self._most)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self._session.run(None, {"images": images})[0]

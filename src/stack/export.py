@@ -235,12 +235,15 @@ def train_colours(reader: PlateReader, known: ShardedSet) -> ColourModel | None:
         image = known.image(i)
         box = corners_to_box(true[i] * image.shape[1::-1])
         near = [
-            candidate.corners
+            candidate
             for candidate in candidates
             if float(box_iou(corners_to_box(candidate.corners), box)) >= MATCH
         ]
         if near:
-            features = colour_features(load_image(image), near[:1])
+            best = near[0]
+            features = colour_features(
+                load_image(image), [best.corners], [best.confidence], [best.reading]
+            )
             if features is not None:
                 values.append(features[0])
                 colours.append(names[i] or NONE)

@@ -20,8 +20,8 @@ They are composed over the validation backgrounds, which no training set uses.
 - ``negatives``: Scenes without Swiss plates, mostly with foreign ones, from which export_stack derives
   the threshold.
 - ``incomplete``: More scenes like those of ``occluded``, from which export_stack derives the threshold too.
-- ``colours_calibration``: More scenes like those of ``colours``, on which export_stack fits what tells the
-  colours apart.
+- ``colours_calibration``: More scenes like those of ``colours``, some with an obstacle, on which
+  export_stack fits what tells the colours apart.
 
 python -m src.stack.prepare
 """
@@ -248,10 +248,11 @@ def main(config: Config) -> None:
         sets[name] = planned(range(counts[name]), source, partial(PartialScenes, cut_share=share))
     plates = config.StreetPlateParams.model_copy(update={"COLOUR_WEIGHTS": COLOUR_WEIGHTS})
     colourful = config.model_copy(update={"StreetPlateParams": plates})
-    for name in ("colours", "colours_calibration"):
+    # The colour of a plate is told from its text too, which some must lack for being hidden.
+    for name, obstacles in (("colours", 0.0), ("colours_calibration", params.OBSTACLE_SHARE)):
         source = SceneSource(
             colourful, params.SEED, name, "val", params.STREET_SIZE[0], 0.0,
-            StreetMix(1.0, width, street=COLOURFUL),
+            StreetMix(1.0, width, street=COLOURFUL, obstacles=obstacles),
         )  # fmt: skip
         sets[name] = planned(range(counts[name]), source, ColourScenes)
     tight = source_of("tight", params.STREET_SIZE[0], StreetMix(1.0, TIGHT_WIDTH, street=TIGHT))

@@ -32,7 +32,7 @@ from src.datasets.ocr import (
     snap,
 )
 from src.datasets.shards import DatasetError
-from src.inference.crops import recognizer_crop
+from src.inference.crops import is_tall, recognizer_crop
 
 SHAPE = (1, 32, 128)
 STILL = dict.fromkeys(
@@ -124,6 +124,33 @@ def test_some_crops_are_of_the_wrong_number_of_lines(folder: Path) -> None:
         texts = torch.arange(60) % 3 != 0
         lost, total = lost + int((lengths[texts] == 0).sum()), total + int(texts.sum())
     assert 0.15 < lost / total < 0.25
+
+
+def test_half_of_the_tall_plates_of_two_lines_are_cut_closer(folder: Path) -> None:
+    path = folder / "labels-00000.parquet"
+    labels = pd.read_parquet(path)
+    left, right = labels["x0"].min(), labels["x1"].max()
+    for corner in range(4):
+        name = f"x{corner}"
+        labels[name] = left + 0.15 * (labels[name] - left) / (right - left)
+    labels.to_parquet(path)
+    params = params_of(folder, **STILL, SNAP_PROBABILITY=0.0)
+    dataset, cuts = OCRDataset(folder, "corners", SHAPE, params, True), {False: 0, True: 0}
+    images = dataset.__getitems__(BatchIndices(0, np.arange(60))).images
+    for i in range(60):
+        image, lines = dataset.samples.image(i), 1 + i % 2
+        size = np.array([image.shape[1], image.shape[0]])
+        quad = dataset.samples.corners[i] * size
+        assert is_tall(quad)
+        for closer in (False, True):
+            expected = recognizer_crop(image, quad, "corners", SHAPE, lines, closer=closer)
+            is_this = np.array_equal(images[i].numpy(), expected)
+            if lines == 2:
+                cuts[closer] += is_this
+            else:
+                assert is_this
+    assert sum(cuts.values()) == 30
+    assert 8 < cuts[True] < 22
 
 
 def test_targets_of_a_set_are_not_changed_by_its_batches(folder: Path) -> None:

@@ -138,6 +138,29 @@ def test_the_files_tell_nothing_of_this_machine(config: Config, name: str) -> No
     assert not [part for part in model.graph.initializer if part.external_data]
 
 
+@pytest.mark.parametrize("name", bundle.INT8.values())
+def test_an_int8_convolution_writes_what_its_relu_leaves(config: Config, name: str) -> None:
+    """With a scale of its own for the values before the ReLU, each is converted twice."""
+    graph = onnx.load(config.out("models", "stack") / name).graph
+    readers = {value: node.op_type for node in graph.node for value in node.input}
+    relus = [node for node in graph.node if node.op_type == "Relu"]
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    # The first convolution is not of int8. The others have no values below zero to keep, so no ReLU.
+    assert [node.input[0] for node in relus] == [convolutions[0].output[0]]
+    after = [readers[node.output[0]] for node in convolutions]
+    assert after[:8] == ["Relu", *["QuantizeLinear"] * 7]
+
+
+def test_an_image_is_read_the_same_beside_others_in_int8(config: Config) -> None:
+    model = (config.out("models", "stack") / bundle.INT8[bundle.RECOGNIZER]).read_bytes()
+    assert b"DynamicQuantizeLSTM" in model
+    network = Network(model, "onnxruntime-int8")
+    images = noise(9, 32, 128) // np.arange(1, 10, dtype=np.uint8)[:, None, None]
+    together = network.run(images)
+    for image, beside in zip(images, together, strict=True):
+        np.testing.assert_array_equal(network.run(image[None])[0], beside)
+
+
 def torch_output(module: torch.nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     with torch.inference_mode():
         return module.eval()(torch.from_numpy(images)).numpy()
@@ -372,10 +395,15 @@ def test_colours_are_fitted_where_plates_are_found(stand_in: PlateReader, tmp_pa
     known = write_set(tmp_path / "colours", Shard(images, labels))
     model = export.train_colours(stand_in, known)
     assert model is not None
-    told = [
-        model.colours(colour_features(load_image(image), [corners * 256]))[0][0] for image in images
-    ]
-    assert [name or "" for name in told] == names
+    told = []
+    for image in images:
+        ((best, *_),) = stand_in.candidates([image])
+        values = colour_features(
+            load_image(image), [best.corners], [best.confidence], [best.reading]
+        )
+        assert values is not None
+        told.append(model.colours(values)[0][0] or "")
+    assert told == names
     # Where no plate is found, there is nothing to learn.
     labels[CORNER_COLUMNS] = (corners + 0.6).ravel()
     elsewhere = write_set(tmp_path / "elsewhere", Shard(images, labels))

@@ -19,9 +19,7 @@ class CRNN(Recognizer):
     The LSTM runs over the columns of a feature map with a quarter of the crop's width. After Shi, Bai,
     Yao: An end-to-end trainable neural network for image-based sequence recognition, PAMI 2017. An LSTM
     is used instead of a GRU because CPUs run it as a single kernel, in bfloat16 too, so that it trains
-    and runs faster despite its size. A learned value for each place of the feature map tells it where on
-    the plate it is (Gehring et al., Convolutional sequence to sequence learning, ICML 2017): whether a
-    number ends depends on where its row is centred.
+    and runs faster despite its size.
 
     Args:
         input_shape: Shape of the rectified crops, [1, height, width].
@@ -68,7 +66,6 @@ class CRNN(Recognizer):
         self.trunk = nn.Sequential(
             *(convolution(*shape) for shape in zip(inputs, channels, strides, strict=True))
         )
-        self.places = nn.Parameter(torch.zeros(channels[-1], height // 16, width // 4))
         self.recurrent = nn.LSTM(
             channels[-1] * height // 16,
             hidden_size,
@@ -87,8 +84,7 @@ class CRNN(Recognizer):
         Returns:
             Logits ``(N, W / 4, C + 1 + len(LAYOUT))``; those of the layout are the same at each step.
         """
-        features = self.trunk(images)
-        columns = _columns(features + self.places.to(features.dtype), self.recurrent)
+        columns = _columns(self.trunk(images), self.recurrent)
         with torch.autocast(columns.device.type, enabled=False):
             columns = self.dropout(columns).float()
             whole = torch.cat([columns.mean(dim=1), columns.amax(dim=1)], dim=1)

@@ -68,7 +68,7 @@ SHARES = {
     "clutter": 0.2,
     "calibration": 0.8,
     "negatives": 0.4,
-    "incomplete": 0.4,
+    "incomplete": 1.0,
     "colours_calibration": 0.8,
 }
 HELD_OUT_FAMILY = "grotesk"

@@ -119,8 +119,10 @@ def show() -> None:
     )  # fmt: skip
     waiting = _waiting(store)
     shown = waiting.get(_chosen(waiting))
+    # Reserved without a message too: else the form below would be drawn anew, and lose its cursor.
+    place = st.container()
     if message := st.session_state.pop("review_error", None):
-        st.error(message)
+        place.error(message)
     if shown is None:
         st.success("No plates are waiting for review.", icon=":material/done_all:")
         _undo_button(store)

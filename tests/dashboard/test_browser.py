@@ -193,9 +193,11 @@ def test_the_queue_by_the_keyboard(page: sync_api.Page, url: str, kept: Store) -
     def edit(text: str) -> None:
         """Have the cursor in the field by a key and type; again where a slow page took the cursor back."""
         for _ in range(3):
+            settle(page)
             page.get_by_role("heading", name="Review").click()
             sync_api.expect(field).not_to_be_focused()
             press("e", lambda: sync_api.expect(field).to_be_focused(timeout=10_000))
+            settle(page)
             page.keyboard.type(text)
             if field.input_value() == text:
                 return
@@ -232,10 +234,15 @@ def test_corners_are_edited_and_shown(page: sync_api.Page, url: str, kept: Store
     page.goto(f"{url}/review")
     sync_api.expect(page.locator("h2")).to_be_visible()
     settle(page)
-    before = page.locator("img").first.get_attribute("src")
+    # The image and the crop of its plate: until both are drawn, the first of them may be the crop.
+    images = page.locator("img")
+    sync_api.expect(images).to_have_count(2)
+    before = images.first.get_attribute("src")
+    assert before
     page.get_by_text("Corners", exact=True).click()
     table = page.get_by_test_id("stDataFrame")
     sync_api.expect(table).to_be_visible()
+    settle(page)
     # The grid is a canvas: its cells are reached by their place. The second column, x of the top left.
     table.dblclick(position={"x": 200, "y": 52})
     cell = page.locator("#portal input")
@@ -243,7 +250,7 @@ def test_corners_are_edited_and_shown(page: sync_api.Page, url: str, kept: Store
     cell.fill("50")
     cell.press("Enter")
     # The outline follows.
-    sync_api.expect(page.locator("img").first).not_to_have_attribute("src", before or "")
+    sync_api.expect(images.first).not_to_have_attribute("src", before)
     settle(page)
     page.get_by_role("button", name="Correct").click()
     sync_api.expect(page.get_by_text("No plates are waiting for review.")).to_be_visible()

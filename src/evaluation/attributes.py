@@ -24,25 +24,48 @@ def format_accuracy(scores: Scores) -> dict[str, Any]:
     return evaluation.share(sum(right), len(right))
 
 
+def judge_colours(scores: Scores, labels: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per plate of a set in colour, of which each image has one: whether its colour is right.
+
+    A colour is right if it is the plate's, or null where the labels have none, as in infrared light.
+
+    Args:
+        scores: Results on the set.
+        labels: Labels of the set, with the column ``light``.
+
+    Returns:
+        A table with the columns colour and light of the labels, found, right (False where not found) and
+        confidence (NaN where no colour is told).
+    """
+    rows = scores.table
+    table = labels.iloc[rows["image"]][["colour", "light"]].reset_index(drop=True)
+    plates = [
+        _found(scores, image, found) if found >= 0 else None
+        for image, found in zip(rows["image"], rows["found"], strict=True)
+    ]
+    table["found"] = [plate is not None for plate in plates]
+    table["right"] = [
+        plate is not None and (plate.colour or "") == colour
+        for plate, colour in zip(plates, table["colour"], strict=True)
+    ]
+    table["confidence"] = np.array(
+        [(plate.colour_confidence if plate else None) or np.nan for plate in plates], dtype=float
+    )
+    return table
+
+
 def summarise_colours(scores: Scores, labels: pd.DataFrame) -> dict[str, Any]:
     """Return the metrics of a set in colour, of which each image has one plate.
 
-    A colour is right if it is the plate's, or null where the labels have none, as in infrared light.
     Plates that were not found are not counted.
 
     Args:
         scores: Results on the set.
         labels: Labels of the set, with the column ``light``.
     """
-    rows = scores.table[scores.table["found"] >= 0]
-    table = labels.iloc[rows["image"]][["colour", "light"]].reset_index(drop=True)
-    plates = [
-        _found(scores, image, found)
-        for image, found in zip(rows["image"], rows["found"], strict=True)
-    ]
-    table["right"] = np.array([plate.colour or "" for plate in plates]) == table["colour"]
-    confidence = np.array([plate.colour_confidence or np.nan for plate in plates], dtype=float)
-    known = ~np.isnan(confidence)
+    judged = judge_colours(scores, labels)
+    table = judged[judged["found"]]
+    told = table.dropna(subset="confidence")
     return {
         "accuracy": evaluation.share(int(table["right"].sum()), len(table)),
         "by_light": {
@@ -53,9 +76,9 @@ def summarise_colours(scores: Scores, labels: pd.DataFrame) -> dict[str, Any]:
             table[table["colour"] != ""], "colour", {"accuracy": "right"}
         ),
         "uncertainty": evaluation.uncertainty(
-            confidence[known], table["right"].to_numpy(bool)[known]
+            told["confidence"].to_numpy(float), told["right"].to_numpy(bool)
         ),
-        "not_found": len(scores.table) - len(rows),
+        "not_found": len(judged) - len(table),
     }
 
 

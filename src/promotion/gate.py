@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..evaluation.attributes import judge_colours
 from ..evaluation.end_to_end import Scores, answers_to_hidden, given, texts_of
 from ..evaluation.paired import SIGNIFICANT, Comparison, compare, holm
 
@@ -25,7 +26,7 @@ LEAST_SLICE = 50
 MOST_GROWTH = {"size": 1.25, "latency": 1.25}
 """Maximum factors by which a candidate may be larger and slower than the promoted bundle."""
 _HEIGHTS = [0, 15, 20, 30, 60, np.inf]
-_SLICES = ("canton", "length", "height", "format", "hidden")
+_SLICES = ("canton", "length", "height", "format", "hidden", "colour", "light")
 RIGHT = "right"
 
 
@@ -110,6 +111,16 @@ def hidden_right(scores: Scores, labels: pd.DataFrame, threshold: float) -> pd.D
     ).reset_index(drop=True)
 
 
+def colours_right(scores: Scores, labels: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per plate of a set in colour: whether it was found and its colour is right.
+
+    Args:
+        scores: Results on the set, with one plate per image.
+        labels: Labels of the set, with the column ``light``.
+    """
+    return judge_colours(scores, labels)[[RIGHT, "colour", "light"]]
+
+
 def judge(
     promoted: Mapping[str, pd.DataFrame],
     candidate: Mapping[str, pd.DataFrame],
@@ -119,8 +130,8 @@ def judge(
     """Judge a candidate against the promoted bundle.
 
     Args:
-        promoted, candidate: Table of ``plates_right`` or ``images_right`` for each set. The rows of
-            both must be the same plates or images in the same order.
+        promoted, candidate: Table of one of the functions above for each set. The rows of both must be
+            the same plates or images in the same order.
         primary: Name of the set on which the candidate must be better.
         costs: Values of the promoted bundle and the candidate, by the names of ``MOST_GROWTH``.
     """

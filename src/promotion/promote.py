@@ -4,11 +4,11 @@
     python -m src.promote --restore
 
 The candidate is ``out/models/stack`` of the workspace, which must match dvc.lock, or that of a revision.
-It is compared with the promoted bundle on the same images: the sets ``val``, ``shifted``, ``occluded`` and
-``clutter`` of ``data/prepared/stack``, and any annotation files given. src/promotion/gate.py decides. The
-bundle is promoted by writing it to ``models``, which is tracked by Git and used by default, with a model
-card and a manifest that has the metrics of its evaluation, the commit, the sha256 of dvc.lock and the
-comparison.
+It is compared with the promoted bundle on the same images: the sets ``val``, ``shifted``, ``occluded``,
+``clutter`` and ``colours`` of ``data/prepared/stack``, and any annotation files given.
+src/promotion/gate.py decides. The bundle is promoted by writing it to ``models``, which is tracked by Git
+and used by default, with a model card and a manifest that has the metrics of its evaluation, the commit,
+the sha256 of dvc.lock and the comparison.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from .model_card import CARD, card
 
 STAGES = ("export_stack", "evaluate_stack")
 OWN_SETS = ("val", "shifted")
-CLUTTER, HIDDEN = "clutter", "occluded"
+CLUTTER, HIDDEN, COLOURS = "clutter", "occluded", "colours"
 LARGEST = 8_000_000
 """Maximum size of the bundle in bytes, as every clone of the repository contains it."""
 ARTIFACT, STAGE = "bundle", "prod"
@@ -290,6 +290,8 @@ def compare(config: Config, promoted: Bundle, candidate: Bundle, options: Option
             elif name == HIDDEN and isinstance(truth, PreparedAnnotations):
                 labels = truth.samples.labels
                 table[name] = gate.hidden_right(scores, labels, reader.threshold)
+            elif name == COLOURS and isinstance(truth, PreparedAnnotations):
+                table[name] = gate.colours_right(scores, truth.samples.labels)
             else:
                 table[name] = gate.plates_right(scores)
         tables.append(table)
@@ -306,7 +308,7 @@ def _sets(
 ) -> dict[str, PreparedAnnotations | AnnotationFile]:
     sets: dict[str, PreparedAnnotations | AnnotationFile] = {
         name: PreparedAnnotations(ShardedSet(config.prepared("stack") / name))
-        for name in (*OWN_SETS, HIDDEN, CLUTTER)
+        for name in (*OWN_SETS, HIDDEN, CLUTTER, COLOURS)
     }
     for path in labels:
         truth = AnnotationFile(path)

@@ -133,6 +133,15 @@ def test_hidden_plates_are_right_without_a_wrong_text() -> None:
     assert table["hidden"].tolist() == ["illegible"] * 3 + ["legible"] * 2
 
 
+def test_a_colour_is_right_where_the_plate_is_found() -> None:
+    labels = pd.DataFrame({"colour": ["blue", "white", "", "blue"], "light": "dusk"})
+    items = [AnnotatedImage(str(i), image_of(i, (256, 256)), [hidden_plate(i)]) for i in range(4)]
+    scores = score(OracleStack(missed={3}, colour="blue"), AnnotatedImages(items), "colours")
+    table = gate.colours_right(scores, labels)
+    assert table[RIGHT].tolist() == [True, False, False, False]
+    assert [*table] == [RIGHT, "colour", "light"]
+
+
 def hidden_plate(i: int) -> AnnotatedPlate:
     corners = true_corners(i) * 256
     return AnnotatedPlate(None, np.concatenate([corners.min(axis=0), corners.max(axis=0)]), corners)

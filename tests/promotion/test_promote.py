@@ -29,7 +29,7 @@ from src.promotion.promote import Options, RefusedError, changed_files, restore
 from tests.bundles import scene, write_bundle
 from tests.report.test_report import commit, git
 from tests.stack.oracle import OracleStack
-from tests.stack.test_evaluate import clutter, partly_hidden
+from tests.stack.test_evaluate import clutter, coloured, partly_hidden
 from tests.standins import (
     REPOSITORY,
     config_below,
@@ -76,6 +76,7 @@ def sets(config: Config) -> None:
         prepared_set(folder / name, (128, 128), COUNT)
     write_sets([NewSet(folder / "clutter", range(30), clutter, {})])
     write_sets([NewSet(folder / "occluded", range(30), partly_hidden, {})])
+    write_sets([NewSet(folder / "colours", range(30), coloured, {})])
 
 
 def retrained(config: Config, int8: bool = False, note: str = "READER") -> Path:
@@ -187,7 +188,8 @@ def test_a_better_one_is_promoted(config: Config, read_by: Any) -> None:
         "name": "val", "count": COUNT, "promoted": COUNT - 8, "candidate": COUNT, "gained": 8,
         "lost": 0, "p_better": 0.5**8, "p_worse": 1.0,
     }  # fmt: skip
-    assert [each["name"] for each in compared["sets"]] == ["val", "shifted", "occluded", "clutter"]
+    names = [each["name"] for each in compared["sets"]]
+    assert names == ["val", "shifted", "occluded", "clutter", "colours"]
     assert compared["costs"]["latency"] == [2.0, 2.1]
 
 
@@ -196,9 +198,12 @@ def test_a_better_one_is_promoted(config: Config, read_by: Any) -> None:
     [
         ({}, {}, {}, "not better on val: 0 plates gained, 0 lost"),
         ({"wrong": {1, 2}}, {}, {}, "not better on val: 2 plates gained"),
-        ({"wrong": set(range(9))}, {"missed": {20, 21}}, {}, None),
+        ({"wrong": set(range(9))}, {"missed": {40, 41}}, {}, None),
         ({"wrong": set(range(9))}, {"missed": {20, 21}}, {"primary": "night"}, "must be one of val"),
         ({"wrong": set(range(9))}, {}, {"primary": "clutter"}, "must be one of val, shifted"),
+        # A third of the plates of ``colours`` has none.
+        ({}, {"colour": "blue"}, {"primary": "colours"}, None),
+        ({"colour": "blue", "wrong": set(range(9))}, {}, {}, "worse on colours by 33.33%"),
         # No text in images without a plate: they have other brightnesses than plates have.
         (
             {"wrong": set(range(9)), "missed": {1, 2, 4, 5, 7, 8}},

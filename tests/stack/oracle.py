@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.core.charset import CHARSET
+from src.inference.colour import Colour
 from src.inference.decoding import Reading
 from src.inference.reader import Plate
 from tests.standins import OUTSIDE, plate_text, true_corners
@@ -51,6 +52,7 @@ class OracleStack:
         shift: added to normalised x of the corners of ``shifted`` images.
         missed: images in which it finds nothing.
         confidences: of images; 0.9 of the others.
+        colour: of every plate; None if it tells none.
         extra: further plates by image: arguments of ``found_plate``.
         threshold, rectification, runtime: as PlateReader's.
     """
@@ -60,6 +62,7 @@ class OracleStack:
     shifted: set[int] = field(default_factory=set)
     missed: set[int] = field(default_factory=set)
     confidences: Mapping[int, float] = field(default_factory=dict)
+    colour: Colour | None = None
     extra: Mapping[int, Sequence[tuple[Any, ...]]] = field(default_factory=dict)
     threshold: float = 0.5
     rectification: Literal["corners", "box"] = "corners"
@@ -83,6 +86,8 @@ class OracleStack:
             corners = (true_corners(i) + moved) * image.shape[::-1]
             text = NOTHING_THERE if i in self.shifted else self._text(i)
             plates.append(found_plate(corners, text, self.confidences.get(i, 0.9)))
+        if self.colour is not None:
+            plates = [replace(each, colour=self.colour, colour_confidence=0.9) for each in plates]
         return sorted(plates, key=lambda plate: -plate.confidence)
 
     def _text(self, i: int) -> str:

@@ -19,7 +19,7 @@ START = {
 
 They include the imports and the time in which DVC records what was written.
 """
-DRAWN = {"localize": 2300.0, "ocr": 1900.0, "stack": 50.0}
+DRAWN = {"localize": 2300.0, "ocr": 1900.0, "stack": 20.0}
 """Samples drawn per second by both cores.
 
 For ``stack``, only samples of ``val`` are counted; the time for its other sets is included.

@@ -206,12 +206,15 @@ def _buttons(shown: Shown, store: Store) -> None:
         on_click=_put_off, args=(shown.key,),
     )  # fmt: skip
     _undo_button(store, row)
+    # Reserved as well: a form that moves may stay where it was too, as a second field of the same name.
+    place = st.container()
     if row.button(
         "Edit", icon=":material/edit:", shortcut="E",
         help="Go to the text field below; Enter submits it.",
     ):  # fmt: skip
         st.session_state["focused"] = st.session_state.get("focused", 0) + 1
-        _focus(key=f"focus-{st.session_state['focused']}", data=_TEXT)
+        with place:
+            _focus(key=f"focus-{st.session_state['focused']}", data=_TEXT)
 
 
 _focus = st.components.v2.component(

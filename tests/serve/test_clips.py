@@ -424,7 +424,8 @@ def test_nothing_is_left_of_a_clip(
 @pytest.mark.slow
 def test_a_server_that_is_stopped_says_so(folder: Path, long_clip: bytes) -> None:
     with (
-        process("--model", str(folder), "--grace-s", "4") as server,
+        # A quarter of it is left to tell the sender, which a busy machine needs.
+        process("--model", str(folder), "--grace-s", "12") as server,
         httpx.Client(base_url=server.url, timeout=100) as client,
         client.stream("POST", "/v1/events", content=long_clip) as response,
     ):
@@ -435,7 +436,7 @@ def test_a_server_that_is_stopped_says_so(folder: Path, long_clip: bytes) -> Non
         last = list(lines)[-1]
         assert (last["type"], last["error"]["code"]) == ("error", "draining")
         assert server.process.wait(30) is not None
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 30
 
 
 def test_the_interface_is_described(client: httpx.Client) -> None:

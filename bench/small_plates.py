@@ -5,6 +5,7 @@
 Frames of 3840 x 2160 pixels are drawn, each with one plate of the given width, and searched at reduced sizes
 and at full resolution (``PlateReader.read(..., search="full")``). The same is done with images of
 single-pixel noise, normal and uniform, in which there is nothing to find. Seconds are per frame.
+Backgrounds are procedural unless data/datasets/backgrounds exists.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from generator import with_backgrounds
 
 from src.config import Config, load_config
 from src.core.geometry import box_iou, xyxy_to_box
@@ -103,7 +107,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     reader = PlateReader.load(options.model)
-    drawn = list(frames(load_config(), options.frames, options.width))
+    with tempfile.TemporaryDirectory() as folder:
+        config = with_backgrounds(load_config(), Path(folder))
+        drawn = list(frames(config, options.frames, options.width))
     for search in get_args(Search):
         print(json.dumps({"search": search, **measure(reader, search, drawn)}))
 

@@ -436,7 +436,7 @@ def test_a_server_that_is_stopped_says_so(folder: Path, long_clip: bytes) -> Non
         last = list(lines)[-1]
         assert (last["type"], last["error"]["code"]) == ("error", "draining")
         assert server.process.wait(30) is not None
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 20
 
 
 def test_the_interface_is_described(client: httpx.Client) -> None:
